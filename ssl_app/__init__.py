@@ -1,0 +1,1 @@
+"""ssl-app: unlabeled images of your own, turned into fewer labels needed."""

@@ -1,0 +1,171 @@
+"""The command line: loads a verb when it is asked for, and prints a user's mistake as one line."""
+
+import errno
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ssl_app import config, offline, registry
+from ssl_app.errors import SettingsError, UserError, nearest
+
+EPILOG = """\b
+Two commands on built-in data:
+  ssl-app pretrain
+  ssl-app finetune --strategy two-stage --per-class 32
+and on images of your own:
+  ssl-app pretrain --data scans/
+  ssl-app sweep --data labelled.csv --group patient --per-class 1,2,4,8,16,32,64"""
+
+
+class Verb(click.Command):
+    """One verb: its flags are the fields of its Settings, and of what its flags name (`--method sela`)."""
+
+    def __init__(self, name: str) -> None:
+        self.module: Any = importlib.import_module(f"ssl_app.commands.{name}")
+        document = (self.module.__doc__ or "").strip()
+        examples = getattr(self.module, "EXAMPLES", "").strip()
+        super().__init__(
+            name,
+            params=_parameters(self.module.Settings),
+            help=document + (f"\n\n\b\nExamples:\n{_indent(examples)}" if examples else ""),
+            short_help=document.splitlines()[0],
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        )
+        self.params += [
+            click.Option(
+                ["--recipe"],
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="TOML file that fills in flags",
+            ),
+            click.Option(["--json", "as_json"], is_flag=True, help="print the result as JSON on stdout"),
+        ]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse once what is known, let the verb say which settings join, then parse all."""
+        joined = self._joined(args)
+        if joined is not None:
+            self.params = self.params + _parameters(joined)
+        ctx.obj = joined
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Build the settings, run the verb, print the result where it was asked for."""
+        given = dict(ctx.params)
+        path, as_json, joined = given.pop("recipe"), given.pop("as_json"), ctx.obj
+        recipe = self._recipe(path)
+        known = {field.name for kind in (self.module.Settings, joined) if kind for field in config.fields(kind)}
+        if path is not None:
+            config.refuse_unknown(recipe, known, path)
+        settings = config.build(self.module.Settings, given, recipe)
+        extra = () if joined is None else (config.build(joined, given, recipe),)
+        result = self.module.run(settings, *extra)
+        if as_json and result is not None:
+            click.echo(json.dumps(result.to_json(), default=str))
+
+    def _recipe(self, path: Path | None) -> config.Values:
+        return {} if path is None else config.load_recipe(path, str(self.name), registry.names("commands"))
+
+    def _joined(self, args: list[str]) -> type | None:
+        """The dataclass of further flags that the verb's own flags ask for, found before they are parsed."""
+        if not hasattr(self.module, "joined"):
+            return None
+        values: config.Values = {}
+        for position, word in enumerate(args):
+            if word.startswith("--"):
+                name, equals, value = word[2:].partition("=")
+                values[name.replace("-", "_")] = value if equals else next(iter(args[position + 1 :]), "")
+        recipe = self._recipe(Path(values["recipe"])) if values.get("recipe") else {}
+        joined: type | None = self.module.joined(recipe | values)
+        return joined
+
+
+def _parameters(settings: type) -> list[click.Parameter]:
+    """Click's parameters for a Settings class; every default is None, so that a recipe can fill in."""
+    parameters: list[click.Parameter] = []
+    for field in config.fields(settings):
+        if field.argument:
+            parameters.append(
+                click.Argument([field.name], required=field.default is None, metavar=field.name.upper())
+            )
+            continue
+        default = field.default
+        text = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        shown = text if default not in (None, ()) and field.kind is not bool else None
+        yes_or_no = field.kind is bool
+        parameters.append(
+            click.Option(
+                [f"{field.flag}/--no-{field.flag[2:]}" if yes_or_no else field.flag, field.name],
+                help=field.help + (f"  [{'|'.join(field.choices)}]" if field.choices else ""),
+                default=None,
+                show_default=shown or False,
+                multiple=field.repeat,
+                type=bool if yes_or_no else str,
+                metavar=None if yes_or_no else field.metavar or {int: "N", float: "X"}.get(field.kind, "TEXT"),
+            )
+        )
+    return parameters
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+class Verbs(click.Group):
+    """The verbs are the files of ssl_app/commands; one is imported when it is used, none for --help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every verb's name."""
+        return registry.names("commands")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb of that name. Raises SettingsError with the nearest one."""
+        if cmd_name not in self.list_commands(ctx):
+            raise SettingsError(f"no verb is named '{cmd_name}'{nearest(cmd_name, self.list_commands(ctx))}")
+        return Verb(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs with their first lines, read without importing them."""
+        rows = [(name, registry.describe("commands", name)) for name in self.list_commands(ctx)]
+        with formatter.section("Verbs"):
+            formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Verbs,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="ssl-app")
+def cli() -> None:
+    """Pretrain on your own unlabeled images, transfer to few labels, and learn what it was worth."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command line and exit: 0 done, 2 the user's mistake, 1 ours."""
+    offline.quiet_environment()
+    try:
+        code = cli.main(arguments, prog_name="ssl-app", standalone_mode=False)
+    except UserError as error:
+        code = _tell(str(error))
+    except click.UsageError as error:
+        code = _tell(error.format_message())
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("stopped", err=True)
+        code = 130
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        code = _tell(
+            f"the disk is full ({error.filename or 'while writing'}); free some space and type the same again"
+        )
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(sentence: str) -> int:
+    click.echo(f"error: {' '.join(sentence.split())}", err=True)
+    return 2

@@ -1,0 +1,1 @@
+"""One file a verb: Settings and run(settings) -> result."""

@@ -1,0 +1,81 @@
+"""Write a run's network as a plain state dict that torchvision loads, without ssl-app.
+
+A pretraining gives its backbone; a finetune run its backbone with the classifier as torchvision's
+own last layer, where the head is linear on the pooled features. A JSON file beside it says how the
+pixels are to be scaled.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_app import config, runs
+from ssl_app.config import option
+from ssl_app.errors import RunError, SettingsError
+from ssl_app.runs import Result, Say
+from ssl_app.saying import to_stderr
+
+if TYPE_CHECKING:
+    import torch
+
+EXAMPLES = """
+ssl-app export pretrain-20261121-101500
+ssl-app export my-run --what classifier --output resnet18-scans.pt
+"""
+LAST = {"resnet": "fc", "alexnet": "classifier", "vgg": "classifier"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of an export."""
+
+    run: str = option("", "finished pretrain or finetune run", argument=True)
+    what: str = option(
+        "auto", "backbone or classifier; auto: what the run made", choices=("auto", "backbone", "classifier")
+    )
+    output: Path | None = option(
+        None, "file to write, .safetensors or .pt; default: export.safetensors in the run", metavar="FILE"
+    )
+    out: Path = option(Path("ssl-runs"), "folder of the runs", metavar="DIR")
+
+
+def run(settings: Settings, say: Say = to_stderr) -> Result:
+    """Export a finished run."""
+    import torch
+    from safetensors.torch import save_file
+
+    from ssl_app import handover
+    from ssl_app.training import checkpoint
+
+    started = time.monotonic()
+    folder = runs.find_run(settings.out, settings.run)
+    made = next((name for name in (handover.CLASSIFIER, handover.BACKBONE) if (folder / name).is_file()), None)
+    if made is None or not runs.finished(folder):
+        raise RunError(f"run {folder} holds no finished network; expected a pretrain or finetune run that ended")
+    if settings.what == "classifier" and made != handover.CLASSIFIER:
+        raise SettingsError(f"run {folder} is a pretraining and has no classifier; type --what backbone")
+    tensors, meta = checkpoint.read(folder / made)
+    state = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
+    if made == handover.CLASSIFIER and settings.what != "backbone":
+        state |= _last_layer(tensors, meta)
+    path = settings.output or folder / "export.safetensors"
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    about = {name: meta.get(name) for name in ("backbone", "channels", "image_size", "classes", "layer", "pixels")}
+    runs.write_json(path.with_suffix(".json"), about)
+    say(f"{len(state)} tensors of {meta['backbone']}: {path}; pixels and classes: {path.with_suffix('.json')}")
+    more = {"export": str(path), "tensors": len(state)}
+    return Result("export", folder, time.monotonic() - started, config.as_json(settings), more)
+
+
+def _last_layer(tensors: "dict[str, torch.Tensor]", meta: dict[str, object]) -> "dict[str, torch.Tensor]":
+    """The linear head under the name of torchvision's last layer, or `head` where the network has none."""
+    network = str(meta["backbone"])
+    name = next((last for family, last in LAST.items() if network.startswith(family)), "head")
+    head = {k: t for k, t in tensors.items() if k.startswith("head.layers.")}
+    if meta["head"] == "linear" and meta["layer"] is None:
+        return {f"{name}.{k.split('.')[-1]}": t for k, t in head.items()}
+    return {k.replace("head.layers.", "head."): t for k, t in head.items()}

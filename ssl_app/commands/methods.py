@@ -1,0 +1,54 @@
+"""List what can be named: methods, strategies, kinds of data and backbones, one line each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_app import registry
+from ssl_app.config import option
+from ssl_app.runs import Result, Say
+
+EXAMPLES = """
+ssl-app methods
+ssl-app methods --json
+"""
+SECTIONS = {
+    "pretext": "--method of pretrain",
+    "transfer": "--strategy of finetune and sweep",
+    "data.sources": "--data of all verbs",
+}
+BACKBONES = {
+    "small-resnet": "1.2 M parameters, for images up to 96 px; two CPU cores train it",
+    "nin": "network in network of the RotNet paper, for 32 px",
+    "alexnet": "torchvision's; conv1 to conv5 can be named by --layer; from 63 px",
+    "resnet18": "torchvision's; resnet34, resnet50, vgg16_bn and the others alike",
+    "module:factory": "any network of your own",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the listing."""
+
+    kind: str | None = option(None, "only these", choices=("methods", "strategies", "data", "backbones"))
+
+
+def to_stdout(sentence: str) -> None:
+    """Print one line on stdout: here the listing is the result."""
+    print(sentence)
+
+
+def run(settings: Settings, say: Say = to_stdout) -> Result:
+    """Print the names with their first lines."""
+    kinds = dict(zip(SECTIONS, ("methods", "strategies", "data"), strict=True))
+    found: dict[str, dict[str, str]] = {}
+    for package, kind in kinds.items():
+        found[kind] = {name: registry.describe(package, name) for name in registry.names(package)}
+    found["backbones"] = BACKBONES
+    if settings.kind is not None:
+        found = {settings.kind: found[settings.kind]}
+    flags = {kind: SECTIONS[package] for package, kind in kinds.items()} | {"backbones": "--backbone"}
+    for kind, entries in found.items():
+        say(f"{kind} ({flags[kind]})")
+        for name, line in entries.items():
+            say(f"  {name:<20} {line}")
+    return Result("methods", Path("."), 0.0, {}, dict(found))

@@ -1,0 +1,147 @@
+"""Learn a backbone from unlabeled images by a pretext method.
+
+With no argument it learns from scikit-learn's digits, in about a minute. Labels, where there are
+any, are not used; a set's test part, and what --exclude names, is not looked at.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ssl_app import config, registry, runs
+from ssl_app.config import option
+from ssl_app.errors import RunError, SettingsError
+from ssl_app.runs import Result, Say
+from ssl_app.saying import to_stderr
+from ssl_app.settings import DataSettings, PixelSettings, RunSettings
+
+EXAMPLES = """
+ssl-app pretrain
+ssl-app pretrain --data scans/ --image-size 64 --epochs 50
+ssl-app pretrain --data all.csv --group patient --exclude labelled.csv
+ssl-app pretrain --method rotnet --help
+ssl-app pretrain --resume pretrain-20261121-101500
+torchrun --nproc-per-node 2 -m ssl_app pretrain --data scans/
+"""
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings, PixelSettings, DataSettings):
+    """Settings of a pretraining; the method's own join them."""
+
+    method: str = option("rotnet", "pretext method, see ssl-app methods; or module:Class", metavar="M")
+    backbone: str = option("small-resnet", "network, see ssl-app methods; or module:factory", metavar="B")
+    init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN")
+    epochs: int | None = option(None, "passes over the images; default: the method's", at_least=1)
+    batch_size: int | None = option(None, "images of one step, over all processes; default: the method's", at_least=2)
+    lr: float | None = option(None, "highest learning rate; default: the method's", at_least=0)
+    optimizer: Literal["default", "sgd", "adamw"] = option("default", "default: the method's")
+    weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)
+    schedule: Literal["cosine", "step", "constant"] = option("cosine", "how the rate falls")
+    warmup: float = option(0.05, "share of the steps in which the rate rises", at_least=0, at_most=1)
+    clip: float | None = option(None, "largest norm of the gradient", at_least=0)
+    accumulate: int = option(1, "micro-batches that a process adds up for one step", at_least=1)
+    augment: Literal["none", "light", "standard"] = option("light", "random views of each image")
+    mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
+    workers: int | None = option(None, "loader processes; default: none on a CPU", at_least=0)
+    exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
+    save_every: float = option(60.0, "seconds between checkpoints within an epoch", at_least=0)
+    resume: str | None = option(None, "go on with a stopped run, to the same bits", metavar="RUN")
+    any_threads: bool = option(False, "resume under another number of threads; bits may differ")
+
+
+def joined(values: Mapping[str, Any]) -> type | None:
+    """The settings of the method that the flags or the recipe name."""
+    method = str(values.get("method", "rotnet"))
+    return None if values.get("resume") else _method(method).Config
+
+
+def _method(name: str) -> Any:
+    method = registry.find("pretext", name)
+    for needed in ("Config", "loss", "score"):
+        if not hasattr(method, needed):
+            raise SettingsError(
+                f"--method {name} is no pretext method (no '{needed}'); derive from ssl_app.pretext.base.Pretext"
+            )
+    return method
+
+
+def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
+    """Pretrain, or go on with a pretraining. `own` is the method's Config; None: its defaults."""
+    from ssl_app.pretraining import Pretraining
+    from ssl_app.training.distributed import processes
+    from ssl_app.training.hardware import choose
+
+    started = time.monotonic()
+    folder: Path | None = None
+    if settings.resume is not None:
+        settings, own, folder = _resumed(settings)
+        if runs.finished(folder):
+            raise RunError(f"run {folder} has finished; type ssl-app finetune --init {folder.name}")
+    method = _method(settings.method)
+    own = method.Config() if own is None else own
+    hardware = choose(settings.device, settings.precision, settings.threads)
+    group = processes(hardware.device.type == "cuda")
+    try:
+        if group.rank:
+            say = _nobody
+        say(hardware.sentence())
+        work = Pretraining.prepare(settings, method, own, hardware, group, say)
+        if folder is None and group.rank == 0:
+            stored = config.as_json(settings) | {"method_settings": config.as_json(own)}
+            folder = runs.new_run(settings.out, settings.name, "pretrain", stored)
+        folder = group.share(folder)
+        assert folder is not None
+        say(f"run {folder}")
+        more = work.train(folder, say)
+        result = Result("pretrain", folder, time.monotonic() - started, config.as_json(settings), more)
+        if group.rank == 0:
+            runs.write_json(folder / runs.RESULT, result.to_json())
+            say(f"done: {more['checkpoint']}; now type ssl-app finetune --strategy two-stage --per-class 32")
+        group.wait()
+    finally:
+        group.close()
+    return result
+
+
+def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
+    """The settings of the run to go on with. A flag that says otherwise is refused, not dropped."""
+    assert given.resume is not None
+    folder = runs.find_run(given.out, given.resume)
+    content = runs.read_json(folder / runs.SETTINGS)
+    if content["verb"] != "pretrain":
+        raise RunError(
+            f"run {folder} is of verb {content['verb']}; --resume takes a pretraining, a sweep goes on by itself"
+        )
+    stored = dict(content["settings"])
+    own = config.build(_method(stored["method"]).Config, {}, stored.pop("method_settings"))
+    saved = config.build(Settings, {}, {k: v for k, v in stored.items() if v is not None})
+    free = (
+        "resume",
+        "out",
+        "name",
+        "any_threads",
+        "threads",
+        "workers",
+        "save_every",
+        "tracking_uri",
+        "device",
+    )
+    default = Settings()
+    for field in fields(Settings):
+        asked = getattr(given, field.name)
+        if field.name not in free and asked not in (getattr(default, field.name), getattr(saved, field.name)):
+            flag = f"--{field.name.replace('_', '-')}"
+            raise SettingsError(
+                f"{flag} {asked} is not what run {folder.name} was started with "
+                f"({getattr(saved, field.name)}); leave it out, or start a new run"
+            )
+    kept = {name: getattr(given, name) for name in ("resume", "any_threads", "out")}
+    kept |= {n: getattr(given, n) for n in free[4:] if getattr(given, n) != getattr(default, n)}
+    return replace(saved, **kept), own, folder
+
+
+def _nobody(sentence: str) -> None:
+    """Processes but the first say nothing."""

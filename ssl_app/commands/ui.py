@@ -1,0 +1,194 @@
+"""Show the runs of --out in the browser: MLflow's pages, opened at the comparison of the newest sweep."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from ssl_app.config import option
+from ssl_app.errors import RunError, SettingsError, UserError
+from ssl_app.runs import Say
+
+EXAMPLES = """
+ssl-app ui
+ssl-app ui --out /data/ssl-runs --port 5001
+"""
+
+STARTS_WITHIN = 180.0  # seconds; 17 were measured on two busy cores
+STOPS_WITHIN = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to show, and where."""
+
+    out: Path = option(Path("ssl-runs"), "folder of the runs, with mlflow.db in it", metavar="DIR")
+    port: int = option(5000, "port on this machine; 0 takes a free one", at_least=0, at_most=65535)
+    host: str = option(
+        "127.0.0.1", "address to listen on; others than this machine's have no password", metavar="HOST"
+    )
+    open: bool = option(False, "open the page in a browser")
+
+
+def run(settings: Settings, say: Say | None = None) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises RunError where there is nothing to show."""
+    say = say or _on_stderr
+    database = settings.out / "mlflow.db"
+    if not database.is_file():
+        raise RunError(
+            f"{settings.out} holds no mlflow.db; type ssl-app pretrain first, or --out with the folder of your runs"
+        )
+    say(f"starting MLflow on {database}; this takes a few seconds")
+    with _until_told_to_stop(), serve(settings.out, settings.port, settings.host) as server:
+        from ssl_app.tracking.pages import (
+            pages_of,
+        )  # after the server's start: both take their seconds at once
+
+        shown = pages_of(settings.out)
+        for title, path in shown:
+            say(f"{title}: {server.address}/{path}")
+        if not shown:
+            say(f"no runs yet: {server.address}")
+        say("Ctrl-C ends it")
+        if settings.open:
+            webbrowser.open(f"{server.address}/{shown[0][1] if shown else ''}")
+        server.wait()
+
+
+@dataclass(frozen=True)
+class Server:
+    """An MLflow server of ours."""
+
+    address: str
+    process: "subprocess.Popen[bytes]"
+    log: IO[bytes]
+
+    def wait(self) -> None:
+        """Until it ends, which it does not by itself. Raises UserError with its last line."""
+        self.process.wait()
+        raise UserError(f"MLflow's server ended by itself ({last_line(self.log)}); type the same again")
+
+
+@contextmanager
+def serve(out: Path, port: int, host: str = "127.0.0.1") -> Iterator[Server]:
+    """An MLflow server on the database of `out`, answering, and gone with all its children afterwards.
+
+    Raises SettingsError for a port or an address that cannot be had, UserError where the server ends at its start.
+    """
+    port = free_port(host, port)
+    out = out.absolute()
+    command = [sys.executable, "-m", "mlflow", "server"]
+    command += ["--backend-store-uri", f"sqlite:///{out / 'mlflow.db'}"]
+    command += ["--default-artifact-root", (out / "artifacts").as_uri(), "--no-serve-artifacts"]
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes for jobs that ssl-app does not have
+        "PYTHONWARNINGS": "ignore",
+    }
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | quiet,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a group of its own: it ends as one, and a Ctrl-C reaches us first
+        )
+        try:
+            local = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+            address = f"http://{f'[{local}]' if ':' in local else local}:{port}"
+            server = Server(address, process, log)
+            _wait_for(server)
+            yield server
+        finally:
+            _end(process)
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises SettingsError where it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            found: int = probe.getsockname()[1]
+            return found
+    except socket.gaierror as error:
+        raise SettingsError(f"--host is '{host}', which is no address here; expected 127.0.0.1 or 0.0.0.0") from error
+    except PermissionError as error:
+        raise SettingsError(f"port {port} is not allowed to you; type --port 5001") from error
+    except OSError as error:
+        other = port + 1 if port < 65535 else 5001
+        raise SettingsError(f"port {port} of {host} is in use ({error.strerror}); type --port {other}") from error
+
+
+def _wait_for(server: Server) -> None:
+    """Until the server answers. Raises UserError with its last line where it ends instead."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and ourselves
+    until = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < until:
+        if server.process.poll() is not None:
+            raise UserError(
+                f"MLflow's server ended at its start ({last_line(server.log)}); type --port 5001, or see --out"
+            )
+        try:
+            with direct.open(f"{server.address}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise UserError(
+        f"MLflow's server did not answer in {STARTS_WITHIN:.0f} s ({last_line(server.log)}); type the same again"
+    )
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the server and its workers, kindly first."""
+    for how, patience in ((signal.SIGTERM, STOPS_WITHIN), (signal.SIGKILL, STOPS_WITHIN)):
+        try:
+            os.killpg(process.pid, how)  # its group, which is named after it and may outlive it
+        except ProcessLookupError:
+            pass
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+@contextmanager
+def _until_told_to_stop() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is inside, quietly."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def last_line(log: IO[bytes]) -> str:
+    """The last line of a log that says something."""
+    log.seek(0)
+    lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip()[:200] if lines else "it said nothing"
+
+
+def _on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,121 @@
+"""A set of images as every verb sees it: packed pixels, what is known of each, and how that came about."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_app.data.packing import pack
+from ssl_app.data.sources.base import Columns, Source, open_source
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """N packed images with labels, groups and splits; parts of it are passed around as indices."""
+
+    name: str  # as typed
+    images: NDArray[Any]  # (N, P, P, C) memory-mapped, read-only
+    keys: tuple[str, ...]  # (N,)
+    content: NDArray[np.int64]  # (N,) equal for equal pictures
+    classes: tuple[str, ...]  # sorted, as numbers where all are; empty where nothing is labelled
+    labels: NDArray[np.int64]  # (N,) position in classes; means nothing where labelled is False
+    labelled: NDArray[np.bool_]  # (N,)
+    groups: tuple[str, ...] | None  # (N,) never split; an image without one is its own
+    splits: tuple[str | None, ...] | None  # (N,) train, val or test, as given with the data
+    columns: Columns  # those used
+    notes: tuple[str, ...]
+    unreadable: tuple[tuple[str, str], ...]  # key and reason
+    mirrors: bool
+    image_size: int
+    key: str  # of the packed pixels
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits over content, labels and groups, in order: the data of a run, for its log."""
+        state = hashlib.blake2b(self.content.tobytes(), digest_size=8)
+        for i, labelled in enumerate(self.labelled):
+            label = self.classes[self.labels[i]] if labelled else ""
+            group = self.groups[i] if self.groups is not None else ""
+            state.update(f"{label}\0{group}\n".encode("utf-8", "surrogateescape"))
+        return state.hexdigest()
+
+    def grouped(self) -> NDArray[np.bool_]:
+        """(N,) whether the image has a group that the data name."""
+        if self.groups is None:
+            return np.zeros(len(self.content), dtype=bool)
+        pairs = zip(self.groups, self.content, strict=True)
+        return np.array([group != alone(int(content)) for group, content in pairs], dtype=bool)
+
+
+def alone(content: int) -> str:
+    """The group of an image that is in none: its content, so that exact copies stay together."""
+    return f"image {content & (2**64 - 1):016x}"
+
+
+def open_dataset(
+    data: str,
+    columns: Columns,
+    *,
+    image_size: int,
+    channels: int | None,
+    intensity: str,
+    cache: Path,
+    max_unreadable: int,
+    progress: bool,
+) -> Dataset:
+    """What was typed, read once and packed. Raises DataError for all that cannot be used."""
+    source = open_source(data, columns)
+    packed = pack(
+        source,
+        image_size,
+        channels,
+        cache,
+        depth="scaled" if intensity == "dtype" else "strict",
+        max_unreadable=max_unreadable,
+        progress=progress,
+    )
+    classes, labels, labelled = label_arrays(source, packed.rows)
+    groups = None
+    if source.groups is not None:
+        groups = tuple(
+            source.groups[row] or alone(int(content))
+            for row, content in zip(packed.rows, packed.content, strict=True)
+        )
+    return Dataset(
+        name=source.name,
+        images=packed.images,
+        keys=tuple(source.keys[row] for row in packed.rows),
+        content=packed.content,
+        classes=classes,
+        labels=labels,
+        labelled=labelled,
+        groups=groups,
+        splits=None if source.splits is None else tuple(source.splits[row] for row in packed.rows),
+        columns=source.columns,
+        notes=source.notes,
+        unreadable=packed.unreadable,
+        mirrors=source.mirrors,
+        image_size=image_size,
+        key=packed.key,
+    )
+
+
+def label_arrays(
+    source: Source, rows: NDArray[np.int64]
+) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.bool_]]:
+    """Classes, labels and labelled of the source's rows; a class without a readable image is none."""
+    found = [None] * len(rows) if source.labels is None else [source.labels[row] for row in rows]
+    classes = in_class_order({label for label in found if label is not None})
+    position = {name: i for i, name in enumerate(classes)}
+    labels = np.array([0 if label is None else position[label] for label in found], dtype=np.int64)
+    return classes, labels, np.array([label is not None for label in found], dtype=bool)
+
+
+def in_class_order(names: set[str]) -> tuple[str, ...]:
+    """Sorted: 2 before 10 where all are whole numbers, by letters elsewhere."""
+    numbers = all(name.removeprefix("-").isdecimal() for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))

@@ -1,0 +1,78 @@
+"""Test images that pretraining has seen: exact copies, and others of a group it has seen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_app.data.dataset import Dataset
+from ssl_app.data.splits import hashed
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a training has seen, for the checkpoint: hashes, sorted, each once."""
+
+    content: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """How many of the test images were seen: as exact copies, or else through their group."""
+
+    images: int
+    groups: int
+    of: int
+    noun: str = "group"
+
+    @property
+    def total(self) -> int:
+        """Seen either way; no image counts twice."""
+        return self.images + self.groups
+
+    def sentence(self) -> str | None:
+        """For the result and the verdict; None where nothing was seen."""
+        if not self.total:
+            return None
+        copies = f"{self.images} exact {'copy' if self.images == 1 else 'copies'}"
+        ways = ([copies] if self.images else []) + ([f"{self.groups} of a seen {self.noun}"] if self.groups else [])
+        verb = "was" if self.total == 1 else "were"
+        return f"{self.total} of {self.of} test images {verb} seen in pretraining ({', '.join(ways)})"
+
+
+def seen(dataset: Dataset, indices: Indices) -> Seen:
+    """The hashes of the images at indices, and of the groups that the data name."""
+    groups = group_hashes(dataset)[indices][dataset.grouped()[indices]]
+    return Seen(np.unique(dataset.content[indices]), np.unique(groups))
+
+
+def group_hashes(dataset: Dataset) -> NDArray[np.int64]:
+    """(N,) 64 bits of every image's group; zeros where there are no groups."""
+    if dataset.groups is None:
+        return np.zeros(len(dataset.content), np.int64)
+    known = {group: hashed(group) - 2**63 for group in set(dataset.groups)}
+    return np.array([known[group] for group in dataset.groups], dtype=np.int64)
+
+
+def met(dataset: Dataset, indices: Indices, other: Seen) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For every index, whether the image was seen, and whether its group was."""
+    copies = np.isin(dataset.content[indices], other.content)
+    groups = np.isin(group_hashes(dataset)[indices], other.groups) & dataset.grouped()[indices]
+    return copies, groups
+
+
+def count_leaks(seen: Seen, dataset: Dataset, test: Indices) -> Leaks:
+    """Test images that were seen, and others of a seen group."""
+    copies, groups = met(dataset, test, seen)
+    noun = dataset.columns.group or "group"
+    return Leaks(int(copies.sum()), int((groups & ~copies).sum()), len(test), noun)
+
+
+def exclude(dataset: Dataset, indices: Indices, other: Seen) -> Indices:
+    """The indices without images, and without groups, that the other set holds."""
+    copies, groups = met(dataset, indices, other)
+    kept: Indices = indices[~(copies | groups)]
+    return kept

@@ -1,0 +1,196 @@
+"""Images decoded once, cut to size and memory-mapped: a cache found by file stamps and keyed by content."""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ssl_app.data.images import Unreadable
+from ssl_app.data.reduction import pack_side, reduce
+from ssl_app.data.sources.base import Source
+from ssl_app.data.store import Form, Store, sync, write_whole
+from ssl_app.errors import DataError
+
+T = TypeVar("T")
+FORMAT = 1  # of the cache: a new number makes every entry anew
+TEMPORARY = ".packing-"
+SECONDS_BETWEEN_LINES = 10.0
+DAY = 86_400.0  # seconds
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The readable images of a source, all of one size, depth and number of channels."""
+
+    images: NDArray[Any]  # (N, P, P, C) memory-mapped, read-only
+    rows: NDArray[np.int64]  # (N,) position in the source
+    content: NDArray[np.int64]  # (N,) hash of the decoded pixels at full size
+    unreadable: tuple[tuple[str, str], ...]  # key and reason
+    key: str  # of content and settings, hexadecimal
+    folder: Path
+
+
+def pack(
+    source: Source,
+    image_size: int,
+    channels: int | None,
+    cache: Path,
+    *,
+    depth: str = "strict",
+    max_unreadable: int,
+    progress: bool,
+) -> Packed:
+    """The source's images at one size, from the cache where they lie there already.
+
+    channels None takes grey files, and RGB files with R = G = B throughout, as one channel.
+    depth "strict" refuses mixed bit depths, "scaled" turns them into float32 in [0, 1].
+    Raises DataError for files that cannot be read, mixed depths and mixed channels.
+    """
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"the cache {cache} cannot be made ({error.strerror}); name another place") from error
+    remove_leftovers(cache)
+    settings = json.dumps([FORMAT, image_size, channels, depth])
+    found = digest([settings, *source.stamps()])
+    index = cache / "index" / f"{found}.json"
+    entry = read_index(index, cache)
+    if entry is None:
+        entry = fill(source, image_size, channels, cache, depth, progress)
+        write_whole(index, json.dumps(entry).encode())
+    unreadable = tuple((source.keys[i], reason) for i, reason in entry["unreadable"])
+    refuse_unreadable(source, unreadable, max_unreadable)
+    folder = cache / entry["key"]
+    rows = np.delete(np.arange(len(source.keys)), [i for i, _ in entry["unreadable"]])
+    return Packed(
+        images=np.load(folder / "images.npy", mmap_mode="r"),
+        rows=rows.astype(np.int64),
+        content=np.load(folder / "content.npy"),
+        unreadable=unreadable,
+        key=entry["key"],
+        folder=folder,
+    )
+
+
+def read_index(index: Path, cache: Path) -> dict[str, Any] | None:
+    """Key and unreadable files of the set with these stamps, or None where its pack is not there."""
+    try:
+        entry: dict[str, Any] = json.loads(index.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return entry if (cache / entry["key"] / "content.npy").is_file() else None
+
+
+def refuse_unreadable(source: Source, unreadable: tuple[tuple[str, str], ...], most: int) -> None:
+    """Raise DataError where more files than allowed cannot be read."""
+    if len(unreadable) > most:
+        key, reason = unreadable[0]
+        raise DataError(
+            f"{len(unreadable)} of {len(source.keys)} images cannot be read, first {key}: {reason}; "
+            f"mend or remove them, or type --max-unreadable {len(unreadable)}"
+        )
+
+
+def fill(
+    source: Source, image_size: int, channels: int | None, cache: Path, depth: str, progress: bool
+) -> dict[str, Any]:
+    """Decode everything once into a new entry of the cache: its key, and what is unreadable."""
+    side = pack_side(first_shape(source), image_size)
+    folder = cache / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir()
+    form, store = Form(channels, depth), None
+    content: list[int] = []
+    unreadable: list[tuple[int, str]] = []
+    try:
+        for i, image in counted(source.each(lambda array: reduce(array, side)), len(source.keys), progress):
+            if isinstance(image, Unreadable):
+                unreadable.append((i, str(image)))
+                continue
+            form.admit(source.keys[i], image)
+            small = form.fit(image.small)
+            if store is None:
+                store = Store(folder / "images.npy", small)
+            elif (small.shape, small.dtype) != (store.shape, store.dtype):
+                store.widen(form.fit)
+            store.add(small)
+            content.append(image.content)
+        if store is None or len(content) + len(unreadable) != len(source.keys):
+            raise DataError(f"{source.name} has changed while it was read; type the same again")
+        store.close()
+        hashes = np.array(content, np.int64)
+        with (folder / "content.npy").open("wb") as file:
+            np.save(file, hashes)
+            sync(file)
+        key = digest([json.dumps([FORMAT, side, store.shape, store.dtype.str])], hashes.tobytes())
+        settle(folder, cache / key)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DataError(f"no space left in {cache} after {len(content)} images; make room there") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {"key": key, "unreadable": unreadable}
+
+
+def first_shape(source: Source) -> tuple[int, ...]:
+    """(H, W, C) of the first image that can be read. Raises DataError where none can."""
+    reasons = []
+    for i in range(len(source.keys)):
+        try:
+            return source.read(i).shape
+        except Unreadable as reason:
+            reasons.append(f"{source.keys[i]}: {reason}")
+    raise DataError(f"none of the {len(reasons)} images in {source.name} can be read, first {reasons[0]}")
+
+
+def settle(folder: Path, final: Path) -> None:
+    """Make a finished entry the entry of that key; another process may have been first, with the same."""
+    try:
+        os.replace(folder, final)
+    except OSError:
+        if not (final / "content.npy").is_file():
+            raise
+
+
+def counted(items: Iterator[T], total: int, progress: bool) -> Iterator[T]:
+    """The items, with a bar on stderr where that is a terminal, and a line every ten seconds elsewhere."""
+    if not progress:
+        yield from items
+    elif sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc="packing", unit="image", leave=False)
+    else:
+        told = time.monotonic()
+        for done, item in enumerate(items, start=1):
+            yield item
+            if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                print(f"packing: {done} of {total} images", file=sys.stderr, flush=True)
+
+
+def remove_leftovers(cache: Path) -> None:
+    """Take away what killed packs left, when nothing in it has changed for a day."""
+    for folder in cache.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):  # its owner, or another cleaner, may be faster
+            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if time.time() - newest > DAY:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def digest(lines: list[str], content: bytes = b"") -> str:
+    """32 hexadecimal digits over lines and bytes; names need not be valid UTF-8."""
+    state = hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=16)
+    state.update(content)
+    return state.hexdigest()

@@ -1,0 +1,114 @@
+"""Pixel values to [0, 1]: one low and high for a set, measured once and used by every later verb."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Intensity = Literal["range", "dtype", "per-image"]
+QUANTILES = (0.001, 0.999)  # not the extremes: one hot pixel would darken the set
+MOST_IMAGES = 2000
+MOST_VALUES = 20_000_000  # of float pixels, which are sorted rather than counted
+LEAST_STD = 0.01  # a constant channel has none
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How a set's values become [0, 1], and their mean and spread there, by channel."""
+
+    intensity: str
+    low: float
+    high: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def scale(self, array: NDArray[Any]) -> NDArray[np.float32]:
+        """uint8, uint16 or float32 (..., C) -> float32 in [0, 1]; per-image looks at the last three axes."""
+        if self.intensity == "per-image":
+            return scaled_each(array)
+        low, high = dtype_range(array.dtype) if self.intensity == "dtype" else (self.low, self.high)
+        return scaled(array, low, high)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for the checkpoint."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_json(cls, held: dict[str, Any]) -> "Pixels":
+        """The inverse of to_json."""
+        return cls(**held | {"mean": tuple(held["mean"]), "std": tuple(held["std"])})
+
+
+def measure(images: NDArray[Any], indices: Sequence[int] | NDArray[Any], intensity: str, seed: int) -> Pixels:
+    """Low, high, mean and std of the images (N, P, P, C) at indices, from a sample of 2,000 at most."""
+    at = np.unique(np.asarray(indices, dtype=np.int64))
+    assert len(at), "no image to measure"
+    if len(at) > MOST_IMAGES:
+        at = np.sort(np.random.default_rng(seed).choice(at, MOST_IMAGES, replace=False))
+    low, high = 0.0, 1.0
+    if intensity == "range":
+        low, high = limits(images, at)
+    elif intensity == "dtype":
+        low, high = dtype_range(images.dtype)
+    unmeasured = Pixels(intensity, low, high, (), ())
+    channels = images.shape[-1]
+    count, total, squares = 0, np.zeros(channels), np.zeros(channels)
+    for some in np.array_split(at, -(-len(at) // 64)):
+        values = unmeasured.scale(images[some]).reshape(-1, channels).astype(np.float64)
+        count += len(values)
+        total += values.sum(axis=0)
+        squares += np.square(values).sum(axis=0)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - np.square(mean), LEAST_STD**2))
+    return Pixels(intensity, low, high, tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def limits(images: NDArray[Any], at: NDArray[np.int64]) -> tuple[float, float]:
+    """The 0.1 and 99.9 percentile over the images at `at`; the extremes where those two are one value."""
+    if images.dtype.kind == "u":
+        counts = np.zeros(np.iinfo(images.dtype).max + 1, np.int64)
+        for i in at:
+            counts += np.bincount(images[i].ravel(), minlength=len(counts))
+        low, high = counted_quantiles(counts)
+        present = np.flatnonzero(counts)
+        extremes = float(present[0]), float(present[-1])
+    else:
+        step = max(1, len(at) * images[0].size // MOST_VALUES)
+        values = np.concatenate([images[i].ravel()[::step] for i in at])
+        low, high = (float(value) for value in np.quantile(values, QUANTILES))
+        extremes = float(values.min()), float(values.max())
+    return apart(*((low, high) if low < high else extremes))
+
+
+def counted_quantiles(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """The values at both quantiles, where counts[v] pixels have the value v."""
+    below = np.cumsum(counts)
+    low, high = np.searchsorted(below, [max(QUANTILES[0] * below[-1], 1), QUANTILES[1] * below[-1]])
+    return float(low), float(high)
+
+
+def apart(low: float, high: float) -> tuple[float, float]:
+    """Low and high, or low and one more where all pixels are equal: nothing is divided by zero."""
+    return (low, high) if high > low else (low, low + max(1.0, abs(low)))
+
+
+def dtype_range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """What the type can hold; floats are taken for [0, 1]."""
+    return (0.0, float(np.iinfo(dtype).max)) if dtype.kind == "u" else (0.0, 1.0)
+
+
+def scaled(array: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
+    """(array - low) / (high - low), clipped to [0, 1]."""
+    values = array.astype(np.float32)
+    values -= np.float32(low)
+    values /= np.float32(high - low)
+    return np.clip(values, 0, 1, out=values)
+
+
+def scaled_each(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Every image (the last three axes: H, W, C) by its own 0.1 and 99.9 percentile."""
+    images = array.reshape(-1, *array.shape[-3:])
+    each = [scaled(image, *limits(image[None], np.zeros(1, np.int64))) for image in images]
+    return np.stack(each).reshape(array.shape) if each else array.astype(np.float32)

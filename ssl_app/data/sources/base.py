@@ -1,0 +1,153 @@
+"""What every kind of data answers: which images there are, what is known of each, and its pixels."""
+
+import glob
+import os
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from numpy.typing import NDArray
+
+from ssl_app import registry
+from ssl_app.data.images import EXTENSIONS, Unreadable
+from ssl_app.errors import DataError
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+EXPECTED = (
+    "expected a folder of images, a manifest (.csv, .tsv, .parquet), an .npz, tar shards or a built-in name (digits)"
+)
+UNUSED = "none"  # --split none: do not use the column that is there
+FOLDER_NAMES, SHARD_NAMES, ARRAY_NAMES = "folder names", "shard names", "array names"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where labels, groups and splits come from.
+
+    As asked for, None is the default and "none" is not to be used; as found, None is nowhere.
+    """
+
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+
+
+def origin(column: str) -> str:
+    """A column for a sentence: `column split`, but `folder names`."""
+    return column if column in {FOLDER_NAMES, SHARD_NAMES, ARRAY_NAMES} else f"column {column}"
+
+
+class Source(ABC):
+    """Images with what is known about them; N images, in a stable order.
+
+    The first line of a sub-class's file says what it reads. Reading is by `each`, which
+    decodes in threads; labels, groups and splits are known before a pixel is read.
+    """
+
+    last_resort: ClassVar[bool] = False  # asked after the others whether it accepts
+    name: str  # as typed
+    keys: tuple[str, ...]  # (N,) unique and stable: path below the root, or member name
+    labels: tuple[str | None, ...] | None = None  # class names; None = unlabeled
+    groups: tuple[str | None, ...] | None = None
+    splits: tuple[str | None, ...] | None = None  # "train", "val" or "test"
+    columns: Columns = Columns()  # those used, for messages
+    notes: tuple[str, ...] = ()
+    mirrors: bool = True  # False where a mirrored image is another thing
+
+    @abstractmethod
+    def __init__(self, data: str, columns: Columns) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, data: str) -> bool:
+        """Whether this kind reads what was typed; cheap, raises nothing."""
+
+    @abstractmethod
+    def read(self, i: int) -> NDArray[Any]:
+        """Image i at its true bit depth: (H, W, C). Raises Unreadable."""
+
+    @abstractmethod
+    def stamps(self) -> list[str]:
+        """(N,) cheap identities of the images: path, size, time of change."""
+
+    def each(self, work: Callable[[NDArray[Any]], T]) -> Iterator[tuple[int, T | Unreadable]]:
+        """(i, work(image i)) for every image, in order; reading and work run in threads, a little ahead."""
+
+        def done(i: int) -> tuple[int, T | Unreadable]:
+            try:
+                return i, work(self.read(i))
+            except Unreadable as reason:
+                return i, reason
+
+        return in_order(done, range(len(self.keys)))
+
+    def read_all(self) -> Iterator[tuple[int, NDArray[Any] | Unreadable]]:
+        """Every image in order, read a little ahead in threads."""
+        return self.each(lambda array: array)
+
+
+def in_order(work: Callable[[A], T], items: Iterable[A], chunk: int = 8) -> Iterator[T]:
+    """work(item) for every item, in order, in threads; never more than a few chunks ahead."""
+    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4, 16)
+    rest = iter(items)
+    waiting: deque[Future[list[T]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            while True:
+                while len(waiting) < 2 * workers and (batch := list(islice(rest, chunk))):
+                    waiting.append(pool.submit(lambda batch: [work(item) for item in batch], batch))
+                if not waiting:
+                    return
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def file_stamp(path: Path) -> str:
+    """Path, size and time of change in one string; a missing file has a stamp as well."""
+    try:
+        status = path.stat()
+    except OSError:
+        return f"{path}|missing"
+    return f"{path}|{status.st_size}|{status.st_mtime_ns}"
+
+
+def only_in_manifests(data: str, columns: Columns, kind: str) -> None:
+    """Refuse columns where there can be none."""
+    for flag, column in (("--label", columns.label), ("--group", columns.group), ("--split", columns.split)):
+        if column not in {None, UNUSED}:
+            raise DataError(
+                f"{flag} {column}: {kind} {data} has no columns; write a manifest (CSV with the columns "
+                f"path, {', '.join(dict.fromkeys(['label', column or '']))}) and type --data manifest.csv"
+            )
+
+
+def open_source(data: str, columns: Columns) -> Source:
+    """The source that accepts what was typed. Raises DataError with what is known where none does."""
+    kinds: list[type[Source]] = [registry.find("data.sources", name) for name in registry.names("data.sources")]
+    for kind in sorted(kinds, key=lambda kind: kind.last_resort):
+        if kind.accepts(data):
+            return kind(data, columns)
+    if not Path(data).exists() and not glob.has_magic(data):
+        raise DataError(f"{data} does not exist; {EXPECTED}")
+    if Path(data).suffix.lower() in EXTENSIONS:
+        raise DataError(f"{data} is one image; expected a set of them: type --data {Path(data).parent}")
+    raise DataError(f"{data} is of no known kind; {EXPECTED}")

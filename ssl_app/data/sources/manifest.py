@@ -1,0 +1,146 @@
+"""A table (.csv, .tsv, .parquet) that lists images: path, and label, group, split where it has them."""
+
+import os
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from ssl_app.data.images import decode
+from ssl_app.data.sources.base import SPLITS, UNUSED, Columns, Source, file_stamp
+from ssl_app.errors import DataError, nearest
+
+KINDS = (".csv", ".tsv", ".parquet")
+PATH = "path"  # relative to the folder of the manifest, or absolute
+
+
+class Manifest(Source):
+    """Images listed in a table; every value is text, and an empty one means unknown."""
+
+    def __init__(self, data: str, columns: Columns) -> None:
+        self.name = data
+        self.root = Path(data).resolve().parent
+        table = read_table(Path(data))
+        if PATH not in table.columns:
+            raise DataError(
+                f"{data} has no column 'path' with the images' paths; its columns: {', '.join(table.columns)}"
+            )
+        self.columns = Columns(
+            label=chosen(data, table, "label", columns.label),
+            group=chosen(data, table, "group", columns.group),
+            split=chosen(data, table, "split", columns.split),
+        )
+        self.keys = paths(data, self.root, values(table, PATH))
+        self.labels = known(table, self.columns.label)
+        self.groups = known(table, self.columns.group)
+        self.splits = read_splits(known(table, self.columns.split), self.columns.split)
+
+    @classmethod
+    def accepts(cls, data: str) -> bool:
+        """Whether it is a file with the ending of a table."""
+        return Path(data).suffix.lower() in KINDS and Path(data).is_file()
+
+    def read(self, i: int) -> NDArray[Any]:
+        """Image i: (H, W, C). Raises Unreadable, for a file that is missing as well."""
+        return decode(self.root / self.keys[i], self.keys[i])
+
+    def stamps(self) -> list[str]:
+        """(N,) path, size and time of change of the images; the table itself has no part in it."""
+        return [file_stamp(self.root / key) for key in self.keys]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table as text: nothing is taken for a number, and nothing for a missing value."""
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path).convert_dtypes()
+            for column in table.columns:
+                table[column] = table[column].astype("string").fillna("")
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+                table = pd.read_csv(
+                    path,
+                    sep=separator(path),
+                    dtype=str,
+                    keep_default_na=False,
+                    encoding="utf-8-sig",
+                    index_col=False,
+                )
+    except (
+        ValueError,
+        OSError,
+        ImportError,
+        pd.errors.ParserWarning,
+    ) as error:  # pandas' and pyarrow's errors are ValueErrors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path} cannot be read as a table ({reason}); expected a header with path, label, group, split"
+        ) from error
+    table.columns = pd.Index([str(name).strip() for name in table.columns])
+    if table.empty:
+        raise DataError(f"{path} lists no images; expected one row an image below the header")
+    return table
+
+
+def separator(path: Path) -> str:
+    """Tab for .tsv; comma for .csv, or the semicolon that spreadsheets write in some countries."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    return ";" if ";" in header and "," not in header else ","
+
+
+def values(table: pd.DataFrame, column: str) -> list[str]:
+    """One column as stripped text."""
+    return [str(value).strip() for value in table[column].tolist()]
+
+
+def known(table: pd.DataFrame, column: str | None) -> tuple[str | None, ...] | None:
+    """One column with None where it is empty."""
+    return None if column is None else tuple(value or None for value in values(table, column))
+
+
+def chosen(data: str, table: pd.DataFrame, default: str, asked: str | None) -> str | None:
+    """The column to use: the one asked for, else the default where it is present."""
+    if asked == UNUSED:
+        return None
+    if asked is None:
+        return default if default in table.columns else None
+    if asked not in table.columns:
+        raise DataError(f"{data} has no column '{asked}'{nearest(asked, table.columns)}")
+    return asked
+
+
+def paths(data: str, root: Path, listed: list[str]) -> tuple[str, ...]:
+    """The column path, normalised. Raises DataError for an empty one and for one that is listed twice."""
+    rows: dict[str, int] = {}
+    keys = []
+    for row, path in enumerate(listed, start=2):  # as a spreadsheet counts, the header being row 1
+        if not path:
+            raise DataError(f"{data} row {row} has no path; fill it in or remove the row")
+        key = os.path.normpath(path).replace(os.sep, "/")
+        full = os.path.normpath(root / key)
+        if full in rows:
+            raise DataError(f"{data} lists {path} twice (rows {rows[full]} and {row}); remove one of them")
+        rows[full] = row
+        keys.append(key)
+    return tuple(keys)
+
+
+def read_splits(found: tuple[str | None, ...] | None, column: str | None) -> tuple[str | None, ...] | None:
+    """train, val or test, by their usual names. Raises DataError for any other value."""
+    if found is None:
+        return None
+    strange = Counter(value for value in found if value is not None and value.lower() not in SPLITS)
+    if strange:
+        value, count = min(strange.items(), key=lambda item: (-item[1], item[0]))
+        raise DataError(
+            f"column {column} holds '{value}' ({count} row{'s' * (count > 1)}); expected train, val or test; "
+            f"mend it, or type --split none"
+        )
+    return tuple(None if value is None else SPLITS[value.lower()] for value in found)

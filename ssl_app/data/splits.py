@@ -1,0 +1,240 @@
+"""Which images train, which test, and which labels are drawn: pure functions of content, group and seed."""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from ssl_app.data.dataset import Dataset, alone
+from ssl_app.data.sources.base import origin
+from ssl_app.data.store import write_whole
+from ssl_app.errors import DataError
+
+Indices = NDArray[np.int64]
+SEEDS_TRIED = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Indices into a dataset, each part sorted, and a sentence on how they came about."""
+
+    train: Indices
+    val: Indices  # rows that the data mark so: neither trained on nor tested
+    test: Indices
+    how: str
+    seed: int | None = None  # None: the split was given with the data
+    fraction: float = 0.2
+
+
+def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0) -> Parts:
+    """The split given with the data, or one by hash: whole groups, exact copies together.
+
+    By hash, an image's side depends on its unit (group, or content) and the seed alone: not on
+    labels and not on the other images, but for those that join units by being copies.
+    Raises DataError where a given split cuts a group.
+    """
+    if dataset.splits is not None and (parts := given(dataset)) is not None:
+        return parts
+    units = unit_names(dataset)
+    drawn = {unit: share(seed, unit) < fraction for unit in set(units)}
+    test = np.array([drawn[unit] for unit in units], dtype=bool)
+    if dataset.groups is None:
+        way, what = "by image content (no group column)", "images"
+    else:
+        way, what = f"by {dataset.columns.group} ({origin(str(dataset.columns.group))})", "groups"
+    how = f"split {way}, {100 * fraction:g} % of {what}, seed {seed}"
+    return Parts(np.flatnonzero(~test), np.array([], np.int64), np.flatnonzero(test), how, seed, fraction)
+
+
+def given(dataset: Dataset) -> Parts | None:
+    """The split of the data themselves; None where it marks nothing to test on."""
+    assert dataset.splits is not None
+    marks = np.array([mark or "train" for mark in dataset.splits])
+    source = origin(str(dataset.columns.split))
+    test_mark = "test" if (marks == "test").any() else "val"
+    if not (marks == test_mark).any():
+        return None
+    train, test = np.flatnonzero(marks == "train"), np.flatnonzero(marks == test_mark)
+    val = np.flatnonzero(marks == "val") if test_mark == "test" else np.array([], np.int64)
+    if not len(train):
+        raise DataError(f"{source} marks no image as train; type --split none to split anew")
+    refuse_cut(dataset, train, test, source)
+    copies = int(np.isin(dataset.content[test], dataset.content[train]).sum())
+    remarks = [f"its {len(test)} val images are the test set"] if test_mark == "val" else []
+    remarks += [f"{copies} of {len(test)} test images have an exact copy in train"] if copies else []
+    return Parts(train, val, test, "; ".join([f"split as given by {source}", *remarks]))
+
+
+def refuse_cut(dataset: Dataset, train: Indices, test: Indices, source: str) -> None:
+    """Raise DataError where a test image has a train image of its group beside it."""
+    if dataset.groups is None:
+        return
+    trained = {dataset.groups[i] for i in train}
+    beside = sum(dataset.groups[i] in trained for i in test[dataset.grouped()[test]])
+    if beside:
+        group = dataset.columns.group
+        raise DataError(
+            f"{source} puts {beside} of {len(test)} test images beside a train image of the same {group}; "
+            f"type --split none to split by {group}"
+        )
+
+
+def unit_names(dataset: Dataset) -> list[str]:
+    """(N,) what is never split, by name: the group, or the content; joined where they share an image."""
+    if dataset.groups is None:
+        return [alone(int(content)) for content in dataset.content]
+    names, group = np.unique(np.array(dataset.groups), return_inverse=True)
+    contents, content = np.unique(dataset.content, return_inverse=True)
+    size = len(names) + len(contents)  # a graph of groups and pictures; an image joins the two
+    edges = coo_array((np.ones(len(group)), (group, content + len(names))), shape=(size, size))
+    component = connected_components(edges, directed=False)[1].astype(np.int64)
+    smallest: dict[int, str] = {}
+    for number, name in sorted(
+        zip(component.tolist(), map(str, names), strict=False),
+        key=lambda pair: (named_alone(pair[1]), pair[1]),
+    ):
+        smallest.setdefault(number, name)
+    return [smallest[number] for number in component[group].tolist()]
+
+
+def named_alone(unit: str) -> bool:
+    """True for the unit of an image without a group: a group it is joined with goes first."""
+    return unit.startswith("image ")
+
+
+def share(seed: int, unit: str) -> float:
+    """A number in [0, 1) that is the unit's own."""
+    return hashed(f"{seed}\0{unit}") / 2**64
+
+
+def hashed(text: str) -> int:
+    """64 bits of a text, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
+
+
+def check_classes(dataset: Dataset, parts: Parts) -> None:
+    """Raise DataError unless there are two classes or more, each on both sides."""
+    if not dataset.labelled.any():
+        raise DataError(
+            f"{dataset.name} has no labels; give a manifest with a column label, or one sub-folder a class"
+        )
+    if len(dataset.classes) < 2:
+        raise DataError(f"{dataset.name} has one class, '{dataset.classes[0]}'; expected two or more")
+    missing = absent(dataset, parts)
+    if missing is None:
+        return
+    name, side, other = missing
+    if parts.seed is None:
+        raise DataError(
+            f"class '{name}' has no {side} image in {origin(str(dataset.columns.split))}; "
+            f"type --split none to split anew"
+        )
+    where = "training" if side == "test" else "test"
+    raise DataError(
+        f"class '{name}' has no {side} image: {unit_count(dataset, other)} into the {where} part; "
+        f"{better_seed(dataset, parts)}"
+    )
+
+
+def absent(dataset: Dataset, parts: Parts) -> tuple[str, str, Indices] | None:
+    """A class that one side lacks: its name, the side, and its images on the other."""
+    for label, name in enumerate(dataset.classes):
+        of_class = dataset.labelled & (dataset.labels == label)
+        train, test = parts.train[of_class[parts.train]], parts.test[of_class[parts.test]]
+        if not len(test):
+            return name, "test", train
+        if not len(train):
+            return name, "training", test
+    return None
+
+
+def unit_count(dataset: Dataset, indices: Indices) -> str:
+    """How many units the images are, as the start of a sentence: `its 3 patients all fall`."""
+    if dataset.groups is None:
+        count, noun = len(indices), "image"
+    else:
+        count, noun = len({dataset.groups[i] for i in indices}), str(dataset.columns.group)
+    return f"its only {noun} falls" if count == 1 else f"its {count} {noun}s all fall"
+
+
+def better_seed(dataset: Dataset, parts: Parts) -> str:
+    """What to type: the next seed that has every class on both sides, where there is one."""
+    assert parts.seed is not None
+    for seed in range(parts.seed + 1, parts.seed + 1 + SEEDS_TRIED):
+        if absent(dataset, split(dataset, fraction=parts.fraction, seed=seed)) is None:
+            return f"type --split-seed {seed}, or give a split column"
+    return "give a split column, or more images of that class"
+
+
+def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, draw: int) -> Indices:
+    """per_class labelled images of every class, sorted; None takes all.
+
+    Nested: per seed, draw and class one permutation in content order, so that the first 8 are
+    among the first 16. Raises DataError where a class has too few.
+    """
+    chosen = []
+    for label, name in enumerate(dataset.classes):
+        mine = train[dataset.labelled[train] & (dataset.labels[train] == label)]
+        if per_class is not None and len(mine) < per_class:
+            raise DataError(
+                f"class '{name}' has {len(mine)} training images, --per-class asks for {per_class}; "
+                f"type --per-class {fewest(dataset, train)} or less"
+            )
+        ordered = sorted(mine.tolist(), key=lambda i: (int(dataset.content[i]), dataset.keys[i]))
+        order = np.random.default_rng([seed, draw, hashed(name)]).permutation(len(ordered))
+        chosen += [ordered[i] for i in order[:per_class]]
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
+def fewest(dataset: Dataset, train: Indices) -> int:
+    """Labelled training images of the class that has the fewest."""
+    counts = np.bincount(dataset.labels[train][dataset.labelled[train]], minlength=len(dataset.classes))
+    return int(counts.min())
+
+
+def folds(
+    labels: NDArray[Any], groups: Sequence[str] | None, count: int, seed: int
+) -> list[tuple[Indices, Indices]] | None:
+    """(fit, held) positions in labels, stratified; by group where every class stays in every fit part.
+
+    count is the most: a class of two images has two folds. None where no folds are possible.
+    """
+    fewest_of_class = min(Counter(np.asarray(labels).tolist()).values(), default=0)
+    for number in range(min(count, fewest_of_class), 1, -1):
+        if groups is not None and len(set(groups)) >= number:
+            by_group = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+            if usable(found := list(by_group.split(labels, labels, groups)), labels):
+                return found
+    if fewest_of_class < 2 or count < 2:
+        return None
+    by_image = StratifiedKFold(min(count, fewest_of_class), shuffle=True, random_state=seed)
+    return list(by_image.split(labels, labels))
+
+
+def usable(found: list[tuple[Indices, Indices]], labels: NDArray[Any]) -> bool:
+    """Whether every fold holds something out and fits on every class."""
+    classes = len(np.unique(labels))
+    return all(len(held) and len(np.unique(labels[fit])) == classes for fit, held in found)
+
+
+def write_draw(path: Path, dataset: Dataset, indices: Indices) -> None:
+    """A draw as a CSV that is a manifest as well: path, label, group."""
+    grouped = dataset.grouped()
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["path", "label", "group"])
+    for i in indices.tolist():
+        label = dataset.classes[dataset.labels[i]] if dataset.labelled[i] else ""
+        group = dataset.groups[i] if dataset.groups is not None and grouped[i] else ""
+        rows.writerow([dataset.keys[i], label, group])
+    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))

@@ -1,0 +1,138 @@
+"""Intervals that hold what they promise: over draws, over pretrainings, over groups of test images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LEVEL = 0.95
+CHUNK = 4_000_000  # bootstrap counts held at once
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval; low and high are None where n is too small to tell."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def holds_zero(self) -> bool | None:
+        """Whether zero lies inside, None where there is no interval."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low <= 0 <= self.high
+
+
+def paired_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
+    """Student's t with n - 1 degrees over differences that share a draw. (D,) -> Interval.
+
+    At n = 5 it covers 95 % where a percentile bootstrap covers 84 %. One difference gives no interval;
+    equal differences give one of no width, which is what the numbers say.
+    """
+    values = np.asarray(differences, dtype=np.float64).ravel()
+    assert len(values) > 0, "no differences"
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Interval(mean, None, None, 1)
+    half = _quantile(len(values) - 1, level) * float(values.std(ddof=1)) / len(values) ** 0.5
+    return Interval(mean, mean - half, mean + half, len(values))
+
+
+def nested_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
+    """Interval for the mean over pretrainings and draws, both taken as samples. (P, D) -> Interval.
+
+    The same draws serve every pretraining, so with d = m + pretraining + draw + rest the mean varies by
+    V = s2_pretraining / P + s2_draw / D + s2_rest / (P D). The mean squares of rows and columns estimate it
+    without bias as (MS_P + MS_D - MS_rest) / (P D); the third is subtracted only as far as V stays at
+    least as large as either of the first two alone makes it. Degrees of freedom after Satterthwaite (1946),
+    no fewer than the less sampled factor has. Simulated coverage of 95 %: 91 to 99 % with two pretrainings
+    (the least where they differ far more than draws do), 93 to 99 % with three or more. One pretraining is
+    `paired_t` over draws and says nothing of other pretrainings; one draw gives no interval.
+    """
+    table = np.atleast_2d(np.asarray(differences, dtype=np.float64))
+    pretrainings, draws = table.shape
+    if pretrainings == 1:
+        return paired_t(table[0], level)
+    mean = float(table.mean())
+    if draws == 1:
+        return Interval(mean, None, None, table.size)
+    rows = table.mean(axis=1, keepdims=True)
+    columns = table.mean(axis=0, keepdims=True)
+    dof = np.array([pretrainings - 1, draws - 1, (pretrainings - 1) * (draws - 1)], dtype=np.float64)
+    squares = np.array(
+        [
+            draws * np.square(rows - mean).sum(),
+            pretrainings * np.square(columns - mean).sum(),
+            np.square(table - rows - columns + mean).sum(),
+        ]
+    )
+    by_pretraining, by_draw, rest = squares / dof
+    total = max(by_pretraining + by_draw - rest, by_pretraining, by_draw)
+    if total <= 0:
+        return Interval(mean, mean, mean, table.size)
+    kept = by_pretraining + by_draw - total  # of the rest
+    parts = np.array([by_pretraining, by_draw, kept])
+    degrees = total**2 / (np.square(parts) / dof).sum()
+    degrees = float(np.clip(degrees, dof.min(), dof.sum()))
+    half = _quantile(degrees, level) * (total / table.size) ** 0.5
+    return Interval(mean, mean - half, mean + half, table.size)
+
+
+def bootstrap_balanced_accuracy(
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    groups: Sequence[object] | NDArray[np.generic] | None,
+    *,
+    resamples: int = 2000,
+    seed: int,
+    level: float = LEVEL,
+) -> Interval:
+    """Percentile bootstrap of balanced accuracy over test groups, or images where None. (N,), (N,).
+
+    Says how far another test set would move the number, not another training. n counts groups; one group
+    gives no interval. Groups with equal counts are drawn together as one multinomial, which is
+    the same bootstrap: 10,000 images take milliseconds.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    right = truth == np.asarray(predictions)
+    present, truth = np.unique(truth, return_inverse=True)
+    count = len(present)
+    if groups is None:
+        group, number = np.arange(len(truth)), len(truth)
+    else:
+        names: dict[object, int] = {}
+        group = np.array([names.setdefault(name, len(names)) for name in np.asarray(groups, dtype=object)])
+        number = len(names)
+    tallies = np.zeros((number, 2 * count), dtype=np.int32)  # images of each class, then those that are right
+    np.add.at(tallies, (group, truth), 1)
+    np.add.at(tallies, (group, truth + count), right)
+    kinds, copies = np.unique(tallies, axis=0, return_counts=True)  # (U, 2K), (U,)
+    mean = float(_balanced(tallies.sum(axis=0, keepdims=True))[0])
+    if number == 1:
+        return Interval(mean, None, None, 1)
+    random = np.random.default_rng(seed)
+    scores = []
+    step = max(1, CHUNK // len(kinds))
+    for done in range(0, resamples, step):
+        drawn = random.multinomial(number, copies / number, size=min(step, resamples - done))  # (R, U)
+        scores.append(_balanced(drawn.astype(np.float64) @ kinds))
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.concatenate(scores), [tail, 1 - tail])
+    return Interval(mean, float(low), float(high), number)
+
+
+def _balanced(tallies: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Mean recall over the classes that were drawn. (R, 2K) -> (R,)."""
+    images, right = np.split(np.asarray(tallies, dtype=np.float64), 2, axis=1)
+    recall = np.where(images > 0, right / np.maximum(images, 1), 0.0)
+    return np.asarray(recall.sum(axis=1) / (images > 0).sum(axis=1))
+
+
+def _quantile(degrees: float, level: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, degrees))

@@ -1,0 +1,166 @@
+"""What one run hands to the next: weights with all that is needed to use them rightly, and checked when loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_app import runs
+from ssl_app.classification import Classifier
+from ssl_app.data.leaks import Seen
+from ssl_app.data.pixels import Pixels
+from ssl_app.errors import CheckpointError, RunError
+from ssl_app.models import backbones, weights
+from ssl_app.models.heads import build_head
+from ssl_app.training import checkpoint
+
+BACKBONE = "backbone.safetensors"
+CLASSIFIER = "classifier.safetensors"
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """Where a backbone starts from: a pretraining, a weights file of another's, or random weights."""
+
+    name: str  # as tables show it: the run's name, the file's, or `scratch`
+    backbone: str
+    tensors: Mapping[str, Tensor] | None = None  # None: random weights
+    source: str = "random weights"
+    image_size: int | None = None  # None where the data decide
+    channels: int | None = None
+    pixels: Pixels | None = None
+    seen: Seen | None = None  # images of the pretraining
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the pretraining
+    content: str = ""  # hash of the weights, for a sweep's identity
+
+    def build(self, channels: int, image_size: int, seed: int) -> tuple[backbones.Backbone, str]:
+        """The backbone with these weights, and the sentence that says how many were loaded."""
+        torch.manual_seed(seed)
+        backbone = backbones.build(self.backbone, channels, image_size)
+        if self.tensors is None:
+            return backbone, f"{self.backbone} from random weights, seed {seed}"
+        return backbone, weights.load_backbone(backbone, self.tensors, self.source)
+
+
+def write_backbone(path: Path, task: torch.nn.Module, pixels: Pixels, seen: Seen, meta: Mapping[str, Any]) -> None:
+    """Write a pretraining's hand-over: backbone, the method's own parts, pixel scaling, and what it saw."""
+    tensors = dict(task.state_dict())
+    tensors["seen.content"] = torch.from_numpy(np.asarray(seen.content))
+    tensors["seen.groups"] = torch.from_numpy(np.asarray(seen.groups))
+    checkpoint.write(path, tensors, {"kind": "backbone", "pixels": pixels.to_json(), **meta})
+
+
+def write_classifier(path: Path, classifier: Classifier, pixels: Pixels, meta: Mapping[str, Any]) -> None:
+    """Write a classifier with its classes, cut and pixel scaling: all that `predict` needs."""
+    checkpoint.write(path, classifier.state_dict(), {"kind": "classifier", "pixels": pixels.to_json(), **meta})
+
+
+def load_initialisation(init: str, out: Path, backbone: str | None) -> Initialisation:
+    """A run's name or folder, a checkpoint, a weights file of another's, or `none` (or `scratch`).
+
+    A checkpoint knows its backbone; for a plain weights file `backbone` must name it. Raises
+    CheckpointError and RunError.
+    """
+    if init in ("none", SCRATCH):
+        return Initialisation(SCRATCH, backbone or "small-resnet")
+    path = Path(init)
+    if path.is_file() and path.suffix != ".safetensors":
+        return _plain(path, backbone)
+    if path.is_file():
+        return _from_checkpoint(path, backbone) if _is_ours(path) else _plain(path, backbone)
+    if path.suffix in (".safetensors", ".pt", ".pth"):
+        raise CheckpointError(f"--init {init} is not a file; expected a run, a checkpoint or a weights file")
+    run = runs.find_run(out, init)
+    if not runs.finished(run):
+        raise RunError(f"run {run} has not finished; type ssl-app pretrain --resume {init}, or another --init")
+    if not (run / BACKBONE).is_file():
+        raise RunError(f"run {run} holds no {BACKBONE}; expected a pretraining")
+    return _from_checkpoint(run / BACKBONE, backbone, name=run.name)
+
+
+def newest_pretraining(out: Path) -> str:
+    """The newest finished pretraining in `out`. Raises RunError where there is none."""
+    run = runs.newest_finished(out, "pretrain")
+    if run is None:
+        raise RunError(
+            f"no finished pretraining in {out}; type ssl-app pretrain first, or --init none for random weights"
+        )
+    return run.name
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        checkpoint.read(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _plain(path: Path, backbone: str | None) -> Initialisation:
+    if backbone is None:
+        raise CheckpointError(f"--init {path} does not say which network it is of; add --backbone, such as resnet18")
+    tensors = weights.read_weights(path)
+    return Initialisation(path.stem, backbone, tensors, str(path), content=_digest(tensors))
+
+
+def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) -> Initialisation:
+    tensors, meta = checkpoint.read(path)
+    if backbone is not None and backbone != meta["backbone"]:
+        raise CheckpointError(
+            f"{path} holds a {meta['backbone']}, --backbone asks for {backbone}; leave --backbone out"
+        )
+    seen = None
+    if "seen.content" in tensors:
+        seen = Seen(tensors.pop("seen.content").numpy(), tensors.pop("seen.groups").numpy())
+    return Initialisation(
+        name or (path.parent.name if path.name in (BACKBONE, CLASSIFIER) else path.stem),
+        meta["backbone"],
+        {k: t for k, t in tensors.items() if k.startswith("backbone.")},
+        str(path),
+        meta["image_size"],
+        meta["channels"],
+        Pixels.from_json(meta["pixels"]),
+        seen,
+        meta.get("settings", {}),
+        _digest(tensors),
+    )
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    import hashlib
+
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes() if tensors[name].ndim else b"")
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A classifier as `predict` and `export` use it."""
+
+    classifier: Classifier
+    pixels: Pixels
+    meta: Mapping[str, Any]
+
+
+def load_classifier(run: Path) -> Finished:
+    """The classifier of a finished finetune run. Raises RunError where the run holds none."""
+    path = run / CLASSIFIER
+    if not path.is_file():
+        raise RunError(f"run {run} holds no {CLASSIFIER}; expected a finished finetune run")
+    tensors, meta = checkpoint.read(path)
+    backbone = backbones.build(meta["backbone"], meta["channels"], meta["image_size"])
+    head = build_head(meta["head"], backbone.shape(meta["layer"]), len(meta["classes"]))
+    classifier = Classifier(backbone, head, meta["layer"], torch.zeros(0, dtype=torch.int64))
+    try:
+        classifier.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit the {meta['backbone']} that it names; it is damaged") from error
+    return Finished(classifier.eval(), Pixels.from_json(meta["pixels"]), meta)

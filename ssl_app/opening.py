@@ -1,0 +1,79 @@
+"""From a verb's settings to an opened set: which data, at what size, split how; every choice is said."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ssl_app.data.dataset import Dataset, open_dataset
+from ssl_app.data.images import Unreadable
+from ssl_app.data.sources.base import Columns, Source, open_source
+from ssl_app.data.splits import Parts, split
+from ssl_app.errors import DataError
+from ssl_app.runs import Say
+from ssl_app.settings import DataSettings
+
+SMALLEST_SIDE, LARGEST_SIDE = 16, 64  # pixels, where the user names no image size
+OWN_BACKBONES = ("small-resnet", "nin")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A packed set and its parts."""
+
+    dataset: Dataset
+    parts: Parts
+
+
+def source_of(settings: DataSettings, data: str) -> Source:
+    """The source that --data, --label, --group and --split name."""
+    return open_source(data, Columns(settings.label, settings.group, settings.split))
+
+
+def default_image_size(source: Source, backbone: str, say: Say) -> int:
+    """The side to train at where the user named none: that of the images, within what the backbone is made for."""
+    side = min(_first(source).shape[:2])
+    largest = LARGEST_SIDE if backbone in OWN_BACKBONES else 224
+    chosen = int(min(max(side, SMALLEST_SIDE), largest))
+    say(f"image size: {chosen} px (the first image's short side is {side} px; --image-size says otherwise)")
+    return chosen
+
+
+def _first(source: Source) -> NDArray[Any]:
+    for i in range(len(source.keys)):
+        try:
+            return source.read(i)
+        except Unreadable:
+            continue
+    raise DataError(f"none of the {len(source.keys)} images of {source.name} can be read")
+
+
+def open_data(
+    settings: DataSettings,
+    source: Source,
+    out: Path,
+    *,
+    image_size: int,
+    channels: int | None,
+    intensity: str,
+    say: Say,
+) -> Opened:
+    """Pack a source (or find it packed) and split it."""
+    dataset = open_dataset(
+        source.name,
+        Columns(settings.label, settings.group, settings.split),
+        image_size=image_size,
+        channels=channels,
+        intensity=intensity,
+        cache=out / "cache",
+        max_unreadable=settings.max_unreadable,
+        progress=True,
+    )
+    for note in dataset.notes:
+        say(f"note: {note}")
+    parts = split(dataset, fraction=settings.test_fraction, seed=settings.split_seed)
+    size = "x".join(map(str, dataset.images.shape[1:]))
+    say(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")
+    say(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")
+    return Opened(dataset, parts)

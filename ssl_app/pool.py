@@ -1,0 +1,103 @@
+"""Trials in parallel: each in a process of its own thread count, so that --jobs changes no bit."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import reduction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssl_app import offline, runs, trial
+from ssl_app.trial import Bench
+
+MOST_JOBS = 8  # where the user names none: each holds torch and a network
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial to run: what, on which labels, and where its result goes."""
+
+    key: str  # names its folder
+    bench: str  # which initialisation
+    strategy: str
+    per_class: int
+    draw: int
+    drawn: NDArray[np.int64]  # rows
+
+
+def run_all(
+    benches: dict[str, Bench], jobs: Sequence[Job], folder: Path, workers: int, identity: str
+) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """Run trials as they come free. -> (job, content of its result.json), in order of completion."""
+    if workers == 1:
+        for job in jobs:
+            yield job, _run(benches[job.bench], job, folder, identity)
+        return
+    reduction.ForkingPickler.register(np.memmap, _by_name)
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has used OpenMP may hang
+    threads = torch.get_num_threads()
+    with ProcessPoolExecutor(workers, context, _enter, (benches, threads)) as pool:
+        waiting = {pool.submit(_run_here, job, folder, identity): job for job in jobs}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run(bench: Bench, job: Job, folder: Path, identity: str) -> dict[str, Any]:
+    outcome = trial.run(bench, job.strategy, job.drawn, job.draw)
+    content = {
+        "identity": identity,
+        "init": job.bench,
+        "strategy": job.strategy,
+        "per_class": job.per_class,
+        "draw": job.draw,
+        "labels_used": outcome.labels_used,
+        "how": outcome.how,
+        "seconds": outcome.seconds,
+        **outcome.test,
+    }
+    place = folder / "trials" / job.key
+    place.mkdir(parents=True, exist_ok=True)
+    runs.write_json(place / runs.RESULT, content)
+    return content
+
+
+HERE: dict[str, Bench] = {}  # of a worker process
+
+
+def _enter(benches: dict[str, Bench], threads: int) -> None:
+    offline.quiet_environment()
+    torch.set_num_threads(threads)
+    HERE.update(benches)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the process that started this one, however that ended: SIGKILL asks nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run_here(job: Job, folder: Path, identity: str) -> dict[str, Any]:
+    return _run(HERE[job.bench], job, folder, identity)
+
+
+def _by_name(array: "np.memmap[Any, Any]") -> tuple[Any, tuple[Any, ...]]:
+    """Send a memory-mapped file by its name, not by its content."""
+    return _map, (array.filename, array.dtype.str, array.offset, array.shape)
+
+
+def _map(filename: str, dtype: str, offset: int, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
+    return np.memmap(filename, dtype, "r", offset, shape)

@@ -1,0 +1,127 @@
+"""What `finetune`, `sweep` and `predict` prepare and leave in the same way."""
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_app import handover
+from ssl_app.data import splits
+from ssl_app.data.dataset import Dataset
+from ssl_app.data.leaks import Leaks, count_leaks
+from ssl_app.data.pixels import measure
+from ssl_app.data.splits import Parts
+from ssl_app.errors import DataError
+from ssl_app.handover import Initialisation
+from ssl_app.opening import default_image_size, open_data, source_of
+from ssl_app.runs import Say
+from ssl_app.settings import DataSettings, StageTwoSettings
+from ssl_app.training.hardware import Hardware
+from ssl_app.trial import Bench, Outcome, Recipe
+
+VALIDATION_FRACTION = 0.2  # of the training part, where --validation held-out finds no val rows
+VALIDATION_SEED = 1_000_003  # added to the split seed, so that this hash is another
+
+
+def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, hardware: Hardware, say: Say) -> Bench:
+    """Open the labelled set as the initialisation wants it. Raises DataError where no trial could be run on it."""
+    asked = with_data_of(settings, start, say)
+    source = source_of(asked, asked.data or "digits")
+    size = settings.image_size or start.image_size or default_image_size(source, start.backbone, say)
+    opened = open_data(
+        asked, source, settings.out, image_size=size, channels=settings.channels or start.channels,
+        intensity=settings.intensity if start.pixels is None else start.pixels.intensity, say=say,
+    )  # fmt: skip
+    dataset = opened.dataset
+    if not dataset.labelled.any():
+        if settings.data is None and start.settings:
+            raise DataError(f"run {start.name} was trained on {dataset.name}, which has no labels; add --data")
+        raise DataError(f"{dataset.name} has no labels; put images into one folder a class, or write a manifest.csv")
+    parts = opened.parts
+    if recipe.validation == "held-out" and not len(parts.val):
+        parts = hold_out(dataset, parts, settings.split_seed)
+    parts = replace(parts, train=parts.train[dataset.labelled[parts.train]], test=parts.test[dataset.labelled[parts.test]],
+                    val=parts.val[dataset.labelled[parts.val]])  # fmt: skip
+    splits.check_classes(dataset, parts)
+    opened = replace(opened, parts=parts)
+    pixels = start.pixels or measure(dataset.images, parts.train, settings.intensity, settings.seed)
+    _, loaded = start.build(dataset.images.shape[-1], size, settings.seed)
+    say(f"backbone: {loaded}")
+    return Bench(opened, start, pixels, recipe, hardware)
+
+
+def hold_out(dataset: Dataset, parts: Parts, seed: int) -> Parts:
+    """The parts with a fifth of the training groups moved to val, by hash as the test part was."""
+    again = splits.split(replace(dataset, splits=None), fraction=VALIDATION_FRACTION, seed=seed + VALIDATION_SEED)
+    val = np.intersect1d(parts.train, again.test)
+    return replace(parts, train=np.setdiff1d(parts.train, val), val=val, how=f"{parts.how}; a fifth of train held out")
+
+
+def with_data_of(settings: StageTwoSettings, start: Initialisation, say: Say) -> StageTwoSettings:
+    """The settings, with the data of the pretraining where the user named none; a flag given beats it."""
+    if settings.data is not None or not start.settings:
+        return settings
+    theirs = {name: start.settings.get(name) for name in DataSettings.__dataclass_fields__}
+    ours = {
+        n: getattr(settings, n)
+        for n, f in DataSettings.__dataclass_fields__.items()
+        if getattr(settings, n) != f.default
+    }
+    merged: dict[str, Any] = theirs | ours
+    merged["data"] = merged["data"] or "digits"
+    say(f"data: {merged['data']}, as in {start.name} (--data says otherwise)")
+    return replace(settings, **merged)
+
+
+def leaks_of(bench: Bench) -> Leaks | None:
+    """How many test images pretraining saw; None where it is not known (another's weights, random ones)."""
+    if bench.start.seen is None:
+        return None
+    return count_leaks(bench.start.seen, bench.opened.dataset, bench.opened.parts.test)
+
+
+def write_classifier(folder: Path, bench: Bench, outcome: Outcome) -> None:
+    """The classifier with all that predict needs, into a run."""
+    dataset = bench.opened.dataset
+    handover.write_classifier(
+        folder / handover.CLASSIFIER,
+        outcome.classifier,
+        bench.pixels,
+        {
+            "backbone": bench.start.backbone,
+            "channels": int(dataset.images.shape[-1]),
+            "image_size": dataset.image_size,
+            "classes": list(dataset.classes),
+            "head": bench.recipe.head,
+            "layer": bench.recipe.layer,
+            "bf16": bench.hardware.bf16,
+        },
+    )
+
+
+def write_predictions(path: Path, dataset: Dataset, outcome: Outcome) -> None:
+    """CSV of path, label, predicted class and probabilities of the test images."""
+    keys = [dataset.keys[row] for row in outcome.rows]
+    truth = [dataset.classes[label] for label in outcome.labels]
+    write_table(path, keys, dataset.classes, outcome.probabilities, truth)
+
+
+def write_table(
+    path: Path,
+    keys: list[str],
+    classes: tuple[str, ...],
+    probabilities: np.ndarray,
+    truth: list[str] | None = None,
+) -> None:
+    """CSV of path, label (the predicted class) and one probability a class; `truth` adds a column."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", *(["truth"] if truth else []), *(f"p_{name}" for name in classes)])
+        for row, (key, values) in enumerate(zip(keys, probabilities, strict=True)):
+            known = [truth[row]] if truth else []
+            writer.writerow([key, classes[int(values.argmax())], *known, *(f"{value:.6f}" for value in values)])
+    os.replace(temporary, path)

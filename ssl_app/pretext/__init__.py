@@ -1,0 +1,1 @@
+"""Stage one: one file a pretext method."""

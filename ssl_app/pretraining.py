@@ -1,0 +1,250 @@
+"""One pretraining: images, method and backbone brought together, trained, and handed over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssl_app import handover
+from ssl_app.data.leaks import exclude, seen
+from ssl_app.data.loading import Loader
+from ssl_app.data.pixels import Pixels, measure
+from ssl_app.data.seeding import mix
+from ssl_app.data.transforms import Augment
+from ssl_app.errors import DataError, SettingsError
+from ssl_app.opening import Opened, default_image_size, open_data, source_of
+from ssl_app.pretext.base import Pretext
+from ssl_app.runs import Say
+from ssl_app.tracking import open_tracker
+from ssl_app.training.distributed import OneProcess
+from ssl_app.training.hardware import Hardware, cores
+from ssl_app.training.health import alarm
+from ssl_app.training.loop import Row, Saver, fit
+from ssl_app.training.optimizing import Plan
+
+if TYPE_CHECKING:
+    from ssl_app.commands.pretrain import Settings
+
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.05, 512  # images that the pretext score is taken on
+TRAINING = "training.safetensors"  # the state that --resume goes on from
+SAMPLE = 512  # images that a method's applicability is judged by
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What is settled before the first step."""
+
+    settings: "Settings"
+    opened: Opened
+    task: Pretext
+    plan: Plan
+    pixels: Pixels
+    learnt: NDArray[np.int64]  # rows that are trained on
+    held_out: NDArray[np.int64]  # rows that the score is taken on
+    image_size: int
+    hardware: Hardware
+    group: OneProcess
+
+    @classmethod
+    def prepare(
+        cls,
+        settings: "Settings",
+        method: type[Pretext],
+        own: object,
+        hardware: Hardware,
+        group: OneProcess,
+        say: Say,
+    ) -> "Pretraining":
+        """Open the data, build the network, and refuse what cannot work, before anything is trained."""
+        start = handover.load_initialisation(settings.init, settings.out, settings.backbone)
+        needs = method.needs
+        source = source_of(settings, settings.data or "digits")
+        size = settings.image_size or start.image_size or default_image_size(source, settings.backbone, say)
+        if size < needs.smallest_image:
+            raise SettingsError(
+                f"{settings.method} needs images of at least {needs.smallest_image} px, --image-size is {size}"
+            )
+        channels = settings.channels or start.channels
+        with _first_alone(group):
+            opened = open_data(
+                settings,
+                source,
+                settings.out,
+                image_size=size,
+                channels=channels,
+                intensity=settings.intensity,
+                say=say,
+            )
+        images = opened.dataset.images
+        if needs.channels not in (None, images.shape[-1]):
+            raise DataError(
+                f"{settings.method} needs images of {needs.channels} channels, {opened.dataset.name} has "
+                f"{images.shape[-1]}; take another --method"
+            )
+        learnt, held_out = _rows(settings, opened, say)
+        pixels = start.pixels or measure(images, learnt, settings.intensity, settings.seed)
+        if needs.value_range == "symmetric":
+            half = (0.5,) * images.shape[-1]
+            pixels = replace(pixels, mean=half, std=half)
+        sample = np.random.default_rng([settings.seed, 5]).permutation(learnt)[:SAMPLE]
+        method.check(pixels.scale(images[np.sort(sample)]), own)
+        backbone, loaded = start.build(images.shape[-1], size, settings.seed)
+        say(f"backbone: {loaded}")
+        torch.manual_seed(mix(settings.seed, 6) >> 1)
+        task = method(backbone, own, len(learnt))
+        plan = _plan(settings, method, len(learnt), group.world)
+        return cls(settings, opened, task, plan, pixels, learnt, held_out, size, hardware, group)
+
+    def train(self, folder: Path, say: Say) -> dict[str, Any]:
+        """Train to the end. -> what result.json adds: checkpoint, final, alarm."""
+        settings, dataset, group = self.settings, self.opened.dataset, self.group
+        uri = settings.tracking_uri if group.rank == 0 else "none"
+        tracker = open_tracker(settings.out, uri, "ssl-app", say)
+        say(f"tracking: {tracker.where}")
+        params = {k: v for k, v in vars(settings).items() if k not in ("out", "name", "resume", "tracking_uri")}
+        tracked = tracker.start(folder.name, folder, params, {"verb": "pretrain"})
+        tracked.data(dataset.name, dataset.hash, "pretraining")
+        rang: list[str] = []
+
+        def each_epoch(rows: list[Row]) -> None:
+            tracked.metrics({k: v for k, v in rows[-1].items() if k != "epoch"}, len(rows))
+            told = self._alarm(rows)
+            if told and not rang:
+                rang.append(told)
+                say(f"alarm: {told}")
+
+        status = "FAILED"
+        try:
+            rows = self._fit(folder, say, each_epoch)
+            self._hand_over(folder, rows)
+            status = "FINISHED"
+            if group.rank == 0:
+                tracked.artifact(folder / handover.BACKBONE)
+                (folder / TRAINING).unlink(missing_ok=True)
+        finally:
+            tracked.finish(status)
+        final = {k: v for k, v in rows[-1].items() if k != "epoch"}
+        return {"checkpoint": str(folder / handover.BACKBONE), "final": final, "alarm": self._alarm(rows)}
+
+    def _alarm(self, rows: list[Row]) -> str | None:
+        task = self.task
+        if task.limits is None or task.score is None:
+            return None
+        scores = [row[f"val_{task.score}"] for row in rows]
+        return alarm(scores, self.plan.epochs, task.limits, self.settings.method)
+
+    def _fit(self, folder: Path, say: Say, each_epoch: Callable[[list[Row]], None]) -> list[Row]:
+        settings = self.settings
+        saver = Saver(folder / TRAINING, settings.save_every, settings.resume is not None, settings.any_threads)
+        return fit(
+            self.task,
+            self._loader(self.learnt, settings.augment),
+            self.plan,
+            self.hardware,
+            title=settings.method,
+            say=say,
+            group=self.group,
+            held_out=self._loader(self.held_out, "none"),
+            each_epoch=each_epoch,
+            saver=saver,
+        )
+
+    def _loader(self, rows: NDArray[np.int64], preset: Any) -> Loader:
+        settings, dataset = self.settings, self.opened.dataset
+        mirror = dataset.mirrors if settings.mirror is None else settings.mirror
+        workers = settings.workers
+        if workers is None:  # on a CPU a worker takes the core that the network needs
+            workers = 0 if self.hardware.device.type == "cpu" else min(8, max(1, cores() - 1))
+        return Loader(
+            dataset.images,
+            rows,
+            self.pixels,
+            Augment(preset, self.image_size, dataset.images.shape[1], mirror),
+            batch_size=self.plan.batch_size,
+            seed=settings.seed,
+            views=self.task.needs.views,
+            micro=self.plan.accumulate * self.group.world,
+            rank=self.group.rank,
+            world=self.group.world,
+            workers=workers,
+        )
+
+    def _hand_over(self, folder: Path, rows: list[Row]) -> None:
+        settings, dataset = self.settings, self.opened.dataset
+        if self.group.rank:
+            return
+        meta = {
+            "backbone": self.task.backbone.name,
+            "channels": self.task.backbone.channels,
+            "image_size": self.image_size,
+            "method": settings.method,
+            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(settings).items()},
+            "data": {"name": dataset.name, "hash": dataset.hash, "images": len(self.learnt)},
+            "rows": rows,
+            "versions": {name: version(name) for name in ("ssl-app", "torch", "torchvision")},
+        }
+        everything = np.concatenate([self.learnt, self.held_out])
+        handover.write_backbone(folder / handover.BACKBONE, self.task, self.pixels, seen(dataset, everything), meta)
+
+
+class _first_alone:  # noqa: N801  reads as a statement
+    """Process 0 packs while the others wait; then they find it packed."""
+
+    def __init__(self, group: OneProcess) -> None:
+        self.group = group
+
+    def __enter__(self) -> None:
+        if self.group.rank:
+            self.group.wait()
+
+    def __exit__(self, *error: object) -> None:
+        if not self.group.rank:
+            self.group.wait()
+
+
+def _rows(settings: "Settings", opened: Opened, say: Say) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows to learn from, and rows to take the score on: all but the test part and what is excluded."""
+    dataset, parts = opened.dataset, opened.parts
+    rows = np.sort(np.concatenate([parts.train, parts.val]))
+    if settings.exclude is not None:
+        other = open_data(
+            settings, source_of(settings, settings.exclude), settings.out,
+            image_size=dataset.image_size, channels=settings.channels, intensity=settings.intensity, say=say,
+        ).dataset  # fmt: skip
+        kept = exclude(dataset, rows, seen(other, np.arange(len(other.keys))))
+        say(f"excluded: {len(rows) - len(kept)} of {len(rows)} images, by content or group of {other.name}")
+        rows = kept
+    shuffled = np.random.default_rng([settings.seed, 4]).permutation(rows)
+    count = min(HELD_OUT_MOST, max(1, round(HELD_OUT_SHARE * len(rows))))
+    if len(rows) < 4:
+        raise DataError(f"{len(rows)} images are left to pretrain on; expected at least 4")
+    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+
+
+def _plan(settings: "Settings", method: type[Pretext], images: int, world: int) -> Plan:
+    pieces = settings.accumulate * world
+    batch = settings.batch_size or method.batch_size
+    if settings.batch_size is None and batch > images:
+        batch = max(pieces, images // pieces * pieces)
+    if batch % pieces:
+        raise SettingsError(
+            f"--batch-size {batch} cannot be cut into {world} processes x {settings.accumulate} micro-batches; "
+            f"type --batch-size {batch // pieces * pieces or pieces}"
+        )
+    rate = method.rate if settings.lr is None else settings.lr
+    return Plan(
+        rates={"all": rate},
+        epochs=settings.epochs or method.epochs,
+        batch_size=batch,
+        accumulate=settings.accumulate,
+        optimizer=method.optimizer if settings.optimizer == "default" else settings.optimizer,  # type: ignore[arg-type]
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+        warmup=settings.warmup,
+        clip=settings.clip,
+    )

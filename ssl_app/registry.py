@@ -1,0 +1,59 @@
+"""Names are files: `--method sela` is `ssl_app/pretext/sela.py`; nothing is imported to list them."""
+
+import ast
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from ssl_app.errors import SettingsError, nearest
+
+ROOT = Path(__file__).parent
+
+
+def names(package: str) -> list[str]:
+    """Public names of a package's entries, sorted: names("pretext") -> ["rotnet", ...]."""
+    folder = ROOT / package.replace(".", "/")
+    files = [path.stem for path in folder.glob("*.py")]
+    return sorted(stem.replace("_", "-") for stem in files if stem not in {"__init__", "base"})
+
+
+def describe(package: str, name: str) -> str:
+    """First line of the entry's docstring, read without importing it."""
+    path = ROOT / package.replace(".", "/") / f"{name.replace('-', '_')}.py"
+    document = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return document.splitlines()[0] if document else ""
+
+
+def find(package: str, name: str) -> Any:
+    """The class behind a name: the one spelled like its file, whatever the case and the hyphens.
+
+    `my_package.my_module:MyClass` names a class of the user's own. Raises SettingsError
+    with the nearest known name where there is none.
+    """
+    if ":" in name:
+        return find_object(name)
+    stem = name.replace("-", "_")
+    if name.replace("_", "-") not in names(package):
+        kind = {"pretext": "method", "transfer": "strategy"}.get(package, package)
+        raise SettingsError(f"no {kind} is named '{name}'{nearest(name, names(package))}")
+    module = importlib.import_module(f"ssl_app.{package}.{stem}")
+    for attribute in vars(module).values():
+        if isinstance(attribute, type) and attribute.__name__.lower() == stem.replace("_", ""):
+            return attribute
+    raise AssertionError(f"{module.__name__} holds no class named like its file")
+
+
+def find_object(path: str) -> Any:
+    """The object at `module:attribute`. Raises SettingsError that says which half is missing."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"'{path}' cannot be imported ({error}); expected module:name, importable from here"
+        ) from error
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise SettingsError(f"module '{module_name}' has no '{attribute}'{nearest(attribute, public)}")
+    return getattr(module, attribute)

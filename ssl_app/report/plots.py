@@ -1,0 +1,197 @@
+"""Pictures of results: label efficiency, confusion, history, augmentations. No window, no global state."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from numpy.typing import ArrayLike, NDArray
+
+from ssl_app.evaluation.intervals import paired_t
+
+# Okabe and Ito's colours, which every kind of colour vision tells apart; each series also has its own marker
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A6A6A", "#000000")
+MARKERS = "osD^vPX*"
+INK, FAINT = "#222222", "#DDDDDD"
+DPI = 150
+
+
+def label_efficiency(
+    path: Path, series: Mapping[str, Mapping[int, Sequence[float]]], title: str, y_label: str
+) -> None:
+    """Score over labels per class: the mean as a line, every draw as a dot, Student's t interval as a band."""
+    figure, axes = _figure(7.5, 4.8)
+    budgets = sorted({budget for scores in series.values() for budget in scores})
+    for index, (name, scores) in enumerate(series.items()):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        x = np.array(sorted(scores), dtype=np.float64)
+        intervals = [paired_t(list(scores[budget])) for budget in sorted(scores)]
+        means = [interval.mean for interval in intervals]
+        # dots of one budget stand a few hundredths of an octave apart, so that no series hides another
+        aside = 2 ** (0.06 * (index - (len(series) - 1) / 2))
+        for at, budget in zip(x, sorted(scores), strict=True):
+            draws = list(scores[budget])
+            axes.plot([at * aside] * len(draws), draws, marker, color=colour, alpha=0.35, ms=3.5, mew=0)
+        low = [mean if i.low is None else i.low for i, mean in zip(intervals, means, strict=True)]
+        high = [mean if i.high is None else i.high for i, mean in zip(intervals, means, strict=True)]
+        axes.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
+        axes.plot(x, means, "-" + marker, color=colour, lw=1.8, ms=6, mec="white", mew=0.8, label=name, zorder=3)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(budgets))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
+    # a band at few draws may be far wider than the scores; the scores decide what is shown
+    every = [score for scores in series.values() for draws in scores.values() for score in draws]
+    if every:
+        margin = 0.12 * (max(every) - min(every)) or 0.05
+        axes.set_ylim(min(every) - margin, max(every) + margin)
+    axes.set_xlabel("labels per class")
+    axes.set_ylabel(y_label)
+    axes.grid(axis="y", color=FAINT, lw=0.8)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, wrap=True)
+    _legend(figure, axes)
+    _save(figure, path)
+
+
+def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
+    """Confusion matrix, coloured by share of the true class, with counts where they fit."""
+    counts = np.asarray(matrix, dtype=np.int64)
+    size = len(classes)
+    names = [_short(name, 24) for name in classes]
+    side = min(14.0, max(3.6, 0.46 * size + 1.0))
+    longest = 0.075 * max(map(len, names), default=0)
+    figure, axes = _figure(side + longest + 1.2, side + longest + 0.4)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    fits = size <= 25
+    for row, column in np.ndindex(size, size):
+        if fits and counts[row, column]:
+            colour = "white" if shares[row, column] > 0.55 else INK
+            text = _compact(int(counts[row, column]))
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    step = max(1, math.ceil(size / 60))  # above 60 classes, every second or third name
+    ticks = range(0, size, step)
+    axes.set_xticks(ticks, [names[k] for k in ticks], rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_yticks(ticks, [names[k] for k in ticks], fontsize=8)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"Confusion, n = {int(counts.sum()):,}", loc="left", fontsize=12, fontweight="bold", color=INK)
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.03)
+    bar.set_label("share of the true class", fontsize=8)
+    bar.ax.tick_params(labelsize=8, length=0)
+    bar.outline.set_visible(False)
+    _save(figure, path)
+
+
+def history(path: Path, metrics: Sequence[Mapping[str, float]]) -> None:
+    """One small panel a metric over epochs; metrics that share all but `train_` or `val_` share a panel."""
+    at = [float(row.get("epoch", index + 1)) for index, row in enumerate(metrics)]
+    names = list(dict.fromkeys(name for row in metrics for name in row if name != "epoch"))
+    panels: dict[str, list[str]] = {}
+    for name in names:
+        panels.setdefault(_stem(name), []).append(name)
+    columns = min(3, max(1, len(panels)))
+    rows = max(1, math.ceil(len(panels) / columns))
+    figure = Figure(figsize=(4.0 * columns, 2.7 * rows), layout="constrained")
+    for place, (panel, members) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        _plain(axes)
+        for index, name in enumerate(members):
+            y = [float(row.get(name, math.nan)) for row in metrics]
+            marker = "o" if len(at) == 1 else ""
+            axes.plot(at, y, marker=marker, color=COLOURS[index % len(COLOURS)], lw=1.6, label=name)
+        axes.set_title(panel.replace("_", " "), loc="left", fontsize=10, color=INK)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.grid(axis="y", color=FAINT, lw=0.8)
+        if len(members) > 1:
+            axes.legend(frameon=False, fontsize=8)
+        if place > len(panels) - columns:
+            axes.set_xlabel("epoch", fontsize=9)
+    _save(figure, path)
+
+
+def augmentations(path: Path, images: ArrayLike) -> None:
+    """Contact sheet, pixel by pixel. (N, S, S, C) in [0, 1]; one, three or, of others, the first channel."""
+    tiles = np.clip(np.nan_to_num(np.asarray(images, dtype=np.float64)), 0, 1)
+    assert tiles.ndim == 4, f"expected (N, S, S, C), found {tiles.shape}"
+    count, height, width, channels = tiles.shape
+    if channels != 3:
+        tiles = np.repeat(tiles[..., :1], 3, axis=-1)
+    enlarged = max(1, round(96 / max(height, width)))  # small images by whole factors, so that pixels stay pixels
+    tiles = tiles.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
+    gap = 4  # pixels
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / max(1, columns))
+    high, wide = tiles.shape[1:3]
+    sheet = np.ones((rows * (high + gap) + gap, columns * (wide + gap) + gap, 3))
+    for index, tile in enumerate(tiles):
+        top, left = (
+            position * (side + gap) + gap for position, side in zip(divmod(index, columns), (high, wide), strict=True)
+        )
+        sheet[top : top + high, left : left + wide] = tile
+    _write_pixels(path, sheet)
+
+
+def _write_pixels(path: Path, sheet: NDArray[np.float64]) -> None:
+    from matplotlib.image import imsave
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    imsave(path, sheet)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    _plain(axes)
+    return figure, axes
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.set_axisbelow(True)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) > 1:
+        long = max(map(len, names)) > 28 or len(names) > 4
+        columns = 1 if max(map(len, names)) > 48 else 2 if long else len(names)
+        figure.legend(
+            handles,
+            [_short(name, 90) for name in names],
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=9,
+        )
+
+
+def _stem(name: str) -> str:
+    for word in ("train", "val", "validation", "test"):
+        for mark in "_/. ":
+            if name.startswith(word + mark):
+                return name.removeprefix(word + mark)
+    return name
+
+
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _compact(count: int) -> str:
+    return str(count) if count < 10_000 else f"{count / 1000:.0f}k"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=DPI, facecolor="white", bbox_inches="tight", pad_inches=0.15)

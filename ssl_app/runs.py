@@ -1,0 +1,123 @@
+"""A run is a folder: its settings before it starts, its result.json when it has finished."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssl_app.errors import RunError, nearest
+
+Say = Callable[[str], None]
+RESULT = "result.json"
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a verb leaves: result.json and --json hold these four and the verb's own."""
+
+    verb: str
+    run: Path
+    seconds: float
+    settings: Mapping[str, Any]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat JSON object."""
+        own = {
+            "verb": self.verb,
+            "run": str(self.run),
+            "seconds": self.seconds,
+            "settings": dict(self.settings),
+        }
+        return own | dict(self.more)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader finds the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, default=str)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of ours. Raises RunError where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); expected a file that ssl-app wrote") from error
+
+
+def prepare_out(out: Path) -> None:
+    """Make --out. Raises RunError where a file lies in its place or it cannot be written."""
+    if out.exists() and not out.is_dir():
+        raise RunError(f"--out {out} is a file; expected a folder, or a name that is free")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--out {out} cannot be made ({error.strerror}); type another --out") from error
+
+
+def new_run(out: Path, name: str | None, verb: str, settings: Mapping[str, Any]) -> Path:
+    """Make a run's folder with its settings in it, in one step. Raises RunError where the name is taken."""
+    prepare_out(out)
+    if name is not None and (Path(name).name != name or name.startswith(".")):
+        raise RunError(f"--name '{name}' cannot be a folder's name; expected letters, digits and -")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    tries = [name] if name else [f"{verb}-{stamp}"] + [f"{verb}-{stamp}-{n}" for n in range(2, 100)]
+    draft = out / f".{verb}-{os.getpid()}-{time.time_ns()}"
+    draft.mkdir()
+    write_json(draft / SETTINGS, {"verb": verb, "settings": dict(settings), "started": time.time()})
+    for candidate in tries:
+        try:
+            os.rename(draft, out / candidate)  # fails where a folder with content lies there
+            return out / candidate
+        except OSError:
+            continue
+    (draft / SETTINGS).unlink()
+    draft.rmdir()
+    taken = out / str(name)
+    cure = (
+        "choose another --name"
+        if finished(taken) or verb != "pretrain"
+        else f"type --resume {name}, or another --name"
+    )
+    raise RunError(f"run {taken} exists already; {cure}")
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run came to its end."""
+    return (folder / RESULT).is_file()
+
+
+def find_run(out: Path, name: str) -> Path:
+    """The folder of a run given by name or by path. Raises RunError with the nearest name."""
+    for folder in (Path(name), out / name):
+        if (folder / SETTINGS).is_file():
+            return folder
+    known = [path.name for path in runs_of(out)]
+    raise RunError(f"no run '{name}' in {out}{nearest(name, known) if known else '; it holds no runs yet'}")
+
+
+def runs_of(out: Path, verb: str | None = None) -> list[Path]:
+    """Run folders in `out`, oldest first; of one verb, or all."""
+    found = []
+    for path in out.glob(f"*/{SETTINGS}"):
+        if path.parent.name.startswith("."):
+            continue
+        content = read_json(path)
+        if verb is None or content.get("verb") == verb:
+            found.append((content.get("started", 0.0), path.parent))
+    return [folder for _, folder in sorted(found)]
+
+
+def newest_finished(out: Path, verb: str) -> Path | None:
+    """The newest run of a verb that finished, or None."""
+    done = [folder for folder in runs_of(out, verb) if finished(folder)]
+    return done[-1] if done else None

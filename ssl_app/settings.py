@@ -1,0 +1,83 @@
+"""The settings that several verbs share, each group once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ssl_app.config import option
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where a run lies and what makes it repeatable."""
+
+    out: Path = option(Path("ssl-runs"), "folder of mlflow.db, the cache and one folder a run", metavar="DIR")
+    name: str | None = option(None, "name of the run's folder; default: verb and time", metavar="NAME")
+    seed: int = option(0, "seed of everything random in the run", at_least=0)
+    tracking_uri: str | None = option(
+        None,
+        "MLflow server; default: the environment's, else OUT/mlflow.db; none turns tracking off",
+        metavar="URI",
+    )
+    threads: int | None = option(None, "CPU threads of one training; default: see the verb's first lines", at_least=1)
+    precision: Literal["auto", "bf16", "fp32"] = option("auto", "arithmetic; auto takes bf16 where it is fast")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", metavar="NAME")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What to read, and which of it is test."""
+
+    data: str | None = option(
+        None, "folder, manifest (.csv, .parquet), .npz, tar shards, or the built-in 'digits'", metavar="D"
+    )
+    label: str | None = option(None, "column of the labels; default: label, where present", metavar="COLUMN")
+    group: str | None = option(
+        None,
+        "column of what must not be split (patient, lot); default: group, where present",
+        metavar="COLUMN",
+    )
+    split: str | None = option(
+        None,
+        "column of an existing split; default: split, where present; none makes a new one",
+        metavar="COLUMN",
+    )
+    test_fraction: float = option(0.2, "share of groups put aside for the test", at_least=0.01, at_most=0.9)
+    split_seed: int = option(0, "seed of the test split; keep it the same for all verbs", at_least=0)
+    max_unreadable: int = option(0, "unreadable images to put up with before a run is refused", at_least=0)
+
+
+@dataclass(frozen=True)
+class PixelSettings:
+    """How an image becomes numbers; a checkpoint carries these, so only pretraining and scratch choose them."""
+
+    image_size: int | None = option(None, "side of the training images in pixels; default: by the data", at_least=8)
+    channels: int | None = option(None, "auto or a number; auto takes grey RGB files as one channel", at_least=1)
+    intensity: Literal["range", "dtype", "per-image"] = option(
+        "range", "scale pixels by the set's 0.1 and 99.9 percentiles, the dtype's range, or each image's own"
+    )
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """How a classifier is trained; the same for every arm of a sweep."""
+
+    backbone: str | None = option(
+        None, "network of --init none or of a plain weights file; a checkpoint knows its own", metavar="B"
+    )
+    layer: str | None = option(
+        None, "layer that the head sits on, such as conv4; default: the pooled last", metavar="L"
+    )
+    head: Literal["linear", "mlp"] = option("linear", "classifier on the features: one layer, or the articles' three")
+    steps: int = option(400, "optimizer steps in all (two-stage: head plus all)", at_least=2)
+    batch_size: int = option(64, "images of a step, drawn with replacement", at_least=2)
+    lr: float = option(0.05, "highest learning rate of what starts from random weights", at_least=0)
+    weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)
+    optimizer: Literal["sgd", "adamw"] = option("sgd", "optimizer of stage two")
+    augment: Literal["none", "light", "standard"] = option("standard", "random views of each image")
+    mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
+
+
+@dataclass(frozen=True)
+class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSettings):
+    """What finetune and sweep have in common."""

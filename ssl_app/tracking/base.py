@@ -1,0 +1,66 @@
+"""What every tracker can do; MlflowTracker does it, Nowhere does nothing."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of a sweep: a draw of labels, trained and tested."""
+
+    name: str
+    folder: Path
+    params: Mapping[str, str]  # init, strategy, per_class, draw, sweep
+    per_class: int  # labels
+    metrics: Mapping[str, float]  # of the test, without prefix: accuracy, balanced_accuracy, macro_f1
+
+
+class Run(Protocol):
+    """One run under way. No method raises because a server is silent."""
+
+    def metrics(self, values: Mapping[str, float], step: int, timestamp: float | None = None) -> None:
+        """Values at a step, sent together.
+
+        A resumed run that repeats a step passes its first `timestamp` (seconds): no second point then.
+        """
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file, or a folder with all in it."""
+
+    def data(self, name: str, digest: str, context: str) -> None:
+        """Which data the run read, and what for (training, test)."""
+
+    def finish(self, status: str = "FINISHED") -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+
+
+class Tracker(Protocol):
+    """Where runs are kept."""
+
+    @property
+    def where(self) -> str:
+        """In words for people, without passwords."""
+
+    def start(
+        self, name: str, folder: Path, params: Mapping[str, object], tags: Mapping[str, str] | None = None
+    ) -> Run:
+        """Start a run, or go on with the one that `folder` was kept as before."""
+
+    def log_trials(self, trials: Sequence[TrialRecord], parent_folder: Path) -> None:
+        """Keep finished trials, each once, however often this is called."""
+
+    def save_views(self, sweep: str) -> str | None:
+        """Save the pages that compare the trials of a sweep; the view's id, or None where it could not be."""
+
+    def view_path(self, view: str) -> str:
+        """The part of the view's address that follows the server's."""
+
+
+def on_stderr(line: str) -> None:
+    """One line for people."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,32 @@
+"""Pages of MLflow worth opening, found in the database of --out."""
+
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from ssl_app.errors import RunError
+from ssl_app.tracking import views
+from ssl_app.tracking.store import find_store, first_line
+
+
+def pages_of(out: Path) -> list[tuple[str, str]]:
+    """(title, path after the server's address): the newest sweep's view, then all runs of each experiment.
+
+    Raises RunError where the database cannot be used.
+    """
+    store = find_store(out, None)
+    try:
+        experiments = MlflowClient(tracking_uri=store.uri).search_experiments()
+    except (MlflowException, SQLAlchemyError) as error:
+        raise RunError(f"{out / 'mlflow.db'} cannot be used ({first_line(error)}); type another --out") from error
+    saved = [
+        (view.created, view.name, views.view_path(experiment.experiment_id, view.identity))
+        for experiment in experiments
+        for view in views.saved_views(experiment.tags)
+    ]
+    sweeps = [(name, path) for _, name, path in sorted(saved, reverse=True)][:1]
+    filled = [each for each in experiments if each.name != "Default"]  # MLflow makes that one, empty
+    runs = [(f"runs of {each.name}", views.runs_path(each.experiment_id)) for each in filled]
+    return sweeps + runs

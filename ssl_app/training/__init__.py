@@ -1,0 +1,1 @@
+"""One loop for whatever trains: optimisation, checkpoints, processes, health."""

@@ -1,0 +1,100 @@
+"""Several processes under torchrun, or one: the same methods, so that the loop reads straight."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class OneProcess:
+    """A run of one process: nothing to agree on."""
+
+    rank = 0
+    world = 1
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one dtype by their mean over the processes."""
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of every process, in order of rank. (n, ...) -> (N, ...)."""
+        return rows
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag stands in any process."""
+        return flag
+
+    def share(self, value: Any) -> Any:
+        """What process 0 holds."""
+        return value
+
+    def wait(self) -> None:
+        """Until all are here."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class ManyProcesses(OneProcess):
+    """One of several processes started by torchrun."""
+
+    def __init__(self, cuda: bool) -> None:
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if cuda:
+            torch.cuda.set_device(local)
+        dist.init_process_group("nccl" if cuda else "gloo")
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """One flat all_reduce for all of them."""
+        if not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for tensor, piece in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
+            tensor.copy_(piece.view_as(tensor))
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows may differ in number between processes: padded, gathered, cut."""
+        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.world)]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        longest = int(max(int(count) for count in counts))
+        padded = rows.new_zeros((longest, *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        everyone = [torch.empty_like(padded) for _ in range(self.world)]
+        dist.all_gather(everyone, padded)
+        return torch.cat([piece[: int(count)] for piece, count in zip(everyone, counts, strict=True)])
+
+    def any(self, flag: bool) -> bool:
+        """Any process's flag, seen by all."""
+        seen = torch.tensor([float(flag)], device=self.device)
+        dist.all_reduce(seen)
+        return bool(seen.item() > 0)
+
+    def share(self, value: Any) -> Any:
+        """Process 0's value, sent to all."""
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """A barrier."""
+        dist.barrier()
+
+    def close(self) -> None:
+        """Destroy the group."""
+        dist.destroy_process_group()
+
+
+def processes(cuda: bool) -> OneProcess:
+    """The group that torchrun started, or the one process that this is."""
+    return ManyProcesses(cuda) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else OneProcess()
+
+
+def running_statistics(buffers: Iterable[tuple[str, Tensor]]) -> list[Tensor]:
+    """The batch-norm statistics among named buffers: what processes see differently, and agree on each epoch."""
+    return [tensor for name, tensor in buffers if name.endswith(("running_mean", "running_var"))]

@@ -1,0 +1,26 @@
+"""Whether a pretext task is learning anything worth having: alarms from its score, without labels."""
+
+from collections.abc import Sequence
+
+from ssl_app.tasks import Limits
+
+
+def alarm(scores: Sequence[float], epochs: int, limits: Limits, method: str) -> str | None:
+    """The alarm of a run from its held-out score after each epoch so far, or None.
+
+    Too easy: `limits.trivial` or more at an epoch of the first third. Too hard: still under
+    `limits.impossible` after the first third.
+    """
+    third = max(1, epochs // 3)
+    for epoch, score in enumerate(scores[:third], 1):
+        if score >= limits.trivial:
+            return (
+                f"{method} is too easy on these images: held-out score {score:.3f} by epoch {epoch} of {epochs}. "
+                "A shortcut may answer it, and features may stay shallow; try another method, or a tighter crop"
+            )
+    if len(scores) > third and max(scores) < limits.impossible:
+        return (
+            f"{method} is impossible on these images: held-out score {scores[-1]:.3f} after epoch {len(scores)} of "
+            f"{epochs}, near chance. They may have no upright; try another method"
+        )
+    return None

@@ -1,0 +1,270 @@
+"""The training loop: one for every task, on one process or several, resumable to the same bits.
+
+It knows nothing of what it trains. Each step's randomness is seeded by (seed, epoch, step,
+micro-batch), so a checkpoint needs no generator states: weights, optimizer, position and sums are all.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_app.data.batch import Batch
+from ssl_app.data.loading import Loader
+from ssl_app.data.seeding import mix
+from ssl_app.errors import CheckpointError, UserError
+from ssl_app.tasks import Metrics, OverAll, Task
+from ssl_app.training import checkpoint
+from ssl_app.training.distributed import OneProcess, running_statistics
+from ssl_app.training.hardware import Hardware
+from ssl_app.training.optimizing import Plan, build_optimizer, factor, forget, freeze, set_rates
+from ssl_app.training.progress import Progress
+from ssl_app.training.stopping import Stopped, StopRequest
+
+Row = dict[str, float]
+CHECK_EVERY = 50  # steps between looks at whether the loss is finite
+
+
+class Diverged(UserError):
+    """The loss became nan or inf."""
+
+
+@dataclass
+class Position:
+    """Where a training stands: everything of a checkpoint that is not a tensor."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    sums: Row = field(default_factory=dict)  # of the metrics of this epoch's steps
+    begun: Row = field(default_factory=dict)  # what start_epoch and before_step reported
+    rows: list[Row] = field(default_factory=list)  # one an epoch
+
+
+@dataclass(frozen=True)
+class Saver:
+    """Where and how often a training is saved, and whether it goes on from there."""
+
+    path: Path
+    every: float = 60.0  # seconds; the end of an epoch and a signal save too
+    resume: bool = False
+    any_threads: bool = False  # go on under another thread count, where bits may differ
+
+
+def fit(
+    task: Task,
+    loader: Loader,
+    plan: Plan,
+    hardware: Hardware,
+    *,
+    title: str,
+    say: Callable[[str], None],
+    group: OneProcess | None = None,
+    held_out: Loader | None = None,
+    each_epoch: Callable[[list[Row]], None] = lambda rows: None,
+    saver: Saver | None = None,
+) -> list[Row]:
+    """Train a task by a plan. -> one row of mean metrics an epoch, `val_` before those of `held_out`.
+
+    Raises Diverged when the loss is not finite, Stopped after a signal (with a checkpoint written,
+    where there is a saver).
+    """
+    run = _Run(task, loader, plan, hardware, group or OneProcess(), saver)
+    position = run.restore() if saver and saver.resume else Position()
+    steps = plan.steps_per_epoch or loader.steps
+    progress = Progress(title, plan.epochs * steps, position.epoch * steps + position.step, say)
+    try:
+        with StopRequest() as stop:
+            while position.epoch < plan.epochs:
+                seconds = run.epoch(position, steps, progress, stop)
+                row = (
+                    {"epoch": position.epoch + 1.0}
+                    | {k: v / steps for k, v in position.sums.items()}
+                    | position.begun
+                )
+                if held_out is not None:
+                    row |= {f"val_{name}": value for name, value in run.score(held_out).items()}
+                row["images_per_second"] = steps * plan.batch_size / max(seconds, 1e-9)
+                position.rows.append(row)
+                position.epoch, position.step, position.sums, position.begun = position.epoch + 1, 0, {}, {}
+                run.weights = None
+                each_epoch(position.rows)
+                if plan.epochs > 1:
+                    shown = [f"{k} {row[k]:.3f}" for k in row if k not in ("epoch", "images_per_second")]
+                    pace = f"{row['images_per_second']:.0f} images/s"
+                    progress.line(f"epoch {position.epoch} of {plan.epochs}, {', '.join(shown)}, {pace}")
+                run.save(position)
+    finally:
+        progress.close()
+    return position.rows
+
+
+class _Run:
+    """One training: the task, its optimizers and how a step is made."""
+
+    def __init__(
+        self,
+        task: Task,
+        loader: Loader,
+        plan: Plan,
+        hardware: Hardware,
+        group: OneProcess,
+        saver: Saver | None,
+    ) -> None:
+        self.task, self.loader, self.plan, self.hardware, self.group = task, loader, plan, hardware, group
+        self.saver, self.saved = saver, time.monotonic()
+        self.weights: Tensor | None = None  # sampling weights of the running epoch
+        task.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
+        freeze(task, plan)
+        self.optimizers = {player: build_optimizer(task, player, plan) for player in task.players}
+        self.moved = {
+            player: [p for g in optimizer.param_groups for p in g["params"]]
+            for player, optimizer in self.optimizers.items()
+        }
+
+    def epoch(self, position: Position, steps: int, progress: Progress, stop: StopRequest) -> float:
+        """The steps of an epoch that are still to do; -> the seconds that they took, scaled to a whole epoch."""
+        seed, plan = self.loader.seed, self.plan
+        if position.step == 0:
+            torch.manual_seed(mix(seed, position.epoch, 2) >> 1)
+            position.begun |= _numbers(self.task.start_epoch(position.epoch, self.over_all))
+            self._after_hook()
+            self.weights = self.task.sampling_weights()
+        started, first = time.monotonic(), position.step
+        sums: dict[str, Tensor] = {}
+        batches = self.loader.epoch(position.epoch, steps, position.step, self.weights)
+        for micro in batches:
+            torch.manual_seed(mix(seed, position.epoch, position.step, 3) >> 1)
+            begun = self.task.before_step(position.epoch + position.step / steps, self.over_all)
+            if begun:
+                position.begun |= _numbers(begun)
+                self._after_hook()
+            at = position.epoch * steps + position.step
+            self.step([b.to(self.hardware.device, self.hardware.memory_format) for b in micro], at, steps, sums)
+            position.step += 1
+            progress.step()
+            if position.step % CHECK_EVERY == 0 or position.step == steps:
+                self._add(position, sums)
+            ended = self.group.any(stop.number is not None) if self._may_ask(at) else False
+            if ended or self._due():
+                self._add(position, sums)
+                self.save(position)
+            if ended:
+                raise Stopped(stop.number or 15)
+        self.group.average(running_statistics(self.task.named_buffers()))
+        return (time.monotonic() - started) * steps / max(1, steps - first) if plan.epochs else 0.0
+
+    def step(self, micro: list[Batch], at: int, steps: int, sums: dict[str, Tensor]) -> None:
+        """One optimizer step of each player, over this process's micro-batches of the batch."""
+        for player, optimizer in self.optimizers.items():
+            self._only(player)
+            optimizer.zero_grad(set_to_none=True)
+            for batch in micro:
+                torch.manual_seed(batch.seed >> 1)
+                with self.hardware.autocast():
+                    loss, metrics = self.task.loss(batch, player)
+                (loss / len(micro)).backward()  # type: ignore[no-untyped-call]
+                key = "loss" if len(self.task.players) == 1 else f"loss_{player}"
+                for name, value in (metrics | {key: loss.detach()}).items():
+                    sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.double() / len(micro)
+            moved = self.moved[player]
+            self.group.average([p.grad for p in moved if p.grad is not None])
+            if self.plan.clip is not None:
+                torch.nn.utils.clip_grad_norm_(moved, self.plan.clip)
+            set_rates(optimizer, factor(self.plan, at, self.plan.epochs * steps))
+            optimizer.step()
+
+    def _only(self, player: str) -> None:
+        """Let gradients reach this player's parameters only: a generator learns through a discriminator that stands."""
+        if len(self.task.players) > 1:
+            for other, parameters in self.moved.items():
+                for parameter in parameters:
+                    parameter.requires_grad_(other == player)
+
+    def over_all(self, fn: Callable[[Batch], Tensor]) -> Tensor:
+        """See tasks.OverAll: every image of the loader, across processes."""
+        rows = self._unlearning(self.loader, fn)
+        return self.group.gather(torch.cat(rows))
+
+    def score(self, held_out: Loader) -> Row:
+        """Mean metrics of the first player on images that are not trained on."""
+        player = self.task.players[0]
+
+        def scalars(batch: Batch) -> Tensor:
+            loss, metrics = self.task.loss(batch, player)
+            self._names = ["loss", *metrics]
+            values = torch.stack([loss.float(), *(value.float() for value in metrics.values())])
+            return torch.cat([values * len(batch.index), values.new_tensor([len(batch.index)])])[None]
+
+        total = self.group.gather(torch.cat(self._unlearning(held_out, scalars))).double().sum(0)
+        return dict(zip(self._names, (total[:-1] / total[-1]).tolist(), strict=True))
+
+    def _unlearning(self, loader: Loader, fn: Callable[[Batch], Tensor]) -> list[Tensor]:
+        self.task.eval()
+        with torch.no_grad(), self.hardware.autocast():
+            rows = [fn(batch.to(self.hardware.device, self.hardware.memory_format)) for batch in loader.ordered()]
+        freeze(self.task, self.plan)
+        return rows
+
+    def _after_hook(self) -> None:
+        renewed = set(self.task.renewed())
+        for optimizer in self.optimizers.values():
+            forget(optimizer, renewed)
+
+    def _add(self, position: Position, sums: dict[str, Tensor]) -> None:
+        """Move sums from the device to the position, and see that they are finite."""
+        values = {name: float(value) for name, value in sums.items()}
+        sums.clear()
+        for name, value in values.items():
+            if value != value or abs(value) == float("inf"):
+                last = position.step
+                raise Diverged(
+                    f"{name} became {value} within steps {max(0, last - CHECK_EVERY)} to {last} of epoch "
+                    f"{position.epoch + 1}; type a smaller --lr, or --clip 1"
+                )
+            position.sums[name] = position.sums.get(name, 0.0) + value
+
+    def _may_ask(self, at: int) -> bool:
+        return self.group.world == 1 or at % 10 == 9  # asking all processes costs a message
+
+    def _due(self) -> bool:
+        alone = self.group.world == 1
+        return alone and self.saver is not None and time.monotonic() - self.saved > self.saver.every
+
+    def save(self, position: Position) -> None:
+        """Write the checkpoint, in process 0."""
+        if self.saver is None:
+            return
+        if self.group.rank == 0:
+            tensors = {f"task.{name}": tensor for name, tensor in self.task.state_dict().items()}
+            for player, optimizer in self.optimizers.items():
+                tensors |= checkpoint.optimizer_tensors(optimizer, f"optimizer.{player}")
+            if self.weights is not None:
+                tensors["loader.weights"] = self.weights
+            checkpoint.write(self.saver.path, tensors, {"position": vars(position), "threads": self.hardware.threads})
+        self.saved = time.monotonic()
+
+    def restore(self) -> Position:
+        """Put the checkpoint back, if there is one yet."""
+        assert self.saver is not None
+        if not self.saver.path.is_file():
+            return Position()
+        tensors, meta = checkpoint.read(self.saver.path)
+        if meta["threads"] != self.hardware.threads and not self.saver.any_threads:
+            raise CheckpointError(
+                f"{self.saver.path} was trained on {meta['threads']} threads, here are {self.hardware.threads}, and the "
+                f"bits would differ; type --threads {meta['threads']}, or --any-threads to go on all the same"
+            )
+        own = {name.removeprefix("task."): t for name, t in tensors.items() if name.startswith("task.")}
+        self.task.load_state_dict(own)
+        for player, optimizer in self.optimizers.items():
+            checkpoint.restore_optimizer(optimizer, tensors, f"optimizer.{player}")
+        self.weights = tensors.get("loader.weights")
+        return Position(**meta["position"])
+
+
+def _numbers(metrics: Metrics | dict[str, Any]) -> Row:
+    return {name: float(value) for name, value in metrics.items()}

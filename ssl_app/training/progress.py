@@ -1,0 +1,55 @@
+"""Progress for people: a bar on a terminal, a plain line now and then elsewhere, always with the time left."""
+
+import sys
+import time
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+LINE_EVERY = 30.0  # seconds between plain lines within an epoch
+
+
+class Progress:
+    """Steps done of steps in all, with the time left."""
+
+    def __init__(self, title: str, steps: int, done: int, say: Callable[[str], None]) -> None:
+        self.title, self.steps, self.done, self.say = title, steps, done, say
+        self.begun, self.first, self.spoke = time.monotonic(), done, time.monotonic()
+        shown = sys.stderr.isatty()
+        self.bar = tqdm(total=steps, initial=done, desc=title, unit="step", leave=False) if shown else None
+
+    def step(self) -> None:
+        """One step further."""
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+        elif time.monotonic() - self.spoke > LINE_EVERY:
+            self.line(f"step {self.done} of {self.steps}")
+
+    def line(self, text: str) -> None:
+        """Say a line with the time left behind it."""
+        self.spoke = time.monotonic()
+        left = f", {duration(self.left())} left" if self.done < self.steps else ""
+        if self.bar is not None:
+            self.bar.clear()
+        self.say(f"{self.title}: {text}{left}")
+
+    def left(self) -> float:
+        """Seconds to the end at the pace so far."""
+        made = self.done - self.first
+        return (time.monotonic() - self.begun) / made * (self.steps - self.done) if made else float("nan")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `1 h 05 min`."""
+    if seconds != seconds:
+        return "unknown time"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

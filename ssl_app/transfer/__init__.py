@@ -1,0 +1,1 @@
+"""Stage two: one file a transfer strategy."""

@@ -1,0 +1,257 @@
+"""One trial: one initialisation, one strategy, one labelled draw; trained on the draw, tested once.
+
+`finetune` runs one of these and `sweep` many, so that both mean the same by every number.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_app import registry
+from ssl_app.classification import Classifier
+from ssl_app.data import splits
+from ssl_app.data.loading import Loader
+from ssl_app.data.pixels import Pixels
+from ssl_app.data.seeding import mix
+from ssl_app.data.transforms import Augment
+from ssl_app.evaluation.metrics import classification
+from ssl_app.handover import Initialisation
+from ssl_app.models import logistic
+from ssl_app.models.backbones import Backbone
+from ssl_app.models.heads import build_head
+from ssl_app.opening import Opened
+from ssl_app.settings import TransferSettings
+from ssl_app.training.hardware import Hardware
+from ssl_app.training.loop import Row, fit
+from ssl_app.training.optimizing import Plan
+from ssl_app.transfer.base import Budget, Phase, Strategy
+
+LOOKS = 10  # how often a held-out validation set is looked at in a phase
+Validation = Literal["within", "held-out"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every trial of a comparison shares."""
+
+    steps: int
+    batch_size: int
+    rate: float
+    weight_decay: float
+    optimizer: Literal["sgd", "adamw"]
+    augment: Literal["none", "light", "standard"]
+    mirror: bool | None
+    head: Literal["linear", "mlp"]
+    layer: str | None
+    validation: Validation
+    seed: int
+
+
+def recipe_of(settings: TransferSettings, validation: Validation, seed: int) -> Recipe:
+    """The recipe that a verb's settings ask for."""
+    own = {field: getattr(settings, field) for field in Recipe.__dataclass_fields__ if hasattr(settings, field)}
+    return Recipe(**(own | {"rate": settings.lr, "validation": validation, "seed": seed}))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A set, an initialisation and the hardware: what trials of one initialisation are run on."""
+
+    opened: Opened
+    start: Initialisation
+    pixels: Pixels
+    recipe: Recipe
+    hardware: Hardware
+    features: NDArray[np.float32] | None = None  # (M, d) of every row of the set, where a closed fit needs them
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial found."""
+
+    test: Mapping[str, Any]  # metrics on the test set
+    probabilities: NDArray[np.float64]  # (n, K)
+    labels: NDArray[np.int64]  # (n,)
+    rows: NDArray[np.int64]  # (n,) of the set
+    labels_used: int
+    how: str  # what was chosen, and by what
+    seconds: float
+    history: list[Row]
+    classifier: Classifier
+
+
+def run(bench: Bench, strategy: str, drawn: NDArray[np.int64], draw: int) -> Outcome:
+    """Train on the rows drawn and test. Randomness is a function of (seed, draw, number of labels)."""
+    started = time.monotonic()
+    dataset, parts = bench.opened.dataset, bench.opened.parts
+    method: Strategy = registry.find("transfer", strategy)()
+    closed = method.closed and bench.recipe.head == "linear"
+    seed = mix(bench.recipe.seed, draw, len(drawn), 7) >> 1
+    classifier = _classifier(bench, drawn, bench.recipe.seed if closed else seed)  # closed: as the features were made
+    if closed:
+        history: list[Row] = []
+        how = _closed(bench, classifier, drawn, draw)
+    else:
+        how, history = _trained(bench, classifier, method, drawn, seed)
+    test = parts.test[dataset.labelled[parts.test]]
+    if closed:
+        assert bench.features is not None
+        probabilities = _softmax_of(classifier, bench.features[test])
+    else:
+        probabilities = predict(classifier, test, bench.opened.dataset.images, bench.pixels, bench.hardware)
+    labels = dataset.labels[test]
+    metrics = classification(probabilities, labels, dataset.classes)
+    seconds = time.monotonic() - started
+    return Outcome(metrics, probabilities, labels, test, len(drawn), how, seconds, history, classifier)
+
+
+def _classifier(bench: Bench, drawn: NDArray[np.int64], seed: int) -> Classifier:
+    dataset = bench.opened.dataset
+    backbone, _ = bench.start.build(dataset.images.shape[-1], dataset.image_size, seed)
+    torch.manual_seed(seed)  # heads of one draw start alike, whatever the backbone
+    head = build_head(bench.recipe.head, backbone.shape(bench.recipe.layer), len(dataset.classes))
+    return Classifier(backbone, head, bench.recipe.layer, torch.from_numpy(dataset.labels[drawn]))
+
+
+def _trained(
+    bench: Bench, classifier: Classifier, method: Strategy, drawn: NDArray[np.int64], seed: int
+) -> tuple[str, list[Row]]:
+    recipe, dataset = bench.recipe, bench.opened.dataset
+    budget = Budget(recipe.steps, len(drawn), recipe.rate)
+    augment = Augment(recipe.augment, dataset.image_size, dataset.images.shape[1], _mirrors(bench))
+    history: list[Row] = []
+    for number, phase in enumerate(method.phases(budget)):
+        loader = Loader(
+            dataset.images, drawn, bench.pixels, augment,
+            batch_size=recipe.batch_size, seed=mix(seed, number) >> 1, labels=dataset.labels[drawn],
+        )  # fmt: skip
+        history += _phase(bench, classifier, phase, loader)
+    picked = "the last weights" if recipe.validation == "within" else "the best of 10 looks at a held-out set"
+    return f"{recipe.steps} steps, {picked}", history
+
+
+def _phase(bench: Bench, classifier: Classifier, phase: Phase, loader: Loader) -> list[Row]:
+    recipe = bench.recipe
+    looks = 1 if recipe.validation == "within" else LOOKS
+    plan = Plan(
+        rates=phase.rates,
+        epochs=looks,
+        steps_per_epoch=max(1, phase.steps // looks),
+        batch_size=recipe.batch_size,
+        still=phase.still,
+        optimizer=recipe.optimizer,
+        weight_decay=recipe.weight_decay,
+    )
+    best_score: float = -1.0
+    best_state: dict[str, Tensor] | None = None
+
+    def look(rows: list[Row]) -> None:
+        nonlocal best_score, best_state
+        if recipe.validation == "held-out":
+            dataset, val = bench.opened.dataset, bench.opened.parts.val
+            probabilities = predict(classifier, val, dataset.images, bench.pixels, bench.hardware)
+            found = classification(probabilities, dataset.labels[val], dataset.classes)
+            score = cast(float, found["balanced_accuracy"])
+            rows[-1]["val_balanced_accuracy"] = score
+            if score > best_score:
+                best_score = score
+                best_state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+
+    rows = fit(classifier, loader, plan, bench.hardware, title=phase.name, say=_quiet, each_epoch=look)
+    if best_state is not None:
+        classifier.load_state_dict(best_state)
+    return [row | {"phase_" + phase.name: 1.0} for row in rows]
+
+
+def _quiet(sentence: str) -> None:
+    pass
+
+
+def _mirrors(bench: Bench) -> bool:
+    mirror = bench.recipe.mirror
+    return bench.opened.dataset.mirrors if mirror is None else mirror
+
+
+def _closed(bench: Bench, classifier: Classifier, drawn: NDArray[np.int64], draw: int) -> str:
+    """Fill the head in by a convex fit on cached features."""
+    dataset, recipe = bench.opened.dataset, bench.recipe
+    assert bench.features is not None
+    labels = dataset.labels[drawn]
+    groups = None if dataset.groups is None else [dataset.groups[row] for row in drawn]
+    validation, folds = None, None
+    if recipe.validation == "held-out":
+        val = bench.opened.parts.val
+        validation = (bench.features[val], dataset.labels[val])
+    else:
+        folds = splits.folds(labels, groups, 5, mix(recipe.seed, draw) % 2**32)
+    found = logistic.fit(bench.features[drawn], labels, len(dataset.classes), folds=folds, validation=validation)
+    with torch.no_grad():
+        classifier.head.last.weight.copy_(torch.as_tensor(found.weight))
+        classifier.head.last.bias.copy_(torch.as_tensor(found.bias))
+    return found.how
+
+
+def _softmax_of(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    with torch.no_grad():
+        logits = classifier.head.cpu().last(torch.from_numpy(np.ascontiguousarray(features)))
+    return torch.softmax(logits.double(), 1).numpy()
+
+
+def predict(
+    classifier: Classifier, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
+) -> NDArray[np.float64]:
+    """Probabilities of each class, images unaugmented. -> (n, K)."""
+
+    def probabilities(images: Tensor) -> Tensor:
+        return torch.softmax(classifier(images).double(), 1)
+
+    return _forward(classifier, probabilities, rows, images, pixels, hardware).numpy()
+
+
+def _forward(
+    module: Classifier | Backbone,
+    fn: Callable[[Tensor], Tensor],
+    rows: NDArray[np.int64],
+    images: NDArray[Any],
+    pixels: Pixels,
+    hardware: Hardware,
+) -> Tensor:
+    size = module.image_size if isinstance(module, Backbone) else module.backbone.image_size
+    loader = Loader(images, rows, pixels, Augment("none", size, images.shape[1], False), batch_size=1, seed=0)
+    module.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
+    module.eval()
+    with torch.no_grad(), hardware.autocast():
+        found = [
+            fn(batch.to(hardware.device, hardware.memory_format).images).float().cpu() for batch in loader.ordered()
+        ]
+    return torch.cat(found) if found else torch.zeros(0, 1)
+
+
+def features(bench: Bench, cache: Path) -> Bench:
+    """The bench with pooled features of every image, (M, d): computed once a checkpoint, layer and set, then mapped."""
+    dataset, layer = bench.opened.dataset, bench.recipe.layer
+    weights = bench.start.content or f"random {bench.start.backbone} {bench.recipe.seed}"
+    what = repr((weights, dataset.key, layer, bench.pixels.to_json(), bench.hardware.bf16))
+    path = cache / "features" / f"{hashlib.blake2b(what.encode(), digest_size=16).hexdigest()}.npy"
+    if not path.is_file():
+        backbone, _ = bench.start.build(dataset.images.shape[-1], dataset.image_size, bench.recipe.seed)
+        head = build_head("linear", backbone.shape(layer), 2)
+        rows = np.arange(len(dataset.keys))
+
+        def pooled(images: Tensor) -> Tensor:
+            return head.pool(backbone(images, layer))
+
+        found = _forward(backbone, pooled, rows, dataset.images, bench.pixels, bench.hardware)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{time.time_ns()}.npy")
+        np.save(temporary, found.numpy())
+        temporary.replace(path)
+    return replace(bench, features=np.load(path, mmap_mode="r"))

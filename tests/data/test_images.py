@@ -1,0 +1,149 @@
+"""Files to arrays: every depth survives, every named rule holds, what is broken says why."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from ssl_app.data.images import Unreadable, decode, unread_kind
+
+rng = np.random.default_rng(0)
+DEEP = rng.integers(0, 65536, (5, 7), dtype=np.uint16)
+RGB = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+GREY = RGB[..., 0].copy()
+
+
+def pillow(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tiff(array: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def by_opencv(ending: str, array: np.ndarray) -> bytes:
+    return cv2.imencode(ending, array)[1].tobytes()
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".pgm"])
+def test_sixteen_bits_survive(ending: str) -> None:
+    array = decode(by_opencv(ending, DEEP), "a" + ending)
+    assert array.dtype == np.uint16
+    assert np.array_equal(array[..., 0], DEEP)
+
+
+def test_sixteen_bit_colour_is_rgb_and_its_alpha_is_dropped() -> None:
+    colour = rng.integers(0, 65536, (5, 7, 4), dtype=np.uint16)
+    assert np.array_equal(decode(by_opencv(".png", colour), "a.png"), colour[..., 2::-1])
+    assert np.array_equal(decode(by_opencv(".png", colour[..., :3]), "a.png"), colour[..., 2::-1])
+
+
+def test_eight_bit_forms_have_a_rule() -> None:
+    image = Image.fromarray(RGB)
+    palette = image.convert("P")
+    bits = Image.fromarray(GREY > 128)
+    alpha = Image.fromarray(GREY)
+    assert np.array_equal(decode(pillow(image), "a.png"), RGB)
+    assert np.array_equal(decode(pillow(image.convert("RGBA")), "a.png"), RGB)
+    assert np.array_equal(decode(pillow(palette), "a.png"), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(decode(pillow(palette, "GIF"), "a.gif"), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(decode(pillow(bits), "a.png")[..., 0], np.where(GREY > 128, 255, 0))
+    assert np.array_equal(decode(pillow(Image.merge("LA", (alpha, alpha))), "a.png")[..., 0], GREY)
+    cmyk = decode(pillow(image.resize((64, 64)).convert("CMYK"), "JPEG", quality=95), "a.jpg")
+    assert cmyk.shape == (64, 64, 3)
+    assert np.abs(cmyk.astype(int) - np.asarray(image.resize((64, 64)))).mean() < 12
+
+
+def test_tiff_forms_have_a_rule() -> None:
+    bands = rng.integers(0, 4096, (5, 6, 7), dtype=np.uint16)
+    real = rng.normal(size=(5, 7)).astype(np.float32)
+    assert np.array_equal(decode(tiff(bands, photometric="minisblack"), "a.tif"), np.moveaxis(bands, 0, -1))
+    assert np.array_equal(decode(tiff(RGB, photometric="rgb"), "a.tif"), RGB)
+    assert np.array_equal(
+        decode(tiff(np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate"), "a.tif"), RGB
+    )
+    four = np.concatenate([RGB, RGB[..., :1]], -1)
+    assert decode(tiff(four, photometric="rgb", extrasamples=["unassalpha"]), "a.tif").shape == (5, 7, 3)
+    assert np.array_equal(decode(tiff(four, photometric="rgb", extrasamples=["unspecified"]), "a.tif"), four)
+    assert np.array_equal(decode(tiff(real), "a.tif")[..., 0], real)
+    assert np.array_equal(decode(tiff(real.astype(np.float64)), "a.tif")[..., 0], real)
+    assert np.array_equal(decode(tiff(GREY, photometric="miniswhite"), "a.tif")[..., 0], 255 - GREY)
+    assert np.array_equal(decode(tiff(GREY > 99), "a.tif")[..., 0], np.where(GREY > 99, 255, 0))
+    palette = Image.fromarray(RGB).convert("P")
+    assert np.array_equal(decode(pillow(palette, "TIFF"), "a.tif"), np.asarray(palette.convert("RGB")))
+    assert decode(pillow(Image.fromarray(RGB).convert("CMYK"), "TIFF"), "a.tif").shape == (5, 7, 3)
+
+
+def test_integers_that_fit_become_uint16_and_others_float32() -> None:
+    assert decode(tiff(DEEP.astype(np.int32)), "a.tif").dtype == np.uint16
+    assert decode(tiff(DEEP.astype(np.int32) - 70_000), "a.tif").dtype == np.float32
+    assert decode(tiff(np.ones((3, 3), np.int16)), "a.tif").dtype == np.float32
+
+
+def test_pixels_that_are_not_finite_take_the_lowest_value() -> None:
+    array = np.array([[1.0, np.nan], [np.inf, -2.0]], np.float32)
+    assert decode(tiff(array), "a.tif")[..., 0].tolist() == [[1.0, -2.0], [-2.0, -2.0]]
+    with pytest.raises(Unreadable, match="no pixel is a finite number"):
+        decode(tiff(np.full((2, 2), np.nan, np.float32)), "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_are_applied_once_whatever_the_format(orientation: int) -> None:
+    from PIL import ImageOps
+
+    image = Image.fromarray(GREY)
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = pillow(image, "PNG", exif=exif)
+    meant = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    assert np.array_equal(decode(data, "a.png")[..., 0], meant)
+    tag = [(274, "H", 1, orientation, True)]
+    assert np.array_equal(decode(tiff(GREY, extratags=tag), "a.tif")[..., 0], meant)
+    palette = pillow(image.convert("P"), "TIFF", tiffinfo={274: orientation})
+    assert np.array_equal(decode(palette, "a.tif")[..., 0], meant)
+    turned = decode(pillow(image, "JPEG", exif=exif), "a.jpg")
+    assert turned.shape[:2] == meant.shape
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "reason"),
+    [
+        (b"", "a.png", "the file is empty"),
+        (b"no picture", "a.png", "not an image of a known format"),
+        (b"\0" * 128 + b"DICM", "a", "DICOM is not read yet"),
+        (b"abc", "a.nii.gz", "NIfTI is not read yet"),
+        (Path("/nowhere/a.png"), "a.png", "the file is missing"),
+    ],
+)
+def test_what_cannot_be_read_says_why(content: bytes | Path, name: str, reason: str) -> None:
+    with pytest.raises(Unreadable) as raised:
+        decode(content, name)
+    assert str(raised.value) == reason
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP", "GIF"])
+def test_a_truncated_file_is_unreadable_not_half_grey(kind: str) -> None:
+    whole = pillow(Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), kind)
+    with pytest.raises(Unreadable):
+        decode(whole[: len(whole) // 2], "a." + kind.lower())
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_truncated_deep_file_is_unreadable(ending: str) -> None:
+    whole = by_opencv(ending, rng.integers(0, 65536, (64, 64), dtype=np.uint16))
+    with pytest.raises(Unreadable):
+        decode(whole[: len(whole) // 2], "a" + ending)
+
+
+def test_dicom_is_known_by_its_mark_and_by_its_name() -> None:
+    assert unread_kind("x.DCM", b"") == "DICOM"
+    assert unread_kind("x", b"\0" * 128 + b"DICM") == "DICOM"
+    assert unread_kind("x.png", b"") is None

@@ -1,0 +1,92 @@
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ssl_app.evaluation.intervals import Interval, bootstrap_balanced_accuracy, nested_t, paired_t
+
+
+def test_paired_t_is_students():
+    differences = [0.02, 0.05, 0.01, 0.04, 0.03]
+    interval = paired_t(differences)
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert (interval.mean, interval.low, interval.high) == pytest.approx((0.03, low, high))
+    assert interval.n == 5
+    assert interval.holds_zero is False
+
+
+def test_one_difference_gives_no_interval_and_equal_ones_a_point():
+    assert paired_t([0.03]) == Interval(0.03, None, None, 1)
+    assert paired_t([0.03]).holds_zero is None
+    assert paired_t([0.25, 0.25, 0.25]) == Interval(0.25, 0.25, 0.25, 3)
+
+
+def test_one_pretraining_is_paired_t_and_one_draw_gives_no_interval():
+    assert nested_t([[0.1, 0.2, 0.4]]) == paired_t([0.1, 0.2, 0.4])
+    assert nested_t([[0.1], [0.3]]) == Interval(pytest.approx(0.2), None, None, 2)
+    assert nested_t(np.full((2, 3), 0.25)) == Interval(0.25, 0.25, 0.25, 6)
+
+
+def test_pretrainings_that_differ_widen_the_interval():
+    draws = np.array([0.00, 0.02, 0.01, 0.03, 0.02])
+    alike = nested_t([draws, draws + 0.001, draws - 0.001])
+    apart = nested_t([draws, draws + 0.05, draws - 0.05])
+    assert alike.mean == pytest.approx(apart.mean)
+    assert apart.high - apart.low > 3 * (alike.high - alike.low)
+    assert alike.high - alike.low == pytest.approx(paired_t(draws).high - paired_t(draws).low, rel=0.1)
+
+
+@pytest.mark.parametrize("spread", [(1, 0, 0.3), (0, 1, 0.3), (0, 0, 1), (1, 1, 1), (1, 0.3, 0.3)])
+@pytest.mark.parametrize(("pretrainings", "least"), [(2, 0.89), (3, 0.915)])
+def test_nested_t_covers(pretrainings, least, spread):
+    random = np.random.default_rng(0)
+    of_pretraining, of_draw, of_rest = spread
+    hits = 0
+    for _ in range(600):
+        table = (
+            random.normal(0, of_pretraining, (pretrainings, 1))
+            + random.normal(0, of_draw, (1, 5))
+            + random.normal(0, of_rest, (pretrainings, 5))
+        )
+        interval = nested_t(table)
+        hits += interval.low <= 0 <= interval.high
+    assert hits / 600 >= least
+
+
+def test_the_bootstrap_is_the_plain_one():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 120)
+    predictions = np.where(random.random(120) < 0.7, labels, 0)
+    groups = random.integers(0, 30, 120)
+    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    scores = []
+    for _ in range(2000):
+        rows = np.concatenate([members[k] for k in random.integers(0, len(members), len(members))])
+        scores.append(np.mean([(predictions[rows] == k)[labels[rows] == k].mean() for k in range(3)]))
+    interval = bootstrap_balanced_accuracy(labels, predictions, groups, seed=0)
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(scores, [0.025, 0.975])), abs=0.01)
+    assert interval.n == len(members)
+    assert interval == bootstrap_balanced_accuracy(labels, predictions, [f"g{g}" for g in groups], seed=0)
+
+
+def test_patients_with_many_images_widen_the_bootstrap():
+    labels = np.repeat(np.arange(2), 50)
+    right = np.repeat(np.random.default_rng(0).random(20) < 0.6, 5)
+    predictions = np.where(right, labels, 1 - labels)
+    by_image = bootstrap_balanced_accuracy(labels, predictions, None, seed=0)
+    by_patient = bootstrap_balanced_accuracy(labels, predictions, np.arange(100) // 5, seed=0)
+    assert by_patient.high - by_patient.low > 1.5 * (by_image.high - by_image.low)
+    assert by_patient.mean == by_image.mean
+
+
+def test_one_group_gives_no_interval():
+    assert bootstrap_balanced_accuracy([0, 1], [0, 0], ["p", "p"], seed=0) == Interval(0.5, None, None, 1)
+
+
+def test_ten_thousand_images_take_under_a_second():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, 10_000)
+    start = time.perf_counter()
+    bootstrap_balanced_accuracy(labels, random.permutation(labels), None, seed=0)
+    assert time.perf_counter() - start < 1

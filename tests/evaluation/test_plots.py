@@ -1,0 +1,41 @@
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_app.report import plots
+
+
+def size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_a_contact_sheet_keeps_every_pixel(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)) / 255
+    plots.augmentations(tmp_path / "sheet.png", images)
+    with Image.open(tmp_path / "sheet.png") as opened:
+        sheet = np.asarray(opened.convert("RGB"))
+    assert sheet.shape == (2 * 100 + 4, 3 * 100 + 4, 3)  # each of the 8 px 12 times as large, gaps of 4
+    tile = sheet[4 + 100 : 4 + 100 + 96, 4 + 100 : 4 + 100 + 96]  # second row, second column: the fifth
+    assert np.array_equal(tile[::12, ::12], np.round(images[4] * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_other_channels_are_shown_in_grey(tmp_path, channels):
+    plots.augmentations(tmp_path / "sheet.png", np.ones((4, 64, 64, channels)) * 0.5)
+    assert size(tmp_path / "sheet.png") == (2 * 132 + 4, 2 * 132 + 4)
+
+
+def test_few_draws_long_names_and_many_classes_are_drawn_without_a_warning(tmp_path):
+    long = "a strategy whose name does not end where one would expect it to end"
+    series = {"scratch": {1: [0.3], 2: [0.4, 0.5]}, long: {2: [0.6, 0.6, 0.6]}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.label_efficiency(tmp_path / "new" / "labels.png", series, "title", "balanced accuracy")
+        plots.confusion(tmp_path / "confusion.png", np.eye(30, dtype=int), [long] * 30)
+        plots.history(tmp_path / "history.png", [{"epoch": 1, "train_loss": 1.0}, {"val_loss": 2.0}])
+        plots.history(tmp_path / "one.png", [{"loss": 1.0}])
+    for name in ("new/labels.png", "confusion.png", "history.png", "one.png"):
+        assert min(size(tmp_path / name)) > 300

@@ -1,0 +1,132 @@
+import pickle
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from ssl_app.errors import CheckpointError
+from ssl_app.models.backbones import build
+from ssl_app.models.weights import adapt_first_conv, load_backbone, read_weights
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    torch.manual_seed(0)
+    return torchvision.models.resnet18(weights=None).state_dict()
+
+
+def test_one_channel_answers_grey_as_three_equal_channels_do():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(8, 3, 5, 5, generator=generator)
+    grey = torch.randn(2, 1, 16, 16, generator=generator)
+    three = torch.nn.functional.conv2d(grey.expand(-1, 3, -1, -1), weight)
+    one = torch.nn.functional.conv2d(grey, adapt_first_conv(weight, 1))
+    assert torch.allclose(three, one, atol=1e-5)
+
+
+def test_more_channels_tile_the_filters_and_keep_the_response():
+    weight = torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    five = adapt_first_conv(weight, 5)
+    assert five.shape == (8, 5, 3, 3)
+    assert torch.allclose(five[:, 3], weight[:, 0] * 3 / 5)
+    assert torch.allclose(adapt_first_conv(weight, 6).sum(1), weight.sum(1), atol=1e-6)
+    assert adapt_first_conv(weight, 3) is weight
+
+
+@pytest.mark.parametrize("prefix", ["", "body.", "module.", "module.body.", "backbone.body.", "_orig_mod."])
+def test_names_may_carry_prefixes_and_heads_do_not_count(theirs, prefix):
+    backbone = build("resnet18", 3, 32)
+    sentence = load_backbone(backbone, {prefix + name: t for name, t in theirs.items()}, "weights.pth")
+    assert sentence == "120 of 120 backbone tensors from weights.pth"
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in backbone.body.state_dict().items())
+
+
+def test_a_colour_file_is_adapted_to_grey_and_it_is_said(theirs):
+    backbone = build("resnet18", 1, 32)
+    sentence = load_backbone(backbone, theirs, "imagenet.pth")
+    assert sentence == ("120 of 120 backbone tensors from imagenet.pth; conv1.weight adapted from 3 channels to 1")
+    assert torch.allclose(backbone.body.conv1.weight, theirs["conv1.weight"].sum(1, keepdim=True))
+
+
+def test_another_architecture_is_named_and_the_backbone_left_alone(theirs):
+    backbone = build("small-resnet", 1, 32)
+    before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    with pytest.raises(CheckpointError) as error:
+        load_backbone(backbone, theirs, "weights.pth")
+    count = len(backbone.body.state_dict())
+    counters = sum(name.endswith("num_batches_tracked") for name in backbone.body.state_dict())
+    assert str(error.value) == (
+        f"weights.pth: {counters} of {count} backbone tensors fit small-resnet, stem.0.weight is missing;"
+        " the file looks like resnet18: type --backbone resnet18"
+    )
+    assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
+
+
+def test_one_tensor_that_is_missing_or_misshapen_is_named(theirs):
+    backbone = build("resnet18", 3, 32)
+    lacking = {name: tensor for name, tensor in theirs.items() if name != "layer4.1.bn2.bias"}
+    with pytest.raises(CheckpointError, match=r"119 of 120 backbone tensors fit resnet18, layer4.1.bn2.bias is"):
+        load_backbone(backbone, lacking, "w.pth")
+    with pytest.raises(CheckpointError, match=r"conv1.weight is 64x3x3x3, expected 64x3x7x7"):
+        load_backbone(backbone, theirs | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, "w.pth")
+    with pytest.raises(CheckpointError, match=r"bn1.bias is not finite"):
+        load_backbone(backbone, theirs | {"bn1.bias": torch.full((64,), torch.nan)}, "w.pth")
+
+
+@pytest.mark.parametrize("name", ["small-resnet", "nin", "alexnet", "resnet50"])
+def test_what_is_saved_loads(name, tmp_path):
+    torch.manual_seed(0)
+    first, second = build(name, 1, 64), build(name, 1, 64)
+    save_file(first.state_dict(), tmp_path / "b.safetensors")
+    count = len(first.state_dict())
+    sentence = load_backbone(second, read_weights(tmp_path / "b.safetensors"), "run 7")
+    assert sentence == f"{count} of {count} backbone tensors from run 7"
+    assert all(torch.equal(second.state_dict()[n], tensor) for n, tensor in first.state_dict().items())
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+def test_tensors_are_found_where_training_scripts_put_them(theirs, key, tmp_path):
+    torch.save(theirs if key is None else {"epoch": 3, key: theirs}, tmp_path / "w.pth")
+    assert read_weights(tmp_path / "w.pth").keys() == theirs.keys()
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("this must never be printed",))
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing))])
+def test_a_malicious_pickle_is_refused_in_one_line(write, tmp_path, capsys):
+    write({"state_dict": Malicious()}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError) as error:
+        read_weights(tmp_path / "evil.pth")
+    assert "holds more than tensors, and running what a file brings along is refused" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_not_weights_is_refused(tmp_path):
+    (tmp_path / "folder.pth").mkdir()
+    (tmp_path / "text.pth").write_text("hello, these are no weights")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    torch.save({"a": torch.zeros(99)}, tmp_path / "cut.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "cut.pth").read_bytes()[:700])
+    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "notes.txt").write_text("hello")
+    torch.save([1, 2], tmp_path / "list.pth")
+    expected = {
+        "missing.pth": "does not exist; type the path of a file of weights",
+        "folder.pth": "is a folder, expected a file of weights",
+        "text.pth": "holds no weights: it is no file of torch.save",
+        "empty.pth": "holds no weights: it is no file of torch.save",
+        "cut.pth": "cannot be read",
+        "text.safetensors": "cannot be read as safetensors",
+        "notes.txt": "is a .txt file, expected weights, such as weights.safetensors or weights.pth",
+        "list.pth": "holds list without named tensors, expected a state_dict",
+    }
+    for name, words in expected.items():
+        with pytest.raises(CheckpointError) as error:
+            read_weights(tmp_path / name)
+        assert str(error.value).startswith(f"{tmp_path / name} {words}"), str(error.value)
+        assert "\n" not in str(error.value)
