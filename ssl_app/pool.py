@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ssl_app import offline, runs, trial
 from ssl_app.trial import Bench
 
+TABLES = ("per_class", "confusion")  # metrics that are tables: kept with the trial, not in the sweep's result
 MOST_JOBS = 8  # where the user names none: each holds torch and a network
 
 
@@ -64,11 +65,12 @@ def _run(bench: Bench, job: Job, folder: Path, identity: str) -> dict[str, Any]:
         "labels_used": outcome.labels_used,
         "how": outcome.how,
         "seconds": outcome.seconds,
-        **outcome.test,
+        **{name: value for name, value in outcome.test.items() if name not in TABLES},
     }
     place = folder / "trials" / job.key
     place.mkdir(parents=True, exist_ok=True)
-    runs.write_json(place / runs.RESULT, content)
+    tables = {f"test_{name}": outcome.test[name] for name in TABLES}
+    runs.write_json(place / runs.RESULT, content | tables)
     return content
 
 

@@ -57,7 +57,9 @@ def hold_out(dataset: Dataset, parts: Parts, seed: int) -> Parts:
     """The parts with a fifth of the training groups moved to val, by hash as the test part was."""
     again = splits.split(replace(dataset, splits=None), fraction=VALIDATION_FRACTION, seed=seed + VALIDATION_SEED)
     val = np.intersect1d(parts.train, again.test)
-    return replace(parts, train=np.setdiff1d(parts.train, val), val=val, how=f"{parts.how}; a fifth of train held out")
+    return replace(
+        parts, train=np.setdiff1d(parts.train, val), val=val, how=f"{parts.how}; a fifth of train held out"
+    )
 
 
 def with_data_of(settings: StageTwoSettings, start: Initialisation, say: Say) -> StageTwoSettings:

@@ -25,7 +25,6 @@ from ssl_app.data.transforms import Augment
 from ssl_app.evaluation.metrics import classification
 from ssl_app.handover import Initialisation
 from ssl_app.models import logistic
-from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
 from ssl_app.opening import Opened
 from ssl_app.settings import TransferSettings
@@ -34,6 +33,7 @@ from ssl_app.training.loop import Row, fit
 from ssl_app.training.optimizing import Plan
 from ssl_app.transfer.base import Budget, Phase, Strategy
 
+FOLDS = 5  # inside a draw, to choose the regularisation
 LOOKS = 10  # how often a held-out validation set is looked at in a phase
 Validation = Literal["within", "held-out"]
 
@@ -93,20 +93,14 @@ def run(bench: Bench, strategy: str, drawn: NDArray[np.int64], draw: int) -> Out
     started = time.monotonic()
     dataset, parts = bench.opened.dataset, bench.opened.parts
     method: Strategy = registry.find("transfer", strategy)()
-    closed = method.closed and bench.recipe.head == "linear"
     seed = mix(bench.recipe.seed, draw, len(drawn), 7) >> 1
-    classifier = _classifier(bench, drawn, bench.recipe.seed if closed else seed)  # closed: as the features were made
-    if closed:
-        history: list[Row] = []
-        how = _closed(bench, classifier, drawn, draw)
+    classifier = _classifier(bench, drawn, seed)
+    how, history = _train(bench, classifier, method, drawn, draw, seed)
+    test = parts.test
+    if bench.features is not None and not history:  # the backbone is as the features were made: nothing to compute
+        probabilities = _from_features(classifier, bench.features[test])
     else:
-        how, history = _trained(bench, classifier, method, drawn, seed)
-    test = parts.test[dataset.labelled[parts.test]]
-    if closed:
-        assert bench.features is not None
-        probabilities = _softmax_of(classifier, bench.features[test])
-    else:
-        probabilities = predict(classifier, test, bench.opened.dataset.images, bench.pixels, bench.hardware)
+        probabilities = predict(classifier, test, dataset.images, bench.pixels, bench.hardware)
     labels = dataset.labels[test]
     metrics = classification(probabilities, labels, dataset.classes)
     seconds = time.monotonic() - started
@@ -121,21 +115,32 @@ def _classifier(bench: Bench, drawn: NDArray[np.int64], seed: int) -> Classifier
     return Classifier(backbone, head, bench.recipe.layer, torch.from_numpy(dataset.labels[drawn]))
 
 
-def _trained(
-    bench: Bench, classifier: Classifier, method: Strategy, drawn: NDArray[np.int64], seed: int
+def _train(
+    bench: Bench, classifier: Classifier, method: Strategy, drawn: NDArray[np.int64], draw: int, seed: int
 ) -> tuple[str, list[Row]]:
+    """The strategy's phases, one after the other. -> what was chosen and by what, and the rows of the curves."""
     recipe, dataset = bench.recipe, bench.opened.dataset
-    budget = Budget(recipe.steps, len(drawn), recipe.rate)
+    budget = Budget(recipe.steps, len(drawn), recipe.rate, recipe.head == "linear")
     augment = Augment(recipe.augment, dataset.image_size, dataset.images.shape[1], _mirrors(bench))
     history: list[Row] = []
+    told = []
     for number, phase in enumerate(method.phases(budget)):
+        if phase.closed:
+            told.append(f"{phase.name}: {_closed(bench, classifier, drawn, draw)}")
+            continue
         loader = Loader(
-            dataset.images, drawn, bench.pixels, augment,
-            batch_size=recipe.batch_size, seed=mix(seed, number) >> 1, labels=dataset.labels[drawn],
-        )  # fmt: skip
+            dataset.images,
+            drawn,
+            bench.pixels,
+            augment,
+            batch_size=recipe.batch_size,
+            seed=mix(seed, number) >> 1,
+            labels=dataset.labels[drawn],
+        )
         history += _phase(bench, classifier, phase, loader)
-    picked = "the last weights" if recipe.validation == "within" else "the best of 10 looks at a held-out set"
-    return f"{recipe.steps} steps, {picked}", history
+        picked = "the last weights" if recipe.validation == "within" else f"best of {LOOKS} looks at held-out labels"
+        told.append(f"{phase.name}: {phase.steps} steps, {picked}")
+    return "; ".join(told), history
 
 
 def _phase(bench: Bench, classifier: Classifier, phase: Phase, loader: Loader) -> list[Row]:
@@ -181,28 +186,43 @@ def _mirrors(bench: Bench) -> bool:
 
 
 def _closed(bench: Bench, classifier: Classifier, drawn: NDArray[np.int64], draw: int) -> str:
-    """Fill the head in by a convex fit on cached features."""
+    """Fill a linear head in by a convex fit on features, cached or computed for these rows. -> how C was chosen."""
     dataset, recipe = bench.opened.dataset, bench.recipe
-    assert bench.features is not None
     labels = dataset.labels[drawn]
     groups = None if dataset.groups is None else [dataset.groups[row] for row in drawn]
     validation, folds = None, None
     if recipe.validation == "held-out":
         val = bench.opened.parts.val
-        validation = (bench.features[val], dataset.labels[val])
+        validation = (_features_of(bench, classifier, val), dataset.labels[val])
     else:
-        folds = splits.folds(labels, groups, 5, mix(recipe.seed, draw) % 2**32)
-    found = logistic.fit(bench.features[drawn], labels, len(dataset.classes), folds=folds, validation=validation)
+        folds = splits.folds(labels, groups, FOLDS, mix(recipe.seed, draw) % 2**32)
+    features = _features_of(bench, classifier, drawn)
+    found = logistic.fit(features, labels, len(dataset.classes), folds=folds, validation=validation)
     with torch.no_grad():
         classifier.head.last.weight.copy_(torch.as_tensor(found.weight))
         classifier.head.last.bias.copy_(torch.as_tensor(found.bias))
     return found.how
 
 
-def _softmax_of(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float64]:
+def _from_features(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float64]:
     with torch.no_grad():
         logits = classifier.head.cpu().last(torch.from_numpy(np.ascontiguousarray(features)))
     return torch.softmax(logits.double(), 1).numpy()
+
+
+def _features_of(bench: Bench, classifier: Classifier, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    if bench.features is not None:
+        return bench.features[rows]
+    return _pooled(classifier, rows, bench)
+
+
+def _pooled(classifier: Classifier, rows: NDArray[np.int64], bench: Bench) -> NDArray[np.float32]:
+    """What a head sees of images. -> (n, d)."""
+
+    def pooled(images: Tensor) -> Tensor:
+        return classifier.head.pool(classifier.backbone(images, classifier.layer))
+
+    return _forward(classifier, pooled, rows, bench.opened.dataset.images, bench.pixels, bench.hardware).numpy()
 
 
 def predict(
@@ -217,14 +237,14 @@ def predict(
 
 
 def _forward(
-    module: Classifier | Backbone,
+    module: Classifier,
     fn: Callable[[Tensor], Tensor],
     rows: NDArray[np.int64],
     images: NDArray[Any],
     pixels: Pixels,
     hardware: Hardware,
 ) -> Tensor:
-    size = module.image_size if isinstance(module, Backbone) else module.backbone.image_size
+    size = module.backbone.image_size
     loader = Loader(images, rows, pixels, Augment("none", size, images.shape[1], False), batch_size=1, seed=0)
     module.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
     module.eval()
@@ -242,16 +262,10 @@ def features(bench: Bench, cache: Path) -> Bench:
     what = repr((weights, dataset.key, layer, bench.pixels.to_json(), bench.hardware.bf16))
     path = cache / "features" / f"{hashlib.blake2b(what.encode(), digest_size=16).hexdigest()}.npy"
     if not path.is_file():
-        backbone, _ = bench.start.build(dataset.images.shape[-1], dataset.image_size, bench.recipe.seed)
-        head = build_head("linear", backbone.shape(layer), 2)
-        rows = np.arange(len(dataset.keys))
-
-        def pooled(images: Tensor) -> Tensor:
-            return head.pool(backbone(images, layer))
-
-        found = _forward(backbone, pooled, rows, dataset.images, bench.pixels, bench.hardware)
+        classifier = _classifier(bench, np.arange(0), bench.recipe.seed)
+        found = _pooled(classifier, np.arange(len(dataset.keys)), bench)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{time.time_ns()}.npy")
-        np.save(temporary, found.numpy())
+        np.save(temporary, found)
         temporary.replace(path)
     return replace(bench, features=np.load(path, mmap_mode="r"))

@@ -53,7 +53,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     from ssl_app.training.hardware import choose
 
     started = time.monotonic()
-    strategy = registry.find("transfer", settings.strategy)
+    registry.find("transfer", settings.strategy)  # refused before anything is opened
     runs.prepare_out(settings.out)
     init = settings.init or handover.newest_pretraining(settings.out)
     if settings.init is None:
@@ -68,8 +68,6 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     drawn = splits.draw(
         opened.dataset, opened.parts.train, settings.per_class, seed=settings.seed, draw=settings.draw
     )
-    if strategy.closed and settings.head == "linear":
-        bench = trial.features(bench, settings.out / "cache")
     stored = config.as_json(settings) | {"init": init}
     folder = runs.new_run(settings.out, settings.name, "finetune", stored)
     say(f"run {folder}: {settings.strategy} on {len(drawn)} labels, draw {settings.draw}")

@@ -143,12 +143,11 @@ def _benches(settings: Settings, hardware: Any, say: Say) -> "dict[str, Bench]":
     from ssl_app import handover, preparing, trial
 
     recipe = trial.recipe_of(settings, "within", settings.seed)
-    closed = settings.head == "linear" and any(registry.find("transfer", s).closed for s in settings.strategy)
     benches: dict[str, Bench] = {}
     for init in settings.init:
         start = handover.load_initialisation(init, settings.out, settings.backbone)
         bench = preparing.bench(settings, start, recipe, hardware, say)
-        if closed and start.tensors is not None:
+        if settings.head == "linear" and start.tensors is not None:
             bench = trial.features(bench, settings.out / "cache")
         benches[start.name] = bench
     if settings.baseline == "scratch" and handover.SCRATCH not in benches:
@@ -255,7 +254,7 @@ def _missing(jobs: "Sequence[Job]", folder: Path, digest: str) -> "tuple[list[Jo
         path = folder / "trials" / job.key / runs.RESULT
         content = runs.read_json(path) if path.is_file() else {}
         if content.get("identity") == digest:
-            done[job.key] = content
+            done[job.key] = {name: value for name, value in content.items() if not name.startswith("test_")}
         else:
             missing.append(job)
     return missing, done

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -157,14 +157,10 @@ def _wait_for(server: Server) -> None:
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """End the server and its workers, kindly first."""
     for how, patience in ((signal.SIGTERM, STOPS_WITHIN), (signal.SIGKILL, STOPS_WITHIN)):
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, how)  # its group, which is named after it and may outlive it
-        except ProcessLookupError:
-            pass
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(patience)
-        except subprocess.TimeoutExpired:
-            continue
 
 
 @contextmanager

@@ -141,6 +141,8 @@ def fill(
             raise
         raise DataError(f"no space left in {cache} after {len(content)} images; make room there") from error
     finally:
+        if store is not None:
+            store.file.close()
         shutil.rmtree(folder, ignore_errors=True)
     return {"key": key, "unreadable": unreadable}
 

@@ -21,7 +21,7 @@ from ssl_app.data.store import write_whole
 from ssl_app.errors import DataError
 
 Indices = NDArray[np.int64]
-SEEDS_TRIED = 100
+SEEDS_TRIED = 30
 
 
 @dataclass(frozen=True, eq=False)

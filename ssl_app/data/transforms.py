@@ -45,7 +45,7 @@ class Augment:
         if self.pipeline is None:
             return centre(image[None], self.image_size)[0]
         self.pipeline.set_random_seed(seed % 2**32)
-        view: NDArray[np.float32] = self.pipeline(image=image)["image"]
+        view: NDArray[np.float32] = np.asarray(self.pipeline(image=image)["image"], np.float32)
         return view
 
 

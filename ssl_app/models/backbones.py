@@ -18,6 +18,7 @@ from ssl_app.registry import find_object
 
 CORE = ("alexnet", "nin", "resnet18", "resnet34", "resnet50", "small-resnet", "vgg16_bn")
 CLASSIFIERS = ("fc", "classifier")  # the attribute that ends a torchvision network
+TRUNKS = ("features", "layers", "trunk_output")  # where torchvision's networks keep their blocks
 ONE_SIZE = ("vit_", "swin_", "maxvit")  # transformers: one image size, or maps that are not (D, h, w)
 LARGEST_TRIED = 1024  # pixels, when looking for the smallest image that a network takes
 
@@ -266,6 +267,8 @@ def _cuts_of(name: str, body: nn.Module) -> dict[str, str]:
         word, ends = ("conv", nn.ReLU) if name == "alexnet" else ("block", nn.MaxPool2d)
         at = [index for index, module in enumerate(features) if isinstance(module, ends)]
         return {f"{word}{n}": f"features.{i if word == 'conv' else i - 1}" for n, i in enumerate(at, start=1)}
-    if isinstance(features, nn.Sequential):
-        return {f"features.{part}": f"features.{part}" for part, _ in features.named_children()}
-    return {part: part for part, module in children.items() if any(True for _ in module.parameters())}
+    parts: list[str] = []
+    for part, module in children.items():
+        trunk = part in TRUNKS and isinstance(module, nn.Sequential)
+        parts += [f"{part}.{inner}" for inner, _ in module.named_children()] if trunk else [part]
+    return {part: part for part in parts if any(True for _ in body.get_submodule(part).parameters())}

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ssl_app.tracking import views
 from ssl_app.tracking.identity import Identity
 from ssl_app.tracking.journal import Record
-from ssl_app.tracking.store import Store, first_line
+from ssl_app.tracking.store import Store, reason
 
 T = TypeVar("T")
 KEY, VALUE, TAG, DIGEST = 250, 6000, 5000, 36  # characters that MLflow takes
@@ -55,9 +55,9 @@ class Delivery:
             getattr(self, f"_{record['do']}")(folder, record)
         except MlflowException as error:
             kind = Refused if error.error_code in NO else Unreachable
-            raise kind(first_line(error)) from error
+            raise kind(reason(error)) from error
         except (SQLAlchemyError, OSError) as error:  # OSError: those of requests, and of the artifacts' disk
-            raise Unreachable(first_line(error)) from error
+            raise Unreachable(reason(error)) from error
 
     def experiment_id(self, name: str | None = None) -> str:
         """The experiment's id, made or taken out of the bin where need be. Raises what MLflow raises."""
@@ -156,7 +156,8 @@ class Delivery:
 
     def _views(self, folder: Path, record: Record) -> None:
         experiment = self.experiment_id(record["experiment"])
-        chosen = f"params.sweep = '{record['sweep']}' and tags.`{KIND}` = 'curve'"
+        quote = '"' if "'" in record["sweep"] else "'"
+        chosen = f"params.sweep = {quote}{record['sweep']}{quote} and tags.`{KIND}` = 'curve'"
         found = self.client.search_runs([experiment], chosen, max_results=1)
         scores = [name.rpartition("/")[2] for name in found[0].data.metrics] if found else []
         for view in (

@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ssl_app.errors import RunError
 from ssl_app.tracking import views
-from ssl_app.tracking.store import find_store, first_line
+from ssl_app.tracking.store import find_store, reason
 
 
 def pages_of(out: Path) -> list[tuple[str, str]]:
@@ -20,7 +20,7 @@ def pages_of(out: Path) -> list[tuple[str, str]]:
     try:
         experiments = MlflowClient(tracking_uri=store.uri).search_experiments()
     except (MlflowException, SQLAlchemyError) as error:
-        raise RunError(f"{out / 'mlflow.db'} cannot be used ({first_line(error)}); type another --out") from error
+        raise RunError(f"{out / 'mlflow.db'} cannot be used ({reason(error)}); type another --out") from error
     saved = [
         (view.created, view.name, views.view_path(experiment.experiment_id, view.identity))
         for experiment in experiments

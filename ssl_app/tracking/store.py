@@ -31,13 +31,13 @@ class Store:
     artifacts: str | None  # URI of the artifacts' folder; None: the server's own
     where: str  # for people, without passwords
     identity: str  # as kept in run folders; stays the same when --out is moved
+    hint: str = ""  # how to see it
 
 
 def find_store(out: Path, uri: str | None) -> Store:
     """The store behind a URI, its database made where it is missing. Raises SettingsError or RunError."""
     if uri is None:
-        path, identity = out.absolute() / DATABASE, "out"
-        return _local(path, identity, f"{out / DATABASE} (ssl-app ui --out {out} shows it)")
+        return _local(out.absolute() / DATABASE, f"{out / DATABASE}", "out", f"ssl-app ui --out {out} shows it")
     scheme = re.split(r"[:+]", uri, maxsplit=1)[0].lower()
     if scheme not in SCHEMES or (scheme != "databricks" and "://" not in uri):
         raise SettingsError(
@@ -49,15 +49,15 @@ def find_store(out: Path, uri: str | None) -> Store:
         if not text or text == ":memory:":
             raise SettingsError(f"--tracking-uri is '{uri}', which names no file; expected sqlite:///FILE.db")
         path = Path(text).absolute()
-        return _local(path, f"sqlite:///{path}", f"{path}")
+        return _local(path, f"{path}", f"sqlite:///{path}")
     plain = without_password(uri)
     return Store(uri, None, plain, plain)
 
 
-def _local(path: Path, identity: str, where: str) -> Store:
+def _local(path: Path, where: str, identity: str, hint: str = "") -> Store:
     artifacts = (path.parent / ARTIFACTS).as_uri()
     make_database(path, artifacts)
-    return Store(f"sqlite:///{path}", artifacts, where, identity)
+    return Store(f"sqlite:///{path}", artifacts, where, identity, hint)
 
 
 def without_password(uri: str) -> str:
@@ -89,7 +89,7 @@ def make_database(path: Path, artifacts: str) -> None:
                 leftover.unlink(missing_ok=True)
     except (OSError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
         raise RunError(
-            f"{path} cannot be made ({first_line(error)}); type another --out, or --tracking-uri none"
+            f"{path} cannot be made ({reason(error)}); type another --out, or --tracking-uri none"
         ) from error
 
 
@@ -137,7 +137,14 @@ def _check(path: Path) -> None:
         raise RunError(f"{path} is not a whole MLflow database; {cure}")
 
 
-def first_line(error: Exception) -> str:
-    """The part of an exception's text that fits in a sentence."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+def reason(error: Exception) -> str:
+    """The part of an exception's text that fits in a sentence; no password of a URI is in it."""
+    text = str(error)
+    if found := re.search(r"too many (\d{3}) error responses", text):
+        return f"it answers {found[1]}"
+    if re.search(r"timed out|timeout", text):
+        return "it does not answer in time"
+    if found := re.search(r"\[Errno -?\d+\] ([\w ,]+)", text):
+        return found[1].lower()
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return re.sub(r"//[^/@\s]*@", "//", lines[0])[:200]

@@ -15,7 +15,7 @@ from ssl_app.tracking.base import Run, Say, TrialRecord
 from ssl_app.tracking.delivery import KEY, TAG, VALUE, Delivery
 from ssl_app.tracking.journal import Record
 from ssl_app.tracking.outbox import Outbox
-from ssl_app.tracking.store import Store, find_store, first_line
+from ssl_app.tracking.store import Store, find_store, reason, without_password
 
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -38,32 +38,28 @@ class MlflowTracker:
         """Make what is missing, and send what earlier runs in `out` could not."""
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
-        tracker = cls(out, find_store(out, uri), experiment, say)
-        tracker._check()
-        tracker.outbox.replay_all(out)
-        return tracker
-
-    def _check(self) -> None:
-        """Ask a database, which must answer; a server may be silent."""
-        if self.store.uri.startswith(("http", "databricks")):
-            return
+        store = find_store(out, uri)
         try:
-            self.delivery.experiment_id()
+            tracker = cls(out, store, experiment, say)
+            if not store.uri.startswith(("http", "databricks")):  # a server may be silent, a database must answer
+                tracker.delivery.experiment_id()
         except ImportError as error:
             raise SettingsError(
-                f"--tracking-uri {self.store.where} needs a driver ({error}); "
+                f"--tracking-uri {store.where} needs a driver ({error}); "
                 f"type pip install {error.name}, or give an MLflow server's http address"
             ) from error
         except (MlflowException, SQLAlchemyError) as error:
             cure = "move it away, or type another --out or --tracking-uri none"
             if "schema" in str(error):
-                cure = f"save a copy and type mlflow db upgrade {self.store.uri}"
-            raise RunError(f"{self.store.where} cannot be used ({first_line(error)}); {cure}") from error
+                cure = f"save a copy and type mlflow db upgrade {without_password(store.uri)}"
+            raise RunError(f"{store.where} cannot be used ({reason(error)}); {cure}") from error
+        tracker.outbox.replay_all(out)
+        return tracker
 
     @property
     def where(self) -> str:
         """In words for people, without passwords."""
-        return self.store.where
+        return f"{self.store.where} ({self.store.hint})" if self.store.hint else self.store.where
 
     def start(
         self, name: str, folder: Path, params: Mapping[str, object], tags: Mapping[str, str] | None = None

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -14,6 +13,7 @@ class Phase:
     steps: int
     rates: Mapping[str, float]
     still: tuple[str, ...] = ()  # parts that learn, but keep their batch-norm statistics
+    closed: bool = False  # a convex fit of a linear head on unaugmented features, which takes no steps
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,11 @@ class Budget:
     steps: int  # optimizer steps in all
     labels: int  # labelled images
     rate: float  # for parts that start from random weights
+    linear: bool  # whether the head is one linear layer, which a closed fit can fill in
 
 
 class Strategy(ABC):
     """How a pretrained backbone becomes a classifier."""
-
-    closed: ClassVar[bool] = False  # a closed fit on features, with no phases where the head is linear
 
     @abstractmethod
     def phases(self, budget: Budget) -> list[Phase]:

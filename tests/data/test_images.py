@@ -76,7 +76,9 @@ def test_tiff_forms_have_a_rule() -> None:
     assert np.array_equal(decode(tiff(real), "a.tif")[..., 0], real)
     assert np.array_equal(decode(tiff(real.astype(np.float64)), "a.tif")[..., 0], real)
     assert np.array_equal(decode(tiff(GREY, photometric="miniswhite"), "a.tif")[..., 0], 255 - GREY)
-    assert np.array_equal(decode(tiff(GREY > 99), "a.tif")[..., 0], np.where(GREY > 99, 255, 0))
+    assert np.array_equal(
+        decode(tiff(GREY > 99, photometric="minisblack"), "a.tif")[..., 0], np.where(GREY > 99, 255, 0)
+    )
     palette = Image.fromarray(RGB).convert("P")
     assert np.array_equal(decode(pillow(palette, "TIFF"), "a.tif"), np.asarray(palette.convert("RGB")))
     assert decode(pillow(Image.fromarray(RGB).convert("CMYK"), "TIFF"), "a.tif").shape == (5, 7, 3)

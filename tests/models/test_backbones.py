@@ -37,12 +37,13 @@ def test_every_core_backbone_works_with_any_channels(name, channels):
     ],
 )
 def test_layers_are_named_in_order_and_shrink(name, layers):
-    backbone = build(name, 1, 64)
+    size = 32 if name == "vgg16_bn" else 64
+    backbone = build(name, 1, size)
     assert backbone.layers == layers
     shapes = [backbone.shape(layer) for layer in layers]
     sides = [shape[1] for shape in shapes]
     assert sides == sorted(sides, reverse=True)
-    assert backbone.eval()(torch.zeros(2, 1, 64, 64), layers[1]).shape == (2, *shapes[1])
+    assert backbone.eval()(torch.zeros(2, 1, size, size), layers[1]).shape == (2, *shapes[1])
 
 
 def test_known_sizes_of_the_papers():
@@ -127,7 +128,6 @@ def test_alexnet_says_how_small_an_image_may_be():
         "alexnet needs images of at least 63 px, --image-size is 32; type --image-size 64, or --backbone small-resnet"
     )
     assert build("alexnet", 1, 64).smallest_image == 63
-    assert build("vgg11", 1, 32).smallest_image == 32
 
 
 @pytest.mark.parametrize(

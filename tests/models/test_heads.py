@@ -31,7 +31,7 @@ def test_the_first_loss_is_that_of_knowing_nothing():
     for kind in ("linear", "mlp"):
         head = build_head(kind, (256,), 10)
         loss = torch.nn.functional.cross_entropy(head(torch.randn(64, 256)), torch.arange(64) % 10)
-        assert abs(float(loss) - 2.303) < 0.2
+        assert abs(loss.item() - 2.303) < 0.2
 
 
 def test_the_mlp_has_three_fully_connected_layers():

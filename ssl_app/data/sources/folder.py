@@ -45,8 +45,9 @@ class Folder(Source):
             for name in MANIFESTS
             if (self.root / name).is_file()
         ]
-        tars = [path.name for path in self.root.glob("*.tar*")]
-        hints += [f"{len(tars)} tar files lie in {data}; type --data '{self.root}/*.tar*' to use them"] * bool(tars)
+        if tars := len(list(self.root.glob("*.tar*"))):
+            lie, them = ("file lies", "it") if tars == 1 else ("files lie", "them")
+            hints.append(f"{tars} tar {lie} in {data}; type --data '{self.root}/*.tar*' to use {them}")
         if not found:
             more = "".join(f"; {sentence}" for sentence in told + hints)
             raise DataError(f"no images found in {data}{more}; expected {', '.join(sorted(EXTENSIONS))} at any depth")
@@ -81,7 +82,7 @@ def survey(root: Path) -> tuple[list[str], Counter[str]]:
     found: list[str] = []
     unread: Counter[str] = Counter()
     seen: set[str] = set()
-    for folder, below, files in os.walk(root, followlinks=True):
+    for folder, below, files in os.walk(root, onerror=closed, followlinks=True):
         real = os.path.realpath(folder)
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
         if real in seen:  # a link that leads back
@@ -97,6 +98,14 @@ def survey(root: Path) -> tuple[list[str], Counter[str]]:
             elif kind := unread_file(Path(folder) / name):
                 unread[kind] += 1
     return sorted(found), unread
+
+
+def closed(error: OSError) -> None:
+    """A folder that may not be opened: passed over in silence, its images would be missing unnoticed."""
+    raise DataError(
+        f"the folder {error.filename} cannot be opened ({error.strerror}); mend its rights, or list the images "
+        f"in a manifest"
+    ) from error
 
 
 def unread_file(path: Path) -> str | None:
@@ -126,7 +135,8 @@ def arrangement(
     if not classes:
         return splits, None, None
     if loose:
-        return splits, None, f"unlabeled: {loose} images lie beside the folders, not in one of them"
+        lie = "1 image lies" if loose == 1 else f"{loose} images lie"
+        return splits, None, f"unlabeled: {lie} beside the folders, not in one of them"
     if len(classes) == 1:
         return splits, None, f"unlabeled: all images lie in one folder, {classes[0]}"
     return splits, tuple(path[0] for path in folders), f"{len(classes)} sub-folders taken as classes"

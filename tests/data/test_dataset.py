@@ -1,0 +1,70 @@
+"""One call from what was typed to arrays."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ssl_app.data.dataset import Dataset, in_class_order, open_dataset
+from ssl_app.data.sources.base import Columns
+
+
+def opened(data: str, cache: Path, columns: Columns = Columns(), most: int = 0) -> Dataset:  # noqa: B008
+    return open_dataset(
+        data, columns, image_size=8, channels=None, intensity="range", cache=cache, max_unreadable=most,
+        progress=False,
+    )  # fmt: skip
+
+
+def test_rows_that_cannot_be_read_are_left_out_everywhere(tmp_path: Path) -> None:
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8), number * 20, np.uint8))
+    (tmp_path / "1.png").write_bytes(b"broken")
+    (tmp_path / "m.csv").write_text(
+        "path,label,group,split\n0.png,10,p,train\n1.png,3,q,test\n2.png,,,test\n3.png,9,p,\n"
+    )
+    dataset = opened(str(tmp_path / "m.csv"), tmp_path / "cache", most=1)
+    assert dataset.keys == ("0.png", "2.png", "3.png")
+    assert dataset.images[:, 0, 0, 0].tolist() == [0, 40, 60]
+    assert dataset.classes == ("9", "10")
+    assert dataset.labels[dataset.labelled].tolist() == [1, 0]
+    assert dataset.labelled.tolist() == [True, False, True]
+    assert dataset.groups is not None
+    assert (dataset.groups[0], dataset.groups[2]) == ("p", "p")
+    assert dataset.grouped().tolist() == [True, False, True]
+    assert dataset.splits == ("train", "test", None)
+    assert [key for key, _ in dataset.unreadable] == ["1.png"]
+
+
+def test_the_hash_is_of_pictures_labels_and_groups_and_not_of_names(tmp_path: Path) -> None:
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8), number, np.uint8))
+    hashes = []
+    for text in ("0.png,a\n1.png,b\n", "0.png,a\n1.png,a\n", "0.png,a\n2.png,b\n", "./0.png,a\n1.png,b\n"):
+        (tmp_path / "m.csv").write_text("path,label\n" + text)
+        hashes.append(opened(str(tmp_path / "m.csv"), tmp_path / "cache").hash)
+    assert len(set(hashes[:3])) == 3
+    assert hashes[3] == hashes[0]
+
+
+def test_digits_are_one_call(tmp_path: Path) -> None:
+    dataset = opened("digits", tmp_path)
+    assert dataset.images.shape == (1797, 8, 8, 1)
+    assert dataset.classes == tuple("0123456789")
+    assert not dataset.mirrors
+
+
+def test_classes_sort_as_numbers_where_all_are() -> None:
+    assert in_class_order({"10", "9", "-1"}) == ("-1", "9", "10")
+    assert in_class_order({"10", "9", "x"}) == ("10", "9", "x")
+
+
+def test_data_need_no_torch() -> None:
+    code = (
+        "import sys, ssl_app.data.dataset, ssl_app.data.splits, ssl_app.data.leaks, ssl_app.data.pixels;"
+        "from ssl_app.data.sources.base import open_source, Columns; open_source('digits', Columns());"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

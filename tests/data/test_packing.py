@@ -1,0 +1,225 @@
+"""Decoded once: what is cut, what is kept, what the cache finds again, and what is refused."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ssl_app.data.packing import Packed, pack
+from ssl_app.data.reduction import content_hash, reduce, squared
+from ssl_app.data.sources.base import Columns, open_source
+from ssl_app.errors import DataError
+
+rng = np.random.default_rng(0)
+
+
+def save(path: Path, array: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), array)
+    return path
+
+
+def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    return rng.integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def packed(data: Path, size: int = 8, channels: int | None = None, *, depth: str = "strict", most: int = 0) -> Packed:
+    source = open_source(str(data), Columns())
+    cache = data.parent / "cache"
+    return pack(source, size, channels, cache, depth=depth, max_unreadable=most, progress=False)
+
+
+def refusal(data: Path, channels: int | None = None, **options: int) -> str:
+    with pytest.raises(DataError) as raised:
+        packed(data, 8, channels, **options)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(("size", "side"), [(8, 9), (17, 20), (18, 18), (32, 32)])
+def test_the_margin_is_kept_only_where_nothing_is_enlarged_for_it(tmp_path: Path, size: int, side: int) -> None:
+    save(tmp_path / "d" / "1.png", noise(20, 30))
+    assert packed(tmp_path / "d", size).images.shape == (1, side, side, 1)
+
+
+def test_the_centre_square_is_taken_and_shapes_keep_their_aspect() -> None:
+    array = np.zeros((10, 30, 1), np.uint8)
+    array[:, 10:20] = 200
+    assert (squared(array, 5) == 200).all()
+    assert (squared(array.swapaxes(0, 1), 20) == 200).all()
+
+
+def test_enlarging_never_overshoots() -> None:
+    array = np.zeros((4, 4, 5), np.float32)
+    array[1:3] = 1
+    small = squared(array, 16)
+    assert small.shape == (16, 16, 5)
+    assert small.min() >= 0
+    assert small.max() <= 1
+
+
+def test_all_depths_are_kept(tmp_path: Path) -> None:
+    for kind in (np.uint8, np.uint16):
+        array = noise(8, 8, dtype=kind)
+        folder = tmp_path / np.dtype(kind).name
+        save(folder / "1.png", array)
+        images = packed(folder).images
+        assert np.array_equal(images[0, ..., 0], array)
+        assert isinstance(images, np.memmap)
+        assert not images.flags.writeable
+
+
+def test_grey_saved_as_rgb_is_one_channel_and_the_same_picture(tmp_path: Path) -> None:
+    grey = noise(8, 8)
+    save(tmp_path / "rgb" / "1.png", grey[..., None].repeat(3, 2))
+    save(tmp_path / "grey" / "1.png", grey)
+    one, other = packed(tmp_path / "rgb"), packed(tmp_path / "grey")
+    assert one.images.shape[-1] == other.images.shape[-1] == 1
+    assert one.content.tolist() == other.content.tolist()
+    assert one.key == other.key
+
+
+def test_the_first_colour_makes_the_set_rgb_without_loss(tmp_path: Path) -> None:
+    grey, colour = noise(8, 8), noise(8, 8, 3)
+    for number in range(3):
+        save(tmp_path / "d" / f"{number}.png", grey[..., None].repeat(3, 2))
+    save(tmp_path / "d" / "3.png", colour)
+    images = packed(tmp_path / "d").images
+    assert images.shape == (4, 8, 8, 3)
+    assert all(np.array_equal(images[i, ..., c], grey) for i in range(3) for c in range(3))
+    assert np.array_equal(images[3], colour[..., ::-1])
+
+
+def test_one_channel_beside_colour_is_refused_with_the_cure(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    save(data / "1.png", noise(8, 8))
+    save(data / "2.png", noise(8, 8, 3))
+    assert refusal(data) == (
+        "2.png has colour and 1.png has one channel; type --channels 3 (grey is repeated) or --channels 1 "
+        "(colour becomes grey)"
+    )
+    assert packed(data, channels=3).images.shape == (2, 8, 8, 3)
+    assert packed(data, channels=1).images.shape == (2, 8, 8, 1)
+    assert refusal(data, 5) == "1.png has 1 channels, --channels asks for 5; type --channels 1"
+
+
+def test_mixed_depth_is_refused_with_the_cure_and_scaled_mends_it(tmp_path: Path) -> None:
+    data, low, deep = tmp_path / "d", noise(8, 8), noise(8, 8, dtype=np.uint16)
+    save(data / "1.png", low)
+    save(data / "2.png", deep)
+    assert refusal(data) == (
+        "2.png is uint16 and 1.png is uint8; expected one bit depth: type --intensity dtype to bring both to [0, 1]"
+    )
+    images = packed(data, depth="scaled").images
+    assert images.dtype == np.float32
+    assert np.allclose(images[0, ..., 0], low / 255)
+    assert np.allclose(images[1, ..., 0], deep / 65535)
+
+
+def test_one_depth_is_kept_under_scaled(tmp_path: Path) -> None:
+    save(tmp_path / "d" / "1.png", noise(8, 8))
+    assert packed(tmp_path / "d", depth="scaled").images.dtype == np.uint8
+
+
+def test_unreadable_files_are_refused_counted_and_allowed(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    (data / "sub").mkdir(parents=True)
+    (data / "0.png").write_bytes(b"no picture")
+    save(data / "1.png", noise(8, 8))
+    (data / "2.png").write_bytes(b"")
+    save(data / "3.png", noise(8, 8))
+    message = (
+        "2 of 4 images cannot be read, first 0.png: not an image of a known format; mend or remove them, "
+        "or type --max-unreadable 2"
+    )
+    assert refusal(data) == message
+    assert refusal(data) == message  # from the cache as well
+    some = packed(data, most=2)
+    assert some.rows.tolist() == [1, 3]
+    assert some.unreadable == (("0.png", "not an image of a known format"), ("2.png", "the file is empty"))
+
+
+def test_a_set_that_cannot_be_read_at_all_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    data.mkdir()
+    (data / "0.png").write_bytes(b"")
+    assert refusal(data, most=9) == f"none of the 1 images in {data} can be read, first 0.png: the file is empty"
+
+
+def test_the_cache_is_found_by_stamps_and_keyed_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "d"
+    array = noise(8, 8)
+    save(data / "1.png", array)
+    save(data / "2.png", noise(8, 8))
+    first = packed(data)
+    with monkeypatch.context() as patch:
+        patch.setattr("ssl_app.data.packing.fill", lambda *_: pytest.fail("decoded again"))
+        (data / "manifest.csv").write_text("path,label\n1.png,a\n2.png,b\n")
+        source = open_source(str(data / "manifest.csv"), Columns())
+        again = pack(source, 8, None, tmp_path / "cache", depth="strict", max_unreadable=0, progress=False)
+        assert again.folder == first.folder
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("1.png", "2.png"):
+        (copy / name).write_bytes((data / name).read_bytes())
+    assert packed(copy).folder == first.folder
+    save(data / "2.png", 255 - array)
+    assert packed(data).key != first.key
+
+
+def test_packs_at_the_same_time_all_succeed(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    for number in range(20):
+        save(data / f"{number:02d}.png", noise(30, 30))
+    keys: list[str] = []
+    threads = [threading.Thread(target=lambda: keys.append(packed(data).key)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(keys) == 4
+    assert len(set(keys)) == 1
+    assert not list((tmp_path / "cache").glob(".packing-*"))
+
+
+def test_a_failed_pack_leaves_nothing_and_old_leftovers_go(tmp_path: Path) -> None:
+    old, young = tmp_path / "cache" / ".packing-1-old", tmp_path / "cache" / ".packing-2-young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "images.npy").write_bytes(b"half")
+    past = time.time() - 2 * 86_400
+    for path in (old / "images.npy", old):
+        os.utime(path, (past, past))
+    save(tmp_path / "d" / "1.png", noise(8, 8))
+    save(tmp_path / "d" / "2.png", noise(8, 8, 3))
+    refusal(tmp_path / "d")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [young.name]
+
+
+def test_the_hash_knows_shape_type_and_every_pixel() -> None:
+    array = noise(6, 4, 1)
+    other = array.copy()
+    other[5, 3, 0] ^= 1
+    hashes = [
+        content_hash(a) for a in (array, array.reshape(4, 6, 1), array.astype(np.uint16), other, np.zeros_like(array))
+    ]
+    assert len(set(hashes)) == 5
+    assert reduce(array, 2).content == reduce(array, 4).content == hashes[0]
+
+
+def test_a_picture_of_one_value_packs(tmp_path: Path) -> None:
+    save(tmp_path / "d" / "1.png", np.full((1, 90), 7, np.uint8))
+    assert (packed(tmp_path / "d").images == 7).all()
+
+
+def test_progress_is_plain_lines_off_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_app.data.packing.SECONDS_BETWEEN_LINES", 0.0)
+    save(tmp_path / "d" / "1.png", noise(8, 8))
+    source = open_source(str(tmp_path / "d"), Columns())
+    pack(source, 8, None, tmp_path / "cache", depth="strict", max_unreadable=0, progress=True)
+    assert capsys.readouterr().err == "packing: 1 of 1 images\n"

@@ -1,0 +1,347 @@
+"""What can be named by --data, and what a person is told where it cannot be used."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ssl_app.data.images import Unreadable
+from ssl_app.data.sources.base import Columns, Source, open_source
+from ssl_app.data.sources.folder import closed
+from ssl_app.errors import DataError
+
+NONE = Columns()
+
+
+def picture(number: int, size: int = 4) -> np.ndarray:
+    return np.full((size, size), number, np.uint8)
+
+
+def write(path: Path, number: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(number)).save(path)
+
+
+def refusal(data: str | Path, columns: Columns = NONE) -> str:
+    with pytest.raises(DataError) as raised:
+        open_source(str(data), columns)
+    return str(raised.value)
+
+
+def opened(data: str | Path, columns: Columns = NONE) -> Source:
+    return open_source(str(data), columns)
+
+
+def values(source: Source) -> list[int | str]:
+    return [str(a) if isinstance(a, Unreadable) else int(a[0, 0, 0]) for _, a in source.read_all()]
+
+
+def tar(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            archive.addfile(header, io.BytesIO(content))
+
+
+def png(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(number)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# folders
+
+
+def test_sub_folders_are_classes_at_any_depth_and_of_mixed_formats(tmp_path: Path) -> None:
+    for number, name in enumerate(["a/1.png", "a/deep/2.bmp", "b/3.TIF"]):
+        write(tmp_path / name, number)
+    source = opened(tmp_path)
+    assert source.keys == ("a/1.png", "a/deep/2.bmp", "b/3.TIF")
+    assert source.labels == ("a", "a", "b")
+    assert source.splits is None
+    assert source.notes == ("2 sub-folders taken as classes",)
+    assert values(source) == [0, 1, 2]
+
+
+def test_top_folders_named_train_and_test_are_a_split(tmp_path: Path) -> None:
+    for name in ["train/a/1.png", "train/b/1.png", "Validation/a/1.png", "test/b/1.png"]:
+        write(tmp_path / name)
+    source = opened(tmp_path)
+    assert source.splits == ("val", "test", "train", "train")
+    assert source.labels == ("a", "b", "a", "b")
+    assert source.columns == Columns("folder names", None, "folder names")
+    assert opened(tmp_path, Columns(split="none")).splits is None
+    assert opened(tmp_path, Columns(label="none")).labels is None
+
+
+def test_a_folder_without_classes_is_unlabeled_and_says_why(tmp_path: Path) -> None:
+    write(tmp_path / "flat" / "1.png")
+    write(tmp_path / "one" / "all" / "1.png")
+    write(tmp_path / "loose" / "a" / "1.png")
+    write(tmp_path / "loose" / "b" / "1.png")
+    write(tmp_path / "loose" / "1.png")
+    assert opened(tmp_path / "flat").notes == ()
+    assert opened(tmp_path / "one").notes == ("unlabeled: all images lie in one folder, all",)
+    assert opened(tmp_path / "loose").notes == ("unlabeled: 1 image lies beside the folders, not in one of them",)
+    assert all(opened(tmp_path / name).labels is None for name in ("flat", "one", "loose"))
+
+
+def test_formats_not_read_yet_and_a_manifest_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "1.png")
+    (tmp_path / "a.dcm").write_bytes(b"x")
+    (tmp_path / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "b.nii.gz").write_bytes(b"x")
+    (tmp_path / "manifest.csv").write_text("path\n1.png\n")
+    assert opened(tmp_path).notes == (
+        "2 DICOM files found, not read yet",
+        "1 NIfTI file found, not read yet",
+        f"manifest.csv lies in {tmp_path}; type --data {tmp_path}/manifest.csv to use it",
+    )
+    assert opened(tmp_path).keys == ("1.png",)
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"x")
+    assert refusal(tmp_path) == (
+        f"no images found in {tmp_path}; 1 DICOM file found, not read yet; expected .bmp, .gif, .jfif, .jpe, "
+        ".jpeg, .jpg, .pbm, .pgm, .png, .pnm, .ppm, .tif, .tiff, .webp at any depth"
+    )
+
+
+def test_a_column_of_a_folder_needs_a_manifest(tmp_path: Path) -> None:
+    write(tmp_path / "1.png")
+    assert refusal(tmp_path, Columns(group="patient")) == (
+        f"--group patient: the folder {tmp_path} has no columns; write a manifest (CSV with the columns "
+        "path, label, patient) and type --data manifest.csv"
+    )
+
+
+def test_a_link_that_leads_back_ends(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    assert opened(tmp_path).keys == ("a/1.png",)
+
+
+def test_a_folder_that_may_not_be_opened_is_told() -> None:
+    with pytest.raises(DataError) as raised:
+        closed(PermissionError(13, "Permission denied", "scans/a"))
+    assert str(raised.value) == (
+        "the folder scans/a cannot be opened (Permission denied); mend its rights, or list the images in a manifest"
+    )
+
+
+def test_stamps_change_with_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "1.png")
+    write(tmp_path / "2.png")
+    before = opened(tmp_path).stamps()
+    (tmp_path / "2.png").write_bytes(b"other")
+    after = opened(tmp_path).stamps()
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False]
+
+
+# manifests
+
+
+def manifest(tmp_path: Path, text: str, name: str = "m.csv") -> Path:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path / name
+
+
+def test_a_manifest_is_text_and_what_is_empty_is_unknown(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        write(tmp_path / f"{number}.png", number)
+    text = f"path,label,group,split\n1.png,007,NA,training\n{tmp_path}/2.png,,p,\n./3.png,None,p,dev\n"
+    source = opened(manifest(tmp_path, text))
+    assert source.keys == ("1.png", f"{tmp_path}/2.png", "3.png")
+    assert source.labels == ("007", None, "None")
+    assert source.groups == ("NA", "p", "p")
+    assert source.splits == ("train", None, "val")
+    assert source.columns == Columns("label", "group", "split")
+    assert values(source) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("m.tsv", "\t"), ("m.csv", ";")])
+def test_tabs_semicolons_and_a_byte_order_mark_are_read(tmp_path: Path, name: str, mark: str) -> None:
+    path = manifest(tmp_path, "\ufeffpath, label \n1.png,a\n".replace(",", mark), name)
+    assert opened(path).keys == ("1.png",)
+    assert opened(path).labels == ("a",)
+
+
+def test_parquet_keeps_whole_numbers_whole(tmp_path: Path) -> None:
+    table = pd.DataFrame({"path": ["1.png", "2.png"], "label": [3.0, None], "patient": [1, 2]})
+    table.to_parquet(tmp_path / "m.parquet")
+    source = opened(tmp_path / "m.parquet", Columns(group="patient"))
+    assert source.labels == ("3", None)
+    assert source.groups == ("1", "2")
+
+
+def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
+    assert values(opened(manifest(tmp_path, "path\ngone.png\n"))) == ["the file is missing"]
+
+
+def test_columns_can_be_named_and_switched_off(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path,label,subtype,patient,split\n1.png,a,b,c,odd\n")
+    source = opened(path, Columns("subtype", "patient", "none"))
+    assert (source.labels, source.groups, source.splits) == (("b",), ("c",), None)
+    assert source.columns == Columns("subtype", "patient", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        (
+            "path,patient\n1.png,a\n",
+            Columns(group="patent"),
+            "{m} has no column 'patent'; did you mean 'patient'?",
+        ),
+        ("file,label\n1.png,a\n", NONE, "{m} has no column 'path' with the images' paths; its columns: file, label"),
+        ("path\n1.png\n./1.png\n", NONE, "{m} lists ./1.png twice (rows 2 and 3); remove one of them"),
+        ("path,label\n,a\n", NONE, "{m} row 2 has no path; fill it in or remove the row"),
+        ("path\n", NONE, "{m} lists no images; expected one row an image below the header"),
+        (
+            "path,split\n1.png,fold1\n2.png,fold1\n3.png,test\n",
+            NONE,
+            "column split holds 'fold1' (2 rows); expected train, val or test; mend it, or type --split none",
+        ),
+        (
+            "",
+            NONE,
+            "{m} cannot be read as a table (No columns to parse from file); expected a header with path, label, "
+            "group, split",
+        ),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_says_what_to_type(
+    tmp_path: Path, text: str, columns: Columns, message: str
+) -> None:
+    path = manifest(tmp_path, text)
+    assert refusal(path, columns) == message.format(m=path)
+
+
+def test_a_row_longer_than_the_header_is_not_cut_silently(tmp_path: Path) -> None:
+    assert "cannot be read as a table" in refusal(manifest(tmp_path, "path,label\n1.png,a,b\n2.png,a,b\n"))
+
+
+# arrays
+
+
+def test_arrays_of_two_layouts(tmp_path: Path) -> None:
+    images = np.stack([picture(n) for n in range(4)])
+    np.savez(tmp_path / "a.npz", x=images, y=np.array([[1], [0], [1], [10]]), groups=list("aabb"))
+    source = opened(tmp_path / "a.npz")
+    assert source.labels == ("1", "0", "1", "10")
+    assert source.groups == ("a", "a", "b", "b")
+    assert source.columns == Columns("y", "group", None)
+    assert values(source) == [0, 1, 2, 3]
+    np.savez(
+        tmp_path / "m.npz", train_images=images, train_labels=np.zeros((4, 1), int), test_images=images[:1],
+        test_labels=np.ones((1, 1), int),
+    )  # fmt: skip
+    medmnist = opened(tmp_path / "m.npz")
+    assert medmnist.splits == ("train",) * 4 + ("test",)
+    assert medmnist.labels == ("0", "0", "0", "0", "1")
+    assert medmnist.keys[-1] == "test/0"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pixels": np.zeros((1, 2, 2))}, "{a} holds pixels; expected images (or x), and labels (or y)"),
+        ({"x": np.zeros((2, 2))}, "{a} holds images of shape (2, 2); expected (N, H, W) or (N, H, W, C)"),
+        (
+            {"x": np.zeros((2, 3, 8, 8), np.uint8)},
+            "{a} holds images of shape (2, 3, 8, 8), channels first; expected (N, H, W, C): "
+            "save numpy.moveaxis(images, 1, -1)",
+        ),
+        (
+            {"x": np.zeros((2, 8, 8), np.uint8), "y": np.zeros((2, 5))},
+            "{a} holds a label array of shape (2, 5); expected (2,), one an image",
+        ),
+        (
+            {"x": np.array([None])},
+            "{a} cannot be read (it holds Python objects); expected plain arrays saved by numpy.savez: images, "
+            "labels",
+        ),
+    ],
+)
+def test_arrays_that_cannot_be_used_say_so(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert refusal(tmp_path / "a.npz") == message.format(a=tmp_path / "a.npz")
+
+
+# shards
+
+
+def shards(tmp_path: Path) -> Path:
+    tar(tmp_path / "x-train-0.tar.gz", {"1.cls": b"1\n", "1.png": png(1), "2.png": png(2), "2.cls": b"0"})
+    tar(tmp_path / "x-test-0.tar", {"._1.png": b"x", "1.png": png(3), "1.cls": b"0", "2.jpg": b"broken"})
+    return tmp_path
+
+
+def test_shards_are_pairs_with_the_split_in_their_name(tmp_path: Path) -> None:
+    source = opened(shards(tmp_path))
+    assert source.keys == (
+        "x-test-0.tar/1.png", "x-test-0.tar/2.jpg", "x-train-0.tar.gz/1.png", "x-train-0.tar.gz/2.png",
+    )  # fmt: skip
+    assert source.labels == ("0", None, "1", "0")
+    assert source.splits == ("test", "test", "train", "train")
+    assert values(source) == [3, "not an image of a known format", 1, 2]
+    assert int(source.read(3)[0, 0, 0]) == 2
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert opened(tmp_path).labels == ("cat", None, "dog", "cat")
+    assert opened(tmp_path / "*train*").keys == source.keys[2:]
+    assert opened(tmp_path / "x-test-0.tar").keys == source.keys[:2]
+
+
+def test_a_shard_cut_short_is_named(tmp_path: Path) -> None:
+    path = shards(tmp_path) / "x-train-0.tar.gz"
+    path.write_bytes(path.read_bytes()[:-60])
+    assert refusal(path).startswith(f"{path} is damaged")
+    assert refusal(path).endswith("; fetch it again or remove it")
+
+
+def test_a_tar_beside_images_does_not_hide_them(tmp_path: Path) -> None:
+    write(tmp_path / "1.png")
+    tar(tmp_path / "backup.tar", {"1.png": png(1)})
+    source = opened(tmp_path)
+    assert source.keys == ("1.png",)
+    assert source.notes == (f"1 tar file lies in {tmp_path}; type --data '{tmp_path}/*.tar*' to use it",)
+
+
+def test_a_class_number_beyond_the_names_is_refused(tmp_path: Path) -> None:
+    (shards(tmp_path) / "classes.txt").write_text("cat\n")
+    assert refusal(tmp_path) == (
+        f"{tmp_path}/classes.txt names 1 classes, and a .cls member holds 1; expected one line a class"
+    )
+
+
+# built in, and unknown
+
+
+def test_digits_are_bytes_and_not_mirrored() -> None:
+    source = opened("digits")
+    assert len(source.keys) == 1797
+    assert source.read(0).shape == (8, 8, 1)
+    assert source.read(0).dtype == np.uint8
+    assert max(int(source.read(i).max()) for i in range(20)) == 255
+    assert not source.mirrors
+    assert set(source.labels or ()) == set("0123456789")
+
+
+def test_what_is_of_no_known_kind_says_what_is(tmp_path: Path) -> None:
+    expected = (
+        "expected a folder of images, a manifest (.csv, .tsv, .parquet), an .npz, tar shards "
+        "or a built-in name (digits)"
+    )
+    assert refusal("nowhere") == f"nowhere does not exist; {expected}"
+    (tmp_path / "a.xyz").write_text("")
+    assert refusal(tmp_path / "a.xyz") == f"{tmp_path}/a.xyz is of no known kind; {expected}"
+    write(tmp_path / "1.png")
+    assert refusal(tmp_path / "1.png") == (
+        f"{tmp_path}/1.png is one image; expected a set of them: type --data {tmp_path}"
+    )

@@ -1,0 +1,256 @@
+"""Splits, draws, folds and leaks: pure functions of content, group and seed."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl_app.data.dataset import Dataset, alone, in_class_order
+from ssl_app.data.leaks import Leaks, count_leaks, exclude, seen
+from ssl_app.data.sources.base import Columns, open_source
+from ssl_app.data.splits import Parts, check_classes, draw, folds, split, write_draw
+from ssl_app.errors import DataError
+
+rng = np.random.default_rng(0)
+
+
+def made(
+    labels: list[str | None],
+    groups: list[str | None] | None = None,
+    splits: list[str | None] | None = None,
+    content: list[int] | None = None,
+) -> Dataset:
+    number = len(labels)
+    hashes = np.array(content or np.random.default_rng(1).integers(-(2**63), 2**63 - 1, number), np.int64)
+    classes = in_class_order({label for label in labels if label is not None})
+    return Dataset(
+        name="m.csv", images=np.zeros((number, 2, 2, 1), np.uint8), keys=tuple(f"{i}.png" for i in range(number)),
+        content=hashes, classes=classes,
+        labels=np.array([classes.index(one) if one is not None else 0 for one in labels], np.int64),
+        labelled=np.array([label is not None for label in labels]),
+        groups=None if groups is None
+        else tuple(one or alone(int(c)) for one, c in zip(groups, hashes, strict=True)),
+        splits=None if splits is None else tuple(splits),
+        columns=Columns("label", None if groups is None else "patient", None if splits is None else "split"),
+        notes=(), unreadable=(), mirrors=True, image_size=2, key="k",
+    )  # fmt: skip
+
+
+def part(dataset: Dataset, indices: list[int]) -> Dataset:
+    at = np.array(indices)
+    return replace(
+        dataset, images=dataset.images[at], keys=tuple(dataset.keys[i] for i in at), content=dataset.content[at],
+        labels=dataset.labels[at], labelled=dataset.labelled[at],
+        groups=None if dataset.groups is None else tuple(dataset.groups[i] for i in at),
+    )  # fmt: skip
+
+
+def refusal(dataset: Dataset, parts: Parts | None = None) -> str:
+    with pytest.raises(DataError) as raised:
+        check_classes(dataset, parts or split(dataset))
+    return str(raised.value)
+
+
+# the test set
+
+
+def test_about_a_fifth_is_tested_and_all_is_used_once() -> None:
+    parts = split(made([None] * 2000))
+    assert abs(len(parts.test) - 400) < 60
+    assert sorted([*parts.train, *parts.test]) == list(range(2000))
+    assert parts.how == "split by image content (no group column), 20 % of images, seed 0"
+
+
+def test_an_image_stays_on_its_side_in_any_subset_order_and_labelling() -> None:
+    groups: list[str | None] = [f"p{i // 3}" if i % 7 else None for i in range(300)]
+    dataset = made(["a", "b"] * 150, groups)
+    tested = {dataset.keys[i] for i in split(dataset).test}
+    some = rng.permutation(300)[:120].tolist()
+    fewer = part(dataset, some)
+    assert {fewer.keys[i] for i in split(fewer).test} == tested & set(fewer.keys)
+    other = replace(made([None] * 300, groups), content=dataset.content)
+    assert split(other).test.tolist() == split(dataset).test.tolist()
+    assert split(dataset, seed=1).test.tolist() != split(dataset).test.tolist()
+
+
+def test_groups_and_exact_copies_are_never_cut() -> None:
+    content = rng.integers(0, 150, 300).tolist()  # every picture about twice
+    groups: list[str | None] = [f"p{i // 3}" for i in range(300)]
+    for dataset in (made([None] * 300, None, None, content), made([None] * 300, groups, None, content)):
+        parts = split(dataset, fraction=0.5)
+        assert not set(dataset.content[parts.train]) & set(dataset.content[parts.test])
+    small = made([None] * 90, [f"p{i // 3}" for i in range(90)])
+    parts = split(small)
+    assert small.groups is not None
+    assert not {small.groups[i] for i in parts.train} & {small.groups[i] for i in parts.test}
+    assert parts.how == "split by patient (column patient), 20 % of groups, seed 0"
+
+
+def test_an_image_without_a_group_is_its_own_and_alike_in_a_set_without_groups() -> None:
+    without = made([None] * 100)
+    empty = made([None] * 100, [None] * 100)
+    assert split(without).test.tolist() == split(empty).test.tolist()
+
+
+def test_a_given_split_is_used() -> None:
+    parts = split(made(["a"] * 4, None, ["test", None, "val", "train"]))
+    assert (parts.train.tolist(), parts.val.tolist(), parts.test.tolist()) == ([1, 3], [2], [0])
+    assert parts.how == "split as given by column split"
+    parts = split(made(["a"] * 3, None, ["train", "val", "val"]))
+    assert parts.test.tolist() == [1, 2]
+    assert parts.how == "split as given by column split; its 2 val images are the test set"
+    parts = split(made(["a"] * 3, None, ["train", "test", "test"], [5, 5, 6]))
+    assert parts.how == "split as given by column split; 1 of 2 test images have an exact copy in train"
+    assert split(made(["a"] * 3, None, ["train"] * 3)).seed == 0  # nothing to test on: split by content
+
+
+def test_a_given_split_that_cuts_a_group_is_refused() -> None:
+    groups: list[str | None] = ["p", "p", "q", "q", None, None]
+    dataset = made(["a"] * 6, groups, ["train", "test", "val", "test", "train", "test"])
+    with pytest.raises(DataError) as raised:
+        split(dataset)
+    assert str(raised.value) == (
+        "column split puts 1 of 3 test images beside a train image of the same patient; "
+        "type --split none to split by patient"
+    )
+
+
+def test_a_split_without_training_images_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^column split marks no image as train; type --split none to split anew$"):
+        split(made(["a"] * 2, None, ["test", "test"]))
+
+
+# classes on both sides
+
+
+def test_every_class_must_be_on_both_sides() -> None:
+    labels: list[str | None] = ["a", "b"] * 20 + ["virus"] * 3
+    groups: list[str | None] = [f"p{i}" for i in range(43)]
+    dataset = made(labels, groups)
+    parts = Parts(np.array([*range(10, 43)]), np.array([], np.int64), np.arange(10), "", seed=0)
+    message = refusal(dataset, parts)
+    start = "class 'virus' has no test image: its 3 patients all fall into the training part; type --split-seed "
+    assert message.startswith(start)
+    seed = int(message.removeprefix(start).split(",")[0])
+    check_classes(dataset, split(dataset, seed=seed))
+    given = replace(parts, seed=None)
+    assert refusal(replace(dataset, columns=Columns(split="split")), given) == (
+        "class 'virus' has no test image in column split; type --split none to split anew"
+    )
+
+
+def test_a_class_in_one_group_cannot_be_tested() -> None:
+    dataset = made(["a", "b"] * 20 + ["c"], [f"p{i}" for i in range(41)])
+    parts = Parts(np.arange(10, 41), np.array([], np.int64), np.arange(10), "", seed=0)
+    assert refusal(dataset, parts) == (
+        "class 'c' has no test image: its only patient falls into the training part; "
+        "give a split column, or more images of that class"
+    )
+
+
+def test_fewer_than_two_classes_are_refused() -> None:
+    assert refusal(made([None, None])) == (
+        "m.csv has no labels; give a manifest with a column label, or one sub-folder a class"
+    )
+    assert refusal(made(["a", None])) == "m.csv has one class, 'a'; expected two or more"
+
+
+# draws
+
+
+def test_draws_are_nested_and_balanced() -> None:
+    dataset = made(["a", "b", None] * 40)
+    train = split(dataset).train
+    draws = [draw(dataset, train, n, seed=0, draw=0) for n in (1, 2, 4, 8, 16)]
+    for fewer, more in pairwise(draws):
+        assert set(fewer.tolist()) < set(more.tolist())
+    for number, drawn in zip((1, 2, 4, 8, 16), draws, strict=True):
+        assert np.bincount(dataset.labels[drawn]).tolist() == [number, number]
+        assert dataset.labelled[drawn].all()
+        assert drawn.tolist() == sorted(drawn.tolist())
+        assert set(drawn.tolist()) <= set(train.tolist())
+    assert draw(dataset, train, 8, seed=0, draw=1).tolist() != draws[3].tolist()
+    assert draw(dataset, train, 8, seed=1, draw=0).tolist() != draws[3].tolist()
+    assert len(draw(dataset, train, None, seed=0, draw=0)) == dataset.labelled[train].sum()
+
+
+def test_a_draw_does_not_depend_on_the_order_of_the_files() -> None:
+    dataset = made(["a", "b"] * 30)
+    order = rng.permutation(60).tolist()
+    other = part(dataset, order)
+    ours = {dataset.keys[i] for i in draw(dataset, np.arange(60), 5, seed=0, draw=2)}
+    assert ours == {other.keys[i] for i in draw(other, np.arange(60), 5, seed=0, draw=2)}
+
+
+def test_too_few_images_say_what_to_type() -> None:
+    dataset = made(["x"] * 20 + ["y"] * 40)
+    with pytest.raises(DataError) as raised:
+        draw(dataset, np.arange(60), 32, seed=0, draw=0)
+    assert str(raised.value) == (
+        "class 'x' has 20 training images, --per-class asks for 32; type --per-class 20 or less"
+    )
+
+
+def test_a_saved_draw_is_a_manifest(tmp_path: Path) -> None:
+    dataset = made(["a, b", None, "c"], ["p", None, "q"])
+    write_draw(tmp_path / "runs" / "draw.csv", dataset, np.array([0, 1, 2]))
+    assert (tmp_path / "runs" / "draw.csv").read_text() == 'path,label,group\n0.png,"a, b",p\n1.png,,\n2.png,c,q\n'
+    source = open_source(str(tmp_path / "runs" / "draw.csv"), Columns())
+    assert source.labels == ("a, b", None, "c")
+    assert source.groups == ("p", None, "q")
+
+
+# folds
+
+
+def test_folds_keep_groups_whole_and_classes_in_every_fit_part() -> None:
+    labels = np.array([0, 1] * 20)
+    groups = [f"p{i // 4}" for i in range(40)]
+    found = folds(labels, groups, 5, 0)
+    assert found is not None
+    assert len(found) == 5
+    assert sorted(int(i) for _, held in found for i in held) == list(range(40))
+    for fit, held in found:
+        assert not {groups[i] for i in fit} & {groups[i] for i in held}
+        assert set(labels[fit].tolist()) == {0, 1}
+
+
+def test_folds_shrink_to_the_smallest_class_and_give_up_below_two() -> None:
+    assert len(folds(np.array([0, 0, 1, 1, 1, 1]), None, 5, 0) or []) == 2
+    assert folds(np.array([0, 1, 1, 1]), None, 5, 0) is None
+    assert folds(np.array([], np.int64), None, 5, 0) is None
+
+
+def test_folds_by_image_where_a_class_lies_in_one_group() -> None:
+    found = folds(np.array([0, 0, 0, 1, 1, 1]), list("aaabcd"), 3, 0)
+    assert found is not None
+    assert all(set(fit) >= {0, 1, 2} - set(held) for fit, held in found)
+
+
+# leaks
+
+
+def test_leaks_count_copies_and_groups_once_each() -> None:
+    pretraining = made([None] * 4, ["p", "p", "q", None], None, [1, 2, 3, 4])
+    labelled = made(["a"] * 6, ["p", "p", "r", None, None, "s"], None, [2, 9, 3, 4, 8, 7])
+    shown = seen(pretraining, np.arange(4))
+    leaks = count_leaks(shown, labelled, np.arange(6))
+    assert leaks == Leaks(images=3, groups=1, of=6, noun="patient")
+    assert leaks.sentence() == ("4 of 6 test images were seen in pretraining (3 exact copies, 1 of a seen patient)")
+    assert exclude(labelled, np.arange(6), shown).tolist() == [4, 5]
+
+
+def test_nothing_seen_says_nothing() -> None:
+    assert Leaks(0, 0, 400).sentence() is None
+    assert Leaks(12, 25, 400, "patient").sentence() == (
+        "37 of 400 test images were seen in pretraining (12 exact copies, 25 of a seen patient)"
+    )
+    assert Leaks(1, 0, 9).sentence() == "1 of 9 test images was seen in pretraining (1 exact copy)"
+
+
+def test_the_test_part_of_the_same_set_was_never_seen() -> None:
+    dataset = made([None] * 60, [f"p{i // 2}" for i in range(60)])
+    parts = split(dataset)
+    assert count_leaks(seen(dataset, parts.train), dataset, parts.test).total == 0

@@ -1,0 +1,136 @@
+"""Toy tasks and loaders: small enough to check by hand, built on the real contracts."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssl_app.data.batch import Batch
+from ssl_app.data.loading import Loader
+from ssl_app.data.pixels import Pixels
+from ssl_app.data.transforms import Augment
+from ssl_app.tasks import Metrics, Needs, OverAll, Task
+from ssl_app.training.hardware import Hardware
+
+CPU = Hardware(torch.device("cpu"), False, "a test", 1)
+
+
+def pixels(channels: int = 1) -> Pixels:
+    return Pixels("range", 0.0, 255.0, (0.5,) * channels, (0.25,) * channels)
+
+
+def images(count: int = 24, side: int = 12, channels: int = 1, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
+
+
+def loader(count: int = 24, batch_size: int = 8, channels: int = 1, side: int = 12, **more: object) -> Loader:
+    preset = more.pop("preset", "light")
+    return Loader(
+        images(count, side, channels),
+        np.arange(count),
+        pixels(channels),
+        Augment(preset, side, side, True),
+        batch_size=batch_size,
+        seed=3,
+        **more,
+    )
+
+
+def tiny(channels: int = 1, out: int = 4) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(8, out),
+    )
+
+
+class Mean(Task):
+    """Predicts an image's mean: one player, no hooks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = tiny(out=1)
+
+    def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
+        target = batch.images.mean((1, 2, 3))
+        error = (self.net(batch.images)[:, 0] - target).square().mean()
+        return error, {"error": error.detach()}
+
+
+class SelfLabels(Task):
+    """Relabels like SeLa: over all images, at fractions of an epoch, into a buffer."""
+
+    def __init__(self, count: int, at: tuple[float, ...] = (0.0, 0.4, 1.0, 1.5)) -> None:
+        super().__init__()
+        self.net = tiny(out=3)
+        self.at = at
+        self.register_buffer("labels", torch.zeros(count, dtype=torch.int64))
+        self.register_buffer("done", torch.zeros((), dtype=torch.int64))
+
+    def before_step(self, progress: float, over_all: OverAll) -> Metrics:
+        if int(self.done) < len(self.at) and progress >= self.at[int(self.done)] - 1e-9:
+            scores = over_all(lambda batch: self.net(batch.images).float())
+            assert scores.shape == (len(self.labels), 3)
+            order = scores[:, 0].argsort()  # balanced: a third each
+            self.labels[order] = torch.arange(len(order)) * 3 // len(order)
+            self.done += 1
+            return {"relabelled": self.done.double()}
+        return {}
+
+    def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
+        return nn.functional.cross_entropy(self.net(batch.images).float(), self.labels[batch.index]), {}
+
+
+class NewHead(SelfLabels):
+    """Begins its head anew each epoch and samples unevenly, like DeepCluster."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, at=())
+        self.fresh: list[nn.Parameter] = []
+
+    def start_epoch(self, epoch: int, over_all: OverAll) -> Metrics:
+        scores = over_all(lambda batch: self.net(batch.images).float())
+        self.labels.copy_(scores.argmax(1))
+        self.net[-1].reset_parameters()
+        self.fresh = [self.net[-1].weight, self.net[-1].bias]
+        return {"clusters": torch.tensor(float(len(self.labels.unique())))}
+
+    def renewed(self) -> Iterable[nn.Parameter]:
+        fresh, self.fresh = self.fresh, []
+        return fresh
+
+    def sampling_weights(self) -> Tensor:
+        return 1.0 / torch.bincount(self.labels, minlength=3)[self.labels].double()
+
+
+class Duel(Task):
+    """Two players like a GAN: one makes images, one tells them from real ones."""
+
+    players = ("judge", "maker")
+    needs = Needs(value_range="symmetric")
+
+    def __init__(self, side: int = 12) -> None:
+        super().__init__()
+        self.side = side
+        self.maker = nn.Sequential(nn.Linear(4, side * side), nn.Tanh())
+        self.judge = nn.Sequential(nn.Flatten(), nn.Linear(side * side, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        return {"maker": self.maker, "judge": self.judge}
+
+    def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
+        return self.parts()[player].parameters()
+
+    def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
+        noise = torch.randn(len(batch.images), 4, generator=batch.generator)
+        made = self.maker(noise).view(-1, 1, self.side, self.side)
+        if player == "maker":
+            return nn.functional.softplus(-self.judge(made)).mean(), {}
+        real = nn.functional.softplus(-self.judge(batch.images)).mean()
+        return real + nn.functional.softplus(self.judge(made.detach())).mean(), {}

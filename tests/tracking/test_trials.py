@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from ssl_app.tracking import Tracker, TrialRecord, open_tracker, views
+from ssl_app.tracking.delivery import Delivery, Unreachable
+from ssl_app.tracking.identity import Identity
+
+
+def trials(sweep: Path, arms: tuple[str, ...] = ("two-stage", "scratch")) -> list[TrialRecord]:
+    return [
+        TrialRecord(
+            name=f"{arm}-{per_class}-{draw}",
+            folder=sweep / "trials" / f"{arm}-{per_class}-{draw}",
+            params={"init": "none" if arm == "scratch" else "runs/pretrain-1", "strategy": arm, "draw": str(draw)},
+            per_class=per_class,
+            metrics={"accuracy": 0.5 + per_class / 100, "balanced_accuracy": 0.4 + per_class / 100, "n": 80.0},
+        )
+        for arm in arms
+        for per_class in (1, 8)
+        for draw in (0, 1)
+    ]
+
+
+def runs_of(client: MlflowClient, kind: str) -> dict[str, object]:
+    experiment = client.get_experiment_by_name("digits")
+    found = client.search_runs([experiment.experiment_id], f"tags.`ssl_app.kind` = '{kind}'")
+    assert len({run.info.run_name for run in found}) == len(found)
+    return {run.info.run_name: run for run in found}
+
+
+def test_a_trial_is_a_flat_run_with_its_score_at_its_budget(
+    tracker: Tracker, client: MlflowClient, out: Path
+) -> None:
+    tracker.log_trials(trials(out / "sweep-1"), out / "sweep-1")
+    kept = runs_of(client, "trial")
+    assert len(kept) == 8
+    run = kept["two-stage-8-1"]
+    assert run.data.metrics == pytest.approx(
+        {"test_accuracy": 0.58, "test_balanced_accuracy": 0.48, "test_n": 80.0}
+        | {"label_efficiency/accuracy": 0.58, "label_efficiency/balanced_accuracy": 0.48}
+    )
+    (point,) = client.get_metric_history(run.info.run_id, "label_efficiency/balanced_accuracy")
+    assert point.step == 8
+    assert run.data.params == {
+        "init": "runs/pretrain-1",
+        "strategy": "two-stage",
+        "per_class": "8",
+        "draw": "1",
+        "sweep": "sweep-1",
+        "arm": "two-stage from pretrain-1",
+    }
+    assert run.info.status == "FINISHED"
+    assert "mlflow.parentRunId" not in run.data.tags
+
+
+def test_an_arms_draw_is_one_curve_over_the_budgets(tracker: Tracker, client: MlflowClient, out: Path) -> None:
+    """MLflow's page reads 100 runs, and a sweep easily has more trials than that."""
+    tracker.log_trials(trials(out / "sweep-1"), out / "sweep-1")
+    kept = runs_of(client, "curve")
+    assert sorted(kept) == [
+        "scratch from scratch, draw 0",
+        "scratch from scratch, draw 1",
+        "two-stage from pretrain-1, draw 0",
+        "two-stage from pretrain-1, draw 1",
+    ]
+    run = kept["two-stage from pretrain-1, draw 1"]
+    history = client.get_metric_history(run.info.run_id, "label_efficiency/balanced_accuracy")
+    assert [(point.step, point.value) for point in history] == [(1, pytest.approx(0.41)), (8, pytest.approx(0.48))]
+
+
+def test_trials_are_logged_once_however_often(tracker: Tracker, client: MlflowClient, out: Path) -> None:
+    sweep = out / "sweep-1"
+    tracker.start("sweep-1", sweep, {})
+    tracker.log_trials(trials(sweep)[:3], sweep)
+    tracker.log_trials(trials(sweep), sweep)
+    open_tracker(out, None, "digits").log_trials(trials(sweep), sweep)
+    assert len(runs_of(client, "trial")) == 8
+    assert len(runs_of(client, "curve")) == 4
+
+
+def test_a_kill_amid_a_trial_leaves_no_second_run_and_no_second_point(
+    tracker: Tracker, client: MlflowClient, out: Path
+) -> None:
+    trial = trials(out / "sweep-1")[0]
+    tracker.log_trials([trial], out / "sweep-1")
+    whole = Identity.read(trial.folder, "out")
+    assert whole is not None
+    for run_id in (whole.run_id, None):  # killed before the scores were sent, and before the id was noted
+        Identity("out", whole.key, run_id).write(trial.folder)
+        open_tracker(out, None, "digits").log_trials([trial], out / "sweep-1")
+    (run,) = runs_of(client, "trial").values()
+    (curve,) = runs_of(client, "curve").values()
+    for each in (run, curve):
+        assert len(client.get_metric_history(each.info.run_id, "label_efficiency/accuracy")) == 1
+
+
+def test_two_sweeps_of_one_name_keep_their_curves_apart(tracker: Tracker, client: MlflowClient, out: Path) -> None:
+    for place in (out / "a" / "sweep", out / "b" / "sweep"):
+        tracker.start("sweep", place, {})
+        tracker.log_trials(trials(place)[:1], place)
+    experiment = client.get_experiment_by_name("digits")
+    curves = client.search_runs([experiment.experiment_id], "tags.`ssl_app.kind` = 'curve'")
+    assert len(curves) == 2
+
+
+def test_trials_that_wait_are_sent_once(
+    tracker: Tracker, client: MlflowClient, out: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = out / "sweep-1"
+
+    def locked(*_: object) -> None:
+        raise Unreachable("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Delivery, "deliver", locked)
+        tracker.log_trials(trials(sweep), sweep)
+        tracker.log_trials(trials(sweep), sweep)
+    assert len((sweep / "mlflow-journal.jsonl").read_text().splitlines()) == 8
+    assert len(said) == 1
+    open_tracker(out, None, "digits", said.append)
+    assert len(runs_of(client, "trial")) == 8
+    assert len(runs_of(client, "curve")) == 4
+
+
+def test_the_saved_view_is_what_mlflows_page_reads(tracker: Tracker, client: MlflowClient, out: Path) -> None:
+    sweep = out / "sweep-1"
+    tracker.log_trials(trials(sweep), sweep)
+    view = tracker.save_views("sweep-1")
+    assert view is not None
+    assert tracker.save_views("sweep-1") == view
+    experiment = client.get_experiment_by_name("digits")
+    address = tracker.view_path(view)
+    assert address == f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={view}&compareRunsMode=CHART"
+
+    tag = experiment.tags[f"mlflow.sharedViewState.{view}"]
+    assert len(tag) < 20000
+    outer = json.loads(tag)
+    assert outer["name"] == "Label efficiency of sweep-1"
+    assert outer["createdAt"] == outer["updatedAt"] > 1e12
+    assert outer["state"].startswith("deflate;")
+    state = views.read_state(tag)
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "param", "groupByData": "arm"}]
+    assert state["runsHiddenMode"] == "SHOW_ALL"
+    charts = state["compareRunCharts"]
+    assert [chart["metricKey"] for chart in charts] == [
+        "label_efficiency/balanced_accuracy",
+        "label_efficiency/accuracy",
+    ]
+    (section,) = state["compareRunSections"]
+    for chart in charts:
+        assert chart["type"] == "LINE"
+        assert chart["xAxisKey"] == "step"
+        assert chart["xAxisScaleType"] == "log"
+        assert chart["metricSectionId"] == section["uuid"]
+    found = client.search_runs([experiment.experiment_id], state["searchFilter"])
+    assert {run.info.run_name for run in found} == set(runs_of(client, "curve"))
+
+
+def test_a_quote_in_a_sweeps_name_breaks_no_filter(tracker: Tracker, out: Path, said: list[str]) -> None:
+    sweep = out / "anna's"
+    tracker.log_trials(trials(sweep), sweep)
+    assert tracker.save_views("anna's") is not None
+    assert said == []
