@@ -61,8 +61,7 @@ def open_data(
 ) -> Opened:
     """Pack a source (or find it packed) and split it."""
     dataset = open_dataset(
-        source.name,
-        Columns(settings.label, settings.group, settings.split),
+        source,
         image_size=image_size,
         channels=channels,
         intensity=intensity,

@@ -41,7 +41,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
 
     from ssl_app import handover, preparing, trial
     from ssl_app.data.dataset import open_dataset
-    from ssl_app.data.sources.base import Columns
+    from ssl_app.data.sources.base import Columns, open_source
     from ssl_app.evaluation.metrics import classification
     from ssl_app.training.hardware import choose
 
@@ -52,8 +52,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     meta = finished.meta
     hardware = choose(settings.device, "bf16" if meta["bf16"] else "fp32", settings.threads)
     dataset = open_dataset(
-        settings.data,
-        Columns(settings.label, "none", "none"),
+        open_source(settings.data, Columns(settings.label, "none", "none")),
         image_size=meta["image_size"],
         channels=meta["channels"],
         intensity=finished.pixels.intensity,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app.data.packing import pack
-from ssl_app.data.sources.base import Columns, Source, open_source
+from ssl_app.data.sources.base import Columns, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,7 @@ def alone(content: int) -> str:
 
 
 def open_dataset(
-    data: str,
-    columns: Columns,
+    source: Source,
     *,
     image_size: int,
     channels: int | None,
@@ -67,8 +66,7 @@ def open_dataset(
     max_unreadable: int,
     progress: bool,
 ) -> Dataset:
-    """What was typed, read once and packed. Raises DataError for all that cannot be used."""
-    source = open_source(data, columns)
+    """A source, packed. Raises DataError for all that cannot be used."""
     packed = pack(
         source,
         image_size,

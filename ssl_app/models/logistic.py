@@ -20,6 +20,7 @@ RULE = 30.0  # where nothing can be held out: within .012 of the best C at 1 to 
 PATIENCE = 2  # strengths without a better log-loss after which the path ends; the last ones are the dear ones
 ROUGH, FINAL = 1e-4, 1e-6  # largest gradient, in units of curvature: to choose C, and for the answer
 ITERATIONS = 300  # of L-BFGS for one C, at most
+SMALL = 2**23  # numbers in the features up to which one thread is the faster
 TURNED = 1500  # dimensions up to which finding the principal axes of many images pays
 
 
@@ -58,8 +59,22 @@ def fit(
     weighing the same: of 2 to 16 images per class it lost .006 to the best C in hindsight, balanced accuracy
     .013, as a fold of ten images takes eleven values of accuracy. A class without images gets a low bias.
     """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
     x = np.asarray(features, dtype=np.float64)
-    y = np.asarray(labels, dtype=np.int64)
+    # on products this small a second thread costs more than it does, and on busy cores ten times as much
+    with threadpool_limits(1 if x.size < SMALL else None):
+        return _fitted(x, np.asarray(labels, dtype=np.int64), classes, folds, validation, strengths)
+
+
+def _fitted(
+    x: Floats,
+    y: Integers,
+    classes: int,
+    folds: Folds | None,
+    validation: tuple[ArrayLike, ArrayLike] | None,
+    strengths: Sequence[float],
+) -> Logistic:
     centre = x.mean(axis=0)
     x = x - centre
     scale = float(np.sqrt(np.square(x).sum(axis=1).mean())) or 1.0
@@ -131,7 +146,6 @@ def _chosen(
 def _solve(x: Floats, y: Integers, classes: int, strength: float, start: Floats | None, tolerance: float) -> Floats:
     """Weights and, in the last column, unpenalised biases. (N, r), (N,) -> (K, r + 1)."""
     from scipy.optimize import minimize
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     rows, width = x.shape
     target = np.eye(classes)[y]  # (N, K)
@@ -157,15 +171,13 @@ def _solve(x: Floats, y: Integers, classes: int, strength: float, start: Floats 
 
     first = start.copy()
     first[:, :-1] /= unit
-    # one thread: on products this small a second one costs more than it does, and stalls on busy cores
-    with threadpool_limits(1 if rows * width * classes < 2**24 else None):
-        found = minimize(
-            objective,
-            first.ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": ITERATIONS, "gtol": tolerance, "ftol": 1e-2 * tolerance**2, "maxcor": 10},
-        )
+    found = minimize(
+        objective,
+        first.ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": ITERATIONS, "gtol": tolerance, "ftol": 1e-2 * tolerance**2, "maxcor": 10},
+    )
     solution = np.asarray(found.x, dtype=np.float64).reshape(classes, width + 1)
     solution[:, :-1] *= unit
     return solution

@@ -156,8 +156,8 @@ class Delivery:
 
     def _views(self, folder: Path, record: Record) -> None:
         experiment = self.experiment_id(record["experiment"])
-        quote = '"' if "'" in record["sweep"] else "'"
-        chosen = f"params.sweep = {quote}{record['sweep']}{quote} and tags.`{KIND}` = 'curve'"
+        mark = '"' if "'" in record["sweep"] else "'"
+        chosen = f"params.sweep = {mark}{record['sweep']}{mark} and tags.`{KIND}` = 'curve'"
         found = self.client.search_runs([experiment], chosen, max_results=1)
         scores = [name.rpartition("/")[2] for name in found[0].data.metrics] if found else []
         for view in (

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 
 from ssl_app.data.dataset import Dataset, in_class_order, open_dataset
-from ssl_app.data.sources.base import Columns
+from ssl_app.data.sources.base import Columns, open_source
 
 
 def opened(data: str, cache: Path, columns: Columns = Columns(), most: int = 0) -> Dataset:  # noqa: B008
     return open_dataset(
-        data, columns, image_size=8, channels=None, intensity="range", cache=cache, max_unreadable=most,
+        open_source(data, columns), image_size=8, channels=None, intensity="range", cache=cache, max_unreadable=most,
         progress=False,
     )  # fmt: skip
 

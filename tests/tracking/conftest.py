@@ -75,7 +75,7 @@ class Server:
             start("503 Service Unavailable", [("Content-Type", "text/plain")])
             return [b"shut"]
 
-        self.server = make_server("127.0.0.1", 0, door)
+        self.server = make_server("127.0.0.1", 0, door, threaded=True)
         self.uri = f"http://127.0.0.1:{self.server.server_port}"
         self.client = MlflowClient(tracking_uri=f"sqlite:///{database}")
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)

@@ -1,0 +1,147 @@
+"""MLflow's own pages in headless Chromium: the saved view is a format that nothing documents, so this looks."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssl_app.commands.ui import serve
+from ssl_app.offline import quiet_environment
+from ssl_app.tracking import TrialRecord, open_tracker, views
+from ssl_app.tracking.pages import pages_of
+
+quiet_environment()
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+QUIET = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync window-size=1900,1100"
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None, reason="no chromium and chromedriver on PATH to open MLflow's pages with"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of 3 arms, 4 budgets and 9 draws: 108 trials, more than the 100 runs that the page reads."""
+    out = tmp_path_factory.mktemp("runs")
+    tracker = open_tracker(out, f"sqlite:///{out / 'mlflow.db'}", "digits", print)
+    run = tracker.start("pretrain-1", out / "pretrain-1", {})
+    for epoch in range(4):
+        run.metrics({"loss": 1 / (epoch + 1)}, epoch)
+    run.finish()
+    arms = {("two-stage", "pretrain-1"): 0.5, ("feature-extraction", "pretrain-1"): 0.4, ("full", "none"): 0.2}
+    trials = [
+        TrialRecord(
+            f"{strategy}-{per_class}-{draw}",
+            out / "sweep-1" / f"{strategy}-{per_class}-{draw}",
+            {"init": init, "strategy": strategy, "draw": str(draw)},
+            per_class,
+            {"balanced_accuracy": base + 0.08 * step + 0.01 * draw, "accuracy": base + 0.08 * step},
+        )
+        for (strategy, init), base in arms.items()
+        for step, per_class in enumerate((1, 4, 16, 64))
+        for draw in range(9)
+    ]
+    tracker.log_trials(trials, out / "sweep-1")
+    assert tracker.save_views("sweep-1") is not None
+    return out
+
+
+# what a reader sees of the first chart: (lines, bands, points), the legend, and the page's words
+LOOK = """
+const chart = document.querySelector('.js-plotly-plot');
+const count = (what) => chart ? chart.querySelectorAll('.scatterlayer ' + what).length : 0;
+const axis = chart && chart._fullLayout ? chart._fullLayout.xaxis.type : null;
+return {lines: count('path.js-line[d]'), bands: count('path.js-fill[d]'), points: count('path.point'), axis: axis,
+        words: document.body.innerText};
+"""
+
+
+class Browser:
+    """The little of WebDriver that opening a page and looking at it takes."""
+
+    def __init__(self, driver: str) -> None:
+        self.driver = driver
+        self.session = ""
+
+    def ask(self, path: str, content: dict[str, Any]) -> Any:
+        request = urllib.request.Request(f"{self.driver}{path}", json.dumps(content).encode())
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+
+    def until(self, enough: Callable[[dict[str, Any]], bool], seconds: float = 90.0) -> dict[str, Any]:
+        """What the page shows as soon as it is enough, or what it showed when the time was up."""
+        end = time.monotonic() + seconds
+        while True:
+            seen: dict[str, Any] = self.ask(f"{self.session}/execute/sync", {"script": LOOK, "args": []})
+            if enough(seen) or time.monotonic() > end:
+                return seen
+            time.sleep(0.5)
+
+
+@contextmanager
+def opened(address: str, profile: Path) -> Iterator[Browser]:
+    """A page in a new profile, where nobody has clicked anything."""
+    assert DRIVER is not None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen([DRIVER, f"--port={port}"], stdout=quiet, stderr=quiet)
+    browser = Browser(f"http://127.0.0.1:{port}")
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"{browser.driver}/status", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        options = {"binary": CHROMIUM, "args": [*QUIET.split(), f"user-data-dir={profile}"]}
+        wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
+        browser.session = f"/session/{browser.ask('/session', wanted)['sessionId']}"
+        browser.ask(f"{browser.session}/url", {"url": address})
+        yield browser
+    finally:
+        if browser.session:
+            end = urllib.request.Request(f"{browser.driver}{browser.session}", method="DELETE")
+            urllib.request.urlopen(end, timeout=30).close()
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_printed_address_shows_label_efficiency_without_a_click(out: Path, tmp_path: Path) -> None:
+    title, path = pages_of(out)[0]
+    assert title == "Label efficiency of sweep-1"
+    with serve(out, 0) as server, opened(f"{server.address}/{path}", tmp_path) as browser:
+        seen = browser.until(lambda seen: seen["lines"] >= 3 and seen["points"] >= 12)
+    assert "Error loading shared view state" not in seen["words"]
+    assert "Group by: arm" in seen["words"]
+    assert "27 matching runs" in seen["words"]  # 3 arms x 9 draws: all of them, though there are 108 trials
+    for arm in ("two-stage from pretrain-1", "feature-extraction from pretrain-1", "full from scratch"):
+        assert f"{arm} (label_efficiency/balanced_accuracy)" in seen["words"]  # the legend
+    assert seen["axis"] == "log"
+    assert seen["points"] == 12  # 3 arms x 4 budgets: the means
+    assert seen["lines"] >= 3
+    assert seen["bands"] >= 3
+
+
+def test_the_view_of_training_runs_has_their_metrics(out: Path, tmp_path: Path) -> None:
+    experiment = pages_of(out)[1][1].split("/")[2]
+    path = views.view_path(experiment, views.view_id(views.TRAINING))
+    with serve(out, 0) as server, opened(f"{server.address}/{path}", tmp_path) as browser:
+        seen = browser.until(lambda seen: seen["points"] >= 4)
+    assert "pretrain-1 (loss)" in seen["words"]
+    assert "1 matching run" in seen["words"]  # and none of the sweep's
+    assert seen["points"] == 4

@@ -1,0 +1,88 @@
+"""RotNet: the claims of methods.md section 1, against plain numpy."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from ssl_app.data.batch import Batch
+from ssl_app.models.backbones import build
+from ssl_app.pretext.rotnet import TURNS, RotNet, turn
+from ssl_app.training.loop import fit
+from ssl_app.training.optimizing import Plan
+from tests import toys
+
+
+def batch_of(images: torch.Tensor) -> Batch:
+    return Batch((images,), torch.arange(len(images)), None, seed=0)
+
+
+def test_turns_equal_numpys_and_come_turn_by_turn() -> None:
+    images = torch.randn(3, 2, 6, 6)
+    turned, turns = turn(images)
+    assert turns.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    for k in range(TURNS):
+        expected = np.rot90(images.numpy(), k, (2, 3))
+        assert np.array_equal(turned[3 * k : 3 * k + 3].numpy(), expected)
+
+
+def test_four_quarter_turns_are_the_identity_and_k_undoes_4_minus_k() -> None:
+    images = torch.randn(2, 1, 5, 5)
+    again = images
+    for _ in range(TURNS):
+        again = turn(again)[0][2:4]
+    assert torch.equal(again, images)
+    for k in range(1, TURNS):
+        once = turn(images)[0][2 * k : 2 * k + 2]
+        assert torch.equal(turn(once)[0][2 * (TURNS - k) : 2 * (TURNS - k) + 2], images)
+
+
+def test_turning_introduces_and_loses_no_pixel() -> None:
+    images = torch.rand(2, 3, 8, 8) + 0.1
+    turned, _ = turn(images)
+    for k in range(TURNS):
+        assert torch.equal(turned[2 * k : 2 * k + 2].flatten(1).sort().values, images.flatten(1).sort().values)
+    assert turned.min() > 0  # nothing was filled
+
+
+def test_turning_keeps_the_memory_format() -> None:
+    images = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    assert turn(images)[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_loss_is_the_mean_cross_entropy_over_images_and_turns() -> None:
+    torch.manual_seed(0)
+    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), 4).eval()
+    images = torch.randn(4, 1, 16, 16)
+    loss, metrics = task.loss(batch_of(images), "main")
+    losses, hits = [], []
+    for image in images:  # one image and one turn at a time, from the paper's equation 2
+        for k in range(TURNS):
+            turned = torch.from_numpy(np.rot90(image.numpy(), k, (1, 2)).copy())[None]
+            logits = task.head(task.backbone(turned))
+            losses.append(functional.cross_entropy(logits, torch.tensor([k])))
+            hits.append(float(logits.argmax() == k))
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+    assert float(metrics["accuracy"]) == pytest.approx(np.mean(hits))
+
+
+def test_images_that_look_alike_from_all_sides_stay_at_chance() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(16, 1, 16, 16)
+    symmetric = turn(images)[0].view(TURNS, 16, 1, 16, 16).mean(0)
+    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), 16).eval()
+    _, metrics = task.loss(batch_of(symmetric), "main")
+    assert float(metrics["accuracy"]) == 0.25  # the four turns are one image: exactly one of them is right
+
+
+def test_it_learns_images_that_have_an_upright() -> None:
+    loader = toys.loader(count=64, batch_size=32, side=16, preset="none")
+    upright = loader.builder.images.copy()
+    upright[:, :8] //= 4  # dark above
+    loader.builder.images = upright
+    torch.manual_seed(0)
+    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), 64)
+    plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
+    rows = fit(task, loader, plan, toys.CPU, title="rotnet", say=lambda sentence: None)
+    assert rows[0]["accuracy"] < rows[-1]["accuracy"]
+    assert rows[-1]["accuracy"] > 0.95

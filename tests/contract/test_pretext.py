@@ -1,0 +1,76 @@
+"""What every registered method keeps: trains its backbone, stays finite, resumes to the same bits, says its needs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_app.errors import UserError
+from ssl_app.models.backbones import build
+from ssl_app.pretext.base import Pretext
+from ssl_app.registry import describe, find, names
+from ssl_app.training.loop import Saver, fit
+from ssl_app.training.optimizing import Plan
+from ssl_app.training.stopping import Stopped
+from tests import toys
+from tests.contract.test_loop import assert_same, bits, interrupted, quiet
+
+METHODS = names("pretext")
+SIDE = 32
+
+
+def make(method: str, channels: int, count: int = 16) -> Pretext:
+    torch.manual_seed(2)
+    kind = find("pretext", method)
+    return kind(build("small-resnet", channels, SIDE), kind.Config(), count)
+
+
+def train(task: Pretext, channels: int, saver: Saver | None = None) -> list[dict[str, float]]:
+    loader = toys.loader(count=16, batch_size=8, channels=channels, side=SIDE, views=task.needs.views)
+    plan = Plan(rates={name: 0.2 for name in task.parts()}, epochs=2, batch_size=8)
+    return fit(task, loader, plan, toys.CPU, title="contract", say=quiet, saver=saver, held_out=loader)
+
+
+def applies(method: str, channels: int) -> bool:
+    return find("pretext", method).needs.channels in (None, channels)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_it_trains_its_backbone_and_stays_finite(method: str, channels: int) -> None:
+    if not applies(method, channels):
+        images = np.zeros((4, SIDE, SIDE, channels), np.float32)
+        with pytest.raises(UserError):
+            find("pretext", method).check(images, find("pretext", method).Config())
+        return
+    task = make(method, channels)
+    before = bits(task.backbone)
+    rows = train(task, channels)
+    still = [n for n, p in task.backbone.named_parameters() if torch.equal(p, before[n])]
+    assert not still
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    if task.score is not None:
+        assert {task.score, f"val_{task.score}"} <= rows[-1].keys()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_resumes_to_the_same_bits(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = find("pretext", method).needs.channels or 1
+    whole, broken, resumed = (make(method, channels) for _ in range(3))
+    train(whole, channels)
+    path = tmp_path / "state.safetensors"
+    with monkeypatch.context() as patch:
+        interrupted(patch, 3)
+        with pytest.raises(Stopped):
+            train(broken, channels, Saver(path))
+    train(resumed, channels, Saver(path, resume=True))
+    assert_same(bits(whole), bits(resumed))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_says_what_it_is(method: str) -> None:
+    assert "(" in describe("pretext", method), "the first line names the idea and its source"
+    kind = find("pretext", method)
+    assert kind.__doc__
+    assert kind.chance is None or 0 <= kind.chance < 1

@@ -1,0 +1,97 @@
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from ssl_app.commands.ui import Settings, free_port, run, serve
+from ssl_app.errors import RunError, SettingsError
+from ssl_app.tracking import Tracker, TrialRecord
+from ssl_app.tracking.pages import pages_of
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def fill(tracker: Tracker, out: Path) -> None:
+    for sweep in ("sweep-1", "sweep-2"):
+        trial = TrialRecord("t", out / sweep / "t", {"strategy": "two-stage"}, 4, {"balanced_accuracy": 0.5})
+        tracker.log_trials([trial], out / sweep)
+        tracker.save_views(sweep)
+        time.sleep(0.01)  # views are told apart by their milliseconds
+
+
+def test_nothing_to_show_says_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as refusal:
+        run(Settings(out=tmp_path))
+    assert str(refusal.value) == (
+        f"{tmp_path} holds no mlflow.db; type ssl-app pretrain first, or --out with the folder of your runs"
+    )
+
+
+def test_a_port_in_use_names_the_next(out: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError) as refusal:
+            run(Settings(out=out, port=port), lambda line: None)
+    assert (
+        str(refusal.value) == f"port {port} of 127.0.0.1 is in use (Address already in use); type --port {port + 1}"
+    )
+
+
+def test_port_0_is_a_free_one() -> None:
+    assert 0 < free_port("127.0.0.1", 0) < 65536
+
+
+def test_the_newest_sweeps_view_comes_first(tracker: Tracker, out: Path) -> None:
+    fill(tracker, out)
+    pages = pages_of(out)
+    assert [title for title, _ in pages] == ["Label efficiency of sweep-2", "runs of digits"]
+    assert re.fullmatch(r"#/experiments/\d+/runs\?viewStateShareKey=\w{32}&compareRunsMode=CHART", pages[0][1])
+    assert re.fullmatch(r"#/experiments/\d+/runs", pages[1][1])
+
+
+@pytest.mark.slow
+def test_serve_answers_and_is_gone_afterwards(out: Path) -> None:
+    with serve(out, 0) as server:
+        with urllib.request.urlopen(f"{server.address}/", timeout=10) as page:
+            assert b"MLflow" in page.read()
+        assert group_lives(server.process.pid)
+    assert not group_lives(server.process.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_the_verb_prints_addresses_and_ends_with_its_child(tracker: Tracker, out: Path, how: signal.Signals) -> None:
+    fill(tracker, out)
+    code = (
+        "import sys, pathlib; from ssl_app.commands import ui; "
+        "ui.run(ui.Settings(out=pathlib.Path(sys.argv[1]), port=0))"
+    )
+    verb = subprocess.Popen([sys.executable, "-c", code, str(out)], stderr=subprocess.PIPE, text=True)
+    assert verb.stderr is not None
+    lines = [verb.stderr.readline().strip() for _ in range(4)]
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(verb.pid)], capture_output=True, text=True).stdout
+    verb.send_signal(how)
+    assert verb.wait(30) == 0
+    assert verb.stderr.read() == ""
+    verb.stderr.close()
+    assert lines[0] == f"starting MLflow on {out / 'mlflow.db'}; this takes a few seconds"
+    assert re.fullmatch(r"Label efficiency of sweep-2: http://127\.0\.0\.1:\d+/#/experiments/\d+/runs\?\S+", lines[1])
+    assert re.fullmatch(r"runs of digits: http://127\.0\.0\.1:\d+/#/experiments/\d+/runs", lines[2])
+    assert lines[3] == "Ctrl-C ends it"
+    assert children.split()
+    assert not any(group_lives(int(pid)) for pid in children.split())
