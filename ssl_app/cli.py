@@ -3,7 +3,9 @@
 import errno
 import importlib
 import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import click
 
 from ssl_app import config, offline, registry
 from ssl_app.errors import SettingsError, UserError, nearest
+from ssl_app.runs import DISK_FULL
+from ssl_app.training.stopping import Stopped
 
 EPILOG = """\b
 Two commands on built-in data:
@@ -90,7 +94,7 @@ def _parameters(settings: type) -> list[click.Parameter]:
     for field in config.fields(settings):
         if field.argument:
             parameters.append(
-                click.Argument([field.name], required=field.default is None, metavar=field.name.upper())
+                click.Argument([field.name], required=field.default in (None, ""), metavar=field.name.upper())
             )
             continue
         default = field.default
@@ -152,20 +156,46 @@ def main(arguments: list[str] | None = None) -> None:
         code = cli.main(arguments, prog_name="ssl-app", standalone_mode=False)
     except UserError as error:
         code = _tell(str(error))
+    except click.exceptions.NoArgsIsHelpError as asked:
+        click.echo(asked.format_message())
+        code = 0
     except click.UsageError as error:
-        code = _tell(error.format_message())
+        code = _tell(_usage(error))
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("stopped", err=True)
         code = 130
+    except Stopped as stopped:  # what was trained has said how to go on
+        code = 128 + stopped.number
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "while writing"
+        if error.errno in DISK_FULL:
+            code = _tell(f"the disk is full ({where}); free some space and type the same again")
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            code = _tell(f"{where} may not be used ({error.strerror}); mend its rights, or name another place")
+        else:
             raise
-        code = _tell(
-            f"the disk is full ({error.filename or 'while writing'}); free some space and type the same again"
-        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _usage(error: click.UsageError) -> str:
+    """Click's refusal of a command line in our words, with what to type; its own differ from version to version."""
+    path = error.ctx.command_path if error.ctx else "ssl-app"
+    if isinstance(error, click.NoSuchOption):
+        known = [] if error.ctx is None else [flag for p in error.ctx.command.params for flag in p.opts]
+        near = nearest(error.option_name, known)
+        cure = near if "did you mean" in near else f"; type {path} --help for those it has"
+        return f"{path} has no flag {error.option_name}{cure}"
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        word = error.param.make_metavar(error.ctx) if error.ctx else str(error.param.name).upper()
+        return f"{path} needs {word}; type {path} --help"
+    if isinstance(error, click.BadOptionUsage):
+        return f"{error.option_name} needs a value; type {path} --help"
+    return f"{error.format_message().rstrip('.')}; type {path} --help"
+
+
 def _tell(sentence: str) -> int:
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(10)  # process 0 says the same; torchrun ends all when one ends, so it must be the first
+        return 2
     click.echo(f"error: {' '.join(sentence.split())}", err=True)
     return 2

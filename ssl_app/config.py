@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import tomllib
 import types
 import typing
@@ -77,7 +78,11 @@ class Field:
 
     def _item(self, text: Any, origin: str) -> Any:
         value: Any
+        if isinstance(text, str) and not text.strip():
+            raise SettingsError(f"{origin} is empty; give it a value, or leave it out")
         try:
+            if self.kind in (str, Path) and not isinstance(text, str | Path):
+                raise ValueError(text)
             if self.kind is bool:
                 if not isinstance(text, bool):
                     raise ValueError(text)
@@ -88,15 +93,17 @@ class Field:
                 value = int(text)
             else:
                 value = self.kind(text.strip() if isinstance(text, str) else text)
-        except (ValueError, TypeError) as error:
-            what = {int: "a whole number", float: "a number", bool: "true or false"}.get(self.kind, "text")
+                if self.kind is float and (isinstance(text, bool) or not math.isfinite(value)):
+                    raise ValueError(text)
+        except (ValueError, TypeError, OverflowError) as error:
+            what = {int: "a whole number", float: "a finite number", bool: "true or false"}.get(self.kind, "text")
             raise SettingsError(f"{origin} is '{text}'; expected {what}") from error
         if self.choices and value not in self.choices:
             raise SettingsError(f"{origin} is '{value}'{nearest(str(value), self.choices)}")
         if self.at_least is not None and not value >= self.at_least:
-            raise SettingsError(f"{origin} is {value}; expected at least {self.at_least:g}")
+            raise SettingsError(f"{origin} is {value}; expected at least {self.at_least}")
         if self.at_most is not None and not value <= self.at_most:
-            raise SettingsError(f"{origin} is {value}; expected at most {self.at_most:g}")
+            raise SettingsError(f"{origin} is {value}; expected at most {self.at_most}")
         return value
 
 

@@ -38,6 +38,21 @@ class Initialisation:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the pretraining
     content: str = ""  # hash of the weights, for a sweep's identity
 
+    def refuse_other_pixels(self, channels: int | None, intensity: str) -> None:
+        """Raise CheckpointError where flags ask for other pixels than those that the weights were trained on."""
+        if self.pixels is None:
+            return
+        if channels not in (None, self.channels):
+            raise CheckpointError(
+                f"{self.name} was pretrained on {self.channels} channels, --channels asks for {channels}; "
+                f"leave --channels out, or type --init none"
+            )
+        if intensity not in ("range", self.pixels.intensity):
+            raise CheckpointError(
+                f"{self.name} was pretrained on --intensity {self.pixels.intensity}, not {intensity}; "
+                f"leave --intensity out, or type --init none"
+            )
+
     def build(self, channels: int, image_size: int, seed: int) -> tuple[backbones.Backbone, str]:
         """The backbone with these weights, and the sentence that says how many were loaded."""
         torch.manual_seed(seed)
@@ -110,6 +125,11 @@ def _plain(path: Path, backbone: str | None) -> Initialisation:
 
 def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) -> Initialisation:
     tensors, meta = checkpoint.read(path)
+    if meta.get("kind") not in ("backbone", "classifier"):
+        raise CheckpointError(
+            f"{path} is the state of a pretraining that has not finished; "
+            f"type ssl-app pretrain --resume {path.parent.name}, or another --init"
+        )
     if backbone is not None and backbone != meta["backbone"]:
         raise CheckpointError(
             f"{path} holds a {meta['backbone']}, --backbone asks for {backbone}; leave --backbone out"

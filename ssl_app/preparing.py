@@ -28,6 +28,7 @@ VALIDATION_SEED = 1_000_003  # added to the split seed, so that this hash is ano
 
 def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, hardware: Hardware, say: Say) -> Bench:
     """Open the labelled set as the initialisation wants it. Raises DataError where no trial could be run on it."""
+    start.refuse_other_pixels(settings.channels, settings.intensity)
     asked = with_data_of(settings, start, say)
     source = source_of(asked, asked.data or "digits")
     size = settings.image_size or start.image_size or default_image_size(source, start.backbone, say)
@@ -46,9 +47,12 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
     parts = replace(parts, train=parts.train[dataset.labelled[parts.train]], test=parts.test[dataset.labelled[parts.test]],
                     val=parts.val[dataset.labelled[parts.val]])  # fmt: skip
     splits.check_classes(dataset, parts)
+    if recipe.validation == "held-out" and not len(parts.val):
+        raise DataError(f"{dataset.name} has no labelled image to hold out beside the draw; type --validation within")
     opened = replace(opened, parts=parts)
     pixels = start.pixels or measure(dataset.images, parts.train, settings.intensity, settings.seed)
-    _, loaded = start.build(dataset.images.shape[-1], size, settings.seed)
+    backbone, loaded = start.build(dataset.images.shape[-1], size, settings.seed)
+    backbone.shape(recipe.layer)  # refuses a layer that is not there
     say(f"backbone: {loaded}")
     return Bench(opened, start, pixels, recipe, hardware)
 
@@ -120,10 +124,13 @@ def write_table(
 ) -> None:
     """CSV of path, label (the predicted class) and one probability a class; `truth` adds a column."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", *(["truth"] if truth else []), *(f"p_{name}" for name in classes)])
-        for row, (key, values) in enumerate(zip(keys, probabilities, strict=True)):
-            known = [truth[row]] if truth else []
-            writer.writerow([key, classes[int(values.argmax())], *known, *(f"{value:.6f}" for value in values)])
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "label", *(["truth"] if truth else []), *(f"p_{name}" for name in classes)])
+            for row, (key, values) in enumerate(zip(keys, probabilities, strict=True)):
+                known = [truth[row]] if truth else []
+                writer.writerow([key, classes[int(values.argmax())], *known, *(f"{value:.6f}" for value in values)])
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

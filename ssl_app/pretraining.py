@@ -26,6 +26,7 @@ from ssl_app.training.hardware import Hardware, cores
 from ssl_app.training.health import alarm
 from ssl_app.training.loop import Row, Saver, fit
 from ssl_app.training.optimizing import Plan
+from ssl_app.training.stopping import Stopped
 
 if TYPE_CHECKING:
     from ssl_app.commands.pretrain import Settings
@@ -62,9 +63,11 @@ class Pretraining:
     ) -> "Pretraining":
         """Open the data, build the network, and refuse what cannot work, before anything is trained."""
         start = handover.load_initialisation(settings.init, settings.out, settings.backbone)
+        start.refuse_other_pixels(settings.channels, settings.intensity)
+        settings = replace(settings, backbone=start.backbone)
         needs = method.needs
         source = source_of(settings, settings.data or "digits")
-        size = settings.image_size or start.image_size or default_image_size(source, settings.backbone, say)
+        size = settings.image_size or start.image_size or default_image_size(source, start.backbone, say)
         if size < needs.smallest_image:
             raise SettingsError(
                 f"{settings.method} needs images of at least {needs.smallest_image} px, --image-size is {size}"
@@ -104,7 +107,7 @@ class Pretraining:
         """Train to the end. -> what result.json adds: checkpoint, final, alarm."""
         settings, dataset, group = self.settings, self.opened.dataset, self.group
         uri = settings.tracking_uri if group.rank == 0 else "none"
-        tracker = open_tracker(settings.out, uri, "ssl-app", say)
+        tracker = group.agree(lambda: open_tracker(settings.out, uri, "ssl-app", say))
         say(f"tracking: {tracker.where}")
         params = {k: v for k, v in vars(settings).items() if k not in ("out", "name", "resume", "tracking_uri")}
         tracked = tracker.start(folder.name, folder, params, {"verb": "pretrain"})
@@ -112,7 +115,7 @@ class Pretraining:
         rang: list[str] = []
 
         def each_epoch(rows: list[Row]) -> None:
-            tracked.metrics({k: v for k, v in rows[-1].items() if k != "epoch"}, len(rows))
+            tracked.metrics(_plain(rows[-1]), len(rows), rows[-1]["ended"])
             told = self._alarm(rows)
             if told and not rang:
                 rang.append(told)
@@ -125,11 +128,17 @@ class Pretraining:
             status = "FINISHED"
             if group.rank == 0:
                 tracked.artifact(folder / handover.BACKBONE)
-                (folder / TRAINING).unlink(missing_ok=True)
+        except Stopped:
+            status = "KILLED"
+            say(f"stopped; type ssl-app pretrain --resume {folder.name} --out {settings.out} to go on")
+            raise
         finally:
             tracked.finish(status)
-        final = {k: v for k, v in rows[-1].items() if k != "epoch"}
-        return {"checkpoint": str(folder / handover.BACKBONE), "final": final, "alarm": self._alarm(rows)}
+        return {
+            "checkpoint": str(folder / handover.BACKBONE),
+            "final": _plain(rows[-1]),
+            "alarm": self._alarm(rows),
+        }
 
     def _alarm(self, rows: list[Row]) -> str | None:
         task = self.task
@@ -192,7 +201,12 @@ class Pretraining:
         handover.write_backbone(folder / handover.BACKBONE, self.task, self.pixels, seen(dataset, everything), meta)
 
 
-class _first_alone:  # noqa: N801  reads as a statement
+def _plain(row: Row) -> Row:
+    """An epoch's metrics, without which epoch it was and when it ended."""
+    return {k: v for k, v in row.items() if k not in ("epoch", "ended")}
+
+
+class _first_alone:  # reads as a statement
     """Process 0 packs while the others wait; then they find it packed."""
 
     def __init__(self, group: OneProcess) -> None:
@@ -222,7 +236,11 @@ def _rows(settings: "Settings", opened: Opened, say: Say) -> tuple[NDArray[np.in
     shuffled = np.random.default_rng([settings.seed, 4]).permutation(rows)
     count = min(HELD_OUT_MOST, max(1, round(HELD_OUT_SHARE * len(rows))))
     if len(rows) < 4:
-        raise DataError(f"{len(rows)} images are left to pretrain on; expected at least 4")
+        apart = " after --exclude" if settings.exclude is not None else ""
+        raise DataError(
+            f"{len(rows)} images are left to pretrain on{apart}, {len(parts.test)} are the test part; "
+            f"expected at least 4: type another --data"
+        )
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
 

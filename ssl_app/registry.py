@@ -47,11 +47,17 @@ def find(package: str, name: str) -> Any:
 def find_object(path: str) -> Any:
     """The object at `module:attribute`. Raises SettingsError that says which half is missing."""
     module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise SettingsError(f"'{path}' names no object; expected module:name, such as my_package.my_module:MyClass")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"'{path}' cannot be imported ({error}); expected module:name, importable from here"
+        ) from error
+    except Exception as error:  # the user's own code, which raises anything
+        raise SettingsError(
+            f"'{path}' cannot be imported: {module_name} raises {type(error).__name__} ({error}); mend it"
         ) from error
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]

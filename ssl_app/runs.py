@@ -1,18 +1,24 @@
 """A run is a folder: its settings before it starts, its result.json when it has finished."""
 
+import errno
 import json
 import os
+import re
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssl_app.errors import RunError, nearest
+from ssl_app.errors import RunError, UserError, nearest
 
 Say = Callable[[str], None]
 RESULT = "result.json"
 SETTINGS = "settings.json"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST_NAME = 100  # characters; file systems take 255 bytes, and files are named after runs
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,16 @@ class Result:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader finds the old file or the new one, never half of one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, default=str)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, default=str)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)
+        raise
 
 
 def read_json(path: Path) -> Any:
@@ -64,16 +75,59 @@ def prepare_out(out: Path) -> None:
         raise RunError(f"--out {out} cannot be made ({error.strerror}); type another --out") from error
 
 
+def prepare(out: Path, name: str | None, verb: str) -> None:
+    """Make --out, and refuse a --name that cannot be used, before anything is computed. Raises RunError."""
+    prepare_out(out)
+    if name is None:
+        return
+    if Path(name).name != name or name.startswith(".") or len(name) > LONGEST_NAME:
+        raise RunError(
+            f"--name '{name[:LONGEST_NAME]}' cannot be a folder's name; expected at most {LONGEST_NAME} "
+            f"letters, digits and -"
+        )
+    taken = out / name
+    if not taken.exists() or (taken.is_dir() and not any(taken.iterdir())):
+        return
+    cure = "choose another --name"
+    if (taken / SETTINGS).is_file() and not finished(taken):
+        same = read_json(taken / SETTINGS).get("verb") == verb == "pretrain"
+        cure = f"type --resume {name}, or another --name" if same else f"it has not finished: remove it, or {cure}"
+    raise RunError(f"run {taken} exists already; {cure}")
+
+
+def check_output(path: Path) -> None:
+    """Refuse an --output that cannot be written. Raises RunError."""
+    if path.is_dir():
+        raise RunError(f"--output {path} is a folder; expected a file's name")
+    if not path.parent.is_dir():
+        raise RunError(f"--output {path} lies in no folder; make {path.parent} first, or name another")
+
+
+@contextmanager
+def whole(folder: Path, keep: str = RESULT) -> Iterator[None]:
+    """Take a folder away again where a mistake, a full disk or a stop ends what is inside before `keep` is there.
+
+    The same command, with the same --name, then works.
+    """
+    try:
+        yield
+    except BaseException as error:
+        ours = isinstance(error, Exception) and not isinstance(error, UserError | OSError)
+        if not ours and not (folder / keep).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def new_run(out: Path, name: str | None, verb: str, settings: Mapping[str, Any]) -> Path:
     """Make a run's folder with its settings in it, in one step. Raises RunError where the name is taken."""
-    prepare_out(out)
-    if name is not None and (Path(name).name != name or name.startswith(".")):
-        raise RunError(f"--name '{name}' cannot be a folder's name; expected letters, digits and -")
+    prepare(out, name, verb)
+    clear_half_made(out)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     tries = [name] if name else [f"{verb}-{stamp}"] + [f"{verb}-{stamp}-{n}" for n in range(2, 100)]
     draft = out / f".{verb}-{os.getpid()}-{time.time_ns()}"
     draft.mkdir()
-    write_json(draft / SETTINGS, {"verb": verb, "settings": dict(settings), "started": time.time()})
+    with whole(draft, keep=SETTINGS):
+        write_json(draft / SETTINGS, {"verb": verb, "settings": dict(settings), "started": time.time()})
     for candidate in tries:
         try:
             os.rename(draft, out / candidate)  # fails where a folder with content lies there
@@ -82,13 +136,31 @@ def new_run(out: Path, name: str | None, verb: str, settings: Mapping[str, Any])
             continue
     (draft / SETTINGS).unlink()
     draft.rmdir()
-    taken = out / str(name)
-    cure = (
-        "choose another --name"
-        if finished(taken) or verb != "pretrain"
-        else f"type --resume {name}, or another --name"
-    )
-    raise RunError(f"run {taken} exists already; {cure}")
+    raise RunError(f"run {out / tries[-1]} was made by another at this moment; choose another --name")
+
+
+HALF_MADE = re.compile(r"\..+[.-](?P<process>\d+)(-[0-9a-f]+)?")  # how those who write whole files name drafts
+
+
+def clear_half_made(folder: Path) -> None:
+    """Take away the drafts, lying in a folder or in those of a run, of processes that were killed while writing."""
+    for path in [*folder.glob(".*"), *folder.glob("draws/.*"), *folder.glob("trials/*/.*")]:
+        found = HALF_MADE.fullmatch(path.name)
+        if found and not _lives(int(found["process"])):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def finished(folder: Path) -> bool:
@@ -101,6 +173,8 @@ def find_run(out: Path, name: str) -> Path:
     for folder in (Path(name), out / name):
         if (folder / SETTINGS).is_file():
             return folder
+    if not out.is_dir():
+        raise RunError(f"no run '{name}', because --out {out} is no folder; type --out with the folder of your runs")
     known = [path.name for path in runs_of(out)]
     raise RunError(f"no run '{name}' in {out}{nearest(name, known) if known else '; it holds no runs yet'}")
 

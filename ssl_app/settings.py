@@ -6,6 +6,8 @@ from typing import Literal
 
 from ssl_app.config import option
 
+LARGEST_SEED = 2**32 - 1  # what every library takes
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -13,7 +15,7 @@ class RunSettings:
 
     out: Path = option(Path("ssl-runs"), "folder of mlflow.db, the cache and one folder a run", metavar="DIR")
     name: str | None = option(None, "name of the run's folder; default: verb and time", metavar="NAME")
-    seed: int = option(0, "seed of everything random in the run", at_least=0)
+    seed: int = option(0, "seed of everything random in the run", at_least=0, at_most=LARGEST_SEED)
     tracking_uri: str | None = option(
         None,
         "MLflow server; default: the environment's, else OUT/mlflow.db; none turns tracking off",
@@ -43,7 +45,9 @@ class DataSettings:
         metavar="COLUMN",
     )
     test_fraction: float = option(0.2, "share of groups put aside for the test", at_least=0.01, at_most=0.9)
-    split_seed: int = option(0, "seed of the test split; keep it the same for all verbs", at_least=0)
+    split_seed: int = option(
+        0, "seed of the test split; keep it the same for all verbs", at_least=0, at_most=LARGEST_SEED
+    )
     max_unreadable: int = option(0, "unreadable images to put up with before a run is refused", at_least=0)
 
 
@@ -74,6 +78,7 @@ class TransferSettings:
     lr: float = option(0.05, "highest learning rate of what starts from random weights", at_least=0)
     weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)
     optimizer: Literal["sgd", "adamw"] = option("sgd", "optimizer of stage two")
+    clip: float = option(1.0, "largest norm of the gradient", at_least=0)
     augment: Literal["none", "light", "standard"] = option("standard", "random views of each image")
     mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
 

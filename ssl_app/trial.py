@@ -46,6 +46,7 @@ class Recipe:
     batch_size: int
     rate: float
     weight_decay: float
+    clip: float
     optimizer: Literal["sgd", "adamw"]
     augment: Literal["none", "light", "standard"]
     mirror: bool | None
@@ -154,6 +155,7 @@ def _phase(bench: Bench, classifier: Classifier, phase: Phase, loader: Loader) -
         still=phase.still,
         optimizer=recipe.optimizer,
         weight_decay=recipe.weight_decay,
+        clip=recipe.clip,
     )
     best_score: float = -1.0
     best_state: dict[str, Tensor] | None = None

@@ -23,6 +23,7 @@ EXAMPLES = """
 ssl-app export pretrain-20261121-101500
 ssl-app export my-run --what classifier --output resnet18-scans.pt
 """
+KINDS = (".safetensors", ".pt", ".pth")
 LAST = {"resnet": "fc", "alexnet": "classifier", "vgg": "classifier"}
 
 
@@ -42,13 +43,20 @@ class Settings:
 
 def run(settings: Settings, say: Say = to_stderr) -> Result:
     """Export a finished run."""
+    import io
+
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from ssl_app import handover
+    from ssl_app.data.store import write_whole
     from ssl_app.training import checkpoint
 
     started = time.monotonic()
+    if settings.output is not None:
+        runs.check_output(settings.output)
+        if settings.output.suffix not in KINDS:
+            raise SettingsError(f"--output {settings.output} is of no known kind; expected {' or '.join(KINDS)}")
     folder = runs.find_run(settings.out, settings.run)
     made = next((name for name in (handover.CLASSIFIER, handover.BACKBONE) if (folder / name).is_file()), None)
     if made is None or not runs.finished(folder):
@@ -61,9 +69,12 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         state |= _last_layer(tensors, meta)
     path = settings.output or folder / "export.safetensors"
     if path.suffix == ".safetensors":
-        save_file(state, path)
+        content = save(state)
     else:
-        torch.save(state, path)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+    write_whole(path, content)
     about = {name: meta.get(name) for name in ("backbone", "channels", "image_size", "classes", "layer", "pixels")}
     runs.write_json(path.with_suffix(".json"), about)
     say(f"{len(state)} tensors of {meta['backbone']}: {path}; pixels and classes: {path.with_suffix('.json')}")

@@ -54,7 +54,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
 
     started = time.monotonic()
     registry.find("transfer", settings.strategy)  # refused before anything is opened
-    runs.prepare_out(settings.out)
+    runs.prepare(settings.out, settings.name, "finetune")
     init = settings.init or handover.newest_pretraining(settings.out)
     if settings.init is None:
         say(f"init: {init}, the newest finished pretraining in {settings.out} (--init says otherwise)")
@@ -71,41 +71,42 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     stored = config.as_json(settings) | {"init": init}
     folder = runs.new_run(settings.out, settings.name, "finetune", stored)
     say(f"run {folder}: {settings.strategy} on {len(drawn)} labels, draw {settings.draw}")
-    tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
-    tracked = tracker.start(folder.name, folder, stored, {"verb": "finetune"})
-    status = "FAILED"
-    try:
-        splits.write_draw(folder / "draw.csv", opened.dataset, drawn)
-        outcome = trial.run(bench, settings.strategy, drawn, settings.draw)
-        groups = None if opened.dataset.groups is None else [opened.dataset.groups[row] for row in outcome.rows]
-        interval = bootstrap_balanced_accuracy(
-            outcome.labels, outcome.probabilities.argmax(1), groups, seed=settings.seed
-        )
-        test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
-        found = preparing.leaks_of(bench)
-        leaks = found.sentence() if found else None
-        preparing.write_classifier(folder, bench, outcome)
-        preparing.write_predictions(folder / "test.csv", opened.dataset, outcome)
-        plots.confusion(folder / "confusion.png", test["confusion"], opened.dataset.classes)
-        tracked.data(opened.dataset.name, opened.dataset.hash, "transfer")
-        numbers = {f"test_{k}": float(v) for k, v in test.items() if isinstance(v, int | float)}
-        tracked.metrics(numbers, len(drawn))
-        for name in ("draw.csv", "test.csv", "confusion.png", handover.CLASSIFIER):
-            tracked.artifact(folder / name)
-        status = "FINISHED"
-    finally:
-        tracked.finish(status)
-    more: dict[str, Any] = {
-        "init": init,
-        "test": test,
-        "labels_used": outcome.labels_used,
-        "validation": settings.validation,
-        "how": outcome.how,
-        "leaks": leaks,
-        "checkpoint": str(folder / handover.CLASSIFIER),
-    }
-    result = Result("finetune", folder, time.monotonic() - started, stored, more)
-    runs.write_json(folder / runs.RESULT, result.to_json())
+    with runs.whole(folder):
+        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
+        tracked = tracker.start(folder.name, folder, stored, {"verb": "finetune"})
+        status = "FAILED"
+        try:
+            splits.write_draw(folder / "draw.csv", opened.dataset, drawn)
+            outcome = trial.run(bench, settings.strategy, drawn, settings.draw)
+            groups = None if opened.dataset.groups is None else [opened.dataset.groups[row] for row in outcome.rows]
+            interval = bootstrap_balanced_accuracy(
+                outcome.labels, outcome.probabilities.argmax(1), groups, seed=settings.seed
+            )
+            test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
+            found = preparing.leaks_of(bench)
+            leaks = found.sentence() if found else None
+            preparing.write_classifier(folder, bench, outcome)
+            preparing.write_predictions(folder / "test.csv", opened.dataset, outcome)
+            plots.confusion(folder / "confusion.png", test["confusion"], opened.dataset.classes)
+            tracked.data(opened.dataset.name, opened.dataset.hash, "transfer")
+            numbers = {f"test_{k}": float(v) for k, v in test.items() if isinstance(v, int | float)}
+            tracked.metrics(numbers, len(drawn))
+            for name in ("draw.csv", "test.csv", "confusion.png", handover.CLASSIFIER):
+                tracked.artifact(folder / name)
+            status = "FINISHED"
+        finally:
+            tracked.finish(status)
+        more: dict[str, Any] = {
+            "init": init,
+            "test": test,
+            "labels_used": outcome.labels_used,
+            "validation": settings.validation,
+            "how": outcome.how,
+            "leaks": leaks,
+            "checkpoint": str(folder / handover.CLASSIFIER),
+        }
+        result = Result("finetune", folder, time.monotonic() - started, stored, more)
+        runs.write_json(folder / runs.RESULT, result.to_json())
     say(_sentence(settings, outcome.labels_used, test, leaks))
     return result
 

@@ -48,8 +48,11 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     started = time.monotonic()
     if settings.data is None:
         raise DataError("predict has nothing to classify; type --data FOLDER")
+    if settings.output is not None:
+        runs.check_output(settings.output)
     finished = handover.load_classifier(runs.find_run(settings.out, settings.run))
     meta = finished.meta
+    runs.prepare(settings.out, settings.name, "predict")
     hardware = choose(settings.device, "bf16" if meta["bf16"] else "fp32", settings.threads)
     dataset = open_dataset(
         open_source(settings.data, Columns(settings.label, "none", "none")),
@@ -66,13 +69,17 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     folder = runs.new_run(settings.out, settings.name, "predict", stored)
     path = settings.output or folder / "predictions.csv"
     classes = tuple(meta["classes"])
-    preparing.write_table(path, list(dataset.keys), classes, probabilities)
+    with runs.whole(folder, keep="predictions.csv"):
+        preparing.write_table(path, list(dataset.keys), classes, probabilities)
     more: dict[str, Any] = {"predictions": str(path), "n": len(rows), "unreadable": list(dataset.unreadable)}
     known = np.flatnonzero(dataset.labelled)
     if len(known) and set(dataset.classes) <= set(classes):
         labels = np.array([classes.index(dataset.classes[label]) for label in dataset.labels[known]])
         more["test"] = classification(probabilities[known], labels, classes)
         say(f"against the {len(known)} labels there: balanced accuracy {more['test']['balanced_accuracy']:.3f}")
+    elif len(known):
+        other = min(set(dataset.classes) - set(classes))
+        say(f"not scored: label '{other}' is none of the classifier's ({', '.join(classes)})")
     result = Result("predict", folder, time.monotonic() - started, stored, more)
     runs.write_json(folder / runs.RESULT, result.to_json())
     say(f"{len(rows)} images classified: {path}")

@@ -5,7 +5,8 @@ any, are not used; a set's test part, and what --exclude names, is not looked at
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +33,9 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     """Settings of a pretraining; the method's own join them."""
 
     method: str = option("rotnet", "pretext method, see ssl-app methods; or module:Class", metavar="M")
-    backbone: str = option("small-resnet", "network, see ssl-app methods; or module:factory", metavar="B")
+    backbone: str | None = option(
+        None, "network, see ssl-app methods; or module:factory; default: small-resnet, or that of --init", metavar="B"
+    )
     init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN")
     epochs: int | None = option(None, "passes over the images; default: the method's", at_least=1)
     batch_size: int | None = option(None, "images of one step, over all processes; default: the method's", at_least=2)
@@ -70,16 +73,18 @@ def _method(name: str) -> Any:
 
 def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
     """Pretrain, or go on with a pretraining. `own` is the method's Config; None: its defaults."""
-    from ssl_app.pretraining import Pretraining
+    from ssl_app.pretraining import TRAINING, Pretraining
     from ssl_app.training.distributed import processes
     from ssl_app.training.hardware import choose
 
     started = time.monotonic()
-    folder: Path | None = None
+    resumed: Path | None = None
     if settings.resume is not None:
-        settings, own, folder = _resumed(settings)
-        if runs.finished(folder):
-            raise RunError(f"run {folder} has finished; type ssl-app finetune --init {folder.name}")
+        settings, own, resumed = _resumed(settings)
+        if runs.finished(resumed):
+            raise RunError(f"run {resumed} has finished; type ssl-app finetune --init {resumed.name}")
+    else:
+        runs.prepare(settings.out, settings.name, "pretrain")
     method = _method(settings.method)
     own = method.Config() if own is None else own
     hardware = choose(settings.device, settings.precision, settings.threads)
@@ -88,22 +93,49 @@ def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
         if group.rank:
             say = _nobody
         say(hardware.sentence())
-        work = Pretraining.prepare(settings, method, own, hardware, group, say)
-        if folder is None and group.rank == 0:
-            stored = config.as_json(settings) | {"method_settings": config.as_json(own)}
-            folder = runs.new_run(settings.out, settings.name, "pretrain", stored)
-        folder = group.share(folder)
+        work = group.agree(lambda: Pretraining.prepare(settings, method, own, hardware, group, say))
+        settings = work.settings  # with the backbone that --init brings
+        stored = config.as_json(settings) | {"method_settings": config.as_json(own)}
+        folder = group.share(group.agree(lambda: _folder(settings, stored, resumed) if group.rank == 0 else None))
         assert folder is not None
         say(f"run {folder}")
-        more = work.train(folder, say)
-        result = Result("pretrain", folder, time.monotonic() - started, config.as_json(settings), more)
+        with _resumable(folder, settings.out) if group.rank == 0 else nullcontext():
+            more = work.train(folder, say)
+            result = Result("pretrain", folder, time.monotonic() - started, config.as_json(settings), more)
+            if group.rank == 0:
+                runs.write_json(folder / runs.RESULT, result.to_json())
         if group.rank == 0:
-            runs.write_json(folder / runs.RESULT, result.to_json())
+            (folder / TRAINING).unlink(missing_ok=True)  # not before: a kill in between would train all over
             say(f"done: {more['checkpoint']}; now type ssl-app finetune --strategy two-stage --per-class 32")
         group.wait()
     finally:
         group.close()
     return result
+
+
+@contextmanager
+def _resumable(folder: Path, out: Path) -> Iterator[None]:
+    """A run that ends before its first checkpoint leaves nothing; a later one says how to go on."""
+    from ssl_app.pretraining import TRAINING
+
+    with runs.whole(folder, keep=TRAINING):
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in runs.DISK_FULL or not (folder / TRAINING).exists():
+                raise
+            raise RunError(
+                f"the disk is full ({error.filename or 'while writing'}); free some space and type "
+                f"ssl-app pretrain --resume {folder.name} --out {out}"
+            ) from error
+
+
+def _folder(settings: Settings, stored: Mapping[str, Any], resumed: Path | None) -> Path:
+    """The run's folder, new or to go on with."""
+    if resumed is None:
+        return runs.new_run(settings.out, settings.name, "pretrain", stored)
+    runs.clear_half_made(resumed)
+    return resumed
 
 
 def _resumed(given: Settings) -> tuple[Settings, Any, Path]:

@@ -60,6 +60,8 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
 
     started = time.monotonic()
     runs.prepare_out(settings.out)
+    if settings.name is not None and not (settings.out / settings.name / IDENTITY).is_file():
+        runs.prepare(settings.out, settings.name, "sweep")
     settings = _completed(settings, say)
     hardware = choose(settings.device, settings.precision, settings.threads or 1)
     jobs_at_once = _jobs_at_once(settings, hardware.device.type)
@@ -120,6 +122,7 @@ def _completed(settings: Settings, say: Say) -> Settings:
     strategies = settings.strategy or tuple(registry.names("transfer"))
     for strategy in strategies:
         registry.find("transfer", strategy)
+    strategies = tuple(dict.fromkeys(strategy.replace("_", "-") for strategy in strategies))
     init = settings.init
     if not init:
         init = (handover.newest_pretraining(settings.out),)
@@ -146,6 +149,11 @@ def _benches(settings: Settings, hardware: Any, say: Say) -> "dict[str, Bench]":
     benches: dict[str, Bench] = {}
     for init in settings.init:
         start = handover.load_initialisation(init, settings.out, settings.backbone)
+        if start.name in benches:
+            raise SettingsError(
+                f"--init names two that the table would both call {start.name} ({init} is the second); "
+                f"rename one of them"
+            )
         bench = preparing.bench(settings, start, recipe, hardware, say)
         if settings.head == "linear" and start.tensors is not None:
             bench = trial.features(bench, settings.out / "cache")
@@ -228,6 +236,7 @@ def _folder(settings: Settings, identity: dict[str, Any]) -> Path:
             folder = runs.new_run(settings.out, name, "sweep", config.as_json(settings))
         runs.write_json(folder / IDENTITY, identity)
         return folder
+    runs.clear_half_made(folder)
     before = runs.read_json(folder / IDENTITY)
     if before["digest"] != identity["digest"]:
         changed = [

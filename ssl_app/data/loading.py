@@ -21,12 +21,12 @@ ORDERED_BATCH = 512  # images at a time when nothing is learnt
 
 @dataclass(frozen=True)
 class Request:
-    """One micro-batch to build: which images, and the seed of their views (None: the centre, unaugmented)."""
+    """One micro-batch to build. `first` is its place in the epoch; None asks for the centres, unaugmented."""
 
     index: NDArray[np.int64]  # (B,)
     epoch: int
-    seed: int
-    augmented: bool = True
+    seed: int  # of the task's own randomness
+    first: int | None
 
 
 class Builder(TorchDataset[Batch]):
@@ -49,13 +49,14 @@ class Builder(TorchDataset[Batch]):
 
     def __getitem__(self, request: Request) -> Batch:
         scaled = self.pixels.scale(self.images[self.rows[request.index]])  # (B, P, P, C) in [0, 1]
-        views = tuple(self._view(scaled, request, view) for view in range(self.views if request.augmented else 1))
+        views = tuple(self._view(scaled, request, view) for view in range(1 if request.first is None else self.views))
         labels = None if self.labels is None else torch.from_numpy(self.labels[request.index])
         return Batch(views, torch.from_numpy(request.index), labels, request.seed)
 
     def _view(self, scaled: NDArray[np.float32], request: Request, view: int) -> Tensor:
-        if request.augmented and self.augment.pipeline is not None:
-            seeds = (mix(self.seed, request.epoch, int(i), view) for i in request.index)
+        if request.first is not None and self.augment.pipeline is not None:
+            # by place, not by image: drawn with replacement, an image comes often in one epoch, each time anew
+            seeds = (mix(self.seed, request.epoch, request.first + place, view) for place in range(len(scaled)))
             images = np.stack([self.augment(image, seed) for image, seed in zip(scaled, seeds, strict=True)])
         else:
             images = centre(scaled, self.augment.image_size)
@@ -119,7 +120,12 @@ class Loader:
         mine = range(self.rank, self.micro, self.world)
         size = self.batch_size // self.micro
         requests = [
-            Request(row[piece * size : (piece + 1) * size], epoch, mix(self.seed, epoch, step, piece))
+            Request(
+                row[piece * size :][:size],
+                epoch,
+                mix(self.seed, epoch, step, piece),
+                self.batch_size * step + size * piece,
+            )
             for step, row in enumerate(self.order(epoch, steps, weights))
             if step >= start
             for piece in mine
@@ -128,12 +134,17 @@ class Loader:
         for _ in range(start, steps):
             yield [next(batches) for _ in mine]
 
+    @property
+    def share(self) -> int:
+        """How many images `ordered` has for this process; where none, it gives one that is to be left out."""
+        return (self.rank + 1) * self.count // self.world - self.rank * self.count // self.world
+
     def ordered(self) -> Iterator[Batch]:
         """Every image once, unaugmented, rows in order; the share of this process (a contiguous piece)."""
-        bounds = np.linspace(0, self.count, self.world + 1).astype(int)
-        index = np.arange(bounds[self.rank], bounds[self.rank + 1])
+        first = self.rank * self.count // self.world
+        index = np.arange(first, first + max(min(1, self.count), self.share))
         pieces = [index[i : i + ORDERED_BATCH] for i in range(0, len(index), ORDERED_BATCH)]
-        yield from self._build([Request(piece, 0, mix(self.seed, i), False) for i, piece in enumerate(pieces)])
+        yield from self._build([Request(piece, 0, mix(self.seed, i), None) for i, piece in enumerate(pieces)])
 
     def _build(self, requests: list[Request]) -> Iterator[Batch]:
         loader: DataLoader[Batch] = DataLoader(

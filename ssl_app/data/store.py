@@ -126,7 +126,7 @@ class Form:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that no reader ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     with temporary.open("wb") as file:
         file.write(content)
         sync(file)

@@ -1,7 +1,7 @@
 """Augmentation of single images; the one user of albumentations.
 
 Compose gives every worker the same stream and repeats it each epoch (2.0.8), so each image is
-seeded by what it is: (seed, epoch, index, view). The bits are then the same for any number of workers.
+seeded by its place in the training: (seed, epoch, place, view). The bits are then the same for any number of workers.
 """
 
 from typing import Literal

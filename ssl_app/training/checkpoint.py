@@ -17,7 +17,7 @@ FORMAT = "ssl-app 1"
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write tensors and metadata so that a reader finds the old file or the new one. Raises OSError on a full disk."""
+    """Write tensors and metadata so that a reader finds the old file or the new one. Raises OSError."""
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = save(own, metadata={"format": FORMAT, "meta": json.dumps(meta)})
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

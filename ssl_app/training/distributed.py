@@ -1,12 +1,18 @@
 """Several processes under torchrun, or one: the same methods, so that the loop reads straight."""
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from ssl_app.errors import UserError
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=1)  # others wait while process 0 packs; torchrun, not a time limit, ends them if it dies
 
 
 class OneProcess:
@@ -30,6 +36,10 @@ class OneProcess:
         """What process 0 holds."""
         return value
 
+    def agree(self, work: Callable[[], T]) -> T:
+        """What `work` returns here. Raises UserError in every process where it does in one, so that none waits."""
+        return work()
+
     def wait(self) -> None:
         """Until all are here."""
 
@@ -44,7 +54,7 @@ class ManyProcesses(OneProcess):
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if cuda:
             torch.cuda.set_device(local)
-        dist.init_process_group("nccl" if cuda else "gloo")
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
 
@@ -80,6 +90,20 @@ class ManyProcesses(OneProcess):
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def agree(self, work: Callable[[], T]) -> T:
+        """As long as one goes wrong, all do, with the sentence of the first."""
+        result, told = None, None
+        try:
+            result = work()
+        except UserError as error:
+            told = str(error)
+        everyone: list[str | None] = [None] * self.world
+        dist.all_gather_object(everyone, told)
+        for sentence in everyone:
+            if sentence is not None:
+                raise UserError(sentence)
+        return result  # type: ignore[return-value]  # work ended well here, so this is its T
 
     def wait(self) -> None:
         """A barrier."""

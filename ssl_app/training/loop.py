@@ -4,6 +4,7 @@ It knows nothing of what it trains. Each step's randomness is seeded by (seed, e
 micro-batch), so a checkpoint needs no generator states: weights, optimizer, position and sums are all.
 """
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
 from ssl_app.data.seeding import mix
 from ssl_app.errors import CheckpointError, UserError
-from ssl_app.tasks import Metrics, OverAll, Task
+from ssl_app.tasks import Metrics, Task
 from ssl_app.training import checkpoint
 from ssl_app.training.distributed import OneProcess, running_statistics
 from ssl_app.training.hardware import Hardware
@@ -27,6 +28,7 @@ from ssl_app.training.stopping import Stopped, StopRequest
 
 Row = dict[str, float]
 CHECK_EVERY = 50  # steps between looks at whether the loss is finite
+ASK_EVERY = 10  # steps between questions to all processes whether to stop or to save: each costs a message
 
 
 class Diverged(UserError):
@@ -69,17 +71,23 @@ def fit(
 ) -> list[Row]:
     """Train a task by a plan. -> one row of mean metrics an epoch, `val_` before those of `held_out`.
 
+    A row's `ended` is when its epoch did, in seconds since 1970. `each_epoch` is told of a row once it
+    is saved, and once more by a resumed training, which cannot know whether it was.
+
     Raises Diverged when the loss is not finite, Stopped after a signal (with a checkpoint written,
     where there is a saver).
     """
     run = _Run(task, loader, plan, hardware, group or OneProcess(), saver)
     position = run.restore() if saver and saver.resume else Position()
     steps = plan.steps_per_epoch or loader.steps
+    if position.rows:
+        each_epoch(position.rows)
     progress = Progress(title, plan.epochs * steps, position.epoch * steps + position.step, say)
     try:
         with StopRequest() as stop:
             while position.epoch < plan.epochs:
                 seconds = run.epoch(position, steps, progress, stop)
+                run.refuse_infinite(position)
                 row = (
                     {"epoch": position.epoch + 1.0}
                     | {k: v / steps for k, v in position.sums.items()}
@@ -87,16 +95,16 @@ def fit(
                 )
                 if held_out is not None:
                     row |= {f"val_{name}": value for name, value in run.score(held_out).items()}
-                row["images_per_second"] = steps * plan.batch_size / max(seconds, 1e-9)
+                row |= {"images_per_second": steps * plan.batch_size / max(seconds, 1e-9), "ended": time.time()}
                 position.rows.append(row)
                 position.epoch, position.step, position.sums, position.begun = position.epoch + 1, 0, {}, {}
                 run.weights = None
+                run.save(position)
                 each_epoch(position.rows)
                 if plan.epochs > 1:
-                    shown = [f"{k} {row[k]:.3f}" for k in row if k not in ("epoch", "images_per_second")]
+                    shown = [f"{k} {row[k]:.3f}" for k in row if k not in ("epoch", "images_per_second", "ended")]
                     pace = f"{row['images_per_second']:.0f} images/s"
                     progress.line(f"epoch {position.epoch} of {plan.epochs}, {', '.join(shown)}, {pace}")
-                run.save(position)
     finally:
         progress.close()
     return position.rows
@@ -148,13 +156,15 @@ class _Run:
             progress.step()
             if position.step % CHECK_EVERY == 0 or position.step == steps:
                 self._add(position, sums)
-            ended = self.group.any(stop.number is not None) if self._may_ask(at) else False
-            if ended or self._due():
+            ended = due = False
+            if self.group.world == 1 or at % ASK_EVERY == ASK_EVERY - 1 or position.step == steps:
+                ended, due = self.group.any(stop.number is not None), self.group.any(self._due())
+            if ended or due:
                 self._add(position, sums)
                 self.save(position)
             if ended:
-                raise Stopped(stop.number or 15)
-        self.group.average(running_statistics(self.task.named_buffers()))
+                raise Stopped(stop.number or signal.SIGTERM)
+        self._agree()
         return (time.monotonic() - started) * steps / max(1, steps - first) if plan.epochs else 0.0
 
     def step(self, micro: list[Batch], at: int, steps: int, sums: dict[str, Tensor]) -> None:
@@ -178,7 +188,7 @@ class _Run:
             optimizer.step()
 
     def _only(self, player: str) -> None:
-        """Let gradients reach this player's parameters only: a generator learns through a discriminator that stands."""
+        """Let gradients reach this player's parameters only: a maker learns through a judge that stands still."""
         if len(self.task.players) > 1:
             for other, parameters in self.moved.items():
                 for parameter in parameters:
@@ -186,8 +196,8 @@ class _Run:
 
     def over_all(self, fn: Callable[[Batch], Tensor]) -> Tensor:
         """See tasks.OverAll: every image of the loader, across processes."""
-        rows = self._unlearning(self.loader, fn)
-        return self.group.gather(torch.cat(rows))
+        self._agree()
+        return self.group.gather(self._unlearning(self.loader, fn))
 
     def score(self, held_out: Loader) -> Row:
         """Mean metrics of the first player on images that are not trained on."""
@@ -199,15 +209,29 @@ class _Run:
             values = torch.stack([loss.float(), *(value.float() for value in metrics.values())])
             return torch.cat([values * len(batch.index), values.new_tensor([len(batch.index)])])[None]
 
-        total = self.group.gather(torch.cat(self._unlearning(held_out, scalars))).double().sum(0)
+        total = self.group.gather(self._unlearning(held_out, scalars)).double().sum(0)
         return dict(zip(self._names, (total[:-1] / total[-1]).tolist(), strict=True))
 
-    def _unlearning(self, loader: Loader, fn: Callable[[Batch], Tensor]) -> list[Tensor]:
+    def _unlearning(self, loader: Loader, fn: Callable[[Batch], Tensor]) -> Tensor:
+        """The rows of this process's share of the images; fn is never given an empty batch."""
         self.task.eval()
         with torch.no_grad(), self.hardware.autocast():
             rows = [fn(batch.to(self.hardware.device, self.hardware.memory_format)) for batch in loader.ordered()]
         freeze(self.task, self.plan)
-        return rows
+        return torch.cat(rows)[: loader.share]
+
+    def refuse_infinite(self, position: Position) -> None:
+        """Raise Diverged where an epoch's last step broke the weights, of which no loss has told yet."""
+        for name, tensor in self.task.state_dict().items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise Diverged(
+                    f"{name} became nan or infinite in the last step of epoch {position.epoch + 1}; "
+                    f"type a smaller --lr, or --clip 1"
+                )
+
+    def _agree(self) -> None:
+        """Let all processes hold the mean of their batch-norm statistics, which each takes from its own images."""
+        self.group.average(running_statistics(self.task.named_buffers()))
 
     def _after_hook(self) -> None:
         renewed = set(self.task.renewed())
@@ -215,7 +239,8 @@ class _Run:
             forget(optimizer, renewed)
 
     def _add(self, position: Position, sums: dict[str, Tensor]) -> None:
-        """Move sums from the device to the position, and see that they are finite."""
+        """Move sums from the device to the position, as means over the processes, and see that they are finite."""
+        self.group.average(list(sums.values()))
         values = {name: float(value) for name, value in sums.items()}
         sums.clear()
         for name, value in values.items():
@@ -227,24 +252,25 @@ class _Run:
                 )
             position.sums[name] = position.sums.get(name, 0.0) + value
 
-    def _may_ask(self, at: int) -> bool:
-        return self.group.world == 1 or at % 10 == 9  # asking all processes costs a message
-
     def _due(self) -> bool:
-        alone = self.group.world == 1
-        return alone and self.saver is not None and time.monotonic() - self.saved > self.saver.every
+        return self.saver is not None and time.monotonic() - self.saved > self.saver.every
 
     def save(self, position: Position) -> None:
-        """Write the checkpoint, in process 0."""
+        """Write the checkpoint, in process 0. Every process calls this at the same step."""
         if self.saver is None:
             return
+        own = [tensor.reshape(-1) for tensor in running_statistics(self.task.named_buffers())]
+        statistics = self.group.gather(torch.cat(own)[None]) if own else None  # (processes, numbers)
         if self.group.rank == 0:
             tensors = {f"task.{name}": tensor for name, tensor in self.task.state_dict().items()}
             for player, optimizer in self.optimizers.items():
                 tensors |= checkpoint.optimizer_tensors(optimizer, f"optimizer.{player}")
             if self.weights is not None:
                 tensors["loader.weights"] = self.weights
-            checkpoint.write(self.saver.path, tensors, {"position": vars(position), "threads": self.hardware.threads})
+            if statistics is not None and self.group.world > 1:
+                tensors["statistics"] = statistics
+            meta = {"position": vars(position), "threads": self.hardware.threads, "processes": self.group.world}
+            checkpoint.write(self.saver.path, tensors, meta)
         self.saved = time.monotonic()
 
     def restore(self) -> Position:
@@ -253,13 +279,23 @@ class _Run:
         if not self.saver.path.is_file():
             return Position()
         tensors, meta = checkpoint.read(self.saver.path)
+        if meta["processes"] != self.group.world:
+            raise CheckpointError(
+                f"{self.saver.path} was trained by {meta['processes']} processes, here are {self.group.world}; "
+                f"start as many again (torchrun --nproc-per-node {meta['processes']})"
+            )
         if meta["threads"] != self.hardware.threads and not self.saver.any_threads:
             raise CheckpointError(
-                f"{self.saver.path} was trained on {meta['threads']} threads, here are {self.hardware.threads}, and the "
-                f"bits would differ; type --threads {meta['threads']}, or --any-threads to go on all the same"
+                f"{self.saver.path} was trained on {meta['threads']} threads, here are {self.hardware.threads}, and "
+                f"the bits would differ; type --threads {meta['threads']}, or --any-threads to go on all the same"
             )
         own = {name.removeprefix("task."): t for name, t in tensors.items() if name.startswith("task.")}
         self.task.load_state_dict(own)
+        if "statistics" in tensors:
+            mine = running_statistics(self.task.named_buffers())
+            pieces = torch.split(tensors["statistics"][self.group.rank], [tensor.numel() for tensor in mine])
+            for tensor, piece in zip(mine, pieces, strict=True):
+                tensor.copy_(piece.view_as(tensor))
         for player, optimizer in self.optimizers.items():
             checkpoint.restore_optimizer(optimizer, tensors, f"optimizer.{player}")
         self.weights = tensors.get("loader.weights")

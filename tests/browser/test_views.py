@@ -21,7 +21,12 @@ from ssl_app.tracking.pages import pages_of
 quiet_environment()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-QUIET = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync window-size=1900,1100"
+QUIET = (
+    "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+    "disable-component-update disable-sync window-size=1900,1100"
+)
+
+ARMS = {("two-stage", "pretrain-1"): 0.5, ("feature-extraction", "pretrain-1"): 0.4, ("full", "none"): 0.2}
 
 pytestmark = [
     pytest.mark.browser,
@@ -41,7 +46,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for epoch in range(4):
         run.metrics({"loss": 1 / (epoch + 1)}, epoch)
     run.finish()
-    arms = {("two-stage", "pretrain-1"): 0.5, ("feature-extraction", "pretrain-1"): 0.4, ("full", "none"): 0.2}
     trials = [
         TrialRecord(
             f"{strategy}-{per_class}-{draw}",
@@ -50,7 +54,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
             per_class,
             {"balanced_accuracy": base + 0.08 * step + 0.01 * draw, "accuracy": base + 0.08 * step},
         )
-        for (strategy, init), base in arms.items()
+        for (strategy, init), base in ARMS.items()
         for step, per_class in enumerate((1, 4, 16, 64))
         for draw in range(9)
     ]
@@ -59,13 +63,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-# what a reader sees of the first chart: (lines, bands, points), the legend, and the page's words
+# what the first chart draws, and the page's words
 LOOK = """
 const chart = document.querySelector('.js-plotly-plot');
-const count = (what) => chart ? chart.querySelectorAll('.scatterlayer ' + what).length : 0;
-const axis = chart && chart._fullLayout ? chart._fullLayout.xaxis.type : null;
-return {lines: count('path.js-line[d]'), bands: count('path.js-fill[d]'), points: count('path.point'), axis: axis,
-        words: document.body.innerText};
+const traces = chart && chart.data ? Array.from(chart.data) : [];
+return {
+  lines: traces.filter(t => !t.fill).map(t => ({x: Array.from(t.x), y: Array.from(t.y)})),
+  bands: traces.filter(t => t.fill).map(t => ({x: Array.from(t.x), y: Array.from(t.y)})),
+  drawn: chart ? chart.querySelectorAll('.scatterlayer path.js-line[d]').length : 0,
+  axis: chart && chart._fullLayout ? chart._fullLayout.xaxis.type : null,
+  words: document.body.innerText,
+};
 """
 
 
@@ -125,23 +133,27 @@ def test_the_printed_address_shows_label_efficiency_without_a_click(out: Path, t
     title, path = pages_of(out)[0]
     assert title == "Label efficiency of sweep-1"
     with serve(out, 0) as server, opened(f"{server.address}/{path}", tmp_path) as browser:
-        seen = browser.until(lambda seen: seen["lines"] >= 3 and seen["points"] >= 12)
+        seen = browser.until(lambda seen: seen["drawn"] and [len(line["x"]) for line in seen["lines"]] == [4] * 6)
     assert "Error loading shared view state" not in seen["words"]
     assert "Group by: arm" in seen["words"]
     assert "27 matching runs" in seen["words"]  # 3 arms x 9 draws: all of them, though there are 108 trials
     for arm in ("two-stage from pretrain-1", "feature-extraction from pretrain-1", "full from scratch"):
         assert f"{arm} (label_efficiency/balanced_accuracy)" in seen["words"]  # the legend
     assert seen["axis"] == "log"
-    assert seen["points"] == 12  # 3 arms x 4 budgets: the means
-    assert seen["lines"] >= 3
-    assert seen["bands"] >= 3
+    # the page draws each line twice, with and without smoothing
+    means = sorted((line["y"][0], line["x"], line["y"]) for line in seen["lines"])[::2]
+    for base, (_, budgets, scores) in zip(sorted(ARMS.values()), means, strict=True):
+        assert budgets == [1, 4, 16, 64]
+        assert scores == pytest.approx([base + 0.08 * step + 0.04 for step in range(4)])  # over draws
+    bands = sorted(max(y for y in band["y"] if y is not None) for band in seen["bands"])
+    assert bands == pytest.approx([base + 0.24 + 0.08 for base in sorted(ARMS.values())])  # the best draw
 
 
 def test_the_view_of_training_runs_has_their_metrics(out: Path, tmp_path: Path) -> None:
     experiment = pages_of(out)[1][1].split("/")[2]
     path = views.view_path(experiment, views.view_id(views.TRAINING))
     with serve(out, 0) as server, opened(f"{server.address}/{path}", tmp_path) as browser:
-        seen = browser.until(lambda seen: seen["points"] >= 4)
+        seen = browser.until(lambda seen: seen["lines"] and len(seen["lines"][0]["x"]) == 4)
     assert "pretrain-1 (loss)" in seen["words"]
     assert "1 matching run" in seen["words"]  # and none of the sweep's
-    assert seen["points"] == 4
+    assert seen["lines"][0]["y"] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])

@@ -229,6 +229,19 @@ def test_views_do_not_depend_on_the_number_of_workers() -> None:
         assert torch.equal(one, other)
 
 
+def test_an_image_drawn_twice_in_an_epoch_is_augmented_twice() -> None:
+    loader = toys.loader(count=1, batch_size=8, preset="standard")
+    (batch,) = next(loader.epoch(0, 1))
+    assert batch.index.tolist() == [0] * 8
+    assert len({view.numpy().tobytes() for view in batch.images.contiguous()}) == 8
+
+
+def test_views_do_not_depend_on_how_a_batch_is_cut() -> None:
+    whole = next(toys.loader(preset="standard").epoch(0, 1))
+    pieces = next(toys.loader(preset="standard", micro=4).epoch(0, 1))
+    assert torch.equal(whole[0].images, torch.cat([piece.images for piece in pieces]))
+
+
 def test_epochs_and_views_differ() -> None:
     loader = toys.loader(preset="standard", views=2, batch_size=24)
     first = next(loader.epoch(0, 1))[0]

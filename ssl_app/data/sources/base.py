@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -147,7 +148,8 @@ def open_source(data: str, columns: Columns) -> Source:
         if kind.accepts(data):
             return kind(data, columns)
     if not Path(data).exists() and not glob.has_magic(data):
-        raise DataError(f"{data} does not exist; {EXPECTED}")
+        near = get_close_matches(data, ["digits", *map(str, Path(data).parent.glob("*"))], n=1, cutoff=0.8)
+        raise DataError(f"{data} does not exist; {f'did you mean {near[0]}?' if near else EXPECTED}")
     if Path(data).suffix.lower() in EXTENSIONS:
         raise DataError(f"{data} is one image; expected a set of them: type --data {Path(data).parent}")
     raise DataError(f"{data} is of no known kind; {EXPECTED}")

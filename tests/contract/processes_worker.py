@@ -1,0 +1,202 @@
+"""What each of two processes does for test_processes.py; one process does the same to be compared with.
+
+python processes_worker.py FOLDER PIECES CASE...: process RANK of WORLD_SIZE (as torchrun sets them)
+writes FOLDER/CASE-RANK.pt. PIECES is the number of micro-batches of a step over all processes.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssl_app.data.batch import Batch
+from ssl_app.data.loading import Loader
+from ssl_app.data.transforms import Augment
+from ssl_app.errors import DataError, UserError
+from ssl_app.models.backbones import build
+from ssl_app.pretext.rotnet import RotNet, RotNetConfig
+from ssl_app.tasks import Metrics, OverAll, Task
+from ssl_app.training import loop
+from ssl_app.training.distributed import OneProcess, processes
+from ssl_app.training.loop import Row, Saver, fit
+from ssl_app.training.optimizing import Plan
+from ssl_app.training.stopping import Stopped
+from tests import toys
+
+STEPS = 4  # of an epoch
+
+
+class Work:
+    """The group, and loaders and plans cut for it."""
+
+    def __init__(self, folder: Path, pieces: int) -> None:
+        self.folder, self.pieces = folder, pieces
+        self.group: OneProcess = processes(cuda=False)
+
+    def loader(self, count: int = 32, side: int = 12, **more: object) -> Loader:
+        return toys.loader(
+            count,
+            8,
+            side=side,
+            preset="standard",
+            micro=self.pieces,
+            rank=self.group.rank,
+            world=self.group.world,
+            **more,
+        )
+
+    def train(self, task: Task, side: int = 12, saver: Saver | None = None, **more: object) -> list[Row]:
+        plan = Plan(
+            **{
+                "rates": {name: 0.05 for name in task.parts()},
+                "epochs": 2,
+                "batch_size": 8,
+                "accumulate": self.pieces // self.group.world,
+            }
+            | more
+        )
+        held_out = self.loader(5, side)
+        return fit(
+            task, self.loader(side=side), plan, toys.CPU,
+            title="toy", say=lambda sentence: None, group=self.group, held_out=held_out, saver=saver,
+        )  # fmt: skip
+
+
+class Plain(toys.SelfLabels):
+    """Relabels twice an epoch; without batch norm, which sees a process's own images only."""
+
+    def __init__(self) -> None:
+        super().__init__(32, at=(0.0, 0.5, 1.0, 1.5))
+        self.net[1] = nn.GroupNorm(2, 8)
+        self.register_buffer("history", torch.zeros(4, 32, dtype=torch.int64))
+
+    def before_step(self, progress: float, over_all: OverAll) -> Metrics:
+        told = super().before_step(progress, over_all)
+        if told:
+            self.history[int(self.done) - 1] = self.labels
+        return told
+
+
+def rotnet(work: Work) -> dict[str, object]:
+    torch.manual_seed(1)
+    task = RotNet(build("small-resnet", 1, 16), RotNetConfig(), 32)
+    rows = work.train(task, side=16, momentum=0.0)
+    return {"state": task.state_dict(), "rows": rows}
+
+
+def duel(work: Work) -> dict[str, object]:
+    torch.manual_seed(1)
+    task = toys.Duel()
+    return {"rows": work.train(task, optimizer="adamw"), "state": task.state_dict()}
+
+
+def labels(work: Work) -> dict[str, object]:
+    torch.manual_seed(1)
+    task = Plain()
+    return {"rows": work.train(task), "state": task.state_dict()}
+
+
+def gathered(work: Work) -> dict[str, object]:
+    """Rows of over_all: the place of each image, for counts that two do not divide, or do not reach."""
+    found = {}
+    for count in (7, 1):
+        loader = Loader(
+            toys.images(count), np.arange(count), toys.pixels(), Augment("none", 12, 12, False),
+            batch_size=1, seed=0, rank=work.group.rank, world=work.group.world,
+        )  # fmt: skip
+        run = loop._Run(toys.Mean(), loader, Plan({"all": 0.1}, 1, 1), toys.CPU, work.group, None)
+        found[count] = run.over_all(lambda batch: torch.stack([batch.index, batch.index * 10], 1))
+    return {"rows": found}
+
+
+def resumed(work: Work) -> dict[str, object]:
+    """Stopped by a SIGTERM that one process alone gets, amid an epoch, and gone on with."""
+    whole, broken = _norms(), _norms()
+    work.train(whole)
+    path = work.folder / "resumed.safetensors"
+    written = _count_writes()
+    loop.ASK_EVERY = 2
+    with _signal_at(step=6, here=work.group.rank == 1):
+        try:
+            work.train(broken, saver=Saver(path))
+        except Stopped as stopped:
+            number = stopped.number
+    before = written.copy()
+    again = _norms(seed=5)
+    work.train(again, saver=Saver(path, resume=True))
+    return {"whole": whole.state_dict(), "again": again.state_dict(), "number": number, "written": before}
+
+
+def mistakes(work: Work) -> dict[str, object]:
+    """A mistake that process 0 alone meets is told to all."""
+
+    def fails() -> None:
+        if work.group.rank == 0:
+            raise DataError("the disk is gone; mount it")
+
+    try:
+        work.group.agree(fails)
+    except UserError as error:
+        return {"told": str(error), "number": work.group.agree(lambda: 3)}
+    return {"told": None}
+
+
+def _norms(seed: int = 1) -> Task:
+    torch.manual_seed(seed)
+    return toys.Mean()
+
+
+def _count_writes() -> list[int]:
+    written: list[int] = []
+    original = loop.checkpoint.write
+
+    def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, dict[str, int]]) -> None:
+        written.append(meta["position"]["epoch"] * STEPS + meta["position"]["step"])
+        original(path, tensors, meta)
+
+    loop.checkpoint.write = write  # type: ignore[assignment]
+    return written
+
+
+class _signal_at:
+    """SIGTERM for this process once `step` steps are done."""
+
+    def __init__(self, step: int, here: bool) -> None:
+        self.left, self.here, self.original = step, here, loop._Run.step
+
+    def __enter__(self) -> None:
+        original = self.original
+
+        def step(run: loop._Run, micro: list[Batch], *arguments: object) -> None:
+            original(run, micro, *arguments)  # type: ignore[arg-type]
+            self.left -= 1
+            if self.left == 0 and self.here:
+                signal.raise_signal(signal.SIGTERM)
+
+        loop._Run.step = step  # type: ignore[method-assign,assignment]
+
+    def __exit__(self, *error: object) -> None:
+        loop._Run.step = self.original  # type: ignore[method-assign]
+
+
+CASES: dict[str, Callable[[Work], dict[str, object]]] = {
+    case.__name__: case for case in (rotnet, duel, labels, gathered, resumed, mistakes)
+}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder, pieces, *cases = sys.argv[1:]
+    work = Work(Path(folder), int(pieces))
+    for case in cases:
+        torch.save(CASES[case](work), Path(folder) / f"{case}-{os.environ.get('RANK', '0')}.pt")
+    work.group.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Several processes train as one does: the same parameters, labels and rows, and the same bits after a stop."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+WORKER = Path(__file__).with_name("processes_worker.py")
+ROOT = Path(__file__).parents[2]
+BOTH = ["rotnet", "duel", "labels"]  # what one process does as well, to be compared with
+ALONE = ["gathered", "resumed", "mistakes"]
+Found = dict[str, dict[str, object]]
+
+
+def command(folder: Path, *cases: str) -> list[str]:
+    return [str(WORKER), str(folder), "2", *cases]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
+    """Both runs at once: two processes under torchrun, and one that accumulates the same micro-batches."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("one", "two")}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for words in (command(folders["one"], *BOTH), [*torchrun, *command(folders["two"], *BOTH, *ALONE)])
+    ]
+    for process in processes:
+        text = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, text
+    return {
+        name: {path.stem: torch.load(path, weights_only=True) for path in folder.glob("*.pt")}
+        for name, folder in folders.items()
+    }
+
+
+def learnt(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters: statistics of one process that sees both halves in turn are not the mean of two that see one."""
+    return {name: tensor for name, tensor in state.items() if "running" not in name and "num_batches" not in name}
+
+
+@pytest.mark.parametrize("case", BOTH)
+def test_two_processes_learn_what_one_does(case: str, found: dict[str, Found]) -> None:
+    one, two = found["one"][f"{case}-0"], found["two"][f"{case}-0"]
+    torch.testing.assert_close(learnt(two["state"]), learnt(one["state"]), rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("case", BOTH)
+def test_processes_end_with_the_same_bits(case: str, found: dict[str, Found]) -> None:
+    first, second = found["two"][f"{case}-0"]["state"], found["two"][f"{case}-1"]["state"]
+    assert first.keys() == second.keys()
+    assert not [name for name in first if not torch.equal(first[name], second[name])]  # statistics are averaged
+
+
+@pytest.mark.parametrize("case", BOTH)
+def test_metrics_are_means_over_the_processes(case: str, found: dict[str, Found]) -> None:
+    keys = [key for key in found["one"][f"{case}-0"]["rows"][0] if key.startswith(("loss", "relabelled"))]
+    assert keys
+    for one, two, other in zip(*(found[n][f"{case}-{r}"]["rows"] for n, r in (("one", 0), ("two", 0), ("two", 1)))):
+        for key in keys:
+            assert two.get(key) == other.get(key)
+            assert two.get(key) == pytest.approx(one.get(key), rel=1e-4)
+
+
+def test_labels_are_the_same_on_one_process_and_on_two(found: dict[str, Found]) -> None:
+    histories = [
+        found[name][f"labels-{rank}"]["state"]["history"] for name, rank in (("one", 0), ("two", 0), ("two", 1))
+    ]
+    assert len({tuple(labels.tolist()) for labels in histories[0]}) > 1
+    assert torch.equal(histories[0], histories[1])
+    assert torch.equal(histories[0], histories[2])
+
+
+def test_over_all_gathers_rows_in_dataset_order(found: dict[str, Found]) -> None:
+    for rank in (0, 1):
+        for count, rows in found["two"][f"gathered-{rank}"]["rows"].items():
+            assert rows.tolist() == [[i, 10 * i] for i in range(count)]
+
+
+def test_a_signal_to_one_process_stops_both_with_one_checkpoint(found: dict[str, Found]) -> None:
+    first, second = found["two"]["resumed-0"], found["two"]["resumed-1"]
+    assert first["number"] == second["number"] == 15
+    assert first["written"] == [4, 6]  # the end of the first epoch, and where it was stopped
+    assert second["written"] == []
+
+
+def test_two_processes_that_were_stopped_go_on_to_the_same_bits(found: dict[str, Found]) -> None:
+    for rank in (0, 1):
+        whole, again = (found["two"][f"resumed-{rank}"][name] for name in ("whole", "again"))
+        assert not [name for name in whole if not torch.equal(whole[name], again[name])]
+
+
+def test_a_mistake_of_one_process_is_told_to_all(found: dict[str, Found]) -> None:
+    for rank in (0, 1):
+        assert found["two"][f"mistakes-{rank}"] == {"told": "the disk is gone; mount it", "number": 3}
