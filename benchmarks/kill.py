@@ -193,13 +193,16 @@ def disturb(
                 f"{', '.join(exists(place, name)) or 'nothing'}",
                 flush=True,
             )
+            if out is not None and (out / name / "result.json").is_file():
+                number += 1  # it had all but exited: nothing to resume
             continue
         finish(process)
         print(f"{name} in {place.name} ended before its moment came; another takes its place", flush=True)
         if plan[kills].sign is not None and not told:
             plan[kills] = Moment(None, 12.0)  # its sign is past: a random moment in its stead
         number += 1
-    finish(start(command(number)[1], (out or place).with_name("last.log")))
+    name, words = command(number)
+    finish(start(words, place.with_name("last.log")))
     return kills
 
 

@@ -14,7 +14,6 @@ import click
 from ssl_app import config, offline, registry
 from ssl_app.errors import SettingsError, UserError, nearest
 from ssl_app.runs import DISK_FULL
-from ssl_app.training.stopping import Stopped
 
 EPILOG = """\b
 Two commands on built-in data:
@@ -164,8 +163,6 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("stopped", err=True)
         code = 130
-    except Stopped as stopped:  # what was trained has said how to go on
-        code = 128 + stopped.number
     except OSError as error:
         where = error.filename or "while writing"
         if error.errno in DISK_FULL:
@@ -189,7 +186,7 @@ def _usage(error: click.UsageError) -> str:
         word = error.param.make_metavar(error.ctx) if error.ctx else str(error.param.name).upper()
         return f"{path} needs {word}; type {path} --help"
     if isinstance(error, click.BadOptionUsage):
-        return f"{error.option_name} needs a value; type {path} --help"
+        return f"{error.option_name} needs a value; give it one, or leave it out"
     return f"{error.format_message().rstrip('.')}; type {path} --help"
 
 

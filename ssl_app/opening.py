@@ -71,6 +71,8 @@ def open_data(
     )
     for note in dataset.notes:
         say(f"note: {note}")
+    for name, reason in dataset.unreadable:
+        say(f"left out, unreadable: {name} ({reason})")
     parts = split(dataset, fraction=settings.test_fraction, seed=settings.split_seed)
     size = "x".join(map(str, dataset.images.shape[1:]))
     say(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")

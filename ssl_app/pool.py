@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from ssl_app import offline, runs, trial
+from ssl_app.errors import RunError
+from ssl_app.training.loop import Diverged
 from ssl_app.trial import Bench
 
 TABLES = ("per_class", "confusion")  # metrics that are tables: kept with the trial, not in the sweep's result
@@ -55,7 +57,10 @@ def run_all(
 
 
 def _run(bench: Bench, job: Job, folder: Path, identity: str) -> dict[str, Any]:
-    outcome = trial.run(bench, job.strategy, job.drawn, job.draw)
+    try:
+        outcome = trial.run(bench, job.strategy, job.drawn, job.draw)
+    except Diverged as error:
+        raise RunError(f"trial {job.key} of {folder}: {error}; the finished trials are kept") from error
     content = {
         "identity": identity,
         "init": job.bench,

@@ -44,8 +44,8 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
     parts = opened.parts
     if recipe.validation == "held-out" and not len(parts.val):
         parts = hold_out(dataset, parts, settings.split_seed)
-    parts = replace(parts, train=parts.train[dataset.labelled[parts.train]], test=parts.test[dataset.labelled[parts.test]],
-                    val=parts.val[dataset.labelled[parts.val]])  # fmt: skip
+    kept = {name: getattr(parts, name)[dataset.labelled[getattr(parts, name)]] for name in ("train", "val", "test")}
+    parts = replace(parts, **kept)
     splits.check_classes(dataset, parts)
     if recipe.validation == "held-out" and not len(parts.val):
         raise DataError(f"{dataset.name} has no labelled image to hold out beside the draw; type --validation within")

@@ -138,6 +138,7 @@ class Pretraining:
             "checkpoint": str(folder / handover.BACKBONE),
             "final": _plain(rows[-1]),
             "alarm": self._alarm(rows),
+            "unreadable": list(dataset.unreadable),
         }
 
     def _alarm(self, rows: list[Row]) -> str | None:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def find(package: str, name: str) -> Any:
 def find_object(path: str) -> Any:
     """The object at `module:attribute`. Raises SettingsError that says which half is missing."""
     module_name, _, attribute = path.partition(":")
+    if str(Path.cwd()) not in sys.path:  # a console script, unlike python -m, does not look where the user stands
+        sys.path.insert(0, str(Path.cwd()))
     if not module_name or not attribute:
         raise SettingsError(f"'{path}' names no object; expected module:name, such as my_package.my_module:MyClass")
     try:

@@ -78,7 +78,7 @@ class TransferSettings:
     lr: float = option(0.05, "highest learning rate of what starts from random weights", at_least=0)
     weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)
     optimizer: Literal["sgd", "adamw"] = option("sgd", "optimizer of stage two")
-    clip: float = option(1.0, "largest norm of the gradient", at_least=0)
+    clip: float = option(5.0, "largest norm of the gradient", at_least=0)
     augment: Literal["none", "light", "standard"] = option("standard", "random views of each image")
     mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
 

@@ -258,7 +258,7 @@ def _forward(
 
 
 def features(bench: Bench, cache: Path) -> Bench:
-    """The bench with pooled features of every image, (M, d): computed once a checkpoint, layer and set, then mapped."""
+    """The bench with pooled features of every image, (M, d), computed once a checkpoint, layer and set."""
     dataset, layer = bench.opened.dataset, bench.recipe.layer
     weights = bench.start.content or f"random {bench.start.backbone} {bench.recipe.seed}"
     what = repr((weights, dataset.key, layer, bench.pixels.to_json(), bench.hardware.bf16))

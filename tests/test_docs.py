@@ -11,6 +11,9 @@ import pytest
 
 from ssl_app import config, registry
 from ssl_app.cli import Verb, main
+from ssl_app.evaluation import verdict
+from ssl_app.evaluation.intervals import Interval
+from ssl_app.evaluation.labels_saved import LabelsSaved
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docker/*.md"))]
@@ -76,6 +79,14 @@ def test_every_command_line_parses(page: str, line: str) -> None:
 def test_there_are_command_lines_of_every_verb() -> None:
     shown = {line.split()[0] for page, line in commands() if page == "README.md"}
     assert shown == set(registry.names("commands"))
+
+
+def test_the_readme_quotes_the_verdict_as_it_is_printed() -> None:
+    saved = LabelsSaved(2.0, 1.6, None, "at least", 32, None)
+    evidence = verdict.Evidence("RUN", 32, 0.731, 0.662, Interval(0.069, 0.041, 0.097, 5), 5, 1, saved, None)
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    quoted = " ".join(line.removeprefix("> ") for line in lines if line.startswith("> "))
+    assert quoted == verdict.sentence(evidence)
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "sweep"])

@@ -103,17 +103,18 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
             "validation": settings.validation,
             "how": outcome.how,
             "leaks": leaks,
+            "unreadable": list(opened.dataset.unreadable),
             "checkpoint": str(folder / handover.CLASSIFIER),
         }
         result = Result("finetune", folder, time.monotonic() - started, stored, more)
         runs.write_json(folder / runs.RESULT, result.to_json())
-    say(_sentence(settings, outcome.labels_used, test, leaks))
+    unit = "images" if groups is None else f"{opened.dataset.columns.group}s"
+    say(_sentence(settings, outcome.labels_used, test, leaks, unit))
     return result
 
 
-def _sentence(settings: Settings, labels: int, test: dict[str, Any], leaks: str | None) -> str:
+def _sentence(settings: Settings, labels: int, test: dict[str, Any], leaks: str | None, unit: str) -> str:
     interval = f" [{test['low']:.3f}, {test['high']:.3f}]" if test["low"] is not None else ""
-    unit = "groups" if settings.group else "images"
     held_out = "; selected on held-out labels beside the draw" if settings.validation == "held-out" else ""
     return (
         f"{settings.strategy} on {labels} labels: balanced accuracy {test['balanced_accuracy']:.3f}{interval} "

@@ -87,8 +87,10 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         trials[job.key] = content
         tracker.log_trials([record(content, job)], folder)
         left = (time.monotonic() - started) / number * (len(missing) - number)
-        say(f"trial {number} of {len(missing)}: {_arm(content)}, {job.per_class} per class, draw {job.draw}: "
-            f"{content['balanced_accuracy']:.3f} ({content['seconds']:.0f} s), about {left / 60:.0f} min left")  # fmt: skip
+        scored = f"{content['balanced_accuracy']:.3f} ({content['seconds']:.0f} s), about {left / 60:.0f} min left"
+        say(
+            f"trial {number} of {len(missing)}: {_arm(content)}, {job.per_class} per class, draw {job.draw}: {scored}"
+        )
     ordered = [trials[job.key] for job in jobs]
     leaks = {name: found for name, bench in benches.items() if (found := preparing.leaks_of(bench)) is not None}
     pooled = _seeds_of_one(benches, names)

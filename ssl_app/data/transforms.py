@@ -42,10 +42,12 @@ class Augment:
 
     def __call__(self, image: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
         """One view of one image; the same seed gives the same view."""
+        view: NDArray[np.float32]
         if self.pipeline is None:
-            return centre(image[None], self.image_size)[0]
+            (view,) = centre(image[None], self.image_size)
+            return view
         self.pipeline.set_random_seed(seed % 2**32)
-        view: NDArray[np.float32] = np.asarray(self.pipeline(image=image)["image"], np.float32)
+        view = self.pipeline(image=image)["image"]
         return view
 
 

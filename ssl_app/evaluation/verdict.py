@@ -70,6 +70,8 @@ def _saved(saved: LabelsSaved | None) -> str:
         return ""
     if saved.factor is None:
         return f"; labels saved cannot be told, because {saved.reason}"
+    if saved.bound == "at least" and saved.factor <= 1:
+        return f"; labels saved cannot be told without a budget above {saved.per_class} per class"
     factor = f"{saved.bound} {saved.factor:.1f}" if saved.bound else f"{saved.factor:.1f}"
     return f"; scratch needs {factor} times the labels for this score{_range(saved)}"
 

@@ -87,7 +87,6 @@ def fit(
         with StopRequest() as stop:
             while position.epoch < plan.epochs:
                 seconds = run.epoch(position, steps, progress, stop)
-                run.refuse_infinite(position)
                 row = (
                     {"epoch": position.epoch + 1.0}
                     | {k: v / steps for k, v in position.sums.items()}
@@ -96,6 +95,7 @@ def fit(
                 if held_out is not None:
                     row |= {f"val_{name}": value for name, value in run.score(held_out).items()}
                 row |= {"images_per_second": steps * plan.batch_size / max(seconds, 1e-9), "ended": time.time()}
+                run.refuse_infinite(row)
                 position.rows.append(row)
                 position.epoch, position.step, position.sums, position.begun = position.epoch + 1, 0, {}, {}
                 run.weights = None
@@ -220,12 +220,13 @@ class _Run:
         freeze(self.task, self.plan)
         return torch.cat(rows)[: loader.share]
 
-    def refuse_infinite(self, position: Position) -> None:
-        """Raise Diverged where an epoch's last step broke the weights, of which no loss has told yet."""
-        for name, tensor in self.task.state_dict().items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    def refuse_infinite(self, row: Row) -> None:
+        """Raise Diverged where an epoch's last step broke the weights, of which no training loss has told yet."""
+        tensors = {name: tensor for name, tensor in self.task.state_dict().items() if tensor.is_floating_point()}
+        for name, values in (tensors | {name: torch.tensor(value) for name, value in row.items()}).items():
+            if not bool(torch.isfinite(values).all()):
                 raise Diverged(
-                    f"{name} became nan or infinite in the last step of epoch {position.epoch + 1}; "
+                    f"{name} became nan or infinite at the end of epoch {row['epoch']:.0f}; "
                     f"type a smaller --lr, or --clip 1"
                 )
 
@@ -271,6 +272,7 @@ class _Run:
                 tensors["statistics"] = statistics
             meta = {"position": vars(position), "threads": self.hardware.threads, "processes": self.group.world}
             checkpoint.write(self.saver.path, tensors, meta)
+        self.group.wait()  # a process that ends has torchrun end all, in the midst of writing too
         self.saved = time.monotonic()
 
     def restore(self) -> Position:

@@ -5,12 +5,11 @@ import threading
 from types import FrameType, TracebackType
 
 
-class Stopped(BaseException):
-    """A signal ended the training; what it had is in its checkpoint."""
+class Stopped(SystemExit):
+    """A signal ended the training; what it had is in its checkpoint. Uncaught, it exits as the signal would."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
+        super().__init__(128 + number)
 
 
 class StopRequest:

@@ -11,11 +11,15 @@ SMALL = 0.2  # of the rate of random weights, in the second stage
 
 
 class TwoStage(Strategy):
-    """A linear head is fitted to the end, so that all steps go to the second stage; an mlp takes a quarter of them."""
+    """A linear head is fitted in closed form and all steps go to the second stage; an mlp takes a quarter of them."""
 
     def phases(self, budget: Budget) -> list[Phase]:
-        """Head, then all; the backbone's batch-norm statistics stand still in both."""
+        """Head, then all.
+
+        Batch-norm statistics stand still in the first and move in the second: frozen there, the second
+        stage wrecked the head on digits (32 per class: .69 against .94 with them live).
+        """
         rate = budget.rate * SMALL
         first = 0 if budget.linear else round(budget.steps * HEAD_SHARE)
         head = Phase("head", first, {"head": budget.rate}, closed=budget.linear)
-        return [head, Phase("all", budget.steps - first, {"head": rate, "backbone": rate}, still=("backbone",))]
+        return [head, Phase("all", budget.steps - first, {"head": rate, "backbone": rate})]

@@ -53,7 +53,7 @@ class Work:
     def train(self, task: Task, side: int = 12, saver: Saver | None = None, **more: object) -> list[Row]:
         plan = Plan(
             **{
-                "rates": {name: 0.05 for name in task.parts()},
+                "rates": dict.fromkeys(task.parts(), 0.05),
                 "epochs": 2,
                 "batch_size": 8,
                 "accumulate": self.pieces // self.group.world,
@@ -68,7 +68,7 @@ class Work:
 
 
 class Plain(toys.SelfLabels):
-    """Relabels twice an epoch; without batch norm, which sees a process's own images only."""
+    """Relabels twice an epoch, each time by another score; no batch norm, which sees a process's own images only."""
 
     def __init__(self) -> None:
         super().__init__(32, at=(0.0, 0.5, 1.0, 1.5))
@@ -76,9 +76,10 @@ class Plain(toys.SelfLabels):
         self.register_buffer("history", torch.zeros(4, 32, dtype=torch.int64))
 
     def before_step(self, progress: float, over_all: OverAll) -> Metrics:
-        told = super().before_step(progress, over_all)
+        number = int(self.done)
+        told = super().before_step(progress, lambda fn: over_all(fn).roll(number, 1))
         if told:
-            self.history[int(self.done) - 1] = self.labels
+            self.history[number] = self.labels
         return told
 
 
@@ -125,11 +126,11 @@ def resumed(work: Work) -> dict[str, object]:
         try:
             work.train(broken, saver=Saver(path))
         except Stopped as stopped:
-            number = stopped.number
+            code = stopped.code
     before = written.copy()
     again = _norms(seed=5)
     work.train(again, saver=Saver(path, resume=True))
-    return {"whole": whole.state_dict(), "again": again.state_dict(), "number": number, "written": before}
+    return {"whole": whole.state_dict(), "again": again.state_dict(), "code": code, "written": before}
 
 
 def mistakes(work: Work) -> dict[str, object]:

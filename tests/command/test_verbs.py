@@ -1,0 +1,457 @@
+"""What each verb does and leaves, on a tiny set and with tiny trainings."""
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_app import handover, registry, runs
+
+SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
+BASE = {"verb", "run", "seconds", "settings"}
+
+
+def saved(run: str) -> dict[str, Any]:
+    """result.json of a run."""
+    content: dict[str, Any] = json.loads((Path(run) / "result.json").read_text())
+    return content
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_set(root: Path, pictures: np.ndarray) -> Path:
+    """(N, S, S) uint8 -> a folder of N PNG files."""
+    import cv2
+
+    root.mkdir()
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(str(root / f"{number:03d}.png"), picture)
+    return root
+
+
+@pytest.fixture
+def type_beside(ssl, tiny, trained) -> Callable[..., Any]:
+    """Type a verb in the folder of the tiny pretraining: its result, which result.json holds too."""
+
+    def typed(*words: object) -> dict[str, Any]:
+        found: dict[str, Any] = ssl(*words, "--out", trained.out, *tiny, "--json").result
+        assert saved(found["run"]) == found
+        assert set(found) > BASE
+        return found
+
+    return typed
+
+
+# pretrain
+
+
+def test_pretrain_leaves_a_checkpoint_and_the_result_of_the_table(trained) -> None:
+    result = trained.answer.result
+    assert result == saved(result["run"])
+    assert set(result) > BASE | {"checkpoint", "final"}
+    assert result["verb"] == "pretrain"
+    assert Path(result["run"]) == trained.out / "p"
+    assert Path(result["checkpoint"]).is_file()
+    assert set(result["final"]) >= {"loss", "accuracy", "val_loss", "val_accuracy", "images_per_second"}
+    assert result["settings"]["epochs"] == 1
+    assert result["settings"]["backbone"] == "small-resnet"
+    assert sorted(path.name for path in (trained.out / "p").iterdir()) == [
+        "backbone.safetensors", "result.json", "settings.json",
+    ]  # fmt: skip
+    stored = json.loads((trained.out / "p" / "settings.json").read_text())
+    assert stored["settings"]["method_settings"] == {"rotation_head": "auto"}
+
+
+def test_every_decision_is_printed_with_its_reason(trained) -> None:
+    for line in (
+        "cpu, 1 threads, precision fp32 (--precision fp32)",
+        "image size: 16 px (the first image's short side is 16 px; --image-size says otherwise)",
+        "3 sub-folders taken as classes",
+        "split by image content (no group column), 20 % of images, seed 0: 57 train, 0 val, 15 test",
+        "small-resnet from random weights, seed 0",
+    ):
+        assert line in trained.answer.err
+
+
+def test_without_json_stdout_stays_empty(ssl, tiny, trained) -> None:
+    words = ["finetune", "--init", "p", "--strategy", "feature-extraction", *SHORT, "--out", trained.out, *tiny]
+    answer = ssl(*words)
+    assert (answer.code, answer.out) == (0, "")
+    assert "balanced accuracy" in answer.err
+
+
+def test_a_recipe_fills_in_flags_and_a_flag_beats_it(ssl, tiny, trained, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f'data = "{trained.data}"\nseed = 3\n[pretrain]\nbatch-size = 16\nepochs = 4\nlr = 1e-3\n'
+        'rotation_head = "linear"\nseed = 5\n[finetune]\nsteps = 7\n'
+    )
+    words = ["pretrain", "--recipe", recipe, "--epochs", 1, "--out", tmp_path / "o", *tiny, "--json"]
+    result = ssl(*words).result
+    settings = result["settings"]
+    assert settings["epochs"] == 1, "the flag beats the recipe"
+    assert (settings["batch_size"], settings["lr"]) == (16, 0.001), "the recipe beats the default"
+    assert settings["seed"] == 5, "the verb's own table beats the top"
+    assert settings["data"] == str(trained.data)
+    assert settings["weight_decay"] == 5e-4, "the default"
+    stored = json.loads((Path(result["run"]) / "settings.json").read_text())
+    assert stored["settings"]["method_settings"] == {"rotation_head": "linear"}
+
+
+def test_a_seed_repeats_a_pretraining(ssl, tiny, trained, tmp_path: Path) -> None:
+    words = ["pretrain", "--data", trained.data, "--epochs", 1, "--batch-size", 16, "--out", tmp_path, *tiny, "--json"]
+    again, other = ssl(*words).result, ssl(*words, "--seed", 1).result
+    pace = {"images_per_second"}
+    first = trained.answer.result["final"]
+    assert {k: v for k, v in again["final"].items() if k not in pace} == {k: v for k, v in first.items() if k not in pace}
+    assert again["final"]["loss"] != other["final"]["loss"]
+
+
+# the alarms
+
+
+def test_the_alarm_of_a_trivial_task_rings(ssl, tiny, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 40, (160, 16, 16), dtype=np.uint8)
+    pictures[:, :8] += 200  # the top half is bright: one look at a corner or two tells the turn
+    words = ["--data", write_set(tmp_path / "bright", pictures), "--epochs", 9, "--batch-size", 16]
+    answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
+    assert "rotnet is too easy on these images" in answer.result["alarm"]
+    assert answer.err.count("alarm: rotnet is too easy") == 1
+
+
+def test_noise_is_impossible_and_not_trivial(ssl, tiny, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (160, 16, 16), dtype=np.uint8)
+    words = ["--data", write_set(tmp_path / "noise", pictures), "--epochs", 3, "--batch-size", 32, "--lr", 1e-5]
+    answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
+    assert "rotnet is impossible on these images" in answer.result["alarm"]
+    assert "too easy" not in answer.err
+
+
+# a method of one's own
+
+METHOD = '''"""{name}: tell the mean of an image."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ssl_app.config import option
+from ssl_app.pretext.base import Pretext
+
+
+@dataclass(frozen=True)
+class {name}Config:
+    """Settings."""
+
+    strength: float = option(1.0, "weight of the loss", at_least=0)
+
+
+class {name}(Pretext):
+    """Regression."""
+
+    Config = {name}Config
+
+    def __init__(self, backbone, config, images):
+        super().__init__(backbone, config, images)
+        self.head = nn.Linear(backbone.shape()[0], 1)
+        self.strength = config.strength
+
+    def loss(self, batch, player):
+        error = (self.head(self.backbone(batch.images))[:, 0] - batch.images.mean((1, 2, 3))).square().mean()
+        return self.strength * error, {{"error": error.detach()}}
+'''
+
+
+@pytest.fixture(params=["module:Class", "file name"])
+def own_method(request, tmp_path: Path, monkeypatch) -> Iterator[str]:
+    """A method that is one file: of the user's own, or in the folder of the package's methods."""
+    if request.param == "module:Class":
+        (tmp_path / "my_methods.py").write_text(METHOD.format(name="MeanOf"))
+        monkeypatch.syspath_prepend(tmp_path)
+        yield "my_methods:MeanOf"
+        sys.modules.pop("my_methods", None)
+        return
+    import ssl_app.pretext
+
+    shutil.copytree(registry.ROOT / "commands", tmp_path / "package" / "commands")
+    shutil.copytree(registry.ROOT / "pretext", tmp_path / "package" / "pretext")
+    shutil.copytree(registry.ROOT / "data" / "sources", tmp_path / "package" / "data" / "sources")
+    (tmp_path / "package" / "pretext" / "mean_of.py").write_text(METHOD.format(name="MeanOf"))
+    monkeypatch.setattr(registry, "ROOT", tmp_path / "package")
+    monkeypatch.setattr(ssl_app.pretext, "__path__", [*ssl_app.pretext.__path__, str(tmp_path / "package" / "pretext")])
+    yield "mean-of"
+    sys.modules.pop("ssl_app.pretext.mean_of", None)
+
+
+def test_one_file_adds_a_method(own_method: str, ssl, tiny, trained, tmp_path: Path) -> None:
+    assert "--strength X" in ssl("pretrain", "--method", own_method, "--help").out
+    assert "--strength" not in ssl("pretrain", "--help").out
+    words = ["pretrain", "--method", own_method, "--data", trained.data, "--epochs", 1, "--out", tmp_path / "o", *tiny]
+    result = ssl(*words, "--strength", 0.5, "--name", "mine", "--json").result
+    assert result["final"]["loss"] == pytest.approx(0.5 * result["final"]["error"], rel=1e-5)
+    assert result["alarm"] is None
+    assert ssl(*words, "--strength", -1).error == "--strength is -1.0; expected at least 0"
+    if own_method == "mean-of":
+        assert "mean-of              MeanOf: tell the mean of an image." in ssl("methods").out
+    words = ["finetune", "--strategy", "feature-extraction", *SHORT, "--out", tmp_path / "o", *tiny, "--json"]
+    assert ssl(*words).result["init"] == "mine"
+
+
+# finetune
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more"),
+    [
+        ("two-stage", ()),
+        ("feature-extraction", ()),
+        ("full-fine-tuning", ()),
+        ("two-stage", ("--validation", "held-out")),
+        ("feature-extraction", ("--head", "mlp")),
+        ("two-stage", ("--layer", "stage2")),
+    ],
+)
+def test_finetune(strategy: str, more: tuple[str, ...], type_beside, trained) -> None:
+    result = type_beside("finetune", "--init", "p", "--strategy", strategy, *SHORT, *more)
+    assert result["verb"] == "finetune"
+    assert result["labels_used"] == 12
+    assert result["validation"] == ("held-out" if "held-out" in more else "within")
+    test = result["test"]
+    assert set(test) >= {"n", "accuracy", "balanced_accuracy", "macro_f1", "low", "high"}
+    assert test["n"] == 15
+    assert 0 <= test["low"] <= test["balanced_accuracy"] <= test["high"] <= 1
+    run = Path(result["run"])
+    drawn, tested = rows_of(run / "draw.csv"), rows_of(run / "test.csv")
+    assert list(drawn[0]) == ["path", "label", "group"]
+    assert sorted(row["label"] for row in drawn) == sorted([f"class{k}" for k in range(3)] * 4)
+    assert all(row["path"].split("/")[0] == row["label"] for row in drawn)
+    assert list(tested[0]) == ["path", "label", "truth", "p_class0", "p_class1", "p_class2"]
+    assert len(tested) == 15
+    assert np.mean([row["label"] == row["truth"] for row in tested]) == pytest.approx(test["accuracy"])
+    assert not {row["path"] for row in drawn} & {row["path"] for row in tested}
+    classifier = handover.load_classifier(run)
+    assert classifier.meta["classes"] == ["class0", "class1", "class2"]
+    assert classifier.meta["layer"] == ("stage2" if "stage2" in more else None)
+    assert Path(result["checkpoint"]) == run / handover.CLASSIFIER
+    assert (run / "confusion.png").is_file()
+    if strategy == "feature-extraction":
+        before, _ = handover.load_initialisation("p", trained.out, None).build(1, 16, 0)
+        after = classifier.classifier.backbone.state_dict()
+        assert all(torch.equal(tensor, after[name]) for name, tensor in before.state_dict().items()), "frozen"
+
+
+def test_draws_are_nested_and_two_draws_differ(type_beside) -> None:
+    def drawn(per_class: int, draw: int) -> set[str]:
+        words = ["--strategy", "feature-extraction", "--steps", 4, "--per-class", per_class, "--draw", draw]
+        run = type_beside("finetune", "--init", "p", *words)["run"]
+        return {row["path"] for row in rows_of(Path(run) / "draw.csv")}
+
+    assert drawn(2, 0) < drawn(5, 0)
+    assert drawn(2, 0) != drawn(2, 1)
+
+
+def test_finetune_takes_the_newest_pretraining_and_its_data(ssl, tiny, trained) -> None:
+    answer = ssl("finetune", "--strategy", "feature-extraction", *SHORT, "--out", trained.out, *tiny)
+    assert f"init: p, the newest finished pretraining in {trained.out} (--init says otherwise)" in answer.err
+    assert f"data: {trained.data}, as in p (--data says otherwise)" in answer.err
+    assert "72 of 72 backbone tensors from " in answer.err
+
+
+def test_finetune_from_random_weights(type_beside, trained) -> None:
+    words = ["--init", "none", "--strategy", "full-fine-tuning", "--data", trained.data]
+    result = type_beside("finetune", *words, *SHORT)
+    assert (result["init"], result["leaks"]) == ("none", None)
+
+
+# predict
+
+
+@pytest.fixture(scope="module")
+def classified(ssl, tiny, trained) -> dict[str, Any]:
+    words = ["--strategy", "full-fine-tuning", "--steps", 12, "--batch-size", 8, "--per-class", 8, "--name", "c"]
+    found: dict[str, Any] = ssl("finetune", "--init", "p", *words, "--out", trained.out, *tiny, "--json").result
+    return found
+
+
+def test_predict_on_the_test_images_gives_the_test_metrics(ssl, classified, trained, tmp_path: Path) -> None:
+    table = rows_of(Path(classified["run"]) / "test.csv")
+    for row in table:
+        (tmp_path / "test" / row["path"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(trained.data / row["path"], tmp_path / "test" / row["path"])
+    words = ["predict", "c", "--data", tmp_path / "test", "--out", trained.out, "--threads", 1]
+    result = ssl(*words, "--json").result
+    assert result["n"] == len(table) == 15
+    assert result["test"] == {k: v for k, v in classified["test"].items() if k not in ("low", "high")}
+    predicted = rows_of(Path(result["predictions"]))
+    assert predicted == [{k: v for k, v in row.items() if k != "truth"} for row in table]
+    wanted = tmp_path / "mine.csv"
+    assert ssl(*words, "--output", wanted).code == 0
+    assert rows_of(wanted) == predicted
+
+
+def test_predict_without_labels_and_with_others(ssl, classified, trained, images, tmp_path: Path) -> None:
+    shutil.copytree(trained.data / "class1", tmp_path / "new")
+    out = ["--out", trained.out, "--threads", 1]
+    result = ssl("predict", "c", "--data", tmp_path / "new", *out, "--json").result
+    assert result["n"] == 24
+    assert "test" not in result
+    images(tmp_path / "other", per_class=2, classes=4)
+    told = ssl("predict", "c", "--data", tmp_path / "other", *out).err
+    assert "not scored: label 'class3' is none of the classifier's (class0, class1, class2)" in told
+
+
+# sweep
+
+SWEEP = ("--init", "p", "--per-class", "2,4", "--draws", 2, "--steps", 2, "--batch-size", 8)
+
+
+def without_seconds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in trial.items() if k != "seconds"} for trial in trials]
+
+
+@pytest.fixture(scope="module")
+def swept(ssl, tiny, trained) -> dict[str, Any]:
+    words = [*SWEEP, "--jobs", 1, "--name", "s", "--out", trained.out, *tiny, "--json"]
+    found: dict[str, Any] = ssl("sweep", *words).result
+    return found
+
+
+def test_sweep_answers(swept, trained) -> None:
+    assert swept == saved(swept["run"])
+    assert set(swept) >= BASE | {"trials", "comparisons", "labels_saved", "verdict"}
+    strategies = registry.names("transfer")
+    wanted = {("p", s, k, d) for s in strategies for k in (2, 4) for d in (0, 1)}
+    wanted |= {("scratch", "full-fine-tuning", k, d) for k in (2, 4) for d in (0, 1)}
+    trials = swept["trials"]
+    assert {(t["init"], t["strategy"], t["per_class"], t["draw"]) for t in trials} == wanted
+    assert len(trials) == len(wanted)
+    for trial in trials:
+        assert {"n", "accuracy", "balanced_accuracy", "macro_f1"} <= set(trial)
+        assert trial["labels_used"] == 3 * trial["per_class"]
+    score = {(t["init"], t["strategy"], t["per_class"], t["draw"]): t["balanced_accuracy"] for t in trials}
+    for one in swept["comparisons"]:
+        other, k = one["against"], one["per_class"]
+        differences = [
+            score[one["init"], one["strategy"], k, d] - score[other["init"], other["strategy"], k, d] for d in (0, 1)
+        ]
+        assert one["mean"] == pytest.approx(np.mean(differences))
+        assert one["low"] <= one["mean"] <= one["high"]
+    assert set(swept["labels_saved"]) >= {"factor", "low", "high", "bound", "per_class"}
+    assert swept["labels_saved"]["per_class"] == 4, "the budget nearest to 32"
+    assert "over 2 draws, one pretraining, one test set" in swept["verdict"]
+    run = Path(swept["run"])
+    assert {path.name for path in (run / "draws").iterdir()} == {f"k{k}_d{d}.csv" for k in (2, 4) for d in (0, 1)}
+    assert len(rows_of(run / "trials.csv")) == 16
+    assert (run / "label-efficiency.png").is_file()
+
+
+def test_a_sweep_goes_on_with_what_is_missing_and_nothing_else(swept, ssl, tiny, trained) -> None:
+    words = ["sweep", *SWEEP, "--jobs", 1, "--name", "s", "--out", trained.out, *tiny, "--json"]
+    again = ssl(*words)
+    assert "16 trials, 0 to do" in again.err
+    same = ("trials", "comparisons", "labels_saved", "verdict")
+    assert {k: again.result[k] for k in same} == {k: swept[k] for k in same}
+    shutil.rmtree(Path(swept["run"]) / "trials" / "p-two-stage-k4-d1")
+    once_more = ssl(*words)
+    assert "16 trials, 1 to do" in once_more.err
+    assert "trial 1 of 1: p two-stage, 4 per class, draw 1: " in once_more.err
+    assert without_seconds(once_more.result["trials"]) == without_seconds(swept["trials"])
+    assert once_more.result["verdict"] == swept["verdict"]
+
+
+def test_another_sweep_under_the_same_name_is_refused(swept, ssl, tiny, trained) -> None:
+    words = ["sweep", *SWEEP, "--jobs", 1, "--name", "s", "--out", trained.out, *tiny]
+    assert ssl(*words, "--steps", 3).error == (
+        f"run {trained.out}/s is another sweep (it differs in --steps); type another --name, or the same settings"
+    )
+    assert saved(swept["run"])["settings"]["steps"] == 2
+
+
+def test_the_number_of_jobs_changes_no_metric(swept, ssl, tiny, trained) -> None:
+    words = ["--jobs", 2, "--name", "two", "--out", trained.out, *tiny, "--json", "--strategy", "two-stage"]
+    result = ssl("sweep", *SWEEP, *words).result
+    mine = [t for t in swept["trials"] if t["strategy"] == "two-stage" or t["init"] == "scratch"]
+    assert without_seconds(result["trials"]) == without_seconds(mine)
+    assert result["verdict"] == swept["verdict"]
+
+
+def test_a_sweep_names_a_strategy_once(ssl, tiny, trained) -> None:
+    words = ["--strategy", "feature_extraction,feature-extraction", "--baseline", "none", "--per-class", "2"]
+    result = ssl("sweep", "--init", "p", *words, "--draws", 1, "--jobs", 1, "--out", trained.out, *tiny, "--json").result
+    assert [trial["strategy"] for trial in result["trials"]] == ["feature-extraction"]
+    assert result["verdict"] == "No verdict: the sweep holds no scratch (--baseline scratch)."
+
+
+# export
+
+
+def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, trained, tmp_path: Path) -> None:
+    import torchvision
+    from safetensors.torch import load_file
+
+    words = ["--backbone", "resnet18", "--image-size", 32, "--channels", 3, "--epochs", 1, "--batch-size", 16]
+    out = ["--out", tmp_path / "o"]
+    assert ssl("pretrain", "--data", trained.data, *words, "--name", "r", *out, *tiny).code == 0
+    result = ssl("export", "r", *out, "--json").result
+    assert result["tensors"] == 120
+    network = torchvision.models.resnet18(weights=None)
+    network.fc = torch.nn.Identity()
+    network.load_state_dict(load_file(result["export"]), strict=True)
+    ours, told = handover.load_initialisation("r", tmp_path / "o", None).build(3, 32, 0)
+    assert told.startswith("120 of 120 backbone tensors from ")
+    pictures = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = network.eval()(pictures)
+        assert torch.equal(features, ours.eval()(pictures))
+    about = json.loads(Path(result["export"]).with_suffix(".json").read_text())
+    assert (about["backbone"], about["channels"], about["image_size"]) == ("resnet18", 3, 32)
+
+    words = ["--strategy", "feature-extraction", *SHORT, "--name", "f"]
+    assert ssl("finetune", "--init", "r", *words, *out, *tiny).code == 0
+    file = tmp_path / "whole.pt"
+    assert ssl("export", "f", "--output", file, *out).code == 0
+    whole = torchvision.models.resnet18(weights=None, num_classes=3)
+    whole.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    classifier = handover.load_classifier(tmp_path / "o" / "f").classifier
+    with torch.no_grad():
+        assert torch.allclose(whole.eval()(pictures), classifier(pictures), atol=1e-5)
+
+
+# methods
+
+
+def test_methods_lists_what_can_be_named(ssl) -> None:
+    out = ssl("methods").out
+    for name in ("rotnet", "two-stage", "feature-extraction", "full-fine-tuning", "folder", "manifest", "digits"):
+        assert f"\n  {name} " in out
+    for flag in ("--method", "--strategy", "--data", "--backbone"):
+        assert flag in out
+    assert "two-stage" not in ssl("methods", "--kind", "methods").out
+
+
+def test_methods_as_json(ssl) -> None:
+    answer = ssl("methods", "--json")
+    assert set(json.loads(answer.out)) >= {"methods", "strategies", "data", "backbones"}
+
+
+def test_the_library_is_the_same_function(trained, tiny) -> None:
+    from ssl_app.commands import finetune
+
+    said: list[str] = []
+    settings = finetune.Settings(
+        init="p", out=trained.out, per_class=2, strategy="feature-extraction", threads=1, tracking_uri="none"
+    )
+    result = finetune.run(settings, said.append)
+    assert result.to_json()["labels_used"] == 6
+    assert runs.finished(result.run)
+    assert said[-1].startswith("feature-extraction on 6 labels: balanced accuracy ")
