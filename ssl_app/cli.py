@@ -1,5 +1,6 @@
 """The command line: loads a verb when it is asked for, and prints a user's mistake as one line."""
 
+import contextlib
 import errno
 import importlib
 import json
@@ -66,7 +67,8 @@ class Verb(click.Command):
             config.refuse_unknown(recipe, known, path)
         settings = config.build(self.module.Settings, given, recipe)
         extra = () if joined is None else (config.build(joined, given, recipe),)
-        result = self.module.run(settings, *extra)
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            result = self.module.run(settings, *extra)  # whatever is printed inside: stdout holds the object alone
         if as_json and result is not None:
             click.echo(json.dumps(result.to_json(), default=str))
 

@@ -6,22 +6,20 @@ only what is missing.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_app import config, registry, runs
 from ssl_app.config import option
-from ssl_app.errors import RunError, SettingsError
+from ssl_app.errors import SettingsError
 from ssl_app.runs import Result, Say
 from ssl_app.saying import to_stderr
 from ssl_app.settings import StageTwoSettings
 
 if TYPE_CHECKING:
-    from ssl_app.handover import Initialisation
     from ssl_app.pool import Job
-    from ssl_app.trial import Bench
+    from ssl_app.sweeping import Sweep
+    from ssl_app.tracking import Tracker, TrialRecord
 
 EXAMPLES = """
 ssl-app sweep
@@ -29,7 +27,7 @@ ssl-app sweep --data labelled.csv --group patient --per-class 1,2,4,8,16,32,64
 ssl-app sweep --init run-a --init run-b --strategy two-stage --draws 10
 ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18
 """
-IDENTITY = "sweep.json"
+METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,12 @@ class Settings(StageTwoSettings):
 
 def run(settings: Settings, say: Say = to_stderr) -> Result:
     """Run what is missing of a sweep, and answer."""
-    import torch
-
-    from ssl_app import comparing, handover, preparing
+    from ssl_app import comparing, preparing
     from ssl_app.evaluation.verdict import Leak
-    from ssl_app.tracking import TrialRecord, open_tracker
+    from ssl_app.sweeping import IDENTITY, Sweep
+    from ssl_app.tracking import open_tracker
     from ssl_app.training.hardware import choose
+    from ssl_app.training.progress import duration
 
     started = time.monotonic()
     runs.prepare_out(settings.out)
@@ -64,57 +62,46 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         runs.prepare(settings.out, settings.name, "sweep")
     settings = _completed(settings, say)
     hardware = choose(settings.device, settings.precision, settings.threads or 1)
-    jobs_at_once = _jobs_at_once(settings, hardware.device.type)
-    say(f"{hardware.sentence()}; {jobs_at_once} trials at a time")
-    benches = _benches(settings, hardware, say)
-    names = [name for name in benches if name != handover.SCRATCH]
-    identity = _identity(settings, benches, hardware.sentence(), torch.__version__)
-    folder = _folder(settings, identity)
-    jobs = _jobs(settings, benches, folder)
-    missing, trials = _missing(jobs, folder, identity["digest"])
-    say(f"run {folder}: {len(jobs)} trials, {len(missing)} to do")
+    at_once = _jobs_at_once(settings, hardware.device.type)
+    say(f"{hardware.sentence()}; {at_once} trials at a time")
+    sweep = Sweep.prepare(settings, hardware, say)
+    trials = sweep.done()
+    missing = [job for job in sweep.jobs if job.key not in trials]
+    say(f"run {sweep.folder}: {len(sweep.jobs)} trials, {len(missing)} to do")
     tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
-
-    def record(content: dict[str, Any], job: "Job") -> TrialRecord:
-        shown = {k: str(content[k]) for k in ("init", "strategy", "per_class", "draw")}
-        shown |= {"sweep": folder.name, "arm": _arm(content)}
-        numbers = {k: float(v) for k, v in content.items() if k in METRICS and isinstance(v, int | float)}
-        return TrialRecord(f"{folder.name}/{job.key}", folder / "trials" / job.key, shown, job.per_class, numbers)
-
-    by_key = {job.key: job for job in jobs}
-    tracker.log_trials([record(content, by_key[key]) for key, content in trials.items()], folder)
-    for number, (job, content) in enumerate(_run(benches, missing, folder, jobs_at_once, identity["digest"]), 1):
+    tracker.log_trials(
+        [_record(sweep, job, trials[job.key]) for job in sweep.jobs if job.key in trials], sweep.folder
+    )
+    begun = time.monotonic()
+    for number, (job, content) in enumerate(sweep.run(missing, at_once), 1):
         trials[job.key] = content
-        tracker.log_trials([record(content, job)], folder)
-        left = (time.monotonic() - started) / number * (len(missing) - number)
-        scored = f"{content['balanced_accuracy']:.3f} ({content['seconds']:.0f} s), about {left / 60:.0f} min left"
+        tracker.log_trials([_record(sweep, job, content)], sweep.folder)
+        left = duration((time.monotonic() - begun) / number * (len(missing) - number))
+        scored = f"{content['balanced_accuracy']:.3f} ({content['seconds']:.0f} s), {left} left"
         say(
             f"trial {number} of {len(missing)}: {_arm(content)}, {job.per_class} per class, draw {job.draw}: {scored}"
         )
-    ordered = [trials[job.key] for job in jobs]
-    leaks = {name: found for name, bench in benches.items() if (found := preparing.leaks_of(bench)) is not None}
-    pooled = _seeds_of_one(benches, names)
+    ordered = [trials[job.key] for job in sweep.jobs]
+    leaks = {name: found for name, bench in sweep.benches.items() if (found := preparing.leaks_of(bench)) is not None}
+    pooled = sweep.pooled()
     worst = max((leaks[name] for name in pooled if name in leaks), key=lambda found: found.total, default=None)
     answer = comparing.answer(ordered, pooled, None if worst is None else Leak(worst.total, worst.of))
-    _report(folder, ordered, answer, benches, tracker, say)
+    _report(sweep, ordered, tracker, say)
     more = {
         "trials": ordered,
         "comparisons": answer.comparisons,
         "labels_saved": answer.labels_saved,
         "verdict": answer.verdict,
         "leaks": {name: found.sentence() for name, found in leaks.items()},
-        "n_test": len(next(iter(benches.values())).opened.parts.test),
+        "n_test": len(next(iter(sweep.benches.values())).opened.parts.test),
     }
-    result = Result("sweep", folder, time.monotonic() - started, config.as_json(settings), more)
-    runs.write_json(folder / runs.RESULT, result.to_json())
+    result = Result("sweep", sweep.folder, time.monotonic() - started, config.as_json(settings), more)
+    runs.write_json(sweep.folder / runs.RESULT, result.to_json())
     for line in comparing.table_lines(ordered):
         say(line)
     say(answer.verdict)
-    say(f"curves: type ssl-app ui --out {settings.out}, or look at {folder / 'label-efficiency.png'}")
+    say(f"curves: type ssl-app ui --out {settings.out}, or look at {sweep.folder / 'label-efficiency.png'}")
     return result
-
-
-METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 
 
 def _completed(settings: Settings, say: Say) -> Settings:
@@ -143,174 +130,40 @@ def _jobs_at_once(settings: Settings, device: str) -> int:
     return 1 if device != "cpu" else max(1, min(MOST_JOBS, cores() // (settings.threads or 1)))
 
 
-def _benches(settings: Settings, hardware: Any, say: Say) -> "dict[str, Bench]":
-    """A bench for each initialisation and for scratch, which is built as the first of them is."""
-    from ssl_app import handover, preparing, trial
-
-    recipe = trial.recipe_of(settings, "within", settings.seed)
-    benches: dict[str, Bench] = {}
-    for init in settings.init:
-        start = handover.load_initialisation(init, settings.out, settings.backbone)
-        if start.name in benches:
-            raise SettingsError(
-                f"--init names two that the table would both call {start.name} ({init} is the second); "
-                f"rename one of them"
-            )
-        bench = preparing.bench(settings, start, recipe, hardware, say)
-        if settings.head == "linear" and start.tensors is not None:
-            bench = trial.features(bench, settings.out / "cache")
-        benches[start.name] = bench
-    if settings.baseline == "scratch" and handover.SCRATCH not in benches:
-        first = next(iter(benches.values()))
-        scratch: Initialisation = handover.Initialisation(handover.SCRATCH, first.start.backbone)
-        benches[handover.SCRATCH] = replace(first, start=scratch, features=None)
-    return benches
-
-
-def _jobs(settings: Settings, benches: "dict[str, Bench]", folder: Path) -> "list[Job]":
-    """Every trial of the sweep, cheap to tell apart by its key; draws are saved as CSV beside."""
-    from ssl_app.data import splits
-    from ssl_app.handover import SCRATCH
-    from ssl_app.pool import Job
-
-    jobs = []
-    for draw in range(settings.draws):
-        for per_class in sorted(settings.per_class, reverse=True):
-            for name, bench in benches.items():
-                dataset, parts = bench.opened.dataset, bench.opened.parts
-                drawn = splits.draw(dataset, parts.train, per_class, seed=settings.seed, draw=draw)
-                path = folder / "draws" / f"k{per_class}_d{draw}.csv"
-                if not path.is_file():
-                    path.parent.mkdir(exist_ok=True)
-                    splits.write_draw(path, dataset, drawn)
-                strategies = ("full-fine-tuning",) if name == SCRATCH else settings.strategy
-                for strategy in strategies:
-                    key = f"{name}-{strategy}-k{per_class}-d{draw}"
-                    jobs.append(Job(key, name, strategy, per_class, draw, drawn))
-    return jobs
-
-
-def _identity(settings: Settings, benches: "dict[str, Bench]", hardware: str, torch_version: str) -> dict[str, Any]:
-    """What makes two sweeps the same: contents, split, recipe and arithmetic; not where, nor how many at a time."""
-    import hashlib
-    import json
-    from dataclasses import asdict
-
-    apart = (
-        "out",
-        "name",
-        "jobs",
-        "tracking_uri",
-        "data",
-        "init",
-        "per_class",
-        "draws",
-        "strategy",
-        "max_unreadable",
-    )
-    chosen = {k: v for k, v in config.as_json(settings).items() if k not in apart}
-    inits = {
-        name: {
-            "weights": bench.start.content,
-            "backbone": bench.start.backbone,
-            "pixels": bench.pixels.to_json(),
-            "data": bench.opened.dataset.hash,
-            "test": hashlib.blake2b(bench.opened.parts.test.tobytes(), digest_size=8).hexdigest(),
-            "recipe": asdict(bench.recipe),
-        }
-        for name, bench in benches.items()
-    }
-    what = {"inits": inits, "settings": chosen, "hardware": hardware, "torch": torch_version}
-    wanted = {"per_class": settings.per_class, "draws": settings.draws, "strategy": settings.strategy}
-    digest = hashlib.blake2b(json.dumps(what, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
-    named = hashlib.blake2b(
-        json.dumps([what, wanted], sort_keys=True, default=str).encode(), digest_size=4
-    ).hexdigest()
-    return {"digest": digest, "named": named, **what, "wanted": wanted}
-
-
-def _folder(settings: Settings, identity: dict[str, Any]) -> Path:
-    """The sweep's folder, new or to go on with. Raises RunError where another sweep lies there."""
-    name = settings.name or f"sweep-{identity['named']}"
-    folder = settings.out / name
-    if not (folder / IDENTITY).is_file():
-        if not (folder / runs.SETTINGS).is_file():
-            folder = runs.new_run(settings.out, name, "sweep", config.as_json(settings))
-        runs.write_json(folder / IDENTITY, identity)
-        return folder
-    runs.clear_half_made(folder)
-    before = runs.read_json(folder / IDENTITY)
-    if before["digest"] != identity["digest"]:
-        changed = [
-            key for key in ("inits", "settings", "hardware", "torch") if _plain(before[key]) != _plain(identity[key])
-        ]
-        details = [k for k in identity["settings"] if before["settings"].get(k) != _plain(identity["settings"][k])]
-        what = ", ".join(f"--{k.replace('_', '-')}" for k in details) or ", ".join(changed)
-        raise RunError(
-            f"run {folder} is another sweep (it differs in {what}); type another --name, or the same settings"
-        )
-    return folder
-
-
-def _plain(value: Any) -> Any:
-    import json
-
-    return json.loads(json.dumps(value, default=str))
-
-
-def _missing(jobs: "Sequence[Job]", folder: Path, digest: str) -> "tuple[list[Job], dict[str, dict[str, Any]]]":
-    """Trials still to run, and the results of the others."""
-    missing, done = [], {}
-    for job in jobs:
-        path = folder / "trials" / job.key / runs.RESULT
-        content = runs.read_json(path) if path.is_file() else {}
-        if content.get("identity") == digest:
-            done[job.key] = {name: value for name, value in content.items() if not name.startswith("test_")}
-        else:
-            missing.append(job)
-    return missing, done
-
-
-def _run(benches: "dict[str, Bench]", jobs: "Sequence[Job]", folder: Path, at_once: int, digest: str) -> Any:
-    from ssl_app.pool import run_all
-
-    return run_all(benches, jobs, folder, max(1, min(at_once, len(jobs))), digest)
-
-
 def _arm(content: dict[str, Any]) -> str:
     from ssl_app.handover import SCRATCH
 
     return SCRATCH if content["init"] == SCRATCH else f"{content['init']} {content['strategy']}"
 
 
-def _seeds_of_one(benches: "dict[str, Bench]", names: list[str]) -> list[str]:
-    """The inits that are pretrainings like the first in all but the seed: what the verdict pools."""
+def _record(sweep: "Sweep", job: "Job", content: dict[str, Any]) -> "TrialRecord":
+    from ssl_app.tracking import TrialRecord
 
-    def kind(name: str) -> Any:
-        own = benches[name].start.settings
-        return {k: v for k, v in own.items() if k not in ("seed", "name", "resume", "out", "tracking_uri", "threads")}
+    shown = {name: str(content[name]) for name in ("init", "strategy", "per_class", "draw")}
+    shown |= {"sweep": sweep.folder.name, "arm": _arm(content)}
+    numbers = {name: float(content[name]) for name in METRICS if name in content}
+    place = sweep.folder / "trials" / job.key
+    return TrialRecord(f"{sweep.folder.name}/{job.key}", place, shown, job.per_class, numbers)
 
-    return [name for name in names if kind(name) == kind(names[0])]
 
-
-def _report(folder: Path, trials: list[dict[str, Any]], answer: Any, benches: Any, tracker: Any, say: Say) -> None:
+def _report(sweep: "Sweep", trials: list[dict[str, Any]], tracker: "Tracker", say: Say) -> None:
     """The table as CSV, the curves as PNG, and the views in MLflow."""
     import csv
 
     from ssl_app import comparing
     from ssl_app.report import plots
 
-    columns = ["init", "strategy", "per_class", "draw", "labels_used", "n", *METRICS[:4], "how"]
-    with (folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+    columns = ["init", "strategy", "per_class", "draw", "labels_used", "n", *METRICS[:-1], "how"]
+    with (sweep.folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(trials)
     series = {
-        ("scratch" if init == "scratch" else f"{init} {strategy}"): {k: list(by.values()) for k, by in arm.items()}
+        _arm({"init": init, "strategy": strategy}): {k: list(by_draw.values()) for k, by_draw in arm.items()}
         for (init, strategy), arm in comparing.scores(trials).items()
     }
-    data = next(iter(benches.values())).opened.dataset.name
-    plots.label_efficiency(folder / "label-efficiency.png", series, str(data), "balanced accuracy on the test set")
-    view = tracker.save_views(folder.name)
+    data = next(iter(sweep.benches.values())).opened.dataset.name
+    plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, "balanced accuracy on the test set")
+    view = tracker.save_views(sweep.folder.name)
     if view is not None:
         say(f"view: {tracker.view_path(view)}")

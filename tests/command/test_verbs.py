@@ -109,11 +109,25 @@ def test_a_recipe_fills_in_flags_and_a_flag_beats_it(ssl, tiny, trained, tmp_pat
 
 
 def test_a_seed_repeats_a_pretraining(ssl, tiny, trained, tmp_path: Path) -> None:
-    words = ["pretrain", "--data", trained.data, "--epochs", 1, "--batch-size", 16, "--out", tmp_path, *tiny, "--json"]
+    words = [
+        "pretrain",
+        "--data",
+        trained.data,
+        "--epochs",
+        1,
+        "--batch-size",
+        16,
+        "--out",
+        tmp_path,
+        *tiny,
+        "--json",
+    ]
     again, other = ssl(*words).result, ssl(*words, "--seed", 1).result
     pace = {"images_per_second"}
     first = trained.answer.result["final"]
-    assert {k: v for k, v in again["final"].items() if k not in pace} == {k: v for k, v in first.items() if k not in pace}
+    assert {k: v for k, v in again["final"].items() if k not in pace} == {
+        k: v for k, v in first.items() if k not in pace
+    }
     assert again["final"]["loss"] != other["final"]["loss"]
 
 
@@ -121,17 +135,19 @@ def test_a_seed_repeats_a_pretraining(ssl, tiny, trained, tmp_path: Path) -> Non
 
 
 def test_the_alarm_of_a_trivial_task_rings(ssl, tiny, tmp_path: Path) -> None:
-    pictures = np.random.default_rng(0).integers(0, 40, (160, 16, 16), dtype=np.uint8)
-    pictures[:, :8] += 200  # the top half is bright: one look at a corner or two tells the turn
-    words = ["--data", write_set(tmp_path / "bright", pictures), "--epochs", 9, "--batch-size", 16]
+    pictures = np.random.default_rng(0).integers(0, 40, (160, 8, 8), dtype=np.uint8)
+    pictures[:, :4] += 200  # the top half is bright: one look at a corner or two tells the turn
+    words = ["--data", write_set(tmp_path / "bright", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 4]
+    words += ["--lr", 0.05]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
     assert "rotnet is too easy on these images" in answer.result["alarm"]
     assert answer.err.count("alarm: rotnet is too easy") == 1
 
 
 def test_noise_is_impossible_and_not_trivial(ssl, tiny, tmp_path: Path) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (160, 16, 16), dtype=np.uint8)
-    words = ["--data", write_set(tmp_path / "noise", pictures), "--epochs", 3, "--batch-size", 32, "--lr", 1e-5]
+    pictures = np.random.default_rng(0).integers(0, 256, (160, 8, 8), dtype=np.uint8)
+    words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 32]
+    words += ["--lr", 1e-3]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
     assert "rotnet is impossible on these images" in answer.result["alarm"]
     assert "too easy" not in answer.err
@@ -183,12 +199,13 @@ def own_method(request, tmp_path: Path, monkeypatch) -> Iterator[str]:
         return
     import ssl_app.pretext
 
-    shutil.copytree(registry.ROOT / "commands", tmp_path / "package" / "commands")
-    shutil.copytree(registry.ROOT / "pretext", tmp_path / "package" / "pretext")
-    shutil.copytree(registry.ROOT / "data" / "sources", tmp_path / "package" / "data" / "sources")
+    for folder in ("commands", "pretext", "transfer", "data/sources"):
+        shutil.copytree(registry.ROOT / folder, tmp_path / "package" / folder)
     (tmp_path / "package" / "pretext" / "mean_of.py").write_text(METHOD.format(name="MeanOf"))
     monkeypatch.setattr(registry, "ROOT", tmp_path / "package")
-    monkeypatch.setattr(ssl_app.pretext, "__path__", [*ssl_app.pretext.__path__, str(tmp_path / "package" / "pretext")])
+    monkeypatch.setattr(
+        ssl_app.pretext, "__path__", [*ssl_app.pretext.__path__, str(tmp_path / "package" / "pretext")]
+    )
     yield "mean-of"
     sys.modules.pop("ssl_app.pretext.mean_of", None)
 
@@ -196,7 +213,18 @@ def own_method(request, tmp_path: Path, monkeypatch) -> Iterator[str]:
 def test_one_file_adds_a_method(own_method: str, ssl, tiny, trained, tmp_path: Path) -> None:
     assert "--strength X" in ssl("pretrain", "--method", own_method, "--help").out
     assert "--strength" not in ssl("pretrain", "--help").out
-    words = ["pretrain", "--method", own_method, "--data", trained.data, "--epochs", 1, "--out", tmp_path / "o", *tiny]
+    words = [
+        "pretrain",
+        "--method",
+        own_method,
+        "--data",
+        trained.data,
+        "--epochs",
+        1,
+        "--out",
+        tmp_path / "o",
+        *tiny,
+    ]
     result = ssl(*words, "--strength", 0.5, "--name", "mine", "--json").result
     assert result["final"]["loss"] == pytest.approx(0.5 * result["final"]["error"], rel=1e-5)
     assert result["alarm"] is None
@@ -387,7 +415,9 @@ def test_the_number_of_jobs_changes_no_metric(swept, ssl, tiny, trained) -> None
 
 def test_a_sweep_names_a_strategy_once(ssl, tiny, trained) -> None:
     words = ["--strategy", "feature_extraction,feature-extraction", "--baseline", "none", "--per-class", "2"]
-    result = ssl("sweep", "--init", "p", *words, "--draws", 1, "--jobs", 1, "--out", trained.out, *tiny, "--json").result
+    result = ssl(
+        "sweep", "--init", "p", *words, "--draws", 1, "--jobs", 1, "--out", trained.out, *tiny, "--json"
+    ).result
     assert [trial["strategy"] for trial in result["trials"]] == ["feature-extraction"]
     assert result["verdict"] == "No verdict: the sweep holds no scratch (--baseline scratch)."
 
@@ -440,8 +470,7 @@ def test_methods_lists_what_can_be_named(ssl) -> None:
 
 
 def test_methods_as_json(ssl) -> None:
-    answer = ssl("methods", "--json")
-    assert set(json.loads(answer.out)) >= {"methods", "strategies", "data", "backbones"}
+    assert set(ssl("methods", "--json").result) >= {"methods", "strategies", "data", "backbones"}
 
 
 def test_the_library_is_the_same_function(trained, tiny) -> None:
