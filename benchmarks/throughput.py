@@ -148,7 +148,7 @@ def loop_ratio(name: str, bench: Bench, rounds: int, clock: str) -> None:
     ratio = statistics.median(one / other for one, other in zip(real, bare, strict=True))
     print(
         f"loop, {name}: {ratio:.3f} of bare steps (target 0.90); {statistics.median(real):.0f} against "
-        f"{statistics.median(bare):.0f} images/s of {clock} time, medians of {rounds} rounds of {bench.steps} x {BATCH}",
+        f"{statistics.median(bare):.0f} images/s of {clock} time, medians of {rounds} rounds of {bench.steps} steps",
         flush=True,
     )
 

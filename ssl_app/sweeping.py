@@ -78,6 +78,8 @@ def open_benches(settings: "Settings", hardware: Hardware, say: Say) -> dict[str
                 f"rename one of them"
             )
         bench = preparing.bench(settings, start, recipe, hardware, say)
+        dataset, train = bench.opened.dataset, bench.opened.parts.train
+        splits.draw(dataset, train, max(settings.per_class), seed=settings.seed, draw=0)  # else refused half-way
         if settings.head == "linear" and start.tensors is not None:
             bench = trial.features(bench, settings.out / "cache")
         benches[start.name] = bench
