@@ -73,7 +73,7 @@ class TransferSettings:
         None, "layer that the head sits on, such as conv4; default: the pooled last", metavar="L"
     )
     head: Literal["linear", "mlp"] = option("linear", "classifier on the features: one layer, or the articles' three")
-    steps: int = option(400, "optimizer steps in all (two-stage: head plus all)", at_least=2)
+    steps: int = option(300, "optimizer steps in all (two-stage: head plus all)", at_least=2)
     batch_size: int = option(64, "images of a step, drawn with replacement", at_least=2)
     lr: float = option(0.05, "highest learning rate of what starts from random weights", at_least=0)
     weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)

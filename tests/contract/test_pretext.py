@@ -28,7 +28,7 @@ def make(method: str, channels: int, count: int = 16) -> Pretext:
 
 def train(task: Pretext, channels: int, saver: Saver | None = None) -> list[dict[str, float]]:
     loader = toys.loader(count=16, batch_size=8, channels=channels, side=SIDE, views=task.needs.views)
-    plan = Plan(rates={name: 0.2 for name in task.parts()}, epochs=2, batch_size=8)
+    plan = Plan(rates={name: 0.2 for name in task.parts()}, epochs=4, batch_size=8)
     return fit(task, loader, plan, toys.CPU, title="contract", say=quiet, saver=saver, held_out=loader)
 
 
@@ -61,7 +61,7 @@ def test_it_resumes_to_the_same_bits(method: str, tmp_path: Path, monkeypatch: p
     train(whole, channels)
     path = tmp_path / "state.safetensors"
     with monkeypatch.context() as patch:
-        interrupted(patch, 3)
+        interrupted(patch, 5)
         with pytest.raises(Stopped):
             train(broken, channels, Saver(path))
     train(resumed, channels, Saver(path, resume=True))
