@@ -19,6 +19,7 @@ from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.opening import Opened, default_image_size, open_data, source_of
 from ssl_app.pretext.base import Pretext
+from ssl_app.report import plots
 from ssl_app.runs import Say
 from ssl_app.tracking import open_tracker
 from ssl_app.training.distributed import OneProcess
@@ -127,7 +128,9 @@ class Pretraining:
             self._hand_over(folder, rows)
             status = "FINISHED"
             if group.rank == 0:
-                tracked.artifact(folder / handover.BACKBONE)
+                self._draw(folder, rows)
+                for name in (handover.BACKBONE, "history.png", "views.png"):
+                    tracked.artifact(folder / name)
         except Stopped:
             status = "KILLED"
             say(f"stopped; type ssl-app pretrain --resume {folder.name} --out {settings.out} to go on")
@@ -140,6 +143,13 @@ class Pretraining:
             "alarm": self._alarm(rows),
             "unreadable": list(dataset.unreadable),
         }
+
+    def _draw(self, folder: Path, rows: list[Row]) -> None:
+        """Pictures of the run: its curves, and what the network was shown."""
+        plots.history(folder / "history.png", [{k: v for k, v in row.items() if k != "ended"} for row in rows])
+        loader = self._loader(self.learnt, self.settings.augment)
+        shown = np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in next(loader.epoch(0, 1))])[:36]
+        plots.augmentations(folder / "views.png", np.clip(shown * self.pixels.std + self.pixels.mean, 0, 1))
 
     def _alarm(self, rows: list[Row]) -> str | None:
         task = self.task

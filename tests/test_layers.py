@@ -29,7 +29,18 @@ ROWS: list[list[set[str]]] = [
 ]
 PLACE = {name: (row, part) for row, parts in enumerate(ROWS) for part, names in enumerate(parts) for name in names}
 LIGHT = ROWS[-1][0]
-HEAVY = {"torch", "torchvision", "mlflow", "albumentations", "sklearn", "numpy", "cv2", "pandas", "matplotlib", "scipy"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "mlflow",
+    "albumentations",
+    "sklearn",
+    "numpy",
+    "cv2",
+    "pandas",
+    "matplotlib",
+    "scipy",
+}
 
 
 def files() -> list[Path]:

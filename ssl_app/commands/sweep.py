@@ -86,7 +86,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     pooled = sweep.pooled()
     worst = max((leaks[name] for name in pooled if name in leaks), key=lambda found: found.total, default=None)
     answer = comparing.answer(ordered, pooled, None if worst is None else Leak(worst.total, worst.of))
-    _report(sweep, ordered, tracker, say)
+    _report(sweep, ordered, answer.verdict, tracker, say)
     more = {
         "trials": ordered,
         "comparisons": answer.comparisons,
@@ -146,7 +146,7 @@ def _record(sweep: "Sweep", job: "Job", content: dict[str, Any]) -> "TrialRecord
     return TrialRecord(f"{sweep.folder.name}/{job.key}", place, shown, job.per_class, numbers)
 
 
-def _report(sweep: "Sweep", trials: list[dict[str, Any]], tracker: "Tracker", say: Say) -> None:
+def _report(sweep: "Sweep", trials: list[dict[str, Any]], told: str, tracker: "Tracker", say: Say) -> None:
     """The table as CSV, the curves as PNG, and the views in MLflow."""
     import csv
 
@@ -164,6 +164,12 @@ def _report(sweep: "Sweep", trials: list[dict[str, Any]], tracker: "Tracker", sa
     }
     data = next(iter(sweep.benches.values())).opened.dataset.name
     plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, "balanced accuracy on the test set")
+    tracked = tracker.start(
+        sweep.folder.name, sweep.folder, {"trials": len(trials)}, {"verb": "sweep", "verdict": told}
+    )
+    for name in ("trials.csv", "label-efficiency.png", "draws"):
+        tracked.artifact(sweep.folder / name)
+    tracked.finish()
     view = tracker.save_views(sweep.folder.name)
     if view is not None:
         say(f"view: {tracker.view_path(view)}")

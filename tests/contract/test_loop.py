@@ -1,5 +1,6 @@
 """What the loop promises every task: hooks, players, freezing, accumulation and resuming to the same bits."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def make(kind: str) -> Task:
 
 
 def plan_for(task: Task, **more: object) -> Plan:
-    return Plan(**({"rates": {name: 0.05 for name in task.parts()}, "epochs": 3, "batch_size": 8} | more))
+    return Plan(**({"rates": dict.fromkeys(task.parts(), 0.05), "epochs": 3, "batch_size": 8} | more))
 
 
 def train(task: Task, loader: Loader | None = None, saver: Saver | None = None, **more: object) -> list[Row]:
@@ -161,7 +162,9 @@ def test_frozen_means_frozen() -> None:
     before = bits(task)
     train(task, rates={"head": 0.1})
     after = task.state_dict()
-    assert all(torch.equal(before[n], after[n]) for n in before if not n.startswith("net.6"))  # weights and statistics
+    assert all(
+        torch.equal(before[n], after[n]) for n in before if not n.startswith("net.6")
+    )  # weights and statistics
     assert not torch.equal(before["net.6.weight"], after["net.6.weight"])
     train(task, rates={"head": 0.1, "trunk": 0.1}, still=("trunk",))
     final = task.state_dict()
@@ -204,7 +207,7 @@ def test_warm_up_rises_and_cosine_falls_to_zero() -> None:
     factors = [factor(plan, step, 100) for step in range(100)]
     assert factors[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
     assert factors[10] == 1.0
-    assert all(later < earlier for earlier, later in zip(factors[10:], factors[11:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(factors[10:]))
     assert factors[-1] < 0.001
     steps = Plan(rates={}, epochs=1, batch_size=1, warmup=0.0, schedule="step", milestones=(0.5,), gamma=0.1)
     assert [factor(steps, step, 10) for step in (4, 5)] == pytest.approx([1.0, 0.1])
@@ -248,3 +251,24 @@ def test_epochs_and_views_differ() -> None:
     second = next(loader.epoch(1, 1))[0]
     assert not torch.equal(first.views[0], first.views[1])
     assert not torch.equal(first.views[0][first.index.argsort()], second.views[0][second.index.argsort()])
+
+
+def test_a_resumed_training_tells_of_its_last_row_again_with_the_same_time(tmp_path: Path) -> None:
+    """A kill between the checkpoint and the tracker loses no point, and a second telling makes no second one."""
+    told: list[tuple[float, float]] = []
+
+    def killed(rows: list[Row]) -> None:
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+
+    def tell(rows: list[Row]) -> None:
+        told.append((rows[-1]["epoch"], rows[-1]["ended"]))
+
+    for each_epoch, resume in ((killed, False), (tell, True)):
+        task, saver = make("mean"), Saver(tmp_path / "state.safetensors", resume=resume)
+        try:
+            rows = fit(task, toys.loader(), plan_for(task), toys.CPU, title="toy", say=quiet, saver=saver,
+                       each_epoch=each_epoch)  # fmt: skip
+        except KeyboardInterrupt:
+            continue
+    assert told == [(2.0, rows[1]["ended"]), (3.0, rows[2]["ended"])]
