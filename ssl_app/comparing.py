@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from ssl_app.evaluation import verdict
-from ssl_app.evaluation.intervals import Interval, nested_t, paired_t
+from ssl_app.evaluation.intervals import nested_t, paired_t
 from ssl_app.evaluation.labels_saved import LabelsSaved, labels_saved
 from ssl_app.handover import SCRATCH
 
 METRIC = "balanced_accuracy"
 Arm = tuple[str, str]  # (init, strategy)
+Curve = dict[int, dict[int, float]]  # labels per class -> draw -> score
 Trials = Sequence[Mapping[str, Any]]
 
 
@@ -25,9 +26,9 @@ class Answer:
     verdict: str
 
 
-def scores(trials: Trials) -> dict[Arm, dict[int, dict[int, float]]]:
+def scores(trials: Trials) -> dict[Arm, Curve]:
     """Balanced accuracy by arm, labels per class and draw."""
-    found: dict[Arm, dict[int, dict[int, float]]] = {}
+    found: dict[Arm, Curve] = {}
     for one in sorted(trials, key=lambda t: (t["init"], t["strategy"], t["per_class"], t["draw"])):
         arm = found.setdefault((one["init"], one["strategy"]), {})
         arm.setdefault(one["per_class"], {})[one["draw"]] = one[METRIC]
@@ -69,44 +70,61 @@ def answer(trials: Trials, pretrainings: Sequence[str], leak: verdict.Leak | Non
     return Answer(comparisons, asdict(saved), verdict.sentence(evidence))
 
 
-def _comparisons(table: dict[Arm, dict[int, dict[int, float]]]) -> list[dict[str, Any]]:
+def _comparisons(table: dict[Arm, Curve]) -> list[dict[str, Any]]:
     """Paired differences over draws: each arm minus scratch, two-stage minus each other strategy of its init."""
     found = []
     scratch = next((arm for arm in table if arm[0] == SCRATCH), None)
     for init, strategy in table:
         if scratch is not None and init != SCRATCH:
             found += _pairs(table, (init, strategy), scratch)
+            found += _with_half(table, (init, strategy), scratch)
         if strategy == verdict.STRATEGY:
-            others = [arm for arm in table if arm[0] == init and arm[1] != strategy]
-            for other in others:
+            for other in [arm for arm in table if arm[0] == init and arm[1] != strategy]:
                 found += _pairs(table, (init, strategy), other)
     return found
 
 
-def _pairs(table: dict[Arm, dict[int, dict[int, float]]], ours: Arm, other: Arm) -> list[dict[str, Any]]:
+def _pairs(table: dict[Arm, Curve], ours: Arm, other: Arm) -> list[dict[str, Any]]:
     """One arm minus another at each budget, and (per_class null) on the mean of the budgets from 8 to 64."""
-    about = {
-        "init": ours[0],
-        "strategy": ours[1],
-        "against": {"init": other[0], "strategy": other[1]},
-        "metric": METRIC,
-    }
-    rows: list[tuple[int | None, Interval]] = []
     shared = sorted(set(table[ours]) & set(table[other]))
-    for budget in shared:
-        rows.append((budget, paired_t(_differences(table, ours, other, [budget]))))
-    middle = [budget for budget in shared if 8 <= budget <= 64]
+    found = [_row(table, ours, other, [(budget, budget)]) | {"per_class": budget} for budget in shared]
+    middle = [(budget, budget) for budget in shared if 8 <= budget <= 64]
     if len(middle) > 1:
-        rows.append((None, paired_t(_differences(table, ours, other, middle))))
-    return [about | {"per_class": budget} | asdict(interval) for budget, interval in rows]
+        found.append(_row(table, ours, other, middle) | {"per_class": None})
+    return found
 
 
-def _differences(
-    table: dict[Arm, dict[int, dict[int, float]]], ours: Arm, other: Arm, budgets: list[int]
-) -> list[float]:
-    """A difference a draw, the mean over the budgets."""
-    draws = sorted(set.intersection(*(set(table[arm][b]) for arm in (ours, other) for b in budgets)))
-    return [float(np.mean([table[ours][b][d] - table[other][b][d] for b in budgets])) for d in draws]
+def _with_half(table: dict[Arm, Curve], ours: Arm, other: Arm) -> list[dict[str, Any]]:
+    """One arm minus another that has twice the labels: the articles' claim, at each budget that allows it."""
+    found = []
+    for budget in sorted(set(table[ours])):
+        if 2 * budget in table[other]:
+            row = _row(table, ours, other, [(budget, 2 * budget)])
+            against = row["against"] | {"per_class": 2 * budget}
+            found.append(row | {"per_class": budget, "against": against})
+    return found
+
+
+def _row(table: dict[Arm, Curve], ours: Arm, other: Arm, budgets: list[tuple[int, int]]) -> dict[str, Any]:
+    """The paired interval of ours minus other, over draws, on the mean of pairs of budgets."""
+    both = [table[ours][a] for a, _ in budgets] + [table[other][b] for _, b in budgets]
+    draws = sorted(set.intersection(*(set(by_draw) for by_draw in both)))
+    differences = [np.mean([table[ours][a][d] - table[other][b][d] for a, b in budgets]) for d in draws]
+    about = {"init": ours[0], "strategy": ours[1], "against": {"init": other[0], "strategy": other[1]}}
+    return about | {"metric": METRIC} | asdict(paired_t(differences))
+
+
+def claim_lines(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For people: two-stage against scratch with twice the labels, a line a budget."""
+    lines = []
+    for one in comparisons:
+        if one["strategy"] == verdict.STRATEGY and "per_class" in one["against"] and one["low"] is not None:
+            points = f"{100 * one['mean']:+.1f} points [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
+            twice = one["against"]["per_class"]
+            lines.append(
+                f"{one['init']} at {one['per_class']} per class minus scratch at {twice}: {points}, n = {one['n']}"
+            )
+    return lines
 
 
 def table_lines(trials: Trials) -> list[str]:

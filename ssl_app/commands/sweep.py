@@ -97,7 +97,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     }
     result = Result("sweep", sweep.folder, time.monotonic() - started, config.as_json(settings), more)
     runs.write_json(sweep.folder / runs.RESULT, result.to_json())
-    for line in comparing.table_lines(ordered):
+    for line in [*comparing.table_lines(ordered), *comparing.claim_lines(answer.comparisons)]:
         say(line)
     say(answer.verdict)
     say(f"curves: type ssl-app ui --out {settings.out}, or look at {sweep.folder / 'label-efficiency.png'}")

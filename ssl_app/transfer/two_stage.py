@@ -7,7 +7,7 @@ pretraining learnt (the semi-supervised article's recipe; LP-FT of Kumar et al.,
 from ssl_app.transfer.base import Budget, Phase, Strategy
 
 HEAD_SHARE = 0.25  # of the steps, for a head that has to be trained
-# of the rate of random weights, in the second stage; steel, 8 per class, 2 draws: .770, at 0.2 .756, in one stage .742
+# of the rate of random weights, in the second stage; steel, 8 per class, 2 draws: .770, at 0.2 .756, in one .742
 SMALL = 0.5
 
 
