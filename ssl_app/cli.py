@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ssl_app import config, offline, registry
+from ssl_app import config, environment, registry
 from ssl_app.errors import SettingsError, UserError, nearest
 from ssl_app.runs import DISK_FULL
 
@@ -152,7 +152,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command line and exit: 0 done, 2 the user's mistake, 1 ours."""
-    offline.quiet_environment()
+    environment.prepare_environment()
     try:
         code = cli.main(arguments, prog_name="ssl-app", standalone_mode=False)
     except UserError as error:

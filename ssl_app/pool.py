@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_app import offline, runs, trial
+from ssl_app import environment, runs, trial
 from ssl_app.errors import RunError
 from ssl_app.training.loop import Diverged
+from ssl_app.training.memory import keep_freed_memory
 from ssl_app.trial import Bench
 
 TABLES = ("per_class", "confusion")  # metrics that are tables: kept with the trial, not in the sweep's result
@@ -83,8 +84,9 @@ HERE: dict[str, Bench] = {}  # of a worker process
 
 
 def _enter(benches: dict[str, Bench], threads: int) -> None:
-    offline.quiet_environment()
+    environment.prepare_environment()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     HERE.update(benches)
     threading.Thread(target=_follow_parent, daemon=True).start()
 

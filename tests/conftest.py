@@ -10,9 +10,9 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 import numpy as np
 import pytest
 
-from ssl_app.offline import quiet_environment
+from ssl_app.environment import prepare_environment
 
-quiet_environment()
+prepare_environment()
 
 
 @pytest.fixture(autouse=True)

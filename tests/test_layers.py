@@ -25,7 +25,7 @@ ROWS: list[list[set[str]]] = [
     ],
     [{"tasks"}],
     [{"data"}, {"models"}],
-    [{"config", "registry", "errors", "settings", "runs", "saying", "offline", "__init__"}],
+    [{"config", "registry", "errors", "settings", "runs", "saying", "environment", "__init__"}],
 ]
 PLACE = {name: (row, part) for row, parts in enumerate(ROWS) for part, names in enumerate(parts) for name in names}
 LIGHT = ROWS[-1][0]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ssl_app.errors import SettingsError
+from ssl_app.training.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | None = 
         raise SettingsError(f"--device is '{name}'; expected auto, cpu, cuda or cuda:N")
     if threads is not None:
         torch.set_num_threads(threads)
+    if place.type == "cpu":
+        keep_freed_memory()
     fast, why = _fast_bf16(place)
     if precision != "auto":
         fast, why = precision == "bf16", f"--precision {precision}"

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from ssl_app.commands.ui import serve
-from ssl_app.offline import quiet_environment
+from ssl_app.environment import prepare_environment
 from ssl_app.tracking import TrialRecord, open_tracker, views
 from ssl_app.tracking.pages import pages_of
 
-quiet_environment()
+prepare_environment()
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 QUIET = (

@@ -23,9 +23,7 @@ def trials() -> list[dict[str, object]]:
 
 def pick(strategy: str, against: dict[str, object], per_class: int | None) -> dict[str, object]:
     found = comparing.answer(trials(), ["run"], None).comparisons
-    (row,) = [
-        c for c in found if (c["strategy"], c["against"], c["per_class"]) == (strategy, against, per_class)
-    ]
+    (row,) = [c for c in found if (c["strategy"], c["against"], c["per_class"]) == (strategy, against, per_class)]
     return row
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from ssl_app.offline import quiet_environment
+from ssl_app.environment import prepare_environment
 from ssl_app.tracking import Tracker, open_tracker
 from ssl_app.tracking.store import make_database
 
-quiet_environment()
+prepare_environment()
 
 
 @pytest.fixture(scope="session")
