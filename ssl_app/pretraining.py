@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ssl_app.opening import Opened, default_image_size, open_data, source_of
 from ssl_app.pretext.base import Pretext
 from ssl_app.report import plots
 from ssl_app.runs import Say
+from ssl_app.settings import PretrainSettings
 from ssl_app.tracking import open_tracker
 from ssl_app.training.distributed import OneProcess
 from ssl_app.training.hardware import Hardware, cores
@@ -28,9 +29,6 @@ from ssl_app.training.health import alarm
 from ssl_app.training.loop import Row, Saver, fit
 from ssl_app.training.optimizing import Plan
 from ssl_app.training.stopping import Stopped
-
-if TYPE_CHECKING:
-    from ssl_app.commands.pretrain import Settings
 
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.05, 512  # images that the pretext score is taken on
 TRAINING = "training.safetensors"  # the state that --resume goes on from
@@ -41,7 +39,7 @@ SAMPLE = 512  # images that a method's applicability is judged by
 class Pretraining:
     """What is settled before the first step."""
 
-    settings: "Settings"
+    settings: PretrainSettings
     opened: Opened
     task: Pretext
     plan: Plan
@@ -55,7 +53,7 @@ class Pretraining:
     @classmethod
     def prepare(
         cls,
-        settings: "Settings",
+        settings: PretrainSettings,
         method: type[Pretext],
         own: object,
         hardware: Hardware,
@@ -232,7 +230,7 @@ class _first_alone:  # reads as a statement
             self.group.wait()
 
 
-def _rows(settings: "Settings", opened: Opened, say: Say) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _rows(settings: PretrainSettings, opened: Opened, say: Say) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows to learn from, and rows to take the score on: all but the test part and what is excluded."""
     dataset, parts = opened.dataset, opened.parts
     rows = np.sort(np.concatenate([parts.train, parts.val]))
@@ -255,7 +253,7 @@ def _rows(settings: "Settings", opened: Opened, say: Say) -> tuple[NDArray[np.in
     return np.sort(shuffled[count:]), np.sort(shuffled[:count])
 
 
-def _plan(settings: "Settings", method: type[Pretext], images: int, world: int) -> Plan:
+def _plan(settings: PretrainSettings, method: type[Pretext], images: int, world: int) -> Plan:
     pieces = settings.accumulate * world
     batch = settings.batch_size or method.batch_size
     if settings.batch_size is None and batch > images:

@@ -63,6 +63,33 @@ class PixelSettings:
 
 
 @dataclass(frozen=True)
+class PretrainSettings(RunSettings, PixelSettings, DataSettings):
+    """Settings of a pretraining; the method's own join them."""
+
+    method: str = option("rotnet", "pretext method, see ssl-app methods; or module:Class", metavar="M")
+    backbone: str | None = option(
+        None, "network, see ssl-app methods; or module:factory; default: small-resnet, or that of --init", metavar="B"
+    )
+    init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN")
+    epochs: int | None = option(None, "passes over the images; default: the method's", at_least=1)
+    batch_size: int | None = option(None, "images of one step, over all processes; default: the method's", at_least=2)
+    lr: float | None = option(None, "highest learning rate; default: the method's", at_least=0)
+    optimizer: Literal["default", "sgd", "adamw"] = option("default", "default: the method's")
+    weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)
+    schedule: Literal["cosine", "step", "constant"] = option("cosine", "how the rate falls")
+    warmup: float = option(0.05, "share of the steps in which the rate rises", at_least=0, at_most=1)
+    clip: float | None = option(None, "largest norm of the gradient", at_least=0)
+    accumulate: int = option(1, "micro-batches that a process adds up for one step", at_least=1)
+    augment: Literal["none", "light", "standard"] = option("light", "random views of each image")
+    mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
+    workers: int | None = option(None, "loader processes; default: none on a CPU", at_least=0)
+    exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
+    save_every: float = option(60.0, "seconds between checkpoints within an epoch", at_least=0)
+    resume: str | None = option(None, "go on with a stopped run, to the same bits", metavar="RUN")
+    any_threads: bool = option(False, "resume under another number of threads; bits may differ")
+
+
+@dataclass(frozen=True)
 class TransferSettings:
     """How a classifier is trained; the same for every arm of a sweep."""
 
@@ -86,3 +113,20 @@ class TransferSettings:
 @dataclass(frozen=True)
 class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSettings):
     """What finetune and sweep have in common."""
+
+
+@dataclass(frozen=True)
+class SweepSettings(StageTwoSettings):
+    """Settings of a sweep."""
+
+    init: tuple[str, ...] = option(
+        (), "run, checkpoint or weights file; repeat to compare; default: the newest finished pretraining",
+        metavar="RUN|FILE", repeat=True,
+    )  # fmt: skip
+    strategy: tuple[str, ...] = option((), "comma list of strategies; default: all", metavar="S,S")
+    per_class: tuple[int, ...] = option(
+        (1, 2, 4, 8, 16, 32, 64), "labelled images of each class", at_least=1, metavar="N,N"
+    )
+    draws: int = option(5, "labelled draws of each size; they carry the intervals", at_least=1)
+    baseline: Literal["scratch", "none"] = option("scratch", "what to compare with: random weights, trained fully")
+    jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,11 +15,9 @@ from ssl_app.errors import RunError, SettingsError
 from ssl_app.handover import SCRATCH
 from ssl_app.pool import Job, run_all
 from ssl_app.runs import Say
+from ssl_app.settings import SweepSettings
 from ssl_app.training.hardware import Hardware
 from ssl_app.trial import Bench
-
-if TYPE_CHECKING:
-    from ssl_app.commands.sweep import Settings
 
 IDENTITY = "sweep.json"
 # neither where a sweep lies, nor how many trials run at a time, nor what may grow, makes it another sweep
@@ -38,7 +36,7 @@ class Sweep:
     jobs: list[Job]
 
     @classmethod
-    def prepare(cls, settings: "Settings", hardware: Hardware, say: Say) -> "Sweep":
+    def prepare(cls, settings: SweepSettings, hardware: Hardware, say: Say) -> "Sweep":
         """Open everything, find or make the folder, save the draws. RunError where another sweep lies there."""
         benches = open_benches(settings, hardware, say)
         identity = identify(settings, benches, hardware)
@@ -66,7 +64,7 @@ class Sweep:
         return [name for name in names if kinds[name] == kinds[names[0]]]
 
 
-def open_benches(settings: "Settings", hardware: Hardware, say: Say) -> dict[str, Bench]:
+def open_benches(settings: SweepSettings, hardware: Hardware, say: Say) -> dict[str, Bench]:
     """A bench for each initialisation and for scratch, which is built as the first of them is."""
     recipe = trial.recipe_of(settings, "within", settings.seed)
     benches: dict[str, Bench] = {}
@@ -90,7 +88,7 @@ def open_benches(settings: "Settings", hardware: Hardware, say: Say) -> dict[str
     return benches
 
 
-def every_job(settings: "Settings", benches: dict[str, Bench], folder: Path) -> list[Job]:
+def every_job(settings: SweepSettings, benches: dict[str, Bench], folder: Path) -> list[Job]:
     """Every trial, the large ones first; draws are saved as CSV beside. Scratch is trained fully, and only so."""
     jobs = []
     for draw in range(settings.draws):
@@ -108,7 +106,7 @@ def every_job(settings: "Settings", benches: dict[str, Bench], folder: Path) -> 
     return jobs
 
 
-def identify(settings: "Settings", benches: dict[str, Bench], hardware: Hardware) -> dict[str, Any]:
+def identify(settings: SweepSettings, benches: dict[str, Bench], hardware: Hardware) -> dict[str, Any]:
     """What makes two sweeps the same: weights, data, split, recipe and arithmetic."""
     inits = {
         name: {
@@ -129,7 +127,7 @@ def identify(settings: "Settings", benches: dict[str, Bench], hardware: Hardware
     return {"digest": _digest(text.encode(), 8), "named": named, **json.loads(text), "wanted": wanted}
 
 
-def place(settings: "Settings", identity: dict[str, Any]) -> Path:
+def place(settings: SweepSettings, identity: dict[str, Any]) -> Path:
     """The sweep's folder, new or to go on with. Raises RunError where another sweep lies there."""
     name = settings.name or f"sweep-{identity['named']}"
     folder = settings.out / name

@@ -5,7 +5,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,6 +24,7 @@ from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augment
 from ssl_app.evaluation.metrics import classification
 from ssl_app.handover import Initialisation
+from ssl_app.inference import pooled_features, probabilities, probabilities_of_features
 from ssl_app.models import logistic
 from ssl_app.models.heads import build_head
 from ssl_app.opening import Opened
@@ -99,13 +100,13 @@ def run(bench: Bench, strategy: str, drawn: NDArray[np.int64], draw: int) -> Out
     how, history = _train(bench, classifier, method, drawn, draw, seed)
     test = parts.test
     if bench.features is not None and not history:  # the backbone is as the features were made: nothing to compute
-        probabilities = _from_features(classifier, bench.features[test])
+        found = probabilities_of_features(classifier, bench.features[test])
     else:
-        probabilities = predict(classifier, test, dataset.images, bench.pixels, bench.hardware)
+        found = probabilities(classifier, test, dataset.images, bench.pixels, bench.hardware)
     labels = dataset.labels[test]
-    metrics = classification(probabilities, labels, dataset.classes)
+    metrics = classification(found, labels, dataset.classes)
     seconds = time.monotonic() - started
-    return Outcome(metrics, probabilities, labels, test, len(drawn), how, seconds, history, classifier)
+    return Outcome(metrics, found, labels, test, len(drawn), how, seconds, history, classifier)
 
 
 def _classifier(bench: Bench, drawn: NDArray[np.int64], seed: int) -> Classifier:
@@ -164,9 +165,9 @@ def _phase(bench: Bench, classifier: Classifier, phase: Phase, loader: Loader) -
         nonlocal best_score, best_state
         if recipe.validation == "held-out":
             dataset, val = bench.opened.dataset, bench.opened.parts.val
-            probabilities = predict(classifier, val, dataset.images, bench.pixels, bench.hardware)
-            found = classification(probabilities, dataset.labels[val], dataset.classes)
-            score = cast(float, found["balanced_accuracy"])
+            found = probabilities(classifier, val, dataset.images, bench.pixels, bench.hardware)
+            metrics = classification(found, dataset.labels[val], dataset.classes)
+            score = cast(float, metrics["balanced_accuracy"])
             rows[-1]["val_balanced_accuracy"] = score
             if score > best_score:
                 best_score = score
@@ -206,55 +207,10 @@ def _closed(bench: Bench, classifier: Classifier, drawn: NDArray[np.int64], draw
     return found.how
 
 
-def _from_features(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    with torch.no_grad():
-        logits = classifier.head.cpu().last(torch.from_numpy(np.ascontiguousarray(features)))
-    return torch.softmax(logits.double(), 1).numpy()
-
-
 def _features_of(bench: Bench, classifier: Classifier, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     if bench.features is not None:
         return bench.features[rows]
-    return _pooled(classifier, rows, bench)
-
-
-def _pooled(classifier: Classifier, rows: NDArray[np.int64], bench: Bench) -> NDArray[np.float32]:
-    """What a head sees of images. -> (n, d)."""
-
-    def pooled(images: Tensor) -> Tensor:
-        return classifier.head.pool(classifier.backbone(images, classifier.layer))
-
-    return _forward(classifier, pooled, rows, bench.opened.dataset.images, bench.pixels, bench.hardware).numpy()
-
-
-def predict(
-    classifier: Classifier, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
-) -> NDArray[np.float64]:
-    """Probabilities of each class, images unaugmented. -> (n, K)."""
-
-    def probabilities(images: Tensor) -> Tensor:
-        return torch.softmax(classifier(images).double(), 1)
-
-    return _forward(classifier, probabilities, rows, images, pixels, hardware).numpy()
-
-
-def _forward(
-    module: Classifier,
-    fn: Callable[[Tensor], Tensor],
-    rows: NDArray[np.int64],
-    images: NDArray[Any],
-    pixels: Pixels,
-    hardware: Hardware,
-) -> Tensor:
-    size = module.backbone.image_size
-    loader = Loader(images, rows, pixels, Augment("none", size, images.shape[1], False), batch_size=1, seed=0)
-    module.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
-    module.eval()
-    with torch.no_grad(), hardware.autocast():
-        found = [
-            fn(batch.to(hardware.device, hardware.memory_format).images).float().cpu() for batch in loader.ordered()
-        ]
-    return torch.cat(found) if found else torch.zeros(0, 1)
+    return pooled_features(classifier, rows, bench.opened.dataset.images, bench.pixels, bench.hardware)
 
 
 def features(bench: Bench, cache: Path) -> Bench:
@@ -265,7 +221,8 @@ def features(bench: Bench, cache: Path) -> Bench:
     path = cache / "features" / f"{hashlib.blake2b(what.encode(), digest_size=16).hexdigest()}.npy"
     if not path.is_file():
         classifier = _classifier(bench, np.arange(0), bench.recipe.seed)
-        found = _pooled(classifier, np.arange(len(dataset.keys)), bench)
+        rows = np.arange(len(dataset.keys))
+        found = pooled_features(classifier, rows, dataset.images, bench.pixels, bench.hardware)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{time.time_ns()}.npy")
         np.save(temporary, found)

@@ -12,7 +12,20 @@ ROOT = Path(ssl_app.__file__).parent
 # A row may import rows below it, never one above or beside it; names within one set may meet.
 ROWS: list[list[set[str]]] = [
     [{"cli", "__main__"}],
-    [{"commands", "preparing", "opening", "pretraining", "sweeping", "trial", "pool", "comparing", "handover"}],
+    [
+        {
+            "commands",
+            "preparing",
+            "opening",
+            "pretraining",
+            "sweeping",
+            "trial",
+            "inference",
+            "pool",
+            "comparing",
+            "handover",
+        }
+    ],
     [{"report"}],
     [
         {"pretext"},

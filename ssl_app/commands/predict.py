@@ -39,7 +39,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     """Predict; where the images carry labels of the same classes, score the prediction too."""
     import numpy as np
 
-    from ssl_app import handover, preparing, trial
+    from ssl_app import handover, inference, preparing
     from ssl_app.data.dataset import open_dataset
     from ssl_app.data.sources.base import Columns, open_source
     from ssl_app.evaluation.metrics import classification
@@ -64,7 +64,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         progress=True,
     )
     rows = np.arange(len(dataset.keys))
-    probabilities = trial.predict(finished.classifier, rows, dataset.images, finished.pixels, hardware)
+    probabilities = inference.probabilities(finished.classifier, rows, dataset.images, finished.pixels, hardware)
     stored = config.as_json(settings)
     folder = runs.new_run(settings.out, settings.name, "predict", stored)
     path = settings.output or folder / "predictions.csv"

@@ -7,16 +7,15 @@ any, are not used; a set's test part, and what --exclude names, is not looked at
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ssl_app import config, registry, runs
-from ssl_app.config import option
 from ssl_app.errors import RunError, SettingsError
 from ssl_app.runs import Result, Say
 from ssl_app.saying import to_stderr
-from ssl_app.settings import DataSettings, PixelSettings, RunSettings
+from ssl_app.settings import PretrainSettings
 
 EXAMPLES = """
 ssl-app pretrain
@@ -28,31 +27,7 @@ torchrun --nproc-per-node 2 -m ssl_app pretrain --data scans/
 """
 
 
-@dataclass(frozen=True)
-class Settings(RunSettings, PixelSettings, DataSettings):
-    """Settings of a pretraining; the method's own join them."""
-
-    method: str = option("rotnet", "pretext method, see ssl-app methods; or module:Class", metavar="M")
-    backbone: str | None = option(
-        None, "network, see ssl-app methods; or module:factory; default: small-resnet, or that of --init", metavar="B"
-    )
-    init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN")
-    epochs: int | None = option(None, "passes over the images; default: the method's", at_least=1)
-    batch_size: int | None = option(None, "images of one step, over all processes; default: the method's", at_least=2)
-    lr: float | None = option(None, "highest learning rate; default: the method's", at_least=0)
-    optimizer: Literal["default", "sgd", "adamw"] = option("default", "default: the method's")
-    weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)
-    schedule: Literal["cosine", "step", "constant"] = option("cosine", "how the rate falls")
-    warmup: float = option(0.05, "share of the steps in which the rate rises", at_least=0, at_most=1)
-    clip: float | None = option(None, "largest norm of the gradient", at_least=0)
-    accumulate: int = option(1, "micro-batches that a process adds up for one step", at_least=1)
-    augment: Literal["none", "light", "standard"] = option("light", "random views of each image")
-    mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
-    workers: int | None = option(None, "loader processes; default: none on a CPU", at_least=0)
-    exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
-    save_every: float = option(60.0, "seconds between checkpoints within an epoch", at_least=0)
-    resume: str | None = option(None, "go on with a stopped run, to the same bits", metavar="RUN")
-    any_threads: bool = option(False, "resume under another number of threads; bits may differ")
+Settings = PretrainSettings
 
 
 def joined(values: Mapping[str, Any]) -> type | None:

@@ -6,15 +6,14 @@ only what is missing.
 """
 
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, registry, runs
-from ssl_app.config import option
 from ssl_app.errors import SettingsError
 from ssl_app.runs import Result, Say
 from ssl_app.saying import to_stderr
-from ssl_app.settings import StageTwoSettings
+from ssl_app.settings import SweepSettings
 
 if TYPE_CHECKING:
     from ssl_app.pool import Job
@@ -30,21 +29,7 @@ ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18
 METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 
 
-@dataclass(frozen=True)
-class Settings(StageTwoSettings):
-    """Settings of a sweep."""
-
-    init: tuple[str, ...] = option(
-        (), "run, checkpoint or weights file; repeat to compare; default: the newest finished pretraining",
-        metavar="RUN|FILE", repeat=True,
-    )  # fmt: skip
-    strategy: tuple[str, ...] = option((), "comma list of strategies; default: all", metavar="S,S")
-    per_class: tuple[int, ...] = option(
-        (1, 2, 4, 8, 16, 32, 64), "labelled images of each class", at_least=1, metavar="N,N"
-    )
-    draws: int = option(5, "labelled draws of each size; they carry the intervals", at_least=1)
-    baseline: Literal["scratch", "none"] = option("scratch", "what to compare with: random weights, trained fully")
-    jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
+Settings = SweepSettings
 
 
 def run(settings: Settings, say: Say = to_stderr) -> Result:

@@ -136,6 +136,7 @@ class _Run:
     def epoch(self, position: Position, steps: int, progress: Progress, stop: StopRequest) -> float:
         """The steps of an epoch that are still to do; -> the seconds that they took, scaled to a whole epoch."""
         seed, plan = self.loader.seed, self.plan
+        freeze(self.task, plan)  # each_epoch may have asked the task something
         if position.step == 0:
             torch.manual_seed(mix(seed, position.epoch, 2) >> 1)
             position.begun |= _numbers(self.task.start_epoch(position.epoch, self.over_all))

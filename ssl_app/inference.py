@@ -1,0 +1,62 @@
+"""A network asked, not taught: probabilities and features of images, unaugmented, in eval mode."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_app.classification import Classifier
+from ssl_app.data.loading import Loader
+from ssl_app.data.pixels import Pixels
+from ssl_app.data.transforms import Augment
+from ssl_app.training.hardware import Hardware
+
+
+def probabilities(
+    classifier: Classifier, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
+) -> NDArray[np.float64]:
+    """Probabilities of each class for rows of packed images (N, P, P, C). -> (n, K)."""
+
+    def ask(images: Tensor) -> Tensor:
+        return torch.softmax(classifier(images).double(), 1)
+
+    return _over(classifier, ask, rows, images, pixels, hardware).double().numpy()
+
+
+def pooled_features(
+    classifier: Classifier, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
+) -> NDArray[np.float32]:
+    """What the head sees of rows of packed images. -> (n, d)."""
+
+    def ask(images: Tensor) -> Tensor:
+        return classifier.head.pool(classifier.backbone(images, classifier.layer))
+
+    return _over(classifier, ask, rows, images, pixels, hardware).float().numpy()
+
+
+def probabilities_of_features(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities where the features are known already and the head is linear. (n, d) -> (n, K)."""
+    with torch.no_grad():
+        logits = classifier.head.cpu().last(torch.from_numpy(np.ascontiguousarray(features)))
+    return torch.softmax(logits.double(), 1).numpy()
+
+
+def _over(
+    classifier: Classifier,
+    ask: Callable[[Tensor], Tensor],
+    rows: NDArray[np.int64],
+    images: NDArray[Any],
+    pixels: Pixels,
+    hardware: Hardware,
+) -> Tensor:
+    still = Augment("none", classifier.backbone.image_size, images.shape[1], False)
+    loader = Loader(images, rows, pixels, still, batch_size=1, seed=0)
+    classifier.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
+    classifier.eval()
+    with torch.no_grad(), hardware.autocast():
+        batches = (batch.to(hardware.device, hardware.memory_format) for batch in loader.ordered())
+        found = [ask(batch.images).cpu() for batch in batches]
+    return torch.cat(found) if found else torch.zeros(0, 1)
