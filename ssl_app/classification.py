@@ -31,7 +31,9 @@ class Classifier(Task):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, S, S) -> logits (B, K)."""
-        logits: Tensor = self.head(self.backbone(images, self.layer))
+        features = self.backbone(images, self.layer)
+        with torch.autocast(images.device.type, enabled=False):  # bf16 logits tie, and ties go to the first class
+            logits: Tensor = self.head(features.float())
         return logits
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:

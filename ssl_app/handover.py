@@ -16,6 +16,7 @@ from ssl_app.data.pixels import Pixels
 from ssl_app.errors import CheckpointError, RunError
 from ssl_app.models import backbones, weights
 from ssl_app.models.heads import build_head
+from ssl_app.models.small_resnet import STRIDE_ABOVE
 from ssl_app.training import checkpoint
 
 BACKBONE = "backbone.safetensors"
@@ -37,8 +38,15 @@ class Initialisation:
     seen: Seen | None = None  # images of the pretraining
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the pretraining
     content: str = ""  # hash of the weights, for a sweep's identity
+    pack_side: int | None = None  # side that pretraining's images were packed at
+    ancestry_known: bool = True  # whether `seen` holds all that the weights have seen
 
-    def refuse_other_pixels(self, channels: int | None, intensity: str) -> None:
+    @property
+    def intensity(self) -> str | None:
+        """How the pretraining scaled pixels."""
+        return None if self.pixels is None else self.pixels.intensity
+
+    def refuse_other_pixels(self, channels: int | None, intensity: str | None, image_size: int | None) -> None:
         """Raise CheckpointError where flags ask for other pixels than those that the weights were trained on."""
         if self.pixels is None:
             return
@@ -47,10 +55,16 @@ class Initialisation:
                 f"{self.name} was pretrained on {self.channels} channels, --channels asks for {channels}; "
                 f"leave --channels out, or type --init none"
             )
-        if intensity not in ("range", self.pixels.intensity):
+        if intensity not in (None, self.pixels.intensity):
             raise CheckpointError(
                 f"{self.name} was pretrained on --intensity {self.pixels.intensity}, not {intensity}; "
                 f"leave --intensity out, or type --init none"
+            )
+        both = (self.image_size or 0, image_size or self.image_size or 0)
+        if self.backbone == "small-resnet" and len({side > STRIDE_ABOVE for side in both}) > 1:
+            raise CheckpointError(
+                f"{self.name} was pretrained at {both[0]} px, and a small-resnet for {both[1]} px is another network "
+                f"(above {STRIDE_ABOVE} px its stem has stride 2); leave --image-size out"
             )
 
     def build(self, channels: int, image_size: int, seed: int) -> tuple[backbones.Backbone, str]:
@@ -120,7 +134,7 @@ def _plain(path: Path, backbone: str | None) -> Initialisation:
     if backbone is None:
         raise CheckpointError(f"--init {path} does not say which network it is of; add --backbone, such as resnet18")
     tensors = weights.read_weights(path)
-    return Initialisation(path.stem, backbone, tensors, str(path), content=_digest(tensors))
+    return Initialisation(path.stem, backbone, tensors, str(path), content=_digest(tensors), ancestry_known=False)
 
 
 def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) -> Initialisation:
@@ -130,6 +144,10 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
             f"{path} is the state of a pretraining that has not finished; "
             f"type ssl-app pretrain --resume {path.parent.name}, or another --init"
         )
+    if meta["kind"] == "classifier":
+        raise CheckpointError(
+            f"{path} has been trained on labels; expected a pretraining: type --init RUN of pretrain"
+        )
     if backbone is not None and backbone != meta["backbone"]:
         raise CheckpointError(
             f"{path} holds a {meta['backbone']}, --backbone asks for {backbone}; leave --backbone out"
@@ -138,7 +156,7 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
     if "seen.content" in tensors:
         seen = Seen(tensors.pop("seen.content").numpy(), tensors.pop("seen.groups").numpy())
     return Initialisation(
-        name or (path.parent.name if path.name in (BACKBONE, CLASSIFIER) else path.stem),
+        name or (path.parent.name if path.name == BACKBONE else path.stem),
         meta["backbone"],
         {k: t for k, t in tensors.items() if k.startswith("backbone.")},
         str(path),
@@ -146,8 +164,10 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
         meta["channels"],
         Pixels.from_json(meta["pixels"]),
         seen,
-        meta.get("settings", {}),
+        meta["settings"],
         _digest(tensors),
+        meta.get("pack_side"),
+        meta.get("ancestry_known", True),
     )
 
 

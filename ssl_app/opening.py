@@ -15,6 +15,7 @@ from ssl_app.runs import Say
 from ssl_app.settings import DataSettings
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 64  # pixels, where the user names no image size
+TEST_FRACTION = 0.2
 OWN_BACKBONES = ("small-resnet", "nin")
 
 
@@ -58,6 +59,7 @@ def open_data(
     channels: int | None,
     intensity: str,
     say: Say,
+    pack_side: int | None = None,
 ) -> Opened:
     """Pack a source (or find it packed) and split it."""
     dataset = open_dataset(
@@ -68,12 +70,13 @@ def open_data(
         cache=out / "cache",
         max_unreadable=settings.max_unreadable,
         progress=True,
+        pack_side=pack_side,
     )
     for note in dataset.notes:
         say(f"note: {note}")
     for name, reason in dataset.unreadable:
         say(f"left out, unreadable: {name} ({reason})")
-    parts = split(dataset, fraction=settings.test_fraction, seed=settings.split_seed)
+    parts = split(dataset, fraction=settings.test_fraction or TEST_FRACTION, seed=settings.split_seed or 0)
     size = "x".join(map(str, dataset.images.shape[1:]))
     say(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")
     say(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")

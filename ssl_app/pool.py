@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import reduction
 from pathlib import Path
@@ -18,9 +20,10 @@ from ssl_app import environment, runs, trial
 from ssl_app.errors import RunError
 from ssl_app.training.loop import Diverged
 from ssl_app.training.memory import keep_freed_memory
+from ssl_app.training.stopping import Stopped
 from ssl_app.trial import Bench
 
-TABLES = ("per_class", "confusion")  # metrics that are tables: kept with the trial, not in the sweep's result
+TABLES = ("per_class", "confusion")  # metrics that are tables: kept in the trial's file, not in the sweep's result
 MOST_JOBS = 8  # where the user names none: each holds torch and a network
 
 
@@ -38,8 +41,11 @@ class Job:
 
 def run_all(
     benches: dict[str, Bench], jobs: Sequence[Job], folder: Path, workers: int, identity: str
-) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """Run trials as they come free. -> (job, content of its result.json), in order of completion."""
+) -> Generator[tuple[Job, dict[str, Any]]]:
+    """Run trials as they come free. -> (job, its result without tables), in order of completion.
+
+    Raises RunError where a trial diverges, or its process is killed.
+    """
     if workers == 1:
         for job in jobs:
             yield job, _run(benches[job.bench], job, folder, identity)
@@ -52,8 +58,16 @@ def run_all(
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(error, Exception):  # stopped: nobody waits for the trials that are under way
+                for worker in multiprocessing.active_children():
+                    worker.kill()
+            if isinstance(error, BrokenProcessPool):
+                raise RunError(
+                    "a trial's process was killed, perhaps for memory; the finished trials are kept: "
+                    "type the same with --jobs 1"
+                ) from error
             raise
 
 
@@ -73,17 +87,31 @@ def _run(bench: Bench, job: Job, folder: Path, identity: str) -> dict[str, Any]:
         "seconds": outcome.seconds,
         **{name: value for name, value in outcome.test.items() if name not in TABLES},
     }
-    place = folder / "trials" / job.key
-    place.mkdir(parents=True, exist_ok=True)
-    tables = {f"test_{name}": outcome.test[name] for name in TABLES}
-    runs.write_json(place / runs.RESULT, content | tables)
+    write_trial(folder, job.key, content, {name: outcome.test[name] for name in TABLES})
     return content
+
+
+def write_trial(folder: Path, key: str, content: dict[str, Any], tables: dict[str, Any]) -> None:
+    """A finished trial's file: its result, and the tables apart."""
+    place = folder / "trials" / key
+    place.mkdir(parents=True, exist_ok=True)
+    runs.write_json(place / runs.RESULT, content | {"tables": tables})
+
+
+def read_trial(folder: Path, key: str, identity: str) -> dict[str, Any] | None:
+    """The result in a trial's file, without the tables; None where this sweep has none."""
+    path = folder / "trials" / key / runs.RESULT
+    content: dict[str, Any] = runs.read_json(path) if path.is_file() else {}
+    if content.get("identity") != identity:
+        return None
+    return {name: value for name, value in content.items() if name != "tables"}
 
 
 HERE: dict[str, Bench] = {}  # of a worker process
 
 
 def _enter(benches: dict[str, Bench], threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the sweep's own ends these
     environment.prepare_environment()
     torch.set_num_threads(threads)
     keep_freed_memory()
@@ -100,7 +128,10 @@ def _follow_parent() -> None:
 
 
 def _run_here(job: Job, folder: Path, identity: str) -> dict[str, Any]:
-    return _run(HERE[job.bench], job, folder, identity)
+    try:
+        return _run(HERE[job.bench], job, folder, identity)
+    except Stopped as stopped:  # a pool that takes it for a result would wait for this process for ever
+        os._exit(int(str(stopped.code)))
 
 
 def _by_name(array: "np.memmap[Any, Any]") -> tuple[Any, tuple[Any, ...]]:

@@ -28,13 +28,14 @@ VALIDATION_SEED = 1_000_003  # added to the split seed, so that this hash is ano
 
 def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, hardware: Hardware, say: Say) -> Bench:
     """Open the labelled set as the initialisation wants it. Raises DataError where no trial could be run on it."""
-    start.refuse_other_pixels(settings.channels, settings.intensity)
+    start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
     asked = with_data_of(settings, start, say)
     source = source_of(asked, asked.data or "digits")
     size = settings.image_size or start.image_size or default_image_size(source, start.backbone, say)
     opened = open_data(
         asked, source, settings.out, image_size=size, channels=settings.channels or start.channels,
-        intensity=settings.intensity if start.pixels is None else start.pixels.intensity, say=say,
+        intensity=start.intensity or settings.intensity or "range", say=say,
+        pack_side=start.pack_side if size == start.image_size else None,
     )  # fmt: skip
     dataset = opened.dataset
     if not dataset.labelled.any():
@@ -43,17 +44,20 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
         raise DataError(f"{dataset.name} has no labels; put images into one folder a class, or write a manifest.csv")
     parts = opened.parts
     if recipe.validation == "held-out" and not len(parts.val):
-        parts = hold_out(dataset, parts, settings.split_seed)
+        parts = hold_out(dataset, parts, asked.split_seed or 0)
     kept = {name: getattr(parts, name)[dataset.labelled[getattr(parts, name)]] for name in ("train", "val", "test")}
     parts = replace(parts, **kept)
     splits.check_classes(dataset, parts)
     if recipe.validation == "held-out" and not len(parts.val):
         raise DataError(f"{dataset.name} has no labelled image to hold out beside the draw; type --validation within")
     opened = replace(opened, parts=parts)
-    pixels = start.pixels or measure(dataset.images, parts.train, settings.intensity, settings.seed)
+    pixels = start.pixels or measure(dataset.images, parts.train, settings.intensity or "range", settings.seed)
+    pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
     backbone, loaded = start.build(dataset.images.shape[-1], size, settings.seed)
     backbone.shape(recipe.layer)  # refuses a layer that is not there
     say(f"backbone: {loaded}")
+    if start.image_size not in (None, size):
+        say(f"image size: {size} px, and {start.image_size} px in pretraining")
     return Bench(opened, start, pixels, recipe, hardware)
 
 
@@ -89,6 +93,16 @@ def leaks_of(bench: Bench) -> Leaks | None:
     return count_leaks(bench.start.seen, bench.opened.dataset, bench.opened.parts.test)
 
 
+def leak_sentence(bench: Bench) -> str | None:
+    """What the test part has in common with the images that the weights come from, or that it is not known."""
+    found = leaks_of(bench)
+    told = found.sentence() if found else None
+    if not bench.start.ancestry_known:
+        unknown = f"what {bench.start.name} was trained on is not known"
+        return f"{told}; {unknown}" if told else unknown
+    return told
+
+
 def write_classifier(folder: Path, bench: Bench, outcome: Outcome) -> None:
     """The classifier with all that predict needs, into a run."""
     dataset = bench.opened.dataset
@@ -100,6 +114,7 @@ def write_classifier(folder: Path, bench: Bench, outcome: Outcome) -> None:
             "backbone": bench.start.backbone,
             "channels": int(dataset.images.shape[-1]),
             "image_size": dataset.image_size,
+            "pack_side": int(dataset.images.shape[1]),
             "classes": list(dataset.classes),
             "head": bench.recipe.head,
             "layer": bench.recipe.layer,

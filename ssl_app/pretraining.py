@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_app import handover
-from ssl_app.data.leaks import exclude, seen
+from ssl_app import config, handover
+from ssl_app.data.dataset import Dataset, open_dataset
+from ssl_app.data.leaks import exclude, merged, seen
 from ssl_app.data.loading import Loader
 from ssl_app.data.pixels import Pixels, measure
 from ssl_app.data.seeding import mix
+from ssl_app.data.sources.base import Columns, open_source
+from ssl_app.data.splits import hold_out_units
 from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.opening import Opened, default_image_size, open_data, source_of
@@ -47,6 +51,8 @@ class Pretraining:
     learnt: NDArray[np.int64]  # rows that are trained on
     held_out: NDArray[np.int64]  # rows that the score is taken on
     image_size: int
+    start: handover.Initialisation
+    own: object  # the method's Config
     hardware: Hardware
     group: OneProcess
 
@@ -62,7 +68,7 @@ class Pretraining:
     ) -> "Pretraining":
         """Open the data, build the network, and refuse what cannot work, before anything is trained."""
         start = handover.load_initialisation(settings.init, settings.out, settings.backbone)
-        start.refuse_other_pixels(settings.channels, settings.intensity)
+        start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
         settings = replace(settings, backbone=start.backbone)
         needs = method.needs
         source = source_of(settings, settings.data or "digits")
@@ -79,7 +85,8 @@ class Pretraining:
                 settings.out,
                 image_size=size,
                 channels=channels,
-                intensity=settings.intensity,
+                intensity=start.intensity or settings.intensity or "range",
+                pack_side=start.pack_side if size == start.image_size else None,
                 say=say,
             )
         images = opened.dataset.images
@@ -89,7 +96,7 @@ class Pretraining:
                 f"{images.shape[-1]}; take another --method"
             )
         learnt, held_out = _rows(settings, opened, say)
-        pixels = start.pixels or measure(images, learnt, settings.intensity, settings.seed)
+        pixels = start.pixels or measure(images, learnt, settings.intensity or "range", settings.seed)
         if needs.value_range == "symmetric":
             half = (0.5,) * images.shape[-1]
             pixels = replace(pixels, mean=half, std=half)
@@ -97,10 +104,11 @@ class Pretraining:
         method.check(pixels.scale(images[np.sort(sample)]), own)
         backbone, loaded = start.build(images.shape[-1], size, settings.seed)
         say(f"backbone: {loaded}")
+        pixels.refuse_other_depth(images.dtype, opened.dataset.name)
         torch.manual_seed(mix(settings.seed, 6) >> 1)
         task = method(backbone, own, len(learnt))
         plan = _plan(settings, method, len(learnt), group.world)
-        return cls(settings, opened, task, plan, pixels, learnt, held_out, size, hardware, group)
+        return cls(settings, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group)
 
     def train(self, folder: Path, say: Say) -> dict[str, Any]:
         """Train to the end. -> what result.json adds: checkpoint, final, alarm."""
@@ -158,7 +166,9 @@ class Pretraining:
 
     def _fit(self, folder: Path, say: Say, each_epoch: Callable[[list[Row]], None]) -> list[Row]:
         settings = self.settings
-        saver = Saver(folder / TRAINING, settings.save_every, settings.resume is not None, settings.any_threads)
+        saver = Saver(
+            folder / TRAINING, settings.save_every, settings.resume is not None, settings.any_threads, self._about()
+        )
         return fit(
             self.task,
             self._loader(self.learnt, settings.augment),
@@ -171,6 +181,14 @@ class Pretraining:
             each_epoch=each_epoch,
             saver=saver,
         )
+
+    def _about(self) -> dict[str, str]:
+        """What a resumed run must find as it was."""
+        rows = np.concatenate([self.learnt, [-1], self.held_out])
+        return {
+            "images": f"{self.opened.dataset.hash} {blake2b(rows.tobytes(), digest_size=8).hexdigest()}",
+            "pixels": repr(self.pixels.to_json()),
+        }
 
     def _loader(self, rows: NDArray[np.int64], preset: Any) -> Loader:
         settings, dataset = self.settings, self.opened.dataset
@@ -200,14 +218,19 @@ class Pretraining:
             "backbone": self.task.backbone.name,
             "channels": self.task.backbone.channels,
             "image_size": self.image_size,
+            "pack_side": int(dataset.images.shape[1]),
+            "ancestry_known": self.start.ancestry_known,
             "method": settings.method,
-            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(settings).items()},
+            "settings": config.as_json(settings)
+            | {"method_settings": config.as_json(self.own), "data_hash": dataset.hash},
             "data": {"name": dataset.name, "hash": dataset.hash, "images": len(self.learnt)},
             "rows": rows,
             "versions": {name: version(name) for name in ("ssl-app", "torch", "torchvision")},
         }
-        everything = np.concatenate([self.learnt, self.held_out])
-        handover.write_backbone(folder / handover.BACKBONE, self.task, self.pixels, seen(dataset, everything), meta)
+        met = seen(dataset, np.concatenate([self.learnt, self.held_out]))
+        if self.start.seen is not None:  # what an ancestor saw is in the weights as well
+            met = merged(met, self.start.seen)
+        handover.write_backbone(folder / handover.BACKBONE, self.task, self.pixels, met, meta)
 
 
 def _plain(row: Row) -> Row:
@@ -235,22 +258,38 @@ def _rows(settings: PretrainSettings, opened: Opened, say: Say) -> tuple[NDArray
     dataset, parts = opened.dataset, opened.parts
     rows = np.sort(np.concatenate([parts.train, parts.val]))
     if settings.exclude is not None:
-        other = open_data(
-            settings, source_of(settings, settings.exclude), settings.out,
-            image_size=dataset.image_size, channels=settings.channels, intensity=settings.intensity, say=say,
-        ).dataset  # fmt: skip
+        other = _other(settings, opened, say)
         kept = exclude(dataset, rows, seen(other, np.arange(len(other.keys))))
         say(f"excluded: {len(rows) - len(kept)} of {len(rows)} images, by content or group of {other.name}")
         rows = kept
-    shuffled = np.random.default_rng([settings.seed, 4]).permutation(rows)
-    count = min(HELD_OUT_MOST, max(1, round(HELD_OUT_SHARE * len(rows))))
     if len(rows) < 4:
         apart = " after --exclude" if settings.exclude is not None else ""
         raise DataError(
             f"{len(rows)} images are left to pretrain on{apart}, {len(parts.test)} are the test part; "
             f"expected at least 4: type another --data"
         )
-    return np.sort(shuffled[count:]), np.sort(shuffled[:count])
+    return hold_out_units(dataset, rows, HELD_OUT_SHARE, HELD_OUT_MOST, settings.seed)
+
+
+def _other(settings: PretrainSettings, opened: Opened, say: Say) -> Dataset:
+    """What --exclude names, unsplit, its labels unread; by group where it has pretraining's group column."""
+    assert settings.exclude is not None
+    group = opened.dataset.columns.group
+    try:
+        source = open_source(settings.exclude, Columns("none", group, "none"))
+    except DataError:
+        source = open_source(settings.exclude, Columns("none", "none", "none"))
+        if group is not None:
+            say(f"excluding by content only: {settings.exclude} has no column {group}")
+    return open_dataset(
+        source,
+        image_size=opened.dataset.image_size,
+        channels=opened.dataset.images.shape[-1],
+        intensity=settings.intensity or "range",
+        cache=settings.out / "cache",
+        max_unreadable=settings.max_unreadable,
+        progress=True,
+    )
 
 
 def _plan(settings: PretrainSettings, method: type[Pretext], images: int, world: int) -> Plan:

@@ -44,9 +44,14 @@ class DataSettings:
         "column of an existing split; default: split, where present; none makes a new one",
         metavar="COLUMN",
     )
-    test_fraction: float = option(0.2, "share of groups put aside for the test", at_least=0.01, at_most=0.9)
-    split_seed: int = option(
-        0, "seed of the test split; keep it the same for all verbs", at_least=0, at_most=LARGEST_SEED
+    test_fraction: float | None = option(
+        None,
+        "share of groups put aside for the test; default: the pretraining's, else 0.2",
+        at_least=0.01,
+        at_most=0.9,
+    )
+    split_seed: int | None = option(
+        None, "seed of the test split; default: the pretraining's, else 0", at_least=0, at_most=LARGEST_SEED
     )
     max_unreadable: int = option(0, "unreadable images to put up with before a run is refused", at_least=0)
 
@@ -57,8 +62,9 @@ class PixelSettings:
 
     image_size: int | None = option(None, "side of the training images in pixels; default: by the data", at_least=8)
     channels: int | None = option(None, "auto or a number; auto takes grey RGB files as one channel", at_least=1)
-    intensity: Literal["range", "dtype", "per-image"] = option(
-        "range", "scale pixels by the set's 0.1 and 99.9 percentiles, the dtype's range, or each image's own"
+    intensity: Literal["range", "dtype", "per-image"] | None = option(
+        None,
+        "scale by the set's percentiles, the dtype's or each image's own; default: the checkpoint's, or range",
     )
 
 
@@ -86,7 +92,7 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
     save_every: float = option(60.0, "seconds between checkpoints within an epoch", at_least=0)
     resume: str | None = option(None, "go on with a stopped run, to the same bits", metavar="RUN")
-    any_threads: bool = option(False, "resume under another number of threads; bits may differ")
+    any_threads: bool = option(False, "resume under other threads, torch or arithmetic; bits may differ")
 
 
 @dataclass(frozen=True)

@@ -140,18 +140,22 @@ def _train(
             labels=dataset.labels[drawn],
         )
         history += _phase(bench, classifier, phase, loader)
-        picked = "the last weights" if recipe.validation == "within" else f"best of {LOOKS} looks at held-out labels"
+        picked = (
+            "the last weights"
+            if recipe.validation == "within"
+            else f"best of {_looks(phase.steps)} looks at held-out labels"
+        )
         told.append(f"{phase.name}: {phase.steps} steps, {picked}")
     return "; ".join(told), history
 
 
 def _phase(bench: Bench, classifier: Classifier, phase: Phase, loader: Loader) -> list[Row]:
     recipe = bench.recipe
-    looks = 1 if recipe.validation == "within" else LOOKS
+    looks = 1 if recipe.validation == "within" else _looks(phase.steps)
     plan = Plan(
         rates=phase.rates,
         epochs=looks,
-        steps_per_epoch=max(1, phase.steps // looks),
+        steps_per_epoch=phase.steps // looks,
         batch_size=recipe.batch_size,
         still=phase.still,
         optimizer=recipe.optimizer,
@@ -177,6 +181,11 @@ def _phase(bench: Bench, classifier: Classifier, phase: Phase, loader: Loader) -
     if best_state is not None:
         classifier.load_state_dict(best_state)
     return [row | {"phase_" + phase.name: 1.0} for row in rows]
+
+
+def _looks(steps: int) -> int:
+    """How often held-out labels are looked at: at most LOOKS times, in stretches of equal length."""
+    return next(looks for looks in range(LOOKS, 0, -1) if steps % looks == 0)
 
 
 def _quiet(sentence: str) -> None:
@@ -216,8 +225,9 @@ def _features_of(bench: Bench, classifier: Classifier, rows: NDArray[np.int64]) 
 def features(bench: Bench, cache: Path) -> Bench:
     """The bench with pooled features of every image, (M, d), computed once a checkpoint, layer and set."""
     dataset, layer = bench.opened.dataset, bench.recipe.layer
-    weights = bench.start.content or f"random {bench.start.backbone} {bench.recipe.seed}"
-    what = repr((weights, dataset.key, layer, bench.pixels.to_json(), bench.hardware.bf16))
+    start, hardware = bench.start, bench.hardware
+    network = (start.content, start.backbone, layer, dataset.image_size)
+    what = repr((network, dataset.key, bench.pixels.to_json(), hardware.device.type, hardware.bf16))
     path = cache / "features" / f"{hashlib.blake2b(what.encode(), digest_size=16).hexdigest()}.npy"
     if not path.is_file():
         classifier = _classifier(bench, np.arange(0), bench.recipe.seed)

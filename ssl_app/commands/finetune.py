@@ -83,8 +83,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
                 outcome.labels, outcome.probabilities.argmax(1), groups, seed=settings.seed
             )
             test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
-            found = preparing.leaks_of(bench)
-            leaks = found.sentence() if found else None
+            leaks = preparing.leak_sentence(bench)
             preparing.write_classifier(folder, bench, outcome)
             preparing.write_predictions(folder / "test.csv", opened.dataset, outcome)
             plots.confusion(folder / "confusion.png", test["confusion"], opened.dataset.classes)

@@ -62,7 +62,9 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         cache=settings.out / "cache",
         max_unreadable=settings.max_unreadable,
         progress=True,
+        pack_side=meta.get("pack_side"),
     )
+    finished.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
     rows = np.arange(len(dataset.keys))
     probabilities = inference.probabilities(finished.classifier, rows, dataset.images, finished.pixels, hardware)
     stored = config.as_json(settings)

@@ -5,8 +5,13 @@ paired differences, the labels saved, and one sentence. The same command again, 
 only what is missing.
 """
 
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, registry, runs
@@ -34,16 +39,46 @@ Settings = SweepSettings
 
 def run(settings: Settings, say: Say = to_stderr) -> Result:
     """Run what is missing of a sweep, and answer."""
+    from ssl_app.training.stopping import Stopped
+
+    try:
+        with _signals_raise():
+            return _run(settings, say)
+    except Stopped:
+        say("stopped; type the same command to go on")
+        raise
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """SIGTERM and Ctrl-C raise Stopped, between trials and while waiting for them too."""
+    from ssl_app.training.stopping import Stopped
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(settings: Settings, say: Say) -> Result:
     from ssl_app import comparing, preparing
     from ssl_app.evaluation.verdict import Leak
-    from ssl_app.sweeping import IDENTITY, Sweep
+    from ssl_app.sweeping import Sweep, begun
     from ssl_app.tracking import open_tracker
     from ssl_app.training.hardware import choose
     from ssl_app.training.progress import duration
 
     started = time.monotonic()
     runs.prepare_out(settings.out)
-    if settings.name is not None and not (settings.out / settings.name / IDENTITY).is_file():
+    if settings.name is not None and not begun(settings.out / settings.name):
         runs.prepare(settings.out, settings.name, "sweep")
     settings = _completed(settings, say)
     hardware = choose(settings.device, settings.precision, settings.threads or 1)
@@ -57,18 +92,18 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     tracker.log_trials(
         [_record(sweep, job, trials[job.key]) for job in sweep.jobs if job.key in trials], sweep.folder
     )
-    begun = time.monotonic()
-    for number, (job, content) in enumerate(sweep.run(missing, at_once), 1):
-        trials[job.key] = content
-        tracker.log_trials([_record(sweep, job, content)], sweep.folder)
-        left = duration((time.monotonic() - begun) / number * (len(missing) - number))
-        scored = f"{content['balanced_accuracy']:.3f} ({content['seconds']:.0f} s), {left} left"
-        say(
-            f"trial {number} of {len(missing)}: {_arm(content)}, {job.per_class} per class, draw {job.draw}: {scored}"
-        )
+    since = time.monotonic()
+    with closing(sweep.run(missing, at_once)) as finished:
+        for number, (job, content) in enumerate(finished, 1):
+            trials[job.key] = content
+            tracker.log_trials([_record(sweep, job, content)], sweep.folder)
+            left = duration((time.monotonic() - since) / number * (len(missing) - number))
+            scored = f"{content['balanced_accuracy']:.3f} ({content['seconds']:.0f} s), {left} left"
+            about = f"{_arm(content)}, {job.per_class} per class, draw {job.draw}"
+            say(f"trial {number} of {len(missing)}: {about}: {scored}")
     ordered = [trials[job.key] for job in sweep.jobs]
     leaks = {name: found for name, bench in sweep.benches.items() if (found := preparing.leaks_of(bench)) is not None}
-    pooled = sweep.pooled()
+    pooled, outside = sweep.pooled(), sweep.outside()
     worst = max((leaks[name] for name in pooled if name in leaks), key=lambda found: found.total, default=None)
     answer = comparing.answer(ordered, pooled, None if worst is None else Leak(worst.total, worst.of))
     _report(sweep, ordered, answer.verdict, tracker, say)
@@ -84,6 +119,8 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     runs.write_json(sweep.folder / runs.RESULT, result.to_json())
     for line in [*comparing.table_lines(ordered), *comparing.claim_lines(answer.comparisons)]:
         say(line)
+    if outside:
+        say(f"outside the verdict: {', '.join(f'{name} ({reason})' for name, reason in outside.items())}")
     say(answer.verdict)
     say(f"curves: type ssl-app ui --out {settings.out}, or look at {sweep.folder / 'label-efficiency.png'}")
     return result
@@ -96,13 +133,14 @@ def _completed(settings: Settings, say: Say) -> Settings:
     strategies = settings.strategy or tuple(registry.names("transfer"))
     for strategy in strategies:
         registry.find("transfer", strategy)
-    strategies = tuple(dict.fromkeys(strategy.replace("_", "-") for strategy in strategies))
+    strategies = tuple(dict.fromkeys(s if ":" in s else s.replace("_", "-") for s in strategies))
     init = settings.init
     if not init:
         init = (handover.newest_pretraining(settings.out),)
         say(f"init: {init[0]}, the newest finished pretraining in {settings.out} (--init says otherwise)")
-    if len(set(init)) < len(init):
-        raise SettingsError(f"--init names {init[0]} twice; name each once")
+    twice = next((name for name in init if init.count(name) > 1), None)
+    if twice is not None:
+        raise SettingsError(f"--init names {twice} twice; name each once")
     return replace(settings, strategy=strategies, init=init, per_class=tuple(sorted(set(settings.per_class))))
 
 

@@ -65,6 +65,7 @@ def open_dataset(
     cache: Path,
     max_unreadable: int,
     progress: bool,
+    pack_side: int | None = None,
 ) -> Dataset:
     """A source, packed. Raises DataError for all that cannot be used."""
     packed = pack(
@@ -75,6 +76,7 @@ def open_dataset(
         depth="scaled" if intensity == "dtype" else "strict",
         max_unreadable=max_unreadable,
         progress=progress,
+        side=pack_side,
     )
     classes, labels, labelled = label_arrays(source, packed.rows)
     groups = None

@@ -53,7 +53,8 @@ def group_hashes(dataset: Dataset) -> NDArray[np.int64]:
     """(N,) 64 bits of every image's group; zeros where there are no groups."""
     if dataset.groups is None:
         return np.zeros(len(dataset.content), np.int64)
-    known = {group: hashed(group) - 2**63 for group in set(dataset.groups)}
+    column = (dataset.columns.group or "group").lower()  # patient 1 and lot 1 are not the same
+    known = {group: hashed(f"{column}\0{group}") - 2**63 for group in set(dataset.groups)}
     return np.array([known[group] for group in dataset.groups], dtype=np.int64)
 
 
@@ -76,3 +77,8 @@ def exclude(dataset: Dataset, indices: Indices, other: Seen) -> Indices:
     copies, groups = met(dataset, indices, other)
     kept: Indices = indices[~(copies | groups)]
     return kept
+
+
+def merged(one: Seen, other: Seen) -> Seen:
+    """What either has seen."""
+    return Seen(np.union1d(one.content, other.content), np.union1d(one.groups, other.groups))

@@ -52,6 +52,7 @@ def pack(
     depth: str = "strict",
     max_unreadable: int,
     progress: bool,
+    side: int | None = None,
 ) -> Packed:
     """The source's images at one size, from the cache where they lie there already.
 
@@ -64,12 +65,12 @@ def pack(
     except OSError as error:
         raise DataError(f"the cache {cache} cannot be made ({error.strerror}); name another place") from error
     remove_leftovers(cache)
-    settings = json.dumps([FORMAT, image_size, channels, depth])
+    settings = json.dumps([FORMAT, image_size, side, channels, depth])
     found = digest([settings, *source.stamps()])
     index = cache / "index" / f"{found}.json"
     entry = read_index(index, cache)
     if entry is None:
-        entry = fill(source, image_size, channels, cache, depth, progress)
+        entry = fill(source, side or pack_side(first_shape(source), image_size), channels, cache, depth, progress)
         write_whole(index, json.dumps(entry).encode())
     unreadable = tuple((source.keys[i], reason) for i, reason in entry["unreadable"])
     refuse_unreadable(source, unreadable, max_unreadable)
@@ -104,11 +105,8 @@ def refuse_unreadable(source: Source, unreadable: tuple[tuple[str, str], ...], m
         )
 
 
-def fill(
-    source: Source, image_size: int, channels: int | None, cache: Path, depth: str, progress: bool
-) -> dict[str, Any]:
+def fill(source: Source, side: int, channels: int | None, cache: Path, depth: str, progress: bool) -> dict[str, Any]:
     """Decode everything once into a new entry of the cache: its key, and what is unreadable."""
-    side = pack_side(first_shape(source), image_size)
     folder = cache / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
     folder.mkdir()
     form, store = Form(channels, depth), None

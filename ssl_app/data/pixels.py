@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app.errors import DataError
+
 Intensity = Literal["range", "dtype", "per-image"]
 QUANTILES = (0.001, 0.999)  # not the extremes: one hot pixel would darken the set
 MOST_IMAGES = 2000
@@ -23,6 +25,15 @@ class Pixels:
     high: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    dtype: str = ""  # of the images measured
+
+    def refuse_other_depth(self, dtype: np.dtype[Any], name: str) -> None:
+        """Raise DataError where low and high were measured on another depth: 8 bits on a scale of 16 are black."""
+        if self.intensity == "range" and self.dtype not in ("", dtype.name):
+            raise DataError(
+                f"{name} holds {dtype.name} images, the network was trained on {self.dtype} scaled from "
+                f"{self.low:g} to {self.high:g}; give images of that depth, or pretrain with --intensity dtype"
+            )
 
     def scale(self, array: NDArray[Any]) -> NDArray[np.float32]:
         """uint8, uint16 or float32 (..., C) -> float32 in [0, 1]; per-image looks at the last three axes."""
@@ -62,7 +73,7 @@ def measure(images: NDArray[Any], indices: Sequence[int] | NDArray[Any], intensi
         squares += np.square(values).sum(axis=0)
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - np.square(mean), LEAST_STD**2))
-    return Pixels(intensity, low, high, tuple(map(float, mean)), tuple(map(float, std)))
+    return Pixels(intensity, low, high, tuple(map(float, mean)), tuple(map(float, std)), images.dtype.name)
 
 
 def limits(images: NDArray[Any], at: NDArray[np.int64]) -> tuple[float, float]:

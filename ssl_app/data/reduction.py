@@ -45,6 +45,9 @@ def content_hash(array: NDArray[Any]) -> int:
     return int.from_bytes(state.digest(), "little", signed=True)
 
 
+BANDS = 4  # channels that OpenCV shrinks at a time
+
+
 def squared(array: NDArray[Any], side: int) -> NDArray[Any]:
     """The centre square of (H, W, C), resized to (side, side, C) in the same type."""
     height, width, channels = array.shape
@@ -54,7 +57,11 @@ def squared(array: NDArray[Any], side: int) -> NDArray[Any]:
     if short == side:
         return np.ascontiguousarray(square)
     how = cv2.INTER_AREA if short > side else cv2.INTER_CUBIC
-    small = cv2.resize(np.ascontiguousarray(square), (side, side), interpolation=how)
+    bands = [
+        cv2.resize(np.ascontiguousarray(square[..., i : i + BANDS]), (side, side), interpolation=how)
+        for i in range(0, channels, BANDS)
+    ]
+    small = np.concatenate([band.reshape(side, side, -1) for band in bands], axis=-1)
     if short < side and array.dtype == np.float32:  # cubic overshoots; integers saturate by themselves
         small = np.clip(small, square.min(), square.max())
     result: NDArray[Any] = small.reshape(side, side, channels)

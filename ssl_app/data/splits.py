@@ -205,9 +205,9 @@ def fewest(dataset: Dataset, train: Indices) -> int:
 def folds(
     labels: NDArray[Any], groups: Sequence[str] | None, count: int, seed: int
 ) -> list[tuple[Indices, Indices]] | None:
-    """(fit, held) positions in labels, stratified; by group where every class stays in every fit part.
+    """(fit, held) positions in labels, stratified, by group where there are groups; every class in every fit part.
 
-    count is the most: a class of two images has two folds. None where no folds are possible.
+    count is the most: a class of two images has two folds. None where no such folds are possible.
     """
     fewest_of_class = min(Counter(np.asarray(labels).tolist()).values(), default=0)
     for number in range(min(count, fewest_of_class), 1, -1):
@@ -215,7 +215,7 @@ def folds(
             by_group = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
             if usable(found := list(by_group.split(labels, labels, groups)), labels):
                 return found
-    if fewest_of_class < 2 or count < 2:
+    if groups is not None or fewest_of_class < 2 or count < 2:
         return None
     by_image = StratifiedKFold(min(count, fewest_of_class), shuffle=True, random_state=seed)
     return list(by_image.split(labels, labels))
@@ -225,6 +225,20 @@ def usable(found: list[tuple[Indices, Indices]], labels: NDArray[Any]) -> bool:
     """Whether every fold holds something out and fits on every class."""
     classes = len(np.unique(labels))
     return all(len(held) and len(np.unique(labels[fit])) == classes for fit, held in found)
+
+
+def hold_out_units(dataset: Dataset, rows: Indices, share: float, most: int, seed: int) -> tuple[Indices, Indices]:
+    """Some whole units apart, by chance: about a share of the rows, at most so many. -> kept, held out."""
+    names = np.array(unit_names(dataset))[rows]
+    wanted = max(1, min(most, round(share * len(rows))))
+    held = np.zeros(len(rows), dtype=bool)
+    for unit in np.random.default_rng([seed, 4]).permutation(np.unique(names)):
+        mine = names == unit
+        if not held.any() or held.sum() + mine.sum() <= wanted:
+            held |= mine
+        if held.sum() >= wanted:
+            break
+    return rows[~held], rows[held]
 
 
 def write_draw(path: Path, dataset: Dataset, indices: Indices) -> None:

@@ -20,7 +20,6 @@ RULE = 30.0  # where nothing can be held out: within .012 of the best C at 1 to 
 PATIENCE = 2  # strengths without a better log-loss after which the path ends; the last ones are the dear ones
 ROUGH, FINAL = 1e-4, 1e-6  # largest gradient, in units of curvature: to choose C, and for the answer
 ITERATIONS = 300  # of L-BFGS for one C, at most
-SMALL = 2**23  # numbers in the features up to which one thread is the faster
 TURNED = 1500  # dimensions up to which finding the principal axes of many images pays
 
 
@@ -62,8 +61,8 @@ def fit(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     x = np.asarray(features, dtype=np.float64)
-    # on products this small a second thread costs more than it does, and on busy cores ten times as much
-    with threadpool_limits(1 if x.size < SMALL else None):
+    # one thread: the bits must not depend on the machine's cores, and on small products a second one costs time
+    with threadpool_limits(1):
         return _fitted(x, np.asarray(labels, dtype=np.int64), classes, folds, validation, strengths)
 
 
@@ -90,7 +89,7 @@ def _fitted(
         reason = f"chosen by {len(folds)} folds inside the draw"
     else:
         each = int(np.bincount(y, minlength=classes).min())
-        reason = f"by rule: {each} label{'s' * (each != 1)} per class leave{'s' * (each == 1)} nothing to fold"
+        reason = f"by rule: {each} label{'s' * (each != 1)} per class cannot be folded"
     strength = _chosen(parts, classes, strengths) if parts else RULE
     solution = None
     for warm in [c for c in strengths if c < strength] + [strength]:

@@ -6,7 +6,7 @@ micro-batch), so a checkpoint needs no generator states: weights, optimizer, pos
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ class Saver:
     path: Path
     every: float = 60.0  # seconds; the end of an epoch and a signal save too
     resume: bool = False
-    any_threads: bool = False  # go on under another thread count, where bits may differ
+    any_threads: bool = False  # go on under other threads, versions or arithmetic, where bits may differ
+    about: Mapping[str, str] = field(default_factory=dict)  # what must be as it was: the images, say
 
 
 def fit(
@@ -271,10 +272,21 @@ class _Run:
                 tensors["loader.weights"] = self.weights
             if statistics is not None and self.group.world > 1:
                 tensors["statistics"] = statistics
-            meta = {"position": vars(position), "threads": self.hardware.threads, "processes": self.group.world}
+            meta = {"position": vars(position), "processes": self.group.world, "about": dict(self.saver.about)}
+            meta["arithmetic"] = self._arithmetic()
             checkpoint.write(self.saver.path, tensors, meta)
         self.group.wait()  # a process that ends has torchrun end all, in the midst of writing too
         self.saved = time.monotonic()
+
+    def _arithmetic(self) -> dict[str, str]:
+        """What the bits depend on beside the settings; threads count on a CPU only."""
+        hardware = self.hardware
+        found = {
+            "--device": hardware.device.type,
+            "--precision": "bf16" if hardware.bf16 else "fp32",
+            "torch": torch.__version__,
+        }
+        return found | ({"--threads": str(hardware.threads)} if hardware.device.type == "cpu" else {})
 
     def restore(self) -> Position:
         """Put the checkpoint back, if there is one yet."""
@@ -287,11 +299,19 @@ class _Run:
                 f"{self.saver.path} was trained by {meta['processes']} processes, here are {self.group.world}; "
                 f"start as many again (torchrun --nproc-per-node {meta['processes']})"
             )
-        if meta["threads"] != self.hardware.threads and not self.saver.any_threads:
-            raise CheckpointError(
-                f"{self.saver.path} was trained on {meta['threads']} threads, here are {self.hardware.threads}, and "
-                f"the bits would differ; type --threads {meta['threads']}, or --any-threads to go on all the same"
-            )
+        for what, before in meta["about"].items():
+            if self.saver.about.get(what) != before:
+                raise CheckpointError(
+                    f"the {what} are not those that {self.saver.path} was trained on; put them back as they were, "
+                    f"or start a new run"
+                )
+        for what, here in self._arithmetic().items():
+            before = meta["arithmetic"][what]
+            if before != here and not self.saver.any_threads:
+                raise CheckpointError(
+                    f"{self.saver.path} was trained with {what} {before}, here it is {here}, and the bits would "
+                    f"differ; use {what} {before}, or type --any-threads to go on all the same"
+                )
         own = {name.removeprefix("task."): t for name, t in tensors.items() if name.startswith("task.")}
         self.task.load_state_dict(own)
         if "statistics" in tensors:

@@ -30,7 +30,6 @@ ARMS = {("two-stage", "pretrain-1"): 0.5, ("feature-extraction", "pretrain-1"): 
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.slow,
     pytest.mark.skipif(
         CHROMIUM is None or DRIVER is None, reason="no chromium and chromedriver on PATH to open MLflow's pages with"
     ),

@@ -370,7 +370,9 @@ def test_sweep_answers(swept, trained) -> None:
     for one in swept["comparisons"]:
         other, k = one["against"], one["per_class"]
         differences = [
-            score[one["init"], one["strategy"], k, d] - score[other["init"], other["strategy"], k, d] for d in (0, 1)
+            score[one["init"], one["strategy"], k, d]
+            - score[other["init"], other["strategy"], other.get("per_class", k), d]
+            for d in (0, 1)
         ]
         assert one["mean"] == pytest.approx(np.mean(differences))
         assert one["low"] <= one["mean"] <= one["high"]

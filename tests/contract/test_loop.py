@@ -103,7 +103,7 @@ def test_resuming_under_other_threads_is_refused_unless_asked_for(tmp_path: Path
     train(make("mean"), saver=Saver(path))
     other = Hardware(torch.device("cpu"), False, "a test", 3)
     task = make("mean")
-    with pytest.raises(CheckpointError, match="was trained on 1 threads, here are 3"):
+    with pytest.raises(CheckpointError, match="was trained with --threads 1, here it is 3"):
         fit(task, toys.loader(), plan_for(task), other, title="toy", say=quiet, saver=Saver(path, resume=True))
     saver = Saver(path, resume=True, any_threads=True)
     assert fit(task, toys.loader(), plan_for(task), other, title="toy", say=quiet, saver=saver)

@@ -223,3 +223,14 @@ def test_progress_is_plain_lines_off_a_terminal(
     source = open_source(str(tmp_path / "d"), Columns())
     pack(source, 8, None, tmp_path / "cache", depth="strict", max_unreadable=0, progress=True)
     assert capsys.readouterr().err == "packing: 1 of 1 images\n"
+
+
+@pytest.mark.parametrize("channels", [5, 13])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_shrinking_takes_any_number_of_channels(channels: int, dtype: type) -> None:
+    image = np.arange(20 * 20 * channels).reshape(20, 20, channels).astype(dtype)
+    small = squared(image, 10)
+    assert small.shape == (10, 10, channels)
+    assert small.dtype == dtype
+    each = np.concatenate([squared(image[..., c : c + 1], 10) for c in range(channels)], axis=-1)
+    assert np.array_equal(small, each)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_app.data.pixels import Pixels, measure
+from ssl_app.errors import DataError
 
 rng = np.random.default_rng(0)
 
@@ -80,3 +81,13 @@ def test_a_sample_is_seeded() -> None:
 def test_json_and_back() -> None:
     pixels = Pixels("range", 1.0, 2.5, (0.1, 0.2), (0.3, 0.4))
     assert Pixels.from_json(json.loads(json.dumps(pixels.to_json()))) == pixels
+
+
+def test_another_depth_than_was_measured_is_refused() -> None:
+    images = np.full((3, 4, 4, 1), 40000, np.uint16)
+    images[0] = 0
+    pixels = measure(images, [0, 1, 2], "range", 0)
+    pixels.refuse_other_depth(np.dtype(np.uint16), "same.csv")
+    with pytest.raises(DataError, match=r"new\.csv holds uint8 images, the network was trained on uint16"):
+        pixels.refuse_other_depth(np.dtype(np.uint8), "new.csv")
+    measure(images, [0, 1, 2], "dtype", 0).refuse_other_depth(np.dtype(np.uint8), "new.csv")

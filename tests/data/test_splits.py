@@ -10,7 +10,7 @@ import pytest
 from ssl_app.data.dataset import Dataset, alone, in_class_order
 from ssl_app.data.leaks import Leaks, count_leaks, exclude, seen
 from ssl_app.data.sources.base import Columns, open_source
-from ssl_app.data.splits import Parts, check_classes, draw, folds, split, write_draw
+from ssl_app.data.splits import Parts, check_classes, draw, folds, hold_out_units, split, write_draw
 from ssl_app.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -223,10 +223,17 @@ def test_folds_shrink_to_the_smallest_class_and_give_up_below_two() -> None:
     assert folds(np.array([], np.int64), None, 5, 0) is None
 
 
-def test_folds_by_image_where_a_class_lies_in_one_group() -> None:
-    found = folds(np.array([0, 0, 0, 1, 1, 1]), list("aaabcd"), 3, 0)
-    assert found is not None
-    assert all(set(fit) >= {0, 1, 2} - set(held) for fit, held in found)
+def test_no_folds_where_a_class_lies_in_one_group() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    assert folds(labels, list("aaabcd"), 3, 0) is None  # a fold would cut group a
+    assert folds(labels, None, 3, 0) is not None
+
+
+def test_held_out_units_are_whole() -> None:
+    dataset = made([None] * 40, [f"p{i // 4}" for i in range(40)], None, list(range(40)))
+    kept, held = hold_out_units(dataset, np.arange(40), 0.2, 512, 0)
+    assert len(held) == 8
+    assert not {dataset.groups[i] for i in held} & {dataset.groups[i] for i in kept}
 
 
 # leaks

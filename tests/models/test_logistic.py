@@ -52,7 +52,7 @@ def test_how_c_was_chosen_is_said():
     held_out = fit(features[:8], labels[:8], 2, folds=None, validation=(features[8:], labels[8:]))
     assert held_out.how.endswith(", chosen on 8 validation images")
     alone = fit(features[:2], labels[:2], 2, folds=None)
-    assert alone.how == "C = 30, by rule: 1 label per class leaves nothing to fold"
+    assert alone.how == "C = 30, by rule: 1 label per class cannot be folded"
     assert alone.strength == RULE
 
 

@@ -1,0 +1,248 @@
+"""What a sweep compares, what it refuses to compare, and how it goes on after a stop; one tiny set throughout."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_app import pool, registry, sweeping, trial
+from ssl_app.data import splits
+from ssl_app.handover import Initialisation
+from ssl_app.settings import SweepSettings
+from ssl_app.training.hardware import choose
+
+SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
+ONCE = (*SHORT, "--draws", 1, "--jobs", 1, "--baseline", "none")
+TWO_STAGE = ("--strategy", "two-stage", *SHORT, "--draws", 2, "--jobs", 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A set of 60 pictures, a folder of runs, and how to type a verb there."""
+
+    data: Path
+    out: Path
+    type: Callable[..., Any]
+
+    def pretrained(self, name: str, *more: object) -> str:
+        if not (self.out / name / "result.json").is_file():
+            words = ["--data", self.data, "--epochs", 1, "--batch-size", 16, "--name", name, *more]
+            assert self.type("pretrain", *words).code == 0
+        return name
+
+
+@pytest.fixture(scope="module")
+def place(ssl, tiny, images, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("sweep")
+
+    def typed(verb: str, *words: object) -> Any:
+        return ssl(verb, "--out", folder / "runs", *tiny, "--json", *words)
+
+    return Place(images(folder / "scans", per_class=20), folder / "runs", typed)
+
+
+@pytest.fixture(scope="module")
+def one(place: Place) -> str:
+    return place.pretrained("one", "--seed", 1)
+
+
+@pytest.fixture(scope="module")
+def leaky(place: Place) -> str:
+    """A pretraining whose test part is another than that of --split-seed 0."""
+    return place.pretrained("leaky", "--split-seed", 1)
+
+
+@pytest.fixture
+def strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of the user's own strategies."""
+    (tmp_path / "my_strategies.py").write_text(
+        "import os, signal\n"
+        "from ssl_app.transfer.feature_extraction import FeatureExtraction\n"
+        "class Own(FeatureExtraction):\n"
+        "    pass\n"
+        "class Killed(FeatureExtraction):\n"
+        "    def phases(self, budget):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_strategies", raising=False)
+    return "my_strategies"
+
+
+def without_seconds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in trial.items() if k != "seconds"} for trial in trials]
+
+
+# what a trial may see
+
+
+@pytest.mark.parametrize("strategy", registry.names("transfer"))
+def test_labels_outside_the_draw_influence_nothing(strategy: str, place: Place, one: str) -> None:
+    settings = SweepSettings(
+        out=place.out, data=str(place.data), init=(one,), per_class=(4,), steps=4, batch_size=8, baseline="none"
+    )
+    bench = sweeping.open_benches(settings, choose("cpu", "fp32", 1), lambda sentence: None)[one]
+    dataset, train = bench.opened.dataset, bench.opened.parts.train
+    drawn = splits.draw(dataset, train, 4, seed=0, draw=0)
+    others = np.setdiff1d(train, drawn)
+    labels = dataset.labels.copy()
+    labels[others] = np.random.default_rng(0).permutation(labels[others])
+    assert (labels[others] != dataset.labels[others]).mean() > 0.3
+    permuted = replace(bench, opened=replace(bench.opened, dataset=replace(dataset, labels=labels)))
+    found = [trial.run(b, strategy, drawn, 0).probabilities for b in (bench, permuted)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_leak_is_told_in_the_verdict_and_by_finetune(place: Place, leaky: str) -> None:
+    words = ["--init", leaky, "--data", place.data, "--split-seed", 0]
+    result = place.type("sweep", *words, *TWO_STAGE).result
+    seen = int(result["leaks"]["leaky"].split()[0])
+    assert seen > 0
+    share = f"{seen} of {result['n_test']} test images (or their groups) were seen in pretraining"
+    assert share in result["verdict"]
+    one_trial = place.type("finetune", *words, *SHORT, "--strategy", "feature-extraction").result
+    assert one_trial["leaks"] == result["leaks"]["leaky"]
+    assert f"{seen} of {result['n_test']} test images w" in one_trial["leaks"]
+
+
+# what is compared
+
+
+def test_the_verdict_pools_the_seeds_of_one_pretraining(place: Place, one: str) -> None:
+    two = place.pretrained("two", "--seed", 2)
+    longer = place.pretrained("longer", "--seed", 3, "--epochs", 2)
+    inits = [word for name in (one, two, longer) for word in ("--init", name)]
+    answer = place.type("sweep", *inits, *TWO_STAGE)
+    assert "two-stage from one and two reaches" in answer.result["verdict"]
+    assert "over 2 draws, 2 pretrainings, one test set" in answer.result["verdict"]
+    assert "outside the verdict: longer (another recipe: epochs 2, not 1)\n" in answer.err
+
+
+def start(name: str, **changed: Any) -> Initialisation:
+    settings = {"method": "rotnet", "epochs": None, "method_settings": {"head": "linear"}, "data_hash": "a"} | changed
+    return Initialisation(name, "small-resnet", settings=settings, content=name)
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (start("other", seed=5, threads=3, workers=1, save_every=2.0, data="./scans"), None),
+        (start("other", epochs=5), "another recipe: epochs 5, not the default"),
+        (start("other", method_settings={"head": "mlp"}), "another recipe: head mlp, not linear"),
+        (start("other", data_hash="b"), "another recipe: other data"),
+        (replace(start("other"), content="first"), "the same weights as first"),
+        (Initialisation("imagenet", "small-resnet"), "no pretraining of ssl-app"),
+    ],
+)
+def test_why_a_pretraining_is_outside_the_verdict(other: Initialisation, reason: str | None) -> None:
+    assert sweeping.why_apart(other, [start("first")]) == reason
+
+
+def test_others_weights_pool_with_nothing() -> None:
+    plain = Initialisation("imagenet", "small-resnet", content="i")
+    assert sweeping.why_apart(replace(plain, name="places", content="p"), [plain]) == "no pretraining of ssl-app"
+    assert sweeping.why_apart(start("p"), [plain]) == "imagenet, named first, is no pretraining of ssl-app"
+
+
+def test_inits_on_different_data_or_splits_are_refused(place: Place, one: str, leaky: str, images, tmp_path) -> None:
+    data = images(tmp_path / "other", per_class=20, seed=9)
+    place.pretrained("elsewhere", "--data", data)
+    assert place.type("sweep", "--init", one, "--init", "elsewhere", *ONCE).error == (
+        f"--init one and --init elsewhere would see different data ({place.data} and {data}); "
+        f"type --data D, one set for all"
+    )
+    error = place.type("sweep", "--init", one, "--init", leaky, *ONCE).error
+    assert error.startswith(f"--init one and --init leaky would be tested on different images of {place.data} (")
+    assert error.endswith(f"); type --data {place.data} --split-seed 0 --test-fraction 0.2, one split for all")
+
+
+def test_inits_of_two_configurations_are_refused(place: Place, one: str) -> None:
+    words = ["--data", place.data, "--init", one]
+    bench = sweeping.open_benches(
+        SweepSettings(out=place.out, data=str(place.data), init=(one,), per_class=(4,), baseline="none"),
+        choose("cpu", "fp32", 1),
+        lambda sentence: None,
+    )[one]
+    other = replace(bench, start=replace(bench.start, name="nin", backbone="nin"))
+    with pytest.raises(sweeping.RunError, match=r"differ in backbone \(small-resnet and nin\), and one scratch"):
+        sweeping.refuse_unlike(bench, other, print)
+    told: list[str] = []
+    sweeping.refuse_unlike(bench, replace(bench, pixels=replace(bench.pixels, low=-1.0)), told.append)
+    assert [line.split(",")[0] for line in told] == ["remark: one scales pixels in another way than one"]
+    result = place.type("sweep", *words, "--init", "none", "--strategy", "feature-extraction", *ONCE).result
+    assert [t["init"] for t in result["trials"]] == ["one", "scratch"], "typed, whatever the baseline"
+
+
+# how it goes on
+
+
+def test_a_sweep_killed_before_its_identity_was_written_goes_on(place: Place, one: str) -> None:
+    words = ["sweep", "--init", one, "--strategy", "feature-extraction", *ONCE, "--name", "early"]
+    first = place.type(*words).result
+    run = Path(first["run"])
+    for name in ("sweep.json", "result.json"):
+        (run / name).unlink()
+    shutil.rmtree(run / "trials")
+    again = place.type(*words)
+    assert "1 trials, 1 to do" in again.err
+    assert without_seconds(again.result["trials"]) == without_seconds(first["trials"])
+    (run / "sweep.json").unlink()
+    assert place.type(*words).error == f"run {run} exists already; choose another --name"
+
+
+def test_a_draw_that_was_changed_is_refused(place: Place, one: str) -> None:
+    words = ["sweep", "--init", one, "--strategy", "feature-extraction", *ONCE, "--name", "drawn"]
+    run = Path(place.type(*words).result["run"])
+    assert len(json.loads((run / "sweep.json").read_text())["inits"]["one"]["train"]) == 16
+    path = run / "draws" / "k4_d0.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    path.write_text("\n".join(",".join(row) for row in rows[:-1]))
+    assert place.type(*words).error == (
+        f"{path} lists other images or labels than this sweep draws; type another --name, or remove {run}"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_sweep_says_what_to_type(
+    number: int, place: Place, one: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool.trial, "run", lambda *about: os.kill(os.getpid(), number))
+    before = signal.getsignal(number)
+    answer = place.type("sweep", "--init", one, "--strategy", "feature-extraction", *ONCE, "--steps", 5)
+    assert (answer.code, answer.out) == (128 + number, "")
+    assert answer.err.splitlines()[-1] == "stopped; type the same command to go on"
+    assert answer.err.count("stopped") == 1
+    assert signal.getsignal(number) is before
+
+
+def test_a_strategy_of_ones_own_keeps_its_underscores(place: Place, one: str, strategies: str) -> None:
+    result = place.type("sweep", "--init", one, "--strategy", f"{strategies}:Own", *ONCE).result
+    assert [trial["strategy"] for trial in result["trials"]] == ["my_strategies:Own"]
+
+
+def test_a_killed_trial_is_told_in_one_line(place: Place, one: str, strategies: str) -> None:
+    words = ["--strategy", f"{strategies}:Killed", *ONCE, "--draws", 2, "--jobs", 2]
+    assert place.type("sweep", "--init", one, *words).error == (
+        "a trial's process was killed, perhaps for memory; the finished trials are kept: type the same with --jobs 1"
+    )
+
+
+def test_the_number_of_jobs_changes_no_metric_in_bf16(place: Place, one: str) -> None:
+    if not choose("cpu", "auto", torch.get_num_threads()).bf16:
+        pytest.skip("the CPU has no bf16 units")
+    words = ["--init", one, "--strategy", "feature-extraction", *ONCE, "--draws", 2, "--precision", "bf16"]
+    found = [
+        place.type("sweep", *words, "--jobs", jobs, "--name", f"jobs-{jobs}").result["trials"] for jobs in (1, 2)
+    ]
+    assert without_seconds(found[0]) == without_seconds(found[1])
