@@ -67,7 +67,10 @@ def open_dataset(
     progress: bool,
     pack_side: int | None = None,
 ) -> Dataset:
-    """A source, packed. Raises DataError for all that cannot be used."""
+    """A source, packed. Raises DataError for all that cannot be used.
+
+    pack_side is the side of images packed before that these must be like; None takes it by the first image.
+    """
     packed = pack(
         source,
         image_size,

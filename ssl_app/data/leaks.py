@@ -37,10 +37,16 @@ class Leaks:
         """For the result and the verdict; None where nothing was seen."""
         if not self.total:
             return None
+        start = f"{self.total} of {self.of} test images"
+        article = "an" if self.noun[:1].lower() in "aeiou" else "a"
+        share = f"share{'s' * (self.groups == 1)} {article} {self.noun} with"
+        if not self.images:
+            return f"{start} {share} pretraining images"
+        if not self.groups:
+            what = "is an exact copy" if self.images == 1 else "are exact copies"
+            return f"{start} {what} of pretraining images"
         copies = f"{self.images} exact {'copy' if self.images == 1 else 'copies'}"
-        ways = ([copies] if self.images else []) + ([f"{self.groups} of a seen {self.noun}"] if self.groups else [])
-        verb = "was" if self.total == 1 else "were"
-        return f"{self.total} of {self.of} test images {verb} seen in pretraining ({', '.join(ways)})"
+        return f"{start}: {copies} of pretraining images, {self.groups} {share} them"
 
 
 def seen(dataset: Dataset, indices: Indices) -> Seen:
@@ -50,10 +56,10 @@ def seen(dataset: Dataset, indices: Indices) -> Seen:
 
 
 def group_hashes(dataset: Dataset) -> NDArray[np.int64]:
-    """(N,) 64 bits of every image's group; zeros where there are no groups."""
+    """(N,) 64 bits of every image's group, under its column's name; zeros where there are no groups."""
     if dataset.groups is None:
         return np.zeros(len(dataset.content), np.int64)
-    column = (dataset.columns.group or "group").lower()  # patient 1 and lot 1 are not the same
+    column = (dataset.columns.group or "group").lower()  # patient 1 and lot 1 differ; Patient 1 does not
     known = {group: hashed(f"{column}\0{group}") - 2**63 for group in set(dataset.groups)}
     return np.array([known[group] for group in dataset.groups], dtype=np.int64)
 

@@ -58,6 +58,8 @@ def pack(
 
     channels None takes grey files, and RGB files with R = G = B throughout, as one channel.
     depth "strict" refuses mixed bit depths, "scaled" turns them into float32 in [0, 1].
+    side None takes the side by the first image; a number is used as it is, so that a picture's
+    pixels do not depend on the set it lies in, and smaller images are enlarged to it.
     Raises DataError for files that cannot be read, mixed depths and mixed channels.
     """
     try:
@@ -70,7 +72,8 @@ def pack(
     index = cache / "index" / f"{found}.json"
     entry = read_index(index, cache)
     if entry is None:
-        entry = fill(source, side or pack_side(first_shape(source), image_size), channels, cache, depth, progress)
+        shape = first_shape(source)  # read in any case: it tells where nothing can be read
+        entry = fill(source, side or pack_side(shape, image_size), channels, cache, depth, progress)
         write_whole(index, json.dumps(entry).encode())
     unreadable = tuple((source.keys[i], reason) for i, reason in entry["unreadable"])
     refuse_unreadable(source, unreadable, max_unreadable)

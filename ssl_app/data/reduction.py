@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MARGIN = 1.15  # of the image size: what a random crop may move in
+BANDS = 4  # channels that OpenCV shrinks at a time
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,6 @@ def content_hash(array: NDArray[Any]) -> int:
     state = hashlib.blake2b(f"{array.shape} {array.dtype.str}".encode(), digest_size=8)
     state.update(np.ascontiguousarray(array).data)
     return int.from_bytes(state.digest(), "little", signed=True)
-
-
-BANDS = 4  # channels that OpenCV shrinks at a time
 
 
 def squared(array: NDArray[Any], side: int) -> NDArray[Any]:

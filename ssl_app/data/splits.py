@@ -228,16 +228,29 @@ def usable(found: list[tuple[Indices, Indices]], labels: NDArray[Any]) -> bool:
 
 
 def hold_out_units(dataset: Dataset, rows: Indices, share: float, most: int, seed: int) -> tuple[Indices, Indices]:
-    """Some whole units apart, by chance: about a share of the rows, at most so many. -> kept, held out."""
-    names = np.array(unit_names(dataset))[rows]
+    """Some whole units apart, drawn by the seed: the share of the rows or somewhat more. -> kept, held out.
+
+    At most `most` rows and twice the share: a giant group is passed over. Where every unit is larger, the smallest
+    is held out; where the rows are one unit, whole pictures are. Raises DataError where they are one picture.
+    """
+    names, unit = np.unique(np.array(unit_names(dataset))[rows], return_inverse=True)
+    if len(names) == 1:
+        names, unit = np.unique(dataset.content[rows], return_inverse=True)
+    if len(names) == 1:
+        raise DataError(f"the {len(rows)} images left of {dataset.name} are one picture; type another --data")
+    sizes = np.bincount(unit)
     wanted = max(1, min(most, round(share * len(rows))))
-    held = np.zeros(len(rows), dtype=bool)
-    for unit in np.random.default_rng([seed, 4]).permutation(np.unique(names)):
-        mine = names == unit
-        if not held.any() or held.sum() + mine.sum() <= wanted:
-            held |= mine
-        if held.sum() >= wanted:
+    room = min(most, 2 * wanted, len(rows) - 1)
+    order = np.random.default_rng([seed, 4]).permutation(len(names))
+    drawn: list[int] = []
+    count = 0
+    for one in order.tolist():
+        if count >= wanted:
             break
+        if count + sizes[one] <= room:
+            drawn.append(one)
+            count += int(sizes[one])
+    held = np.isin(unit, drawn or [order[sizes[order].argmin()]])
     return rows[~held], rows[held]
 
 

@@ -112,7 +112,7 @@ def test_a_leak_is_told_in_the_verdict_and_by_finetune(place: Place, leaky: str)
     assert share in result["verdict"]
     one_trial = place.type("finetune", *words, *SHORT, "--strategy", "feature-extraction").result
     assert one_trial["leaks"] == result["leaks"]["leaky"]
-    assert f"{seen} of {result['n_test']} test images w" in one_trial["leaks"]
+    assert f"{seen} of {result['n_test']} test images" in one_trial["leaks"]
 
 
 # what is compared

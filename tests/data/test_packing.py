@@ -234,3 +234,29 @@ def test_shrinking_takes_any_number_of_channels(channels: int, dtype: type) -> N
     assert small.dtype == dtype
     each = np.concatenate([squared(image[..., c : c + 1], 10) for c in range(channels)], axis=-1)
     assert np.array_equal(small, each)
+
+
+def test_with_the_side_given_a_picture_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
+    small, large = noise(16, 16), noise(40, 40)
+    save(tmp_path / "mixed" / "1.png", small)
+    save(tmp_path / "mixed" / "2.png", large)
+    save(tmp_path / "large" / "2.png", large)
+
+    def images(name: str, side: int | None) -> np.ndarray:
+        source = open_source(str(tmp_path / name), Columns())
+        return pack(source, 16, None, tmp_path / "c", side=side, max_unreadable=0, progress=False).images
+
+    alone = images("large", None)
+    assert alone.shape[1] == 18
+    assert images("mixed", None).shape[1] == 16  # by the first: nothing is enlarged for the margin
+    assert np.array_equal(images("mixed", 18)[1], alone[0])
+    assert np.array_equal(images("large", 18), alone)
+    assert images("mixed", None).shape[1] == 16  # the cache tells them apart
+
+
+def test_with_the_side_given_a_set_that_cannot_be_read_is_refused_alike(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    data.mkdir()
+    (data / "0.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"^none of the 1 images in .* can be read, first 0.png: the file is empty$"):
+        pack(open_source(str(data), Columns()), 8, None, tmp_path / "c", side=9, max_unreadable=9, progress=False)

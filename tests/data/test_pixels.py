@@ -88,6 +88,13 @@ def test_another_depth_than_was_measured_is_refused() -> None:
     images[0] = 0
     pixels = measure(images, [0, 1, 2], "range", 0)
     pixels.refuse_other_depth(np.dtype(np.uint16), "same.csv")
-    with pytest.raises(DataError, match=r"new\.csv holds uint8 images, the network was trained on uint16"):
+    with pytest.raises(DataError) as raised:
         pixels.refuse_other_depth(np.dtype(np.uint8), "new.csv")
+    assert str(raised.value) == (
+        "new.csv holds uint8 images, the network was trained on uint16 scaled from 0 to 40000; "
+        "give images of that depth, or pretrain with --intensity dtype"
+    )
     measure(images, [0, 1, 2], "dtype", 0).refuse_other_depth(np.dtype(np.uint8), "new.csv")
+    old = pixels.to_json()
+    del old["dtype"]  # as checkpoints were written before
+    Pixels.from_json(old).refuse_other_depth(np.dtype(np.uint8), "new.csv")

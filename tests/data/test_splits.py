@@ -10,7 +10,7 @@ import pytest
 from ssl_app.data.dataset import Dataset, alone, in_class_order
 from ssl_app.data.leaks import Leaks, count_leaks, exclude, seen
 from ssl_app.data.sources.base import Columns, open_source
-from ssl_app.data.splits import Parts, check_classes, draw, folds, hold_out_units, split, write_draw
+from ssl_app.data.splits import Parts, check_classes, draw, folds, hold_out_units, split, unit_names, write_draw
 from ssl_app.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -229,11 +229,39 @@ def test_no_folds_where_a_class_lies_in_one_group() -> None:
     assert folds(labels, None, 3, 0) is not None
 
 
-def test_held_out_units_are_whole() -> None:
-    dataset = made([None] * 40, [f"p{i // 4}" for i in range(40)], None, list(range(40)))
-    kept, held = hold_out_units(dataset, np.arange(40), 0.2, 512, 0)
-    assert len(held) == 8
-    assert not {dataset.groups[i] for i in held} & {dataset.groups[i] for i in kept}
+# held out of pretraining
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_held_out_units_are_whole(seed: int) -> None:
+    content = rng.integers(0, 900, 1000).tolist()  # copies join some groups
+    dataset = made([None] * 1000, [f"p{i // 4}" if i % 3 else None for i in range(1000)], None, content)
+    rows = np.arange(100, 1000)
+    kept, held = hold_out_units(dataset, rows, 0.1, 512, seed)
+    units = unit_names(dataset)
+    assert not {units[i] for i in held} & {units[i] for i in kept}
+    assert sorted([*kept, *held]) == rows.tolist()
+    assert 90 <= len(held) <= 180
+    assert held.tolist() == hold_out_units(dataset, rows, 0.1, 512, seed)[1].tolist()
+    assert held.tolist() != hold_out_units(dataset, rows, 0.1, 512, seed + 1)[1].tolist()
+    assert len(hold_out_units(dataset, rows, 0.1, 20, seed)[1]) == 20
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_giant_group_is_not_held_out(seed: int) -> None:
+    dataset = made([None] * 100, ["giant"] * 80 + [f"p{i // 2}" for i in range(20)])
+    kept, held = hold_out_units(dataset, np.arange(100), 0.05, 512, seed)
+    assert 5 <= len(held) <= 10
+    assert set(range(80)) <= set(kept.tolist())
+
+
+def test_something_is_held_out_and_something_kept_whatever_the_units() -> None:
+    two = made([None] * 50, ["p"] * 30 + ["q"] * 20)
+    assert hold_out_units(two, np.arange(50), 0.05, 512, 0)[1].tolist() == list(range(30, 50))
+    one = made([None] * 40, ["p"] * 40)
+    assert [len(part) for part in hold_out_units(one, np.arange(40), 0.05, 512, 0)] == [38, 2]
+    with pytest.raises(DataError, match=r"^the 4 images left of m.csv are one picture; type another --data$"):
+        hold_out_units(made([None] * 4, None, None, [7] * 4), np.arange(4), 0.05, 512, 0)
 
 
 # leaks
@@ -245,16 +273,34 @@ def test_leaks_count_copies_and_groups_once_each() -> None:
     shown = seen(pretraining, np.arange(4))
     leaks = count_leaks(shown, labelled, np.arange(6))
     assert leaks == Leaks(images=3, groups=1, of=6, noun="patient")
-    assert leaks.sentence() == ("4 of 6 test images were seen in pretraining (3 exact copies, 1 of a seen patient)")
+    assert (
+        leaks.sentence() == "4 of 6 test images: 3 exact copies of pretraining images, 1 shares a patient with them"
+    )
     assert exclude(labelled, np.arange(6), shown).tolist() == [4, 5]
 
 
 def test_nothing_seen_says_nothing() -> None:
     assert Leaks(0, 0, 400).sentence() is None
+
+
+def test_a_shared_group_is_not_said_to_be_a_seen_image() -> None:
     assert Leaks(12, 25, 400, "patient").sentence() == (
-        "37 of 400 test images were seen in pretraining (12 exact copies, 25 of a seen patient)"
+        "37 of 400 test images: 12 exact copies of pretraining images, 25 share a patient with them"
     )
-    assert Leaks(1, 0, 9).sentence() == "1 of 9 test images was seen in pretraining (1 exact copy)"
+    assert Leaks(0, 25, 400, "patient").sentence() == "25 of 400 test images share a patient with pretraining images"
+    assert Leaks(0, 1, 9, "eye").sentence() == "1 of 9 test images shares an eye with pretraining images"
+    assert Leaks(12, 0, 400).sentence() == "12 of 400 test images are exact copies of pretraining images"
+    assert Leaks(1, 0, 9).sentence() == "1 of 9 test images is an exact copy of pretraining images"
+
+
+@pytest.mark.parametrize(("column", "shared"), [("patient", 4), ("Patient", 4), ("lot", 0), ("folder names", 0)])
+def test_groups_are_the_same_only_in_columns_of_one_name(column: str, shared: int) -> None:
+    pretraining = made([None] * 4, ["1", "2", "3", "4"], None, [1, 2, 3, 4])
+    other = made([None] * 4, ["1", "2", "3", "4"], None, [5, 6, 7, 8])
+    other = replace(other, columns=replace(other.columns, group=column))
+    assert count_leaks(seen(pretraining, np.arange(4)), other, np.arange(4)).groups == shared
+    later = replace(other, content=other.content + 4)
+    assert count_leaks(seen(other, np.arange(4)), later, np.arange(4)).groups == 4
 
 
 def test_the_test_part_of_the_same_set_was_never_seen() -> None:
