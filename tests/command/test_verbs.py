@@ -65,9 +65,13 @@ def test_pretrain_leaves_a_checkpoint_and_the_result_of_the_table(trained) -> No
     assert set(result["final"]) >= {"loss", "accuracy", "val_loss", "val_accuracy", "images_per_second"}
     assert result["settings"]["epochs"] == 1
     assert result["settings"]["backbone"] == "small-resnet"
-    assert sorted(path.name for path in (trained.out / "p").iterdir()) == [
-        "backbone.safetensors", "result.json", "settings.json",
-    ]  # fmt: skip
+    assert {path.name for path in (trained.out / "p").iterdir()} == {
+        "backbone.safetensors",
+        "history.png",
+        "result.json",
+        "settings.json",
+        "views.png",
+    }  # fmt: skip
     stored = json.loads((trained.out / "p" / "settings.json").read_text())
     assert stored["settings"]["method_settings"] == {"rotation_head": "auto"}
 
