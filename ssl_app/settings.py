@@ -108,7 +108,9 @@ class TransferSettings:
     head: Literal["linear", "mlp"] = option("linear", "classifier on the features: one layer, or the articles' three")
     steps: int = option(300, "optimizer steps in all (two-stage: head plus all)", at_least=2)
     batch_size: int = option(64, "images of a step, drawn with replacement", at_least=2)
-    lr: float = option(0.05, "highest learning rate of what starts from random weights", at_least=0)
+    lr: float = option(
+        0.15, "highest learning rate from random weights; pretrained ones take a share of it", at_least=0
+    )
     weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)
     optimizer: Literal["sgd", "adamw"] = option("sgd", "optimizer of stage two")
     clip: float = option(5.0, "largest norm of the gradient", at_least=0)

@@ -122,7 +122,7 @@ def _train(
 ) -> tuple[str, list[Row]]:
     """The strategy's phases, one after the other. -> what was chosen and by what, and the rows of the curves."""
     recipe, dataset = bench.recipe, bench.opened.dataset
-    budget = Budget(recipe.steps, len(drawn), recipe.rate, recipe.head == "linear")
+    budget = Budget(recipe.steps, len(drawn), recipe.rate, bench.start.tensors is not None, recipe.head == "linear")
     augment = Augment(recipe.augment, dataset.image_size, dataset.images.shape[1], _mirrors(bench))
     history: list[Row] = []
     told = []

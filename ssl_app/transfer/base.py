@@ -23,6 +23,7 @@ class Budget:
     steps: int  # optimizer steps in all
     labels: int  # labelled images
     rate: float  # for parts that start from random weights
+    pretrained: bool  # whether the backbone has weights worth keeping
     linear: bool  # whether the head is one linear layer, which a closed fit can fill in
 
 

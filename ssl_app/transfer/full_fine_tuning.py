@@ -2,10 +2,13 @@
 
 from ssl_app.transfer.base import Budget, Phase, Strategy
 
+PRETRAINED = 1 / 3  # of the rate of random weights
+
 
 class FullFineTuning(Strategy):
-    """One phase at one rate; from random weights this is the scratch baseline."""
+    """One phase at one rate, the full one from random weights: this is the scratch baseline."""
 
     def phases(self, budget: Budget) -> list[Phase]:
         """Everything, for all steps."""
-        return [Phase("all", budget.steps, {"head": budget.rate, "backbone": budget.rate})]
+        rate = budget.rate * (PRETRAINED if budget.pretrained else 1)
+        return [Phase("all", budget.steps, {"head": rate, "backbone": rate})]
