@@ -135,7 +135,7 @@ def table_lines(trials: Trials) -> list[str]:
     rows = [heads]
     for (init, strategy), arm in table.items():
         cells = [_cell(list(arm.get(budget, {}).values())) for budget in budgets]
-        rows.append([SCRATCH if init == SCRATCH else f"{init} {strategy}", *cells])
+        rows.append([SCRATCH if init == SCRATCH else f"{strategy} from {init}", *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

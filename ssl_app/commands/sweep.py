@@ -156,7 +156,7 @@ def _jobs_at_once(settings: Settings, device: str) -> int:
 def _arm(content: dict[str, Any]) -> str:
     from ssl_app.handover import SCRATCH
 
-    return SCRATCH if content["init"] == SCRATCH else f"{content['init']} {content['strategy']}"
+    return SCRATCH if content["init"] == SCRATCH else f"{content['strategy']} from {content['init']}"
 
 
 def _record(sweep: "Sweep", job: "Job", content: dict[str, Any]) -> "TrialRecord":

@@ -55,4 +55,8 @@ def test_a_sweep_without_scratch_has_no_verdict() -> None:
 def test_the_table_has_a_row_an_arm_and_a_column_a_budget() -> None:
     lines = comparing.table_lines(trials())
     assert lines[0].split() == ["balanced", "accuracy,", "%", "8/class", "16/class"]
-    assert [line.split("  ")[0] for line in lines[1:]] == ["run feature-extraction", "run two-stage", "scratch"]
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "feature-extraction from run",
+        "two-stage from run",
+        "scratch",
+    ]

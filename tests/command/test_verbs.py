@@ -398,7 +398,7 @@ def test_a_sweep_goes_on_with_what_is_missing_and_nothing_else(swept, ssl, tiny,
     shutil.rmtree(Path(swept["run"]) / "trials" / "p-two-stage-k4-d1")
     once_more = ssl(*words)
     assert "16 trials, 1 to do" in once_more.err
-    assert "trial 1 of 1: p two-stage, 4 per class, draw 1: " in once_more.err
+    assert "trial 1 of 1: two-stage from p, 4 per class, draw 1: " in once_more.err
     assert without_seconds(once_more.result["trials"]) == without_seconds(swept["trials"])
     assert once_more.result["verdict"] == swept["verdict"]
 
