@@ -43,11 +43,16 @@ class Result:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader finds the old file or the new one, never half of one."""
+    """Write JSON as write_whole does."""
+    write_whole(path, json.dumps(content, indent=1, default=str).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, never half of one. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, default=str)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -1,7 +1,6 @@
 """Checkpoints: safetensors with JSON metadata, whole or absent, never unpickled."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ssl_app.errors import CheckpointError
+from ssl_app.runs import write_whole
 
 FORMAT = "ssl-app 1"
 
@@ -19,18 +19,7 @@ FORMAT = "ssl-app 1"
 def write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write tensors and metadata so that a reader finds the old file or the new one. Raises OSError."""
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    content = save(own, metadata={"format": FORMAT, "meta": json.dumps(meta)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)
-        raise
+    write_whole(path, save(own, metadata={"format": FORMAT, "meta": json.dumps(meta)}))
 
 
 def read(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
