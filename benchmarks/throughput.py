@@ -36,6 +36,7 @@ from ssl_app.data.pixels import Pixels
 from ssl_app.data.transforms import Augment
 from ssl_app.models import logistic
 from ssl_app.models.backbones import build
+from ssl_app.pretext.base import Scope
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig, turn
 from ssl_app.training.hardware import Hardware, choose, cores
 from ssl_app.training.loop import fit
@@ -107,7 +108,7 @@ class Bench:
             batch_size=BATCH, seed=0, workers=workers,
         )  # fmt: skip
         self.plan = Plan(rates={"all": 0.01}, epochs=1, batch_size=BATCH)
-        self.task = RotNet(build("small-resnet", channels, side), RotNetConfig(), count)
+        self.task = RotNet(build("small-resnet", channels, side), RotNetConfig(), Scope(count, 1))
         self.task.to(hardware.device, memory_format=hardware.memory_format)
         ready = [
             micro[0].to(hardware.device, hardware.memory_format) for micro in self.loader.epoch(0, min(steps, 4))

@@ -9,6 +9,7 @@ import numpy as np
 from ssl_app.evaluation import verdict
 from ssl_app.evaluation.intervals import nested_t, paired_t
 from ssl_app.evaluation.labels_saved import LabelsSaved, labels_saved
+from ssl_app.evaluation.ranking import Ranked
 from ssl_app.handover import SCRATCH
 
 METRIC = "balanced_accuracy"
@@ -35,7 +36,9 @@ def scores(trials: Trials) -> dict[Arm, Curve]:
     return found
 
 
-def answer(trials: Trials, pretrainings: Sequence[str], leak: verdict.Leak | None) -> Answer:
+def answer(
+    trials: Trials, pretrainings: Sequence[str], leak: verdict.Leak | None, judged: str = "test set"
+) -> Answer:
     """Compare every arm with scratch, two-stage with the other strategies, and say what pretraining was worth.
 
     `pretrainings` are the inits that the verdict pools: seeds of one pretraining.
@@ -66,6 +69,7 @@ def answer(trials: Trials, pretrainings: Sequence[str], leak: verdict.Leak | Non
         len(arms),
         saved,
         leak,
+        judged,
     )
     return Answer(comparisons, asdict(saved), verdict.sentence(evidence))
 
@@ -127,6 +131,35 @@ def claim_lines(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def means_by_draw(curve: Curve) -> list[float]:
+    """The mean over budgets of each draw that all budgets have."""
+    draws = sorted(set.intersection(*(set(by_draw) for by_draw in curve.values())))
+    return [float(np.mean([by_draw[draw] for by_draw in curve.values()])) for draw in draws]
+
+
+def ranking_rows(
+    ranked: Sequence[Ranked], table: Mapping[Arm, Curve], inits: Mapping[str, str], knn: Mapping[str, float]
+) -> list[list[str]]:
+    """The table of a comparison of methods: neighbours, each budget, and the mean against scratch."""
+    budgets = sorted({budget for curve in table.values() for budget in curve})
+    rows = [["balanced accuracy, %", "kNN", *(f"{budget}/class" for budget in budgets), "mean minus scratch"]]
+    for one in ranked:
+        curve = next(curve for arm, curve in table.items() if arm[0] == inits[one.name])
+        over = one.over_scratch
+        bracket = "" if over.low is None or over.high is None else f" [{100 * over.low:+.1f}, {100 * over.high:+.1f}]"
+        cells = [_cell(list(curve[budget].values())) for budget in budgets]
+        rows.append([one.name, f"{100 * knn[one.name]:.1f}", *cells, f"{100 * over.mean:+.1f}{bracket}"])
+    scratch = next(curve for arm, curve in table.items() if arm[0] == SCRATCH)
+    cells = [_cell(list(scratch[budget].values())) for budget in budgets]
+    return [*rows, [SCRATCH, f"{100 * knn[SCRATCH]:.1f}", *cells, ""]]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines with columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def table_lines(trials: Trials) -> list[str]:
     """The table for people: a row an arm, a column a budget, mean and 95 % interval over draws in points."""
     table = scores(trials)
@@ -136,8 +169,7 @@ def table_lines(trials: Trials) -> list[str]:
     for (init, strategy), arm in table.items():
         cells = [_cell(list(arm.get(budget, {}).values())) for budget in budgets]
         rows.append([SCRATCH if init == SCRATCH else f"{strategy} from {init}", *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return aligned(rows)
 
 
 def _cell(values: list[float]) -> str:

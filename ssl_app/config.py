@@ -189,3 +189,8 @@ def as_json(settings: Any) -> Values:
     """A dataclass as plain JSON values; paths become text."""
     plain: Values = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
     return plain
+
+
+def from_json(settings: type[T], stored: Mapping[str, Any]) -> T:
+    """What `as_json` wrote, as a dataclass again."""
+    return build(settings, {}, {name: value for name, value in stored.items() if value is not None})

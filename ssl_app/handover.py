@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_app import runs
+from ssl_app import config, registry, runs
 from ssl_app.classification import Classifier
 from ssl_app.data.leaks import Seen
 from ssl_app.data.pixels import Pixels
@@ -17,6 +17,7 @@ from ssl_app.errors import CheckpointError, RunError
 from ssl_app.models import backbones, weights
 from ssl_app.models.heads import build_head
 from ssl_app.models.small_resnet import STRIDE_ABOVE
+from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.training import checkpoint
 
 BACKBONE = "backbone.safetensors"
@@ -61,7 +62,7 @@ class Initialisation:
                 f"leave --intensity out, or type --init none"
             )
         both = (self.image_size or 0, image_size or self.image_size or 0)
-        if self.backbone == "small-resnet" and len({side > STRIDE_ABOVE for side in both}) > 1:
+        if self.backbone.startswith("small-resnet") and len({side > STRIDE_ABOVE for side in both}) > 1:
             raise CheckpointError(
                 f"{self.name} was pretrained at {both[0]} px, and a small-resnet for {both[1]} px is another network "
                 f"(above {STRIDE_ABOVE} px its stem has stride 2); leave --image-size out"
@@ -179,6 +180,38 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes() if tensors[name].ndim else b"")
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """A finished self-labelling: the method with its heads, as it was when training ended."""
+
+    task: Pretext
+    pixels: Pixels
+    meta: Mapping[str, Any]
+
+
+def load_labeller(run: Path) -> Labeller:
+    """The method of a finished pretraining that makes clusters. Raises RunError for any other run."""
+    if not runs.finished(run) or not (run / BACKBONE).is_file():
+        raise RunError(f"run {run} is no finished pretraining; expected one by {' or '.join(labelling_methods())}")
+    tensors, meta = checkpoint.read(run / BACKBONE)
+    method = registry.find("pretext", meta["method"])
+    if not method.labels_images:
+        raise RunError(
+            f"run {run} was pretrained by {meta['method']}, which makes no clusters; "
+            f"expected {' or '.join(labelling_methods())}"
+        )
+    own = config.from_json(method.Config, meta["settings"]["method_settings"])
+    backbone = backbones.build(meta["backbone"], meta["channels"], meta["image_size"])
+    task = method(backbone, own, Scope(meta["data"]["images"], len(meta["rows"])))
+    task.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith("seen.")})
+    return Labeller(task.eval(), Pixels.from_json(meta["pixels"]), meta)
+
+
+def labelling_methods() -> list[str]:
+    """Names of the methods that make clusters."""
+    return [name for name in registry.names("pretext") if registry.find("pretext", name).labels_images]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ssl_app.classification import Classifier
 from ssl_app.data.loading import Loader
 from ssl_app.data.pixels import Pixels
 from ssl_app.data.transforms import Augment
+from ssl_app.pretext.base import Pretext
 from ssl_app.training.hardware import Hardware
 
 
@@ -23,7 +24,7 @@ def probabilities(
     def ask(images: Tensor) -> Tensor:
         return torch.softmax(classifier(images).double(), 1)
 
-    return _over(classifier, ask, rows, images, pixels, hardware).double().numpy()
+    return over(classifier, ask, rows, images, pixels, hardware).double().numpy()
 
 
 def pooled_features(
@@ -34,7 +35,14 @@ def pooled_features(
     def ask(images: Tensor) -> Tensor:
         return classifier.head.pool(classifier.backbone(images, classifier.layer))
 
-    return _over(classifier, ask, rows, images, pixels, hardware).float().numpy()
+    return over(classifier, ask, rows, images, pixels, hardware).float().numpy()
+
+
+def pooled(
+    task: Pretext, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
+) -> NDArray[np.float32]:
+    """Pooled features of rows of packed images, of a backbone in training. -> (n, D)."""
+    return over(task, task.backbone, rows, images, pixels, hardware).float().flatten(1).numpy()
 
 
 def probabilities_of_features(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -44,18 +52,19 @@ def probabilities_of_features(classifier: Classifier, features: NDArray[np.float
     return torch.softmax(logits.double(), 1).numpy()
 
 
-def _over(
-    classifier: Classifier,
+def over(
+    task: Classifier | Pretext,
     ask: Callable[[Tensor], Tensor],
     rows: NDArray[np.int64],
     images: NDArray[Any],
     pixels: Pixels,
     hardware: Hardware,
 ) -> Tensor:
-    still = Augment("none", classifier.backbone.image_size, images.shape[1], False)
+    """What `ask` says of images (B, C, S, S), a row an image, over rows of packed images. -> (n, ...), on the CPU."""
+    still = Augment("none", task.backbone.image_size, images.shape[1], False)
     loader = Loader(images, rows, pixels, still, batch_size=1, seed=0)
-    classifier.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
-    classifier.eval()
+    task.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
+    task.eval()
     with torch.no_grad(), hardware.autocast():
         batches = (batch.to(hardware.device, hardware.memory_format) for batch in loader.ordered())
         found = [ask(batch.images).cpu() for batch in batches]

@@ -1,13 +1,15 @@
 """From a verb's settings to an opened set: which data, at what size, split how; every choice is said."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app.data.dataset import Dataset, open_dataset
 from ssl_app.data.images import Unreadable
+from ssl_app.data.label_files import numbered, read_labels
 from ssl_app.data.sources.base import Columns, Source, open_source
 from ssl_app.data.splits import Parts, split
 from ssl_app.errors import DataError
@@ -32,10 +34,21 @@ def source_of(settings: DataSettings, data: str) -> Source:
     return open_source(data, Columns(settings.label, settings.group, settings.split))
 
 
+def with_labels(dataset: Dataset, path: Path, say: Say) -> Dataset:
+    """The set with the labels of a table instead of its own; images that it does not name have none."""
+    table = read_labels(path)
+    column = next(iter(table.columns))
+    classes, numbers = numbered(table.of(dataset.keys)[0])
+    labels = np.array(numbers, dtype=np.int64)
+    known = labels >= 0
+    say(f"labels: {known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}")
+    return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labelled=known)
+
+
 def default_image_size(source: Source, backbone: str, say: Say) -> int:
     """The side to train at where the user named none: that of the images, within what the backbone is made for."""
     side = min(_first(source).shape[:2])
-    largest = LARGEST_SIDE if backbone in OWN_BACKBONES else 224
+    largest = LARGEST_SIDE if backbone.partition("+")[0] in OWN_BACKBONES else 224
     chosen = int(min(max(side, SMALLEST_SIDE), largest))
     say(f"image size: {chosen} px (the first image's short side is {side} px; --image-size says otherwise)")
     return chosen

@@ -16,13 +16,14 @@ from ssl_app.data.pixels import measure
 from ssl_app.data.splits import Parts
 from ssl_app.errors import DataError
 from ssl_app.handover import Initialisation
-from ssl_app.opening import default_image_size, open_data, source_of
+from ssl_app.opening import default_image_size, open_data, source_of, with_labels
 from ssl_app.runs import Say
 from ssl_app.settings import DataSettings, StageTwoSettings
 from ssl_app.training.hardware import Hardware
 from ssl_app.trial import Bench, Outcome, Recipe
 
 VALIDATION_FRACTION = 0.2  # of the training part, where --validation held-out finds no val rows
+JUDGE_SEED = 2_000_003  # added likewise, so that what is tested on is not what is selected on
 VALIDATION_SEED = 1_000_003  # added to the split seed, so that this hash is another
 
 
@@ -37,12 +38,21 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
         intensity=start.intensity or settings.intensity or "range", say=say,
         pack_side=start.pack_side if size == start.image_size else None,
     )  # fmt: skip
+    if settings.labels is not None:
+        opened = replace(opened, dataset=with_labels(opened.dataset, settings.labels, say))
     dataset = opened.dataset
     if not dataset.labelled.any():
         if settings.data is None and start.settings:
             raise DataError(f"run {start.name} was trained on {dataset.name}, which has no labels; add --data")
-        raise DataError(f"{dataset.name} has no labels; put images into one folder a class, or write a manifest.csv")
+        raise DataError(
+            f"{dataset.name} has no labels; put images into one folder a class, "
+            f"write a manifest.csv, or type --labels FILE"
+        )
     parts = opened.parts
+    if settings.judge == "held-out":
+        parts = hold_out(dataset, replace(parts, val=parts.val[:0]), (asked.split_seed or 0) + JUDGE_SEED)
+        parts = replace(parts, val=parts.val[:0], test=parts.val, how=f"{parts.how}, to be tested on")
+        say(f"{parts.how}: {len(parts.train)} train, {len(parts.test)} in the place of test")
     if recipe.validation == "held-out" and not len(parts.val):
         parts = hold_out(dataset, parts, asked.split_seed or 0)
     kept = {name: getattr(parts, name)[dataset.labelled[getattr(parts, name)]] for name in ("train", "val", "test")}

@@ -1,5 +1,6 @@
 """One pretraining: images, method and backbone brought together, trained, and handed over."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_app import config, handover
+from ssl_app import config, handover, inference
 from ssl_app.data.dataset import Dataset, open_dataset
 from ssl_app.data.leaks import exclude, merged, seen
 from ssl_app.data.loading import Loader
@@ -21,21 +22,26 @@ from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.splits import hold_out_units
 from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError, SettingsError
+from ssl_app.evaluation.features import effective_rank, spread
 from ssl_app.opening import Opened, default_image_size, open_data, source_of
-from ssl_app.pretext.base import Pretext
+from ssl_app.pacing import epochs_within
+from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.report import plots
 from ssl_app.runs import Say
 from ssl_app.settings import PretrainSettings
 from ssl_app.tracking import open_tracker
 from ssl_app.training.distributed import OneProcess
 from ssl_app.training.hardware import Hardware, cores
-from ssl_app.training.health import alarm
+from ssl_app.training.health import alarm, collapse
 from ssl_app.training.loop import Row, Saver, fit
 from ssl_app.training.optimizing import Plan
 from ssl_app.training.stopping import Stopped
+from ssl_app.watching import Probe
 
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.05, 512  # images that the pretext score is taken on
 TRAINING = "training.safetensors"  # the state that --resume goes on from
+WATCHED = 256  # images that features are watched on, each epoch
+SHOWN = 12  # images of a method's pictures
 SAMPLE = 512  # images that a method's applicability is judged by
 
 
@@ -55,6 +61,7 @@ class Pretraining:
     own: object  # the method's Config
     hardware: Hardware
     group: OneProcess
+    probe: Probe | None = None  # labelled images to watch by
 
     @classmethod
     def prepare(
@@ -69,7 +76,7 @@ class Pretraining:
         """Open the data, build the network, and refuse what cannot work, before anything is trained."""
         start = handover.load_initialisation(settings.init, settings.out, settings.backbone)
         start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
-        settings = replace(settings, backbone=start.backbone)
+        settings = replace(settings, backbone=start.backbone, augment=settings.augment or method.augment)
         needs = method.needs
         source = source_of(settings, settings.data or "digits")
         size = settings.image_size or start.image_size or default_image_size(source, start.backbone, say)
@@ -95,8 +102,9 @@ class Pretraining:
                 f"{settings.method} needs images of {needs.channels} channels, {opened.dataset.name} has "
                 f"{images.shape[-1]}; take another --method"
             )
-        learnt, held_out = _rows(settings, opened, say)
-        pixels = start.pixels or measure(images, learnt, settings.intensity or "range", settings.seed)
+        learnt, held_out = _rows(settings, opened, not method.remembers, say)
+        every = np.sort(np.concatenate([learnt, held_out]))  # the same pixels for every method on these images
+        pixels = start.pixels or measure(images, every, settings.intensity or "range", settings.seed)
         if needs.value_range == "symmetric":
             half = (0.5,) * images.shape[-1]
             pixels = replace(pixels, mean=half, std=half)
@@ -105,10 +113,39 @@ class Pretraining:
         backbone, loaded = start.build(images.shape[-1], size, settings.seed)
         say(f"backbone: {loaded}")
         pixels.refuse_other_depth(images.dtype, opened.dataset.name)
-        torch.manual_seed(mix(settings.seed, 6) >> 1)
-        task = method(backbone, own, len(learnt))
-        plan = _plan(settings, method, len(learnt), group.world)
-        return cls(settings, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group)
+
+        channels = int(images.shape[-1])
+        probe = Probe.open(settings, size, channels, pixels.intensity, int(images.shape[1]), say)
+
+        def made(settings: PretrainSettings) -> Pretraining:
+            epochs = settings.epochs or method.epochs
+            torch.manual_seed(mix(settings.seed, 6) >> 1)
+            task = method(copy.deepcopy(backbone), own, _scope(opened.dataset, learnt, epochs))
+            plan = _plan(settings, method, len(learnt), group.world)
+            return cls(
+                settings, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group, probe
+            )
+
+        if settings.budget is not None and settings.epochs is None:
+            settings = replace(settings, epochs=group.share(made(replace(settings, epochs=1))._epochs(say)))
+        work = made(settings)
+        for note in work.task.notes:
+            say(f"note: {note}")
+        return work
+
+    def _epochs(self, say: Say) -> int:
+        """As many as --budget allows."""
+        assert self.settings.budget is not None
+        return epochs_within(
+            self.settings.budget,
+            lambda: copy.deepcopy(self.task),
+            self._loader(self.learnt, self.settings.augment),
+            self._loader(self.held_out, "none") if len(self.held_out) else None,
+            lambda epochs, steps: replace(self.plan, epochs=epochs, steps_per_epoch=steps),
+            self.hardware,
+            self.group,
+            say,
+        )
 
     def train(self, folder: Path, say: Say) -> dict[str, Any]:
         """Train to the end. -> what result.json adds: checkpoint, final, alarm."""
@@ -134,9 +171,9 @@ class Pretraining:
             self._hand_over(folder, rows)
             status = "FINISHED"
             if group.rank == 0:
-                self._draw(folder, rows)
-                for name in (handover.BACKBONE, "history.png", "views.png"):
-                    tracked.artifact(folder / name)
+                drawn = self._draw(folder, rows)
+                for path in (folder / handover.BACKBONE, *drawn):
+                    tracked.artifact(path)
         except Stopped:
             status = "KILLED"
             say(f"stopped; type ssl-app pretrain --resume {folder.name} --out {settings.out} to go on")
@@ -150,19 +187,46 @@ class Pretraining:
             "unreadable": list(dataset.unreadable),
         }
 
-    def _draw(self, folder: Path, rows: list[Row]) -> None:
-        """Pictures of the run: its curves, and what the network was shown."""
+    def _draw(self, folder: Path, rows: list[Row]) -> list[Path]:
+        """Pictures of the run: its curves, what the network was shown, and what the method has to show."""
         plots.history(folder / "history.png", [{k: v for k, v in row.items() if k != "ended"} for row in rows])
         loader = self._loader(self.learnt, self.settings.augment)
         shown = np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in next(loader.epoch(0, 1))])[:36]
         plots.augmentations(folder / "views.png", np.clip(shown * self.pixels.std + self.pixels.mean, 0, 1))
+        own = []
+        for name, pictures in self._pictures().items():
+            own.append(folder / f"{name}.png")
+            plots.rows_of_pictures(own[-1], pictures)
+        return [folder / "history.png", folder / "views.png", *own]
+
+    def _pictures(self) -> dict[str, NDArray[np.float32]]:
+        """The method's own pictures, (n, m, S, S, C) in [0, 1]."""
+        rows = self.held_out if len(self.held_out) else self.learnt
+        loader = self._loader(rows[:SHOWN], "none")
+        self.task.eval()
+        with torch.no_grad():
+            batch = next(loader.ordered()).to(self.hardware.device, self.hardware.memory_format)
+            found = self.task.pictures(batch)
+        arrays = {name: pictures.float().cpu().permute(0, 1, 3, 4, 2).numpy() for name, pictures in found.items()}
+        mean, std = np.asarray(self.pixels.mean, np.float32), np.asarray(self.pixels.std, np.float32)
+        return {name: np.clip(pictures * std + mean, 0, 1) for name, pictures in arrays.items()}
 
     def _alarm(self, rows: list[Row]) -> str | None:
-        task = self.task
-        if task.limits is None or task.score is None:
-            return None
-        scores = [row[f"val_{task.score}"] for row in rows]
-        return alarm(scores, self.plan.epochs, task.limits, self.settings.method)
+        task, epochs, method = self.task, self.plan.epochs, self.settings.method
+        told = collapse([row["directions"] for row in rows], [row["spread"] for row in rows], epochs, method)
+        if told is None and task.limits is not None and task.score is not None:
+            told = alarm([row[f"val_{task.score}"] for row in rows], epochs, task.limits, method)
+        return told
+
+    def _watch(self, epoch: int) -> Row:
+        """What the features look like, of images that are not trained on where there are any."""
+        rows = self.held_out if len(self.held_out) else self.learnt
+        found = inference.pooled(self.task, rows[:WATCHED], self.opened.dataset.images, self.pixels, self.hardware)
+        row = {"directions": effective_rank(found), "spread": spread(found)}
+        every = self.settings.probe_every or max(1, self.plan.epochs // 10)
+        if self.probe is not None and (epoch % every == every - 1 or epoch == self.plan.epochs - 1):
+            row["probe_knn"] = self.probe.score(self.task, self.pixels, self.hardware)
+        return row
 
     def _fit(self, folder: Path, say: Say, each_epoch: Callable[[list[Row]], None]) -> list[Row]:
         settings = self.settings
@@ -177,7 +241,8 @@ class Pretraining:
             title=settings.method,
             say=say,
             group=self.group,
-            held_out=self._loader(self.held_out, "none"),
+            held_out=self._loader(self.held_out, "none") if len(self.held_out) else None,
+            watch=self._watch,
             each_epoch=each_epoch,
             saver=saver,
         )
@@ -253,7 +318,9 @@ class _first_alone:  # reads as a statement
             self.group.wait()
 
 
-def _rows(settings: PretrainSettings, opened: Opened, say: Say) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _rows(
+    settings: PretrainSettings, opened: Opened, hold_out: bool, say: Say
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows to learn from, and rows to take the score on: all but the test part and what is excluded."""
     dataset, parts = opened.dataset, opened.parts
     rows = np.sort(np.concatenate([parts.train, parts.val]))
@@ -268,7 +335,16 @@ def _rows(settings: PretrainSettings, opened: Opened, say: Say) -> tuple[NDArray
             f"{len(rows)} images are left to pretrain on{apart}, {len(parts.test)} are the test part; "
             f"expected at least 4: type another --data"
         )
+    if not hold_out:
+        return rows, rows[:0]
     return hold_out_units(dataset, rows, HELD_OUT_SHARE, HELD_OUT_MOST, settings.seed)
+
+
+def _scope(dataset: Dataset, learnt: NDArray[np.int64], epochs: int) -> Scope:
+    """What the method is told."""
+    known = dataset.labelled[learnt]
+    labels = torch.from_numpy(np.where(known, dataset.labels[learnt], -1)) if known.any() else None
+    return Scope(len(learnt), epochs, [dataset.keys[row] for row in learnt], labels)
 
 
 def _other(settings: PretrainSettings, opened: Opened, say: Say) -> Dataset:

@@ -78,6 +78,9 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     )
     init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN")
     epochs: int | None = option(None, "passes over the images; default: the method's", at_least=1)
+    budget: str | None = option(
+        None, "time to train, such as 90s, 5m or 1h: as many epochs as fit, by a few timed steps", metavar="TIME"
+    )
     batch_size: int | None = option(None, "images of one step, over all processes; default: the method's", at_least=2)
     lr: float | None = option(None, "highest learning rate; default: the method's", at_least=0)
     optimizer: Literal["default", "sgd", "adamw"] = option("default", "default: the method's")
@@ -86,10 +89,18 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     warmup: float = option(0.05, "share of the steps in which the rate rises", at_least=0, at_most=1)
     clip: float | None = option(None, "largest norm of the gradient", at_least=0)
     accumulate: int = option(1, "micro-batches that a process adds up for one step", at_least=1)
-    augment: Literal["none", "light", "standard"] = option("light", "random views of each image")
+    augment: Literal["none", "light", "standard", "strong"] | None = option(
+        None, "random views of each image; default: the method's"
+    )
     mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
     workers: int | None = option(None, "loader processes; default: none on a CPU", at_least=0)
     exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
+    probe_data: str | None = option(
+        None,
+        "labelled data to watch features by: nearest neighbours' accuracy; trains and chooses nothing",
+        metavar="D",
+    )
+    probe_every: int | None = option(None, "epochs between two looks at --probe-data; default: a tenth", at_least=1)
     save_every: float = option(60.0, "seconds between checkpoints within an epoch", at_least=0)
     resume: str | None = option(None, "go on with a stopped run, to the same bits", metavar="RUN")
     any_threads: bool = option(False, "resume under other threads, torch or arithmetic; bits may differ")
@@ -106,7 +117,10 @@ class TransferSettings:
         None, "layer that the head sits on, such as conv4; default: the pooled last", metavar="L"
     )
     head: Literal["linear", "mlp"] = option("linear", "classifier on the features: one layer, or the articles' three")
-    steps: int = option(300, "optimizer steps in all (two-stage: head plus all)", at_least=2)
+    steps: int | None = option(
+        None, "optimizer steps in all (two-stage: head plus all); default: 100 passes over the labels, 300 at least",
+        at_least=2,
+    )  # fmt: skip
     batch_size: int = option(64, "images of a step, drawn with replacement", at_least=2)
     lr: float = option(
         0.15, "highest learning rate from random weights; pretrained ones take a share of it", at_least=0
@@ -121,6 +135,13 @@ class TransferSettings:
 @dataclass(frozen=True)
 class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSettings):
     """What finetune and sweep have in common."""
+
+    labels: Path | None = option(
+        None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
+    )
+    judge: Literal["test", "held-out"] = option(
+        "test", "what is tested on; held-out is a fifth of the training part, and leaves the test part alone"
+    )
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,37 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
 from ssl_app.data.batch import Batch
 
 Metrics = dict[str, Tensor]
-OverAll = Callable[[Callable[[Batch], Tensor]], Tensor]
-"""over_all(fn): fn on every image, unaugmented, without gradients, in eval mode; rows in dataset order, (N, ...)."""
+Ask = Callable[[Batch], Tensor]  # one row an image, (B, ...)
+
+
+class OverAll(Protocol):
+    """Every image asked at once, without gradients: unaugmented and in eval mode, or `as_trained`.
+
+    Under several processes `share` and `total` let each keep its own rows, where all of them are too many.
+    """
+
+    def __call__(self, ask: Ask, *, as_trained: bool = False) -> Tensor:
+        """The answer of every image, in dataset order, (N, ...)."""
+        ...
+
+    def share(self, ask: Ask, *, as_trained: bool = False) -> Tensor:
+        """The answers of this process's images, a contiguous piece, (n, ...)."""
+        ...
+
+    def join(self, rows: Tensor) -> Tensor:
+        """The rows of every process's images, in dataset order. (n, ...) -> (N, ...)."""
+        ...
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the processes, the same in all."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,9 @@ class Task(nn.Module):
     def before_step(self, progress: float, over_all: OverAll) -> Metrics:
         """Called before each step; progress counts epochs in fractions (SeLa relabels at .04, .16, .37 ...)."""
         return {}
+
+    def finish(self, over_all: OverAll) -> None:
+        """Called after the last epoch, again where a run is resumed from there: what to set right at the end."""
 
     def sampling_weights(self) -> Tensor | None:
         """How often each image is drawn in the next epoch, (N,), in proportion; None: each once a pass."""

@@ -35,6 +35,8 @@ from ssl_app.training.optimizing import Plan
 from ssl_app.transfer.base import Budget, Phase, Strategy
 
 FOLDS = 5  # inside a draw, to choose the regularisation
+# steps where the user names none: scratch gains from more until each label has been seen so often
+PASSES, FEWEST_STEPS = 100, 300
 LOOKS = 10  # how often a held-out validation set is looked at in a phase
 Validation = Literal["within", "held-out"]
 
@@ -43,7 +45,7 @@ Validation = Literal["within", "held-out"]
 class Recipe:
     """What every trial of a comparison shares."""
 
-    steps: int
+    steps: int | None  # None: by the number of labels
     batch_size: int
     rate: float
     weight_decay: float
@@ -55,6 +57,13 @@ class Recipe:
     layer: str | None
     validation: Validation
     seed: int
+
+    def steps_for(self, labels: int) -> int:
+        """Optimizer steps with so many labels, the same for every arm: enough for scratch to be trained fully."""
+        if self.steps is not None:
+            return self.steps
+        passes = -(-PASSES * labels // self.batch_size)
+        return max(FEWEST_STEPS, -(-passes // LOOKS) * LOOKS)
 
 
 def recipe_of(settings: TransferSettings, validation: Validation, seed: int) -> Recipe:
@@ -122,7 +131,13 @@ def _train(
 ) -> tuple[str, list[Row]]:
     """The strategy's phases, one after the other. -> what was chosen and by what, and the rows of the curves."""
     recipe, dataset = bench.recipe, bench.opened.dataset
-    budget = Budget(recipe.steps, len(drawn), recipe.rate, bench.start.tensors is not None, recipe.head == "linear")
+    budget = Budget(
+        recipe.steps_for(len(drawn)),
+        len(drawn),
+        recipe.rate,
+        bench.start.tensors is not None,
+        recipe.head == "linear",
+    )
     augment = Augment(recipe.augment, dataset.image_size, dataset.images.shape[1], _mirrors(bench))
     history: list[Row] = []
     told = []

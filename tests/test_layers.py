@@ -18,6 +18,8 @@ ROWS: list[list[set[str]]] = [
             "preparing",
             "opening",
             "pretraining",
+            "pacing",
+            "watching",
             "sweeping",
             "trial",
             "inference",
@@ -37,7 +39,7 @@ ROWS: list[list[set[str]]] = [
         {"tracking"},
     ],
     [{"tasks"}],
-    [{"data"}, {"models"}],
+    [{"data"}, {"models"}, {"clustering"}],
     [{"config", "registry", "errors", "settings", "runs", "saying", "environment", "__init__"}],
 ]
 PLACE = {name: (row, part) for row, parts in enumerate(ROWS) for part, names in enumerate(parts) for name in names}

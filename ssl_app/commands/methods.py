@@ -21,6 +21,7 @@ BACKBONES = {
     "nin": "network in network of the RotNet paper, for 32 px",
     "alexnet": "torchvision's; conv1 to conv5 can be named by --layer; from 63 px",
     "resnet18": "torchvision's; resnet34, resnet50, vgg16_bn and the others alike",
+    "NAME+sobel": "any of them on the image's gradients, as DeepCluster has it",
     "module:factory": "any network of your own",
 }
 

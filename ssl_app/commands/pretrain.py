@@ -53,6 +53,10 @@ def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
     from ssl_app.training.hardware import choose
 
     started = time.monotonic()
+    if settings.budget is not None and settings.epochs is not None:
+        raise SettingsError(
+            f"--budget {settings.budget} and --epochs {settings.epochs} are two lengths; leave one out"
+        )
     resumed: Path | None = None
     if settings.resume is not None:
         settings, own, resumed = _resumed(settings)
@@ -123,8 +127,8 @@ def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
             f"run {folder} is of verb {content['verb']}; --resume takes a pretraining, a sweep goes on by itself"
         )
     stored = dict(content["settings"])
-    own = config.build(_method(stored["method"]).Config, {}, stored.pop("method_settings"))
-    saved = config.build(Settings, {}, {k: v for k, v in stored.items() if v is not None})
+    own = config.from_json(_method(stored["method"]).Config, stored.pop("method_settings"))
+    saved = config.from_json(Settings, stored)
     free = (
         "resume",
         "out",

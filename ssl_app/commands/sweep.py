@@ -105,8 +105,10 @@ def _run(settings: Settings, say: Say) -> Result:
     leaks = {name: found for name, bench in sweep.benches.items() if (found := preparing.leaks_of(bench)) is not None}
     pooled, outside = sweep.pooled(), sweep.outside()
     worst = max((leaks[name] for name in pooled if name in leaks), key=lambda found: found.total, default=None)
-    answer = comparing.answer(ordered, pooled, None if worst is None else Leak(worst.total, worst.of))
-    _report(sweep, ordered, answer.verdict, tracker, say)
+    leak = None if worst is None else Leak(worst.total, worst.of)
+    judged = "test set" if settings.judge == "test" else "held-out part of train"
+    answer = comparing.answer(ordered, pooled, leak, judged)
+    _report(settings, sweep, ordered, answer.verdict, tracker, say)
     more = {
         "trials": ordered,
         "comparisons": answer.comparisons,
@@ -169,7 +171,9 @@ def _record(sweep: "Sweep", job: "Job", content: dict[str, Any]) -> "TrialRecord
     return TrialRecord(f"{sweep.folder.name}/{job.key}", place, shown, job.per_class, numbers)
 
 
-def _report(sweep: "Sweep", trials: list[dict[str, Any]], told: str, tracker: "Tracker", say: Say) -> None:
+def _report(
+    settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], told: str, tracker: "Tracker", say: Say
+) -> None:
     """The table as CSV, the curves as PNG, and the views in MLflow."""
     import csv
 
@@ -186,7 +190,8 @@ def _report(sweep: "Sweep", trials: list[dict[str, Any]], told: str, tracker: "T
         for (init, strategy), arm in comparing.scores(trials).items()
     }
     data = next(iter(sweep.benches.values())).opened.dataset.name
-    plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, "balanced accuracy on the test set")
+    where = "balanced accuracy on the test set" if settings.judge == "test" else "balanced accuracy, held out"
+    plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, where)
     tracked = tracker.start(
         sweep.folder.name, sweep.folder, {"trials": len(trials)}, {"verb": "sweep", "verdict": told}
     )

@@ -139,12 +139,17 @@ class Loader:
         """How many images `ordered` has for this process; where none, it gives one that is to be left out."""
         return (self.rank + 1) * self.count // self.world - self.rank * self.count // self.world
 
-    def ordered(self) -> Iterator[Batch]:
-        """Every image once, unaugmented, rows in order; the share of this process (a contiguous piece)."""
+    def ordered(self, as_in: int | None = None) -> Iterator[Batch]:
+        """Every image once, rows in order; the share of this process (a contiguous piece).
+
+        Unaugmented, or in views such as those of an epoch.
+        """
         first = self.rank * self.count // self.world
         index = np.arange(first, first + max(min(1, self.count), self.share))
         pieces = [index[i : i + ORDERED_BATCH] for i in range(0, len(index), ORDERED_BATCH)]
-        yield from self._build([Request(piece, 0, mix(self.seed, i), None) for i, piece in enumerate(pieces)])
+        place = [None if as_in is None else int(piece[0]) for piece in pieces]
+        requests = [Request(piece, as_in or 0, mix(self.seed, i), place[i]) for i, piece in enumerate(pieces)]
+        yield from self._build(requests)
 
     def _build(self, requests: list[Request]) -> Iterator[Batch]:
         loader: DataLoader[Batch] = DataLoader(

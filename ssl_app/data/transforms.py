@@ -11,21 +11,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Preset = Literal["none", "light", "standard"]
+Preset = Literal["none", "light", "standard", "strong"]
 
 
 class Augment:
     """Random views of packed images: (P, P, C) float32 in [0, 1] -> (S, S, C) float32 in [0, 1].
 
     none: the centre. light: a shift by up to an eighth, and a mirror image. standard: also a random
-    part of at least half the area, brightness and contrast. Square in, square out and no fill colour,
-    so that nothing at the border tells a puzzle's answer.
+    part of at least half the area, brightness and contrast. strong: a part of at least a fifth, and where
+    there are three channels colour and greys too, as self-labelling asks for (Asano et al., 2020, appendix).
+    Square in, square out and no fill colour, so that nothing at the border tells a puzzle's answer.
     """
 
     def __init__(self, preset: Preset, image_size: int, pack_size: int, mirrors: bool) -> None:
         self.image_size = image_size
         cv2.setNumThreads(0)  # albumentations runs in our threads or workers; OpenCV's own would fight them
         steps: list[A.BasicTransform] = []
+        coloured: list[A.BasicTransform] = []  # steps that want three channels
         if preset == "light":
             margin = max(0, image_size + image_size // 4 - pack_size)
             if margin:
@@ -34,11 +36,17 @@ class Augment:
             steps.append(A.RandomCrop(image_size, image_size))
         elif preset == "standard":
             steps.append(A.RandomResizedCrop((image_size, image_size), scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3)))
+        elif preset == "strong":
+            steps.append(A.RandomResizedCrop((image_size, image_size), scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3)))
         if preset != "none" and mirrors:
             steps.append(A.HorizontalFlip(p=0.5))
         if preset == "standard":
             steps.append(A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.8))
+        elif preset == "strong":
+            steps.append(A.RandomBrightnessContrast(brightness_limit=0.4, contrast_limit=0.4, p=0.8))
+            coloured = [A.ColorJitter(0.0, 0.0, 0.4, 0.1, p=0.8), A.ToGray(p=0.2)]
         self.pipeline = A.Compose(steps) if steps else None
+        self.coloured = A.Compose([*steps, *coloured]) if coloured else None
 
     def __call__(self, image: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
         """One view of one image; the same seed gives the same view."""
@@ -46,8 +54,9 @@ class Augment:
         if self.pipeline is None:
             (view,) = centre(image[None], self.image_size)
             return view
-        self.pipeline.set_random_seed(seed % 2**32)
-        view = self.pipeline(image=image)["image"]
+        pipeline = self.pipeline if self.coloured is None or image.shape[-1] != 3 else self.coloured
+        pipeline.set_random_seed(seed % 2**32)
+        view = pipeline(image=image)["image"]
         return view
 
 

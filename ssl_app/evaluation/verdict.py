@@ -30,6 +30,7 @@ class Evidence:
     pretrainings: int
     saved: LabelsSaved | None
     leak: Leak | None
+    judged: str = "test set"  # what was tested on
 
 
 def nearest_budget(budgets: list[int], wanted: int = PER_CLASS) -> int:
@@ -45,7 +46,7 @@ def sentence(evidence: Evidence) -> str:
         f"{STRATEGY} from {e.pretraining} reaches {e.ours:.3f} balanced accuracy at {each},"
         f" scratch {e.scratch:.3f}: {_points(e.difference.mean)} points{_bracket(e.difference)}"
     )
-    over = f"over {_count(e.draws, 'draw')}, {_count(e.pretrainings, 'pretraining')}, one test set"
+    over = f"over {_count(e.draws, 'draw')}, {_count(e.pretrainings, 'pretraining')}, one {e.judged}"
     return f"{_finding(e.difference)}: {scores} {over}{_saved(e.saved)}{_leak(e.leak)}."
 
 

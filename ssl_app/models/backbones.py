@@ -23,6 +23,24 @@ ONE_SIZE = ("vit_", "swin_", "maxvit")  # transformers: one image size, or maps 
 LARGEST_TRIED = 1024  # pixels, when looking for the smallest image that a network takes
 
 
+SOBEL = "+sobel"  # after a backbone's name
+
+
+class Sobel(nn.Module):
+    """Gradients of the mean channel, as DeepCluster filters its images. (B, C, S, S) -> (B, 2, S, S)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        across = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+        self.register_buffer("kernels", torch.stack([across, across.t()])[:, None], persistent=False)  # (2, 1, 3, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reflected at the border, where zeros would draw a frame."""
+        grey = functional.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="reflect")
+        assert isinstance(self.kernels, Tensor)
+        return functional.conv2d(grey, self.kernels)
+
+
 class _Reached(Exception):
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -44,6 +62,7 @@ class Backbone(nn.Module):
         self.name = name
         self.channels = channels
         self.image_size = image_size
+        self.front: nn.Module = Sobel() if name.endswith(SOBEL) else nn.Identity()
         self.body = body
         self.layer: str | None = None
         self._cuts = cuts or {}  # public name -> dotted name of a module of the body
@@ -61,14 +80,14 @@ class Backbone(nn.Module):
         """
         layer = layer or self.layer
         if layer is None:
-            features: Tensor = self.body(images)
+            features: Tensor = self.body(self.front(images))
             if features.dim() == 4:
                 features = functional.adaptive_avg_pool2d(features, 1)
             return features.flatten(1)
         # Leaving by an exception keeps an in-place ReLU above the cut from ever touching what is returned.
         handle = self._module(layer).register_forward_hook(_leave)
         try:
-            self.body(images)
+            self.body(self.front(images))
         except _Reached as reached:
             return reached.features
         finally:
@@ -87,6 +106,13 @@ class Backbone(nn.Module):
                 f" expected (D,) or (D, h, w); named: {', '.join(self.layers)}"
             )
         return shape
+
+    def map_layer(self) -> str:
+        """The deepest named layer that gives a map, for heads that draw. Raises SettingsError where none does."""
+        for layer in reversed(self.layers):
+            if len(self._dry_run(self.image_size, layer).shape) == 4:
+                return layer
+        raise SettingsError(f"{self.name} has no named layer that gives a map; take another --backbone")
 
     @property
     def smallest_image(self) -> int:
@@ -149,18 +175,23 @@ def build(name: str, channels: int, image_size: int) -> Backbone:
     `module:factory` names a function or class of the user's own that returns an nn.Module;
     it is given the channels where it asks for them (`channels`, `in_channels`, `in_chans`, or a
     required first argument). Where the network ends in `fc` or `classifier`, that is taken off, and
-    the first convolution is rebuilt where it expects another number of channels.
+    the first convolution is rebuilt where it expects another number of channels. `alexnet+sobel`, and any other
+    name alike, is the network on gradients instead of channels.
     Raises SettingsError for an unknown name and for images that are too small for the network.
     """
+    name, plus, filtered = name.partition("+")
+    if plus and plus + filtered != SOBEL:
+        raise SettingsError(f"--backbone {name}+{filtered} names no filter that is known; expected {name}{SOBEL}")
+    seen = 2 if filtered else channels  # channels that the body is given
     if ":" in name:
-        body = _rebuilt(_without_classifier(_own(name, channels)), channels)
+        body = _rebuilt(_without_classifier(_own(name, seen)), seen)
     elif (name := _spelled(name)) == "small-resnet":
-        body = SmallResNet(channels, image_size)
+        body = SmallResNet(seen, image_size)
     elif name == "nin":
-        body = NIN(channels)
+        body = NIN(seen)
     else:
-        body = _rebuilt(_without_classifier(_torchvision(name)), channels)
-    backbone = Backbone(name, channels, image_size, body, _cuts_of(name, body))
+        body = _rebuilt(_without_classifier(_torchvision(name)), seen)
+    backbone = Backbone(name + plus + filtered, channels, image_size, body, _cuts_of(name, body))
     if not backbone._takes(image_size):
         smallest = backbone.smallest_image
         typed = 32 * math.ceil(smallest / 32)

@@ -3,12 +3,16 @@
 A method is one file here: a class named like its file, with its settings in `Config`.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ssl_app.data.batch import Batch
+from ssl_app.data.transforms import Preset
 from ssl_app.models.backbones import Backbone
 from ssl_app.tasks import Limits, Task
 
@@ -16,6 +20,16 @@ from ssl_app.tasks import Limits, Task
 @dataclass(frozen=True)
 class NoSettings:
     """For methods that have no settings of their own."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a method is told of the run that it is made for."""
+
+    images: int  # N, what label memories are sized by
+    epochs: int
+    keys: Sequence[str] = ()  # (N,) name of each image, as in the data; empty where they are not known
+    labels: Tensor | None = None  # (N,) class of each image or -1: to be compared with, never learnt from
 
 
 class Pretext(Task):
@@ -34,11 +48,31 @@ class Pretext(Task):
     batch_size: ClassVar[int] = 128
     optimizer: ClassVar[str] = "sgd"
     rate: ClassVar[float] = 0.1
+    augment: ClassVar[Preset] = "light"
+    labels_images: ClassVar[bool] = False  # whether log_clusters is there, for ssl-app label
+    remembers: ClassVar[bool] = False  # keeps a label of each image: others have no score, so none are held out
 
-    def __init__(self, backbone: Backbone, config: object, images: int) -> None:
-        """`config` is an instance of Config; `images` is N, what label memories are sized by."""
+    def __init__(self, backbone: Backbone, config: object, scope: Scope) -> None:
+        """`config` is an instance of Config."""
         super().__init__()
         self.backbone = backbone
+        self.clusters = 0  # K of each head, for a self-labelling
+        self.notes: tuple[str, ...] = ()  # what the user should be told before training
+
+    def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
+        """What shows how well it works, by name: n rows of m pictures each, (n, m, C, S, S).
+
+        Drawn once training has ended, in eval mode and without gradients, of unaugmented images that were held out.
+        In the scale of the batch's images.
+        """
+        return {}
+
+    def log_clusters(self, images: Tensor) -> Tensor:
+        """For a self-labelling: log-probability of each head's clusters, (B, C, S, S) -> (B, T, K).
+
+        The largest is the image's cluster. Raises TypeError for a method that has none, as `labels_images` says.
+        """
+        raise TypeError(f"{type(self).__name__} makes no clusters")
 
     @classmethod
     def check(cls, images: NDArray[np.float32], config: object) -> None:

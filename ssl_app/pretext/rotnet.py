@@ -11,7 +11,7 @@ from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
-from ssl_app.pretext.base import Pretext
+from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Limits, Metrics
 
 TURNS = 4
@@ -39,8 +39,8 @@ class RotNet(Pretext):
     chance = 1 / TURNS
     limits = Limits(trivial=0.97, impossible=0.35)
 
-    def __init__(self, backbone: Backbone, config: RotNetConfig, images: int) -> None:
-        super().__init__(backbone, config, images)
+    def __init__(self, backbone: Backbone, config: RotNetConfig, scope: Scope) -> None:
+        super().__init__(backbone, config, scope)
         shape = backbone.shape()
         kind = config.rotation_head
         if kind == "auto":

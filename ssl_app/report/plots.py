@@ -104,9 +104,16 @@ def history(path: Path, metrics: Sequence[Mapping[str, float]]) -> None:
         axes = figure.add_subplot(rows, columns, place)
         _plain(axes)
         for index, name in enumerate(members):
-            y = [float(row.get(name, math.nan)) for row in metrics]
-            marker = "o" if len(at) == 1 else ""
-            axes.plot(at, y, marker=marker, color=COLOURS[index % len(COLOURS)], lw=1.6, label=name)
+            known = [(x, float(row[name])) for x, row in zip(at, metrics, strict=True) if name in row]
+            marker = "o" if len(known) < len(at) or len(at) == 1 else ""  # what is measured now and then
+            axes.plot(
+                [x for x, _ in known],
+                [y for _, y in known],
+                marker=marker,
+                color=COLOURS[index % len(COLOURS)],
+                lw=1.6,
+                label=name,
+            )
         axes.set_title(panel.replace("_", " "), loc="left", fontsize=10, color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(axis="y", color=FAINT, lw=0.8)
@@ -117,7 +124,7 @@ def history(path: Path, metrics: Sequence[Mapping[str, float]]) -> None:
     _save(figure, path)
 
 
-def augmentations(path: Path, images: ArrayLike) -> None:
+def augmentations(path: Path, images: ArrayLike, columns: int | None = None) -> None:
     """Contact sheet, pixel by pixel. (N, S, S, C) in [0, 1]; one, three or, of others, the first channel."""
     tiles = np.clip(np.nan_to_num(np.asarray(images, dtype=np.float64)), 0, 1)
     assert tiles.ndim == 4, f"expected (N, S, S, C), found {tiles.shape}"
@@ -127,7 +134,7 @@ def augmentations(path: Path, images: ArrayLike) -> None:
     enlarged = max(1, round(96 / max(height, width)))  # small images by whole factors, so that pixels stay pixels
     tiles = tiles.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
     gap = 4  # pixels
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / max(1, columns))
     high, wide = tiles.shape[1:3]
     sheet = np.ones((rows * (high + gap) + gap, columns * (wide + gap) + gap, 3))
@@ -137,6 +144,13 @@ def augmentations(path: Path, images: ArrayLike) -> None:
         )
         sheet[top : top + high, left : left + wide] = tile
     _write_pixels(path, sheet)
+
+
+def rows_of_pictures(path: Path, pictures: ArrayLike) -> None:
+    """Rows of pictures, such as an image, what was hidden of it, and what came back. (n, m, S, S, C) in [0, 1]."""
+    tiles = np.asarray(pictures, dtype=np.float64)
+    assert tiles.ndim == 5, f"expected (n, m, S, S, C), found {tiles.shape}"
+    augmentations(path, tiles.reshape(-1, *tiles.shape[2:]), columns=tiles.shape[1])
 
 
 def _write_pixels(path: Path, sheet: NDArray[np.float64]) -> None:

@@ -24,6 +24,10 @@ class OneProcess:
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one dtype by their mean over the processes."""
 
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over the processes."""
+        return values
+
     def gather(self, rows: Tensor) -> Tensor:
         """The rows of every process, in order of rank. (n, ...) -> (N, ...)."""
         return rows
@@ -67,6 +71,12 @@ class ManyProcesses(OneProcess):
         flat /= self.world
         for tensor, piece in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             tensor.copy_(piece.view_as(tensor))
+
+    def total(self, values: Tensor) -> Tensor:
+        """One all_reduce, on the device that the group talks over."""
+        summed = values.to(self.device, copy=True)
+        dist.all_reduce(summed)
+        return summed.to(values.device)
 
     def gather(self, rows: Tensor) -> Tensor:
         """Rows may differ in number between processes: padded, gathered, cut."""

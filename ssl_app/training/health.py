@@ -1,8 +1,25 @@
-"""Whether a pretext task is learning anything worth having: alarms from its score, without labels."""
+"""Whether a pretext task is learning anything worth having: alarms from its score and features, without labels."""
 
 from collections.abc import Sequence
 
 from ssl_app.tasks import Limits
+
+FEWEST_DIRECTIONS, LEAST_SPREAD = 1.5, 0.02  # of features, below which they have collapsed
+
+
+def collapse(directions: Sequence[float], spreads: Sequence[float], epochs: int, method: str) -> str | None:
+    """The alarm of features that are all alike after the first third of the epochs, or None.
+
+    From the effective rank and the spread of the features after each epoch so far, see `evaluation.features`.
+    """
+    if len(directions) <= max(1, epochs // 3):
+        return None
+    if directions[-1] >= FEWEST_DIRECTIONS and spreads[-1] >= LEAST_SPREAD:
+        return None
+    return (
+        f"the features of {method} have collapsed: after epoch {len(directions)} of {epochs} they use "
+        f"{directions[-1]:.1f} directions, spread {spreads[-1]:.3f}. Type a smaller --lr, or take another method"
+    )
 
 
 def alarm(scores: Sequence[float], epochs: int, limits: Limits, method: str) -> str | None:

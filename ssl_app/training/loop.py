@@ -18,7 +18,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
 from ssl_app.data.seeding import mix
 from ssl_app.errors import CheckpointError, UserError
-from ssl_app.tasks import Metrics, Task
+from ssl_app.tasks import Ask, Metrics, Task
 from ssl_app.training import checkpoint
 from ssl_app.training.distributed import OneProcess, running_statistics
 from ssl_app.training.hardware import Hardware
@@ -67,13 +67,15 @@ def fit(
     say: Callable[[str], None],
     group: OneProcess | None = None,
     held_out: Loader | None = None,
+    watch: Callable[[int], Row] = lambda epoch: {},
     each_epoch: Callable[[list[Row]], None] = lambda rows: None,
     saver: Saver | None = None,
 ) -> list[Row]:
     """Train a task by a plan. -> one row of mean metrics an epoch, `val_` before those of `held_out`.
 
-    A row's `ended` is when its epoch did, in seconds since 1970. `each_epoch` is told of a row once it
-    is saved, and once more by a resumed training, which cannot know whether it was.
+    What `watch` measures after an epoch (from 0) joins its row; `ended` is when the epoch did, in seconds since
+    1970. `each_epoch` is told of a row once it is saved, and once more by a resumed training, which cannot know
+    whether it was.
 
     Raises Diverged when the loss is not finite, Stopped after a signal (with a checkpoint written,
     where there is a saver).
@@ -95,6 +97,7 @@ def fit(
                 )
                 if held_out is not None:
                     row |= {f"val_{name}": value for name, value in run.score(held_out).items()}
+                row |= watch(position.epoch)
                 row |= {"images_per_second": steps * plan.batch_size / max(seconds, 1e-9), "ended": time.time()}
                 run.refuse_infinite(row)
                 position.rows.append(row)
@@ -106,6 +109,7 @@ def fit(
                     shown = [f"{k} {row[k]:.3f}" for k in row if k not in ("epoch", "images_per_second", "ended")]
                     pace = f"{row['images_per_second']:.0f} images/s"
                     progress.line(f"epoch {position.epoch} of {plan.epochs}, {', '.join(shown)}, {pace}")
+            task.finish(_OverAll(run, position))
     finally:
         progress.close()
     return position.rows
@@ -140,7 +144,7 @@ class _Run:
         freeze(self.task, plan)  # each_epoch may have asked the task something
         if position.step == 0:
             torch.manual_seed(mix(seed, position.epoch, 2) >> 1)
-            position.begun |= _numbers(self.task.start_epoch(position.epoch, self.over_all))
+            position.begun |= _numbers(self.task.start_epoch(position.epoch, _OverAll(self, position)))
             self._after_hook()
             self.weights = self.task.sampling_weights()
         started, first = time.monotonic(), position.step
@@ -148,7 +152,7 @@ class _Run:
         batches = self.loader.epoch(position.epoch, steps, position.step, self.weights)
         for micro in batches:
             torch.manual_seed(mix(seed, position.epoch, position.step, 3) >> 1)
-            begun = self.task.before_step(position.epoch + position.step / steps, self.over_all)
+            begun = self.task.before_step(position.epoch + position.step / steps, _OverAll(self, position))
             if begun:
                 position.begun |= _numbers(begun)
                 self._after_hook()
@@ -166,7 +170,7 @@ class _Run:
                 self.save(position)
             if ended:
                 raise Stopped(stop.number or signal.SIGTERM)
-        self._agree()
+        self.agree()
         return (time.monotonic() - started) * steps / max(1, steps - first) if plan.epochs else 0.0
 
     def step(self, micro: list[Batch], at: int, steps: int, sums: dict[str, Tensor]) -> None:
@@ -196,11 +200,6 @@ class _Run:
                 for parameter in parameters:
                     parameter.requires_grad_(other == player)
 
-    def over_all(self, fn: Callable[[Batch], Tensor]) -> Tensor:
-        """See tasks.OverAll: every image of the loader, across processes."""
-        self._agree()
-        return self.group.gather(self._unlearning(self.loader, fn))
-
     def score(self, held_out: Loader) -> Row:
         """Mean metrics of the first player on images that are not trained on."""
         player = self.task.players[0]
@@ -211,14 +210,20 @@ class _Run:
             values = torch.stack([loss.float(), *(value.float() for value in metrics.values())])
             return torch.cat([values * len(batch.index), values.new_tensor([len(batch.index)])])[None]
 
-        total = self.group.gather(self._unlearning(held_out, scalars)).double().sum(0)
+        total = self.group.gather(self.unlearning(held_out, scalars)).double().sum(0)
         return dict(zip(self._names, (total[:-1] / total[-1]).tolist(), strict=True))
 
-    def _unlearning(self, loader: Loader, fn: Callable[[Batch], Tensor]) -> Tensor:
-        """The rows of this process's share of the images; fn is never given an empty batch."""
-        self.task.eval()
+    def unlearning(self, loader: Loader, fn: Ask, as_in: int | None = None) -> Tensor:
+        """The rows of this process's share of the images, in the views and the mode of an epoch where one is named.
+
+        fn is never given an empty batch.
+        """
+        self.agree()
+        if as_in is None:
+            self.task.eval()
         with torch.no_grad(), self.hardware.autocast():
-            rows = [fn(batch.to(self.hardware.device, self.hardware.memory_format)) for batch in loader.ordered()]
+            batches = loader.ordered(as_in)
+            rows = [fn(batch.to(self.hardware.device, self.hardware.memory_format)) for batch in batches]
         freeze(self.task, self.plan)
         return torch.cat(rows)[: loader.share]
 
@@ -232,7 +237,7 @@ class _Run:
                     f"type a smaller --lr, or --clip 1"
                 )
 
-    def _agree(self) -> None:
+    def agree(self) -> None:
         """Let all processes hold the mean of their batch-norm statistics, which each takes from its own images."""
         self.group.average(running_statistics(self.task.named_buffers()))
 
@@ -323,6 +328,26 @@ class _Run:
             checkpoint.restore_optimizer(optimizer, tensors, f"optimizer.{player}")
         self.weights = tensors.get("loader.weights")
         return Position(**meta["position"])
+
+
+@dataclass(frozen=True)
+class _OverAll:
+    """tasks.OverAll: every image of the loader, across processes."""
+
+    run: _Run
+    position: Position
+
+    def __call__(self, ask: Ask, *, as_trained: bool = False) -> Tensor:
+        return self.join(self.share(ask, as_trained=as_trained))
+
+    def share(self, ask: Ask, *, as_trained: bool = False) -> Tensor:
+        return self.run.unlearning(self.run.loader, ask, self.position.epoch if as_trained else None)
+
+    def join(self, rows: Tensor) -> Tensor:
+        return self.run.group.gather(rows)
+
+    def total(self, values: Tensor) -> Tensor:
+        return self.run.group.total(values)
 
 
 def _numbers(metrics: Metrics | dict[str, Any]) -> Row:

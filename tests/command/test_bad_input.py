@@ -180,7 +180,7 @@ def test_no_labels_for_finetune(ssl, tiny, images) -> None:
         "run 7 was trained on scans, which has no labels; add --data"
     )
     assert ssl("finetune", "--data", "scans", *SHORT, "--out", "o", *tiny).error == (
-        "scans has no labels; put images into one folder a class, or write a manifest.csv"
+        "scans has no labels; put images into one folder a class, write a manifest.csv, or type --labels FILE"
     )
     assert half_made(Path("o")) == ["7"]
 

@@ -181,8 +181,8 @@ class {name}(Pretext):
 
     Config = {name}Config
 
-    def __init__(self, backbone, config, images):
-        super().__init__(backbone, config, images)
+    def __init__(self, backbone, config, scope):
+        super().__init__(backbone, config, scope)
         self.head = nn.Linear(backbone.shape()[0], 1)
         self.strength = config.strength
 

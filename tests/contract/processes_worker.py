@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ssl_app.clustering import sinkhorn
 from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
 from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError, UserError
 from ssl_app.models.backbones import build
+from ssl_app.pretext.base import Scope
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig
 from ssl_app.tasks import Metrics, OverAll, Task
 from ssl_app.training import loop
@@ -85,7 +87,7 @@ class Plain(toys.SelfLabels):
 
 def rotnet(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
-    task = RotNet(build("small-resnet", 1, 16), RotNetConfig(), 32)
+    task = RotNet(build("small-resnet", 1, 16), RotNetConfig(), Scope(32, 2))
     rows = work.train(task, side=16, momentum=0.0)
     return {"state": task.state_dict(), "rows": rows}
 
@@ -111,8 +113,22 @@ def gathered(work: Work) -> dict[str, object]:
             batch_size=1, seed=0, rank=work.group.rank, world=work.group.world,
         )  # fmt: skip
         run = loop._Run(toys.Mean(), loader, Plan({"all": 0.1}, 1, 1), toys.CPU, work.group, None)
-        found[count] = run.over_all(lambda batch: torch.stack([batch.index, batch.index * 10], 1))
+        found[count] = loop._OverAll(run, loop.Position())(
+            lambda batch: torch.stack([batch.index, batch.index * 10], 1)
+        )
     return {"rows": found}
+
+
+def balanced(work: Work) -> dict[str, object]:
+    """An assignment of 501 rows, of which each process holds its own."""
+    rows, rank, world = 501, work.group.rank, work.group.world
+    features = torch.randn(rows, 8, generator=torch.Generator().manual_seed(1))
+    weight = torch.randn(12, 8, generator=torch.Generator().manual_seed(2)) * 0.3
+    weight[3] -= 20.0  # on most rows it underflows
+    mine = sinkhorn.Linear(features[rank * rows // world : (rank + 1) * rows // world], weight)
+    found = sinkhorn.balance(mine, 25.0, tolerance=1e-5, total=work.group.total)
+    labels = work.group.gather(sinkhorn.labels(mine, 25.0, found.potential))
+    return {"potential": found.potential, "labels": labels, "error": found.error}
 
 
 def resumed(work: Work) -> dict[str, object]:
@@ -186,7 +202,7 @@ class _signal_at:
 
 
 CASES: dict[str, Callable[[Work], dict[str, object]]] = {
-    case.__name__: case for case in (rotnet, duel, labels, gathered, resumed, mistakes)
+    case.__name__: case for case in (rotnet, duel, labels, balanced, gathered, resumed, mistakes)
 }
 
 

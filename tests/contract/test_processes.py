@@ -13,6 +13,7 @@ WORKER = Path(__file__).with_name("processes_worker.py")
 ROOT = Path(__file__).parents[2]
 BOTH = ["rotnet", "duel", "labels"]  # what one process does as well, to be compared with
 ALONE = ["gathered", "resumed", "mistakes"]
+ROWS = "balanced"
 Found = dict[str, dict[str, object]]
 
 
@@ -30,7 +31,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
         subprocess.Popen(
             [sys.executable, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        for words in (command(folders["one"], *BOTH), [*torchrun, *command(folders["two"], *BOTH, *ALONE)])
+        for words in (
+            command(folders["one"], *BOTH, ROWS),
+            [*torchrun, *command(folders["two"], *BOTH, ROWS, *ALONE)],
+        )
     ]
     try:
         for process in processes:
@@ -88,6 +92,16 @@ def test_over_all_gathers_rows_in_dataset_order(found: dict[str, Found]) -> None
     for rank in (0, 1):
         for count, rows in found["two"][f"gathered-{rank}"]["rows"].items():
             assert rows.tolist() == [[i, 10 * i] for i in range(count)]
+
+
+def test_two_processes_balance_their_rows_as_one_does(found: dict[str, Found]) -> None:
+    one = found["one"][f"{ROWS}-0"]
+    assert one["error"] <= 1e-5
+    for rank in (0, 1):
+        two = found["two"][f"{ROWS}-{rank}"]
+        assert torch.equal(two["labels"], one["labels"])
+        torch.testing.assert_close(two["potential"], one["potential"], atol=2e-3, rtol=1e-5)
+    assert torch.equal(found["two"][f"{ROWS}-0"]["potential"], found["two"][f"{ROWS}-1"]["potential"])
 
 
 def test_a_signal_to_one_process_stops_both_with_one_checkpoint(found: dict[str, Found]) -> None:

@@ -1,0 +1,1 @@
+"""From features to pseudo-labels: whitening, k-means, balanced assignment."""

@@ -1,0 +1,28 @@
+"""How many clusters a set of images is given, where the user does not say."""
+
+from ssl_app.errors import DataError
+
+IMAGES_EACH = 400  # as the papers have it: 128 for CIFAR's 50,000, 3,000 for ImageNet's 1.28 million
+FEWEST, MOST = 16, 3000
+TOO_FEW_EACH = 10  # images a cluster, below which a label is hardly more than an image's name
+
+
+def clusters_for(images: int, asked: int | None) -> int:
+    """K: what was asked for, or a 400th of the images, 16 to 3,000 and never more than a tenth of them.
+
+    Raises DataError where more clusters were asked for than there are images; warns below ten images each.
+    """
+    if asked is None:
+        return max(2, min(max(FEWEST, images // IMAGES_EACH), MOST, images // TOO_FEW_EACH))
+    if asked > images:
+        raise DataError(f"{images} images cannot fill {asked} clusters; type --clusters {max(2, images // 10)}")
+    return asked
+
+
+def few_each(images: int, clusters: int) -> tuple[str, ...]:
+    """How large the clusters are, and a warning where they are too small, for people."""
+    said = f"{clusters} clusters for {images} images, {images / clusters:.1f} images each"
+    if images >= TOO_FEW_EACH * clusters:
+        return (said,)
+    cure = f"type --clusters {max(2, images // TOO_FEW_EACH)} or fewer"
+    return (f"{said}: below {TOO_FEW_EACH} a label is hardly more than an image's name; {cure}",)

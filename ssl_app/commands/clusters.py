@@ -1,0 +1,212 @@
+"""Make an offline page of a run's clusters, to look at them, name them, and take the names away as a table.
+
+It shows what `ssl-app label` wrote. The page opens in any browser without a server and asks no network; names
+are kept by the browser until they are downloaded, as CSV of path, cluster and label, one row an image.
+"""
+
+import csv
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_app import config, runs
+from ssl_app.commands.label import ABOUT, LABELS
+from ssl_app.config import option
+from ssl_app.errors import DataError, RunError, SettingsError
+from ssl_app.runs import Result, Say
+from ssl_app.saying import to_stderr
+
+if TYPE_CHECKING:
+    from ssl_app.data.dataset import Dataset
+    from ssl_app.data.pixels import Pixels
+
+EXAMPLES = """
+ssl-app clusters pretrain-20261121-101500
+ssl-app clusters my-sela --head 2 --thumb 96
+ssl-app clusters my-sela --data /mnt/elsewhere/scans/
+"""
+FOLDER = "clusters"  # in the run
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a cluster page."""
+
+    run: str = option("", "run that ssl-app label has labelled: its name, or its folder", argument=True)
+    data: str | None = option(
+        None, "where the labelled images lie now; default: where ssl-app label read them", metavar="D"
+    )
+    head: int | None = option(
+        None, "only this head, from 1; default: all, to choose from in the page", at_least=1, metavar="N"
+    )
+    per_cluster: int = option(
+        64, "images of a cluster shown at first, and lying on one sheet", at_least=1, at_most=400
+    )
+    thumb: int = option(48, "side of a thumbnail in pixels", at_least=16, at_most=256)
+    out: Path = option(Path("ssl-runs"), "folder of the runs", metavar="DIR")
+
+
+def run(settings: Settings, say: Say = to_stderr) -> Result:
+    """Make the page, and say where it lies."""
+    import numpy as np
+
+    from ssl_app.report.clusters import Labelling, write_page
+
+    started = time.monotonic()
+    folder = runs.find_run(settings.out, settings.run)
+    held = _read(folder, settings.run)
+    heads = _heads(settings, folder, len(held.clusters))
+    dataset, pixels = _open(settings, folder, held)
+    place = {key: row for row, key in enumerate(dataset.keys)}
+    at = [i for i, path in enumerate(held.paths) if path in place]
+    if not at:
+        raise DataError(
+            f"{LABELS} of run {folder} names none of the {len(dataset.keys)} images of {dataset.name}; its first "
+            f"path is '{held.paths[0]}', theirs '{dataset.keys[0]}': type --data with the images that were labelled"
+        )
+    rows = np.array([place[held.paths[i]] for i in at], dtype=np.int64)
+    labelling = Labelling(
+        run=folder.name,
+        identity=str(runs.read_json(folder / runs.SETTINGS).get("started", folder.name)),
+        data=dataset.name,
+        paths=[held.paths[i] for i in at],
+        rows=rows,
+        confidence=np.array(held.confidence, dtype=np.float64)[at],
+        heads=heads,
+        sizes=tuple(held.sizes[head - 1] for head in heads),
+        clusters=np.array([held.clusters[head - 1] for head in heads], dtype=np.int64)[:, at],
+        classes=dataset.classes,
+        labels=np.where(dataset.labelled[rows], dataset.labels[rows], -1),
+    )
+    for count, sentence in (
+        (len(held.paths) - len(at), f"rows of {LABELS} are of no image of {dataset.name}, and left out"),
+        (len(dataset.keys) - len(at), f"images of {dataset.name} have no cluster, and are left out"),
+    ):
+        if count:
+            say(f"note: {count} {sentence}")
+    runs.clear_half_made(folder)
+    page = write_page(
+        folder / FOLDER,
+        labelling,
+        dataset.images,
+        pixels,
+        side=settings.thumb,
+        per_sheet=settings.per_cluster,
+    )
+    used = [len(np.unique(clusters)) for clusters in labelling.clusters]
+    more: dict[str, Any] = {
+        "page": str(page),
+        "n": len(at),
+        "heads": list(heads),
+        "clusters": list(labelling.sizes),
+        "clusters_used": used,
+        "unreadable": list(dataset.unreadable),
+    }
+    several = f", {len(heads)} heads" if len(heads) > 1 else ""
+    say(f"{len(at)} images in {used[0]} of {labelling.sizes[0]} clusters{several}; open this in a browser: {page}")
+    return Result("clusters", folder, time.monotonic() - started, config.as_json(settings), more)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What `ssl-app label` wrote: M images, T heads."""
+
+    data: dict[str, Any]  # how it opened the data
+    sizes: list[int]  # (T,) clusters that a head can give
+    paths: list[str]  # (M,)
+    clusters: list[list[int]]  # (T, M)
+    confidence: list[float]  # (M,) of head 1, in [0, 1]
+
+
+def _read(folder: Path, typed: str) -> _Held:
+    """The labels of a finished pretraining. Raises RunError where there are none, or not as they were written."""
+    from ssl_app.handover import BACKBONE
+
+    again = f"type ssl-app label {typed}"
+    if not runs.finished(folder):
+        raise RunError(f"run {folder} has not finished; type ssl-app pretrain --resume {typed}, or name another run")
+    if not (folder / BACKBONE).is_file():
+        raise RunError(f"run {folder} holds no {BACKBONE}; expected a pretraining that ssl-app label has labelled")
+    for name in (LABELS, ABOUT):
+        if not (folder / name).is_file():
+            raise RunError(f"run {folder} has no {name}; {again} first")
+    about = runs.read_json(folder / ABOUT)
+    try:
+        sizes = [int(size) for size in about["clusters"]]
+        with (folder / LABELS).open(newline="", encoding="utf-8") as file:
+            header, *rows = [*csv.reader(file, strict=True)] or [[]]
+        if not rows:
+            raise ValueError("it lists no images")
+        odd = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)
+        if odd is not None:
+            raise ValueError(f"row {odd} has {len(rows[odd - 2])} fields, the header {len(header)}")
+        columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+        names = ["cluster"] + [f"cluster_{head}" for head in range(2, len(sizes) + 1)]
+        clusters = [[int(text) for text in columns[name]] for name in names]
+        held = _Held(
+            data=dict(about["data"]),
+            sizes=sizes,
+            paths=list(columns["path"]),
+            clusters=clusters,
+            confidence=[float(text) for text in columns["confidence"]],
+        )
+    except KeyError as error:
+        raise RunError(f"{LABELS} of run {folder} lacks {error}, which {ABOUT} promises; {again} again") from error
+    except (ValueError, TypeError, csv.Error) as error:  # no numbers, no UTF-8, no table
+        raise RunError(f"{LABELS} of run {folder} cannot be read ({error}); {again} again") from error
+    for name, size, numbers in zip(names, sizes, clusters, strict=True):
+        wrong = next((number for number in numbers if not 0 <= number < size), None)
+        if wrong is not None:
+            raise RunError(
+                f"{LABELS} of run {folder} has {wrong} in column {name}; expected 0 to {size - 1}: {again} again"
+            )
+    doubt = next((value for value in held.confidence if not 0 <= value <= 1), None)
+    if doubt is not None:
+        raise RunError(f"{LABELS} of run {folder} has a confidence of {doubt}; expected 0 to 1: {again} again")
+    return held
+
+
+def _heads(settings: Settings, folder: Path, count: int) -> tuple[int, ...]:
+    """Numbers of the heads to show. Raises SettingsError for one that the run does not have."""
+    if settings.head is None:
+        return tuple(range(1, count + 1))
+    if settings.head > count:
+        raise SettingsError(
+            f"--head is {settings.head}; {LABELS} of run {folder} has {count} head{'s' * (count > 1)}: "
+            f"type --head {count}, or leave it out"
+        )
+    return (settings.head,)
+
+
+def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixels]":
+    """The labelled images as the run saw them, and how it scaled them. Raises DataError, CheckpointError."""
+    from ssl_app import handover
+    from ssl_app.data.dataset import open_dataset
+    from ssl_app.data.pixels import Pixels
+    from ssl_app.data.sources.base import Columns, open_source
+    from ssl_app.training import checkpoint
+
+    _, meta = checkpoint.read(folder / handover.BACKBONE)
+    pixels = Pixels.from_json(meta["pixels"])
+    data = settings.data or str(held.data["data"])
+    try:
+        source = open_source(data, Columns(held.data.get("label"), "none", "none"))
+    except DataError as error:
+        if settings.data is not None or Path(data).exists():
+            raise
+        raise DataError(
+            f"{data}, which {LABELS} of run {folder} was made from, is not there; type --data with its place now"
+        ) from error
+    dataset = open_dataset(
+        source,
+        image_size=meta["image_size"],
+        channels=meta["channels"],
+        intensity=pixels.intensity,
+        cache=settings.out / "cache",
+        max_unreadable=len(source.keys),  # ssl-app label has judged that; these have no cluster
+        progress=True,
+        pack_side=meta.get("pack_side"),
+    )
+    pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
+    return dataset, pixels

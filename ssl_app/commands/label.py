@@ -1,0 +1,148 @@
+"""Write the clusters that a self-labelling run gives to images: a table of path, cluster, confidence and margin.
+
+The table lies in the run, where `ssl-app clusters` shows it, and is what `--labels` of the other verbs takes.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_app import config, runs
+from ssl_app.config import option
+from ssl_app.errors import SettingsError
+from ssl_app.runs import Result, Say
+from ssl_app.saying import to_stderr
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+EXAMPLES = """
+ssl-app label pretrain-20261121-101500
+ssl-app label my-sela --data new-scans/ --output new-scans.parquet
+"""
+LABELS, ABOUT = "labels.csv", "labels.json"
+KINDS = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a labelling."""
+
+    run: str = option("", "finished pretraining by sela or deepcluster: its name, or its folder", argument=True)
+    data: str | None = option(None, "images to label; default: those of the run, test part and all", metavar="D")
+    label: str | None = option(None, "column of known labels, to compare the clusters with", metavar="COLUMN")
+    output: Path | None = option(
+        None, "table to write, .csv or .parquet; default: labels.csv in the run", metavar="FILE"
+    )
+    out: Path = option(Path("ssl-runs"), "folder of the runs", metavar="DIR")
+    max_unreadable: int = option(0, "unreadable images to put up with; they are listed and left out", at_least=0)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N", metavar="NAME")
+    threads: int | None = option(None, "CPU threads", at_least=1)
+
+
+def run(settings: Settings, say: Say = to_stderr) -> Result:
+    """Label; where the images carry labels, say how far the clusters agree with them."""
+    import numpy as np
+    import torch
+
+    from ssl_app import handover, inference
+    from ssl_app.data.dataset import open_dataset
+    from ssl_app.data.sources.base import Columns, open_source
+    from ssl_app.training.hardware import choose
+
+    started = time.monotonic()
+    if settings.output is not None:
+        runs.check_output(settings.output)
+        if settings.output.suffix not in KINDS:
+            raise SettingsError(f"--output {settings.output} is of no known kind; expected {' or '.join(KINDS)}")
+    folder = runs.find_run(settings.out, settings.run)
+    labeller = handover.load_labeller(folder)
+    meta, theirs = labeller.meta, labeller.meta["settings"]
+    same = settings.data is None
+    data = settings.data or theirs["data"] or "digits"
+    columns = Columns(
+        settings.label or (theirs["label"] if same else None), theirs["group"] if same else "none", "none"
+    )
+    unreadable = max(settings.max_unreadable, theirs["max_unreadable"] if same else 0)
+    hardware = choose(settings.device, threads=settings.threads)
+    dataset = open_dataset(
+        open_source(data, columns),
+        image_size=meta["image_size"],
+        channels=meta["channels"],
+        intensity=labeller.pixels.intensity,
+        cache=settings.out / "cache",
+        max_unreadable=unreadable,
+        progress=True,
+        pack_side=meta["pack_side"],
+    )
+    labeller.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
+
+    def ask(images: torch.Tensor) -> torch.Tensor:
+        best, places = labeller.task.log_clusters(images).float().exp().topk(2, 2)  # (B, T, 2)
+        return torch.stack([places[..., 0].float(), best[..., 0], best[..., 0] - best[..., 1]], 2)  # (B, T, 3)
+
+    rows = np.arange(len(dataset.keys))
+    found = inference.over(labeller.task, ask, rows, dataset.images, labeller.pixels, hardware).numpy()  # (N, T, 3)
+    path = settings.output or folder / LABELS
+    clusters = [labeller.task.clusters] * found.shape[1]
+    _write(path, dataset.keys, found)
+    about = {
+        "data": {"data": data, "label": columns.label, "group": columns.group, "split": columns.split}
+        | {"max_unreadable": unreadable},
+        "method": meta["method"],
+        "clusters": clusters,
+        "n": len(rows),
+    }
+    if settings.output is None:
+        runs.write_json(folder / ABOUT, about)
+    first = found[:, 0, 0].astype(np.int64)
+    more: dict[str, Any] = {
+        "labels": str(path),
+        "n": len(rows),
+        "clusters": clusters,
+        "clusters_used": [len(np.unique(found[:, head, 0])) for head in range(found.shape[1])],
+        "unreadable": list(dataset.unreadable),
+    }
+    say(f"{len(rows)} images in {more['clusters_used'][0]} of {clusters[0]} clusters, {len(clusters)} heads: {path}")
+    if dataset.labelled.any():
+        more["agreement"] = _agreement(first[dataset.labelled], dataset.labels[dataset.labelled])
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in more["agreement"].items() if name != "n")
+        say(f"with the {more['agreement']['n']} labels there, first head: {shown}")
+    if settings.output is None:
+        say(f"now type ssl-app clusters {folder.name}, or ssl-app pretrain --method from-labels --labels {path}")
+    return Result("label", folder, time.monotonic() - started, config.as_json(settings), more)
+
+
+def _agreement(clusters: "NDArray[np.int64]", labels: "NDArray[np.int64]") -> dict[str, float]:
+    from ssl_app.clustering import agreement
+
+    return {
+        "n": len(labels),
+        "nmi": agreement.nmi(clusters, labels),
+        "ami": agreement.ami(clusters, labels),
+        "purity": agreement.purity(clusters, labels).overall,
+    }
+
+
+def _write(path: Path, keys: tuple[str, ...], found: "NDArray[np.float32]") -> None:
+    """path, cluster, confidence and margin of the first head, then the clusters of the others."""
+    import io
+
+    import pandas as pd
+
+    columns: dict[str, Any] = {
+        "path": list(keys),
+        "cluster": found[:, 0, 0].astype(int),
+        "confidence": found[:, 0, 1].round(4),
+        "margin": found[:, 0, 2].round(4),
+    }
+    columns |= {f"cluster_{head + 1}": found[:, head, 0].astype(int) for head in range(1, found.shape[1])}
+    table = pd.DataFrame(columns)
+    buffer = io.BytesIO()
+    if path.suffix == ".parquet":
+        table.to_parquet(buffer, index=False)
+    else:
+        table.to_csv(buffer, index=False, lineterminator="\n")
+    runs.write_whole(path, buffer.getvalue())

@@ -1,0 +1,58 @@
+"""A table of labels that lies apart from the images: path and label, or path and the clusters of `ssl-app label`."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_app.data.dataset import in_class_order
+from ssl_app.data.sources.manifest import KINDS, PATH, read_table, values
+from ssl_app.errors import DataError
+
+LABEL = "label"
+CLUSTERS = re.compile(r"cluster(_\d+)?")
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """Labels by the name of an image, in one column or, from several heads, in several."""
+
+    path: Path
+    rows: dict[str, int]
+    columns: dict[str, list[str]]  # text; empty where not known
+
+    def of(self, keys: Sequence[str]) -> list[list[str | None]]:
+        """Each column's labels of these images, None where the file has none.
+
+        Raises DataError where it names none of them.
+        """
+        rows = [self.rows.get(key) for key in keys]
+        if keys and all(row is None for row in rows):
+            theirs = next(iter(self.rows))
+            raise DataError(
+                f"{self.path} names none of {len(keys)} images: its first path is '{theirs}', theirs '{keys[0]}'; "
+                f"expected paths as ssl-app label writes them for the same --data"
+            )
+        return [[None if row is None else (column[row] or None) for row in rows] for column in self.columns.values()]
+
+
+def read_labels(path: Path) -> LabelFile:
+    """Read a .csv, .tsv or .parquet; its column label, or else its clusters. Raises DataError."""
+    if path.suffix.lower() not in KINDS or not path.is_file():
+        found = "is not a file" if not path.is_file() else "is no table"
+        raise DataError(f"--labels {path} {found}; expected a .csv, .tsv or .parquet with path and label, or cluster")
+    table = read_table(path)
+    names = [LABEL] if LABEL in table.columns else [name for name in table.columns if CLUSTERS.fullmatch(name)]
+    if PATH not in table.columns or not names:
+        raise DataError(
+            f"{path} has the columns {', '.join(table.columns)}; expected path and label, or path and cluster"
+        )
+    rows = {key: row for row, key in enumerate(values(table, PATH))}
+    return LabelFile(path, rows, {name: values(table, name) for name in names})
+
+
+def numbered(labels: Sequence[str | None]) -> tuple[tuple[str, ...], list[int]]:
+    """Classes in their order, and each label's place among them; -1 where there is none."""
+    classes = in_class_order({label for label in labels if label is not None})
+    place = {name: number for number, name in enumerate(classes)}
+    return classes, [-1 if label is None else place[label] for label in labels]

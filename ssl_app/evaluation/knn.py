@@ -1,0 +1,102 @@
+"""Weighted nearest neighbours: what features are worth with nothing trained (Wu et al., 2018, arXiv:1805.01978)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+NEIGHBOURS = 200
+SIGMA = 0.1  # of the authors' code
+QUERIES, BANK = 1024, 16_384  # images of a block of similarities, which takes 64 MiB
+TINY = float(np.finfo(np.float32).tiny)
+
+
+def votes(
+    bank: ArrayLike,
+    labels: ArrayLike,
+    queries: ArrayLike,
+    classes: int,
+    *,
+    k: Sequence[int] = (NEIGHBOURS,),
+    sigma: float = SIGMA,
+    same: bool = False,
+    device: torch.device | str = "cpu",
+) -> dict[int, NDArray[np.float64]]:
+    """Each class's share of the vote, for every k at once. (N, d), (N,), (n, d) -> {k: (n, classes)}.
+
+    A neighbour votes with exp(cosine / sigma); rows sum to 1, and `metrics.classification` takes them as they
+    are. A k above the number of neighbours means all of them. `same` says that the queries are the bank: no
+    image is its own neighbour then. Features are finite; a row of zeros is as near to one as to another. Which
+    of several equally near images are the last of the k is not defined. Never more than one block of
+    similarities is in memory.
+    """
+    asked = tuple(dict.fromkeys(k))
+    voters = torch.tensor(np.asarray(labels, dtype=np.int64), device=device)  # (N,)
+    known = _unit(bank, device)
+    wanted = known if same else _unit(queries, device)
+    others = len(known) - same
+    assert len(voters) == len(known), (len(voters), len(known))
+    assert not same or len(np.asarray(queries)) == len(known), "the queries are not the bank"
+    assert min(asked) > 0, asked
+    assert others > 0, "no neighbours"
+    found = {size: np.zeros((len(wanted), classes)) for size in asked}
+    for first in range(0, len(wanted), QUERIES):
+        near, which = _nearest(
+            known, wanted[first : first + QUERIES], min(max(asked), others), first if same else None
+        )
+        # over the nearest one's: a small sigma overflows no exponential, and shares stay the same
+        weight = ((near - near[:, :1]).double() / sigma).exp()
+        for size in asked:
+            vote = torch.zeros(len(near), classes, dtype=torch.float64, device=device)
+            vote.scatter_add_(1, voters[which[:, :size]], weight[:, :size])
+            found[size][first : first + QUERIES] = (vote / vote.sum(1, keepdim=True)).cpu().numpy()
+    return found
+
+
+def predict(
+    bank: ArrayLike,
+    labels: ArrayLike,
+    queries: ArrayLike,
+    classes: int,
+    *,
+    k: int = NEIGHBOURS,
+    sigma: float = SIGMA,
+    same: bool = False,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.int64]:
+    """The class with most of the vote, the first of equals. (N, d), (N,), (n, d) -> (n,)."""
+    found = votes(bank, labels, queries, classes, k=(k,), sigma=sigma, same=same, device=device)
+    return np.asarray(found[k].argmax(axis=1), dtype=np.int64)
+
+
+def _nearest(bank: Tensor, queries: Tensor, k: int, own: int | None) -> tuple[Tensor, Tensor]:
+    """Cosine and row of the k nearest, nearest first. (N, d), (B, d) -> (B, k), (B, k).
+
+    `own` is the row of the first query in the bank, None where the queries are others.
+    """
+    near = torch.zeros(len(queries), 0, device=bank.device)
+    which = torch.zeros(len(queries), 0, dtype=torch.int64, device=bank.device)
+    for left in range(0, len(bank), BANK):
+        cosine = queries @ bank[left : left + BANK].T  # (B, at most BANK)
+        if own is not None:
+            column = torch.arange(own - left, own - left + len(queries), device=bank.device)
+            row = torch.nonzero((column >= 0) & (column < cosine.shape[1])).flatten()
+            cosine[row, column[row]] = -torch.inf
+        top = cosine.topk(min(k, cosine.shape[1]), dim=1)
+        near = torch.cat([near, top.values], 1)
+        which = torch.cat([which, top.indices + left], 1)
+        best = near.topk(min(k, near.shape[1]), dim=1)
+        near, which = best.values, which.gather(1, best.indices)
+    return near, which
+
+
+def _unit(features: ArrayLike, device: torch.device | str) -> Tensor:
+    """A copy with rows of length 1, f32; rows of zeros stay. (N, d) -> (N, d)."""
+    rows = torch.tensor(np.asarray(features, dtype=np.float32), device=device)
+    assert rows.dim() == 2, tuple(rows.shape)
+    # by the largest number first: squares of very large or small ones leave what f32 holds
+    rows /= torch.linalg.vector_norm(rows, ord=torch.inf, dim=1, keepdim=True).clamp_min(TINY)
+    rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(TINY)
+    return rows

@@ -1,0 +1,141 @@
+"""DeepCluster: cluster the features, then learn the clusters (Caron et al., 2018, arXiv:1807.05520)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_app.clustering import agreement, kmeans, whitening
+from ssl_app.clustering.sizes import clusters_for, few_each
+from ssl_app.config import option
+from ssl_app.data.batch import Batch
+from ssl_app.models.backbones import Backbone
+from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.tasks import Metrics, OverAll
+
+TEMPERATURE = 0.1  # of cosines to centroids, as in DeepCluster-v2 (Caron et al., 2020, arXiv:2006.09882)
+
+
+@dataclass(frozen=True)
+class DeepClusterConfig:
+    """Settings of DeepCluster."""
+
+    clusters: int | None = option(
+        None, "clusters K; default: a 400th of the images, 16 to 3,000", at_least=2, metavar="K"
+    )
+    pca: int = option(256, "dimensions that features are whitened to before they are clustered", at_least=1)
+    iterations: int = option(20, "of k-means, each epoch", at_least=1)
+    classifier: Literal["new", "centroids"] = option(
+        "new",
+        "what learns the clusters: a new linear layer each epoch, or the centroids themselves, which stand still",
+    )
+
+
+class DeepCluster(Pretext):
+    """Each epoch begins with k-means of all features, whitened by PCA and of length 1.
+
+    Images are drawn so that every cluster comes equally often (section 3.3): by weight, under their own numbers. The
+    released code permutes a list sorted by cluster but reads images by their old numbers, and so draws clusters as
+    they are. Other than there, the new layer shares the optimizer of the network, momentum included.
+    Take --backbone alexnet+sobel, say, for the paper's filter on the input.
+    """
+
+    Config = DeepClusterConfig
+    score = "accuracy"
+    epochs = 60
+    rate = 0.05
+    augment = "strong"
+    labels_images = True
+    remembers = True
+
+    labels: Tensor
+    centroids: Tensor
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, backbone: Backbone, config: DeepClusterConfig, scope: Scope) -> None:
+        super().__init__(backbone, config, scope)
+        self.config = config
+        self.clusters = clusters_for(scope.images, config.clusters)
+        self.notes = few_each(scope.images, self.clusters)
+        features = int(torch.Size(backbone.shape()).numel())
+        width = min(config.pca, features, max(1, scope.images - 1))
+        self.head = nn.Linear(features, self.clusters) if config.classifier == "new" else None
+        self.known = scope.labels  # for comparison only
+        self.begun: list[nn.Parameter] = []
+        self.register_buffer("labels", torch.full((scope.images,), -1))  # (N,)
+        self.register_buffer("centroids", torch.zeros(self.clusters, width))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("basis", torch.zeros(features, width))
+
+    def start_epoch(self, epoch: int, over_all: OverAll) -> Metrics:
+        """Cluster all images anew. -> its agreement with the last partition, and with labels where there are."""
+        features = over_all(lambda batch: self._features(batch.images).float())  # (N, D)
+        white = whitening.fit(features, self.basis.shape[1])
+        points = white(features)
+        found = kmeans.fit(
+            points, self.clusters, iterations=self.config.iterations, seed=int(torch.randint(2**31, ()))
+        )
+        before = self.labels.clone()
+        for buffer, value in ((self.mean, white.mean), (self.basis, white.basis), (self.centroids, found.centroids)):
+            buffer.copy_(value)
+        self.labels.copy_(found.labels)
+        if self.head is not None:
+            nn.init.normal_(self.head.weight, std=0.01)
+            nn.init.zeros_(self.head.bias)
+            self.begun = list(self.head.parameters())
+        told = {
+            "objective": torch.tensor(found.objective),
+            "repaired": torch.tensor(float(found.empties_repaired)),
+            "cluster_use": torch.tensor(agreement.use(found.labels.cpu().numpy(), self.clusters)),
+        }
+        if epoch > 0:
+            told |= _agreement("before", before, found.labels)
+        if self.known is not None:
+            there = self.known >= 0
+            told |= _agreement("labels", self.known[there], found.labels.cpu()[there])
+        return told
+
+    def sampling_weights(self) -> Tensor:
+        """Every cluster as often as any other."""
+        sizes = torch.bincount(self.labels, minlength=self.clusters)
+        return 1 / sizes[self.labels].double()
+
+    def renewed(self) -> Iterable[nn.Parameter]:
+        """The new layer."""
+        begun, self.begun = self.begun, []
+        return begun
+
+    def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
+        """Cross-entropy of the images' clusters; how often they are told, in [0, 1]."""
+        features = self._features(batch.images)
+        logits = self.head(features).float() if self.head is not None else self._cosines(features) / TEMPERATURE
+        labels = self.labels[batch.index]
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        return functional.cross_entropy(logits, labels), {"accuracy": accuracy}
+
+    def log_clusters(self, images: Tensor) -> Tensor:
+        """Largest for the nearest centroid; a softmax of negative squared distances. (B, C, S, S) -> (B, 1, K)."""
+        nearness = self._cosines(self._features(images)) - self.centroids.square().sum(1) / 2
+        return torch.log_softmax(nearness / TEMPERATURE, 1)[:, None]
+
+    def _features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.backbone(images).flatten(1)
+        return features
+
+    def _cosines(self, features: Tensor) -> Tensor:
+        """Products of whitened features of length 1 with the centroids. (B, D) -> (B, K)."""
+        with torch.autocast(features.device.type, enabled=False):
+            white = functional.normalize((features.float() - self.mean) @ self.basis, dim=1)
+            return white @ self.centroids.t()
+
+
+def _agreement(name: str, one: Tensor, other: Tensor) -> Metrics:
+    first, second = one.cpu().numpy(), other.cpu().numpy()
+    return {
+        f"nmi_{name}": torch.tensor(agreement.nmi(first, second)),
+        f"ami_{name}": torch.tensor(agreement.ami(first, second)),
+    }

@@ -1,0 +1,71 @@
+"""From labels: learn what another run's labelling says, from random weights (label transfer: Asano et al., 2020)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_app.config import option
+from ssl_app.data.batch import Batch
+from ssl_app.data.label_files import numbered, read_labels
+from ssl_app.errors import DataError, SettingsError
+from ssl_app.models.backbones import Backbone
+from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.tasks import Metrics
+
+
+@dataclass(frozen=True)
+class FromLabelsConfig:
+    """Settings of from-labels."""
+
+    labels: Path | None = option(
+        None, "table of path and cluster, as ssl-app label writes it, or of path and label", metavar="FILE"
+    )
+
+
+class FromLabels(Pretext):
+    """A head for each column of the file, cross-entropies averaged; images that it does not name are not drawn."""
+
+    Config = FromLabelsConfig
+    score = "accuracy"
+    epochs = 60
+    augment = "strong"
+    remembers = True
+
+    labels: Tensor
+
+    def __init__(self, backbone: Backbone, config: FromLabelsConfig, scope: Scope) -> None:
+        super().__init__(backbone, config, scope)
+        if config.labels is None:
+            raise SettingsError("from-labels has nothing to learn; type --labels FILE, such as ssl-app label writes")
+        columns = [numbered(column) for column in read_labels(config.labels).of(scope.keys)]
+        if all(len(classes) < 2 for classes, _ in columns):
+            raise DataError(f"{config.labels} holds one label only; expected two or more")
+        self.register_buffer("labels", torch.tensor([numbers for _, numbers in columns], dtype=torch.int32))  # (T, N)
+        features = int(torch.Size(backbone.shape()).numel())
+        self.heads = nn.ModuleList(nn.Linear(features, len(classes)) for classes, _ in columns)
+        known = int(self._known().sum())
+        heads = f"{len(columns)} labellings" if len(columns) > 1 else f"{len(columns[0][0])} labels"
+        self.notes = (f"{heads} of {known} of {scope.images} images, from {config.labels}",)
+
+    def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
+        """Mean cross-entropy over the heads; how often they agree with their labels, in [0, 1]."""
+        features = self.backbone(batch.images).flatten(1)
+        losses, hits = [], []
+        for head, labels in zip(self.heads, self.labels[:, batch.index].long(), strict=True):
+            logits = head(features).float()  # (B, K)
+            known = labels >= 0
+            losses.append(functional.cross_entropy(logits, labels.clamp_min(0), reduction="none") * known)
+            hits.append((logits.detach().argmax(1) == labels) & known)
+        count = torch.stack([labels >= 0 for labels in self.labels[:, batch.index]]).sum().clamp_min(1)
+        return torch.stack(losses).sum() / count, {"accuracy": torch.stack(hits).sum() / count}
+
+    def sampling_weights(self) -> Tensor | None:
+        """Only images with a label are drawn."""
+        known = self._known()
+        return None if bool(known.all()) else known.double()
+
+    def _known(self) -> Tensor:
+        return (self.labels >= 0).any(0)

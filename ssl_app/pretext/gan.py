@@ -1,0 +1,267 @@
+"""GAN: tell real images from those that a generator makes (DCGAN: Radford et al., 2016, arXiv:1511.06434)."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_app.config import option
+from ssl_app.data.batch import Batch
+from ssl_app.errors import DataError
+from ssl_app.models.backbones import Backbone
+from ssl_app.models.diff_augment import diff_augment
+from ssl_app.models.generators import ImageGenerator, start_as_dcgan
+from ssl_app.models.heads import build_head
+from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.tasks import Metrics, Needs, OverAll
+
+PENALISED_EVERY = 16  # steps (Karras et al., 2020, arXiv:1912.04958, appendix B)
+DECAY = 0.999  # of the generator's moving average, once it has run for a while
+MADE = 5  # pictures made beside each real one
+FEW = 10_000  # images below which a judge soon knows each by heart (Zhao et al., 2020)
+RAGGED = 32  # images of a last batch too few to be normalised by their own statistics
+LEAST_SPREAD = 1 / 255
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """Settings of the GAN."""
+
+    noise: int = option(100, "numbers that an image is made from", at_least=1)
+    r1: float = option(
+        0.1, "gamma: penalty on how fast the judgement of a real image changes with its pixels; 0: none", at_least=0
+    )
+    diff_augment: float = option(
+        1.0, "how much real and made images alike are augmented before they are judged", at_least=0, at_most=1
+    )
+    original: bool = option(
+        False,
+        "DCGAN as published: transposed convolutions, uniform noise, weights from N(0, .02); no r1, no diff-augment",
+    )
+
+
+class GAN(Pretext):
+    """The judge is the backbone and one linear layer, the maker a small generator; each step moves both, judge first.
+
+    Real and made images go through the judge in separate batches, as batch norm would tell them apart in one. The
+    loss does not saturate, and R1 on real images every 16th step keeps the judge from running away. Pictures are
+    made by a moving average of the maker. At the end the backbone's batch-norm statistics, a mixture of real and
+    made, are taken anew from the real images.
+
+    No score: a judge that is always right and one that is never right both mean that the game is over.
+    `spread` near 0 means that the maker makes one image only.
+    """
+
+    Config = GANConfig
+    players = ("judge", "maker")
+    needs = Needs(value_range="symmetric")
+    epochs = 60
+    batch_size = 64
+    optimizer = "adamw"
+    rate = 2e-4
+
+    steps: Tensor
+
+    def __init__(self, backbone: Backbone, config: GANConfig, scope: Scope) -> None:
+        super().__init__(backbone, config, scope)
+        self.original = config.original
+        self.r1 = 0.0 if config.original else config.r1
+        self.strength = 0.0 if config.original else config.diff_augment
+        self.head = build_head("linear", backbone.shape(), 1)
+        self.maker = ImageGenerator(config.noise, backbone.channels, backbone.image_size, transposed=config.original)
+        if config.original:  # not the backbone: its weights may come from --init
+            start_as_dcgan(self.maker)
+            start_as_dcgan(self.head)
+        self.average = copy.deepcopy(self.maker)  # moved by no player
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # begun so far
+        self.penalised = False  # whether this step is; before_step says so anew
+        self.notes = _notes(config, scope.images)
+
+    @classmethod
+    def check(cls, images: NDArray[np.float32], config: object) -> None:
+        """Raise DataError where all images are alike: there is nothing to make but one."""
+        spread = float(images.std(0).max())
+        if spread < LEAST_SPREAD:
+            raise DataError(
+                f"the images are all alike (no pixel varies by more than {spread:.1g} of the range); expected images "
+                f"that differ; type another --data, or --intensity per-image where their contrast is low"
+            )
+
+    def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
+        """Backbone and head, or the generator."""
+        modules = (self.backbone, self.head) if player == "judge" else (self.maker,)
+        return (parameter for module in modules for parameter in module.parameters())
+
+    def before_step(self, progress: float, over_all: OverAll) -> Metrics:
+        """Move the average towards the maker of the step before, and say whether this step is penalised."""
+        self.steps += 1
+        step = int(self.steps)
+        _follow(self.average, self.maker, min(DECAY, step / (step + 9)))  # the first makers are soon forgotten
+        self.penalised = self.r1 > 0 and step % PENALISED_EVERY == 0
+        return {}
+
+    def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
+        """The player's loss; for the judge, how often it is right, in [0, 1], and how much made images vary."""
+        if player == "maker":
+            return maker_loss(self._judge(self._shown(self._make(self.maker, batch), batch))), {}
+        with torch.no_grad():
+            made = self._make(self.maker, batch)
+            real = self._shown(batch.images, batch)
+            shown = self._shown(made, batch)
+        of_real, of_made = self._judge(real), self._judge(shown)  # each (B,)
+        loss = judge_loss(of_real, of_made)
+        if self.penalised and self.training:
+            with torch.autocast(real.device.type, enabled=False), _as_in_use(self.backbone):
+                # once in 16 steps, so 16 times as much
+                loss = loss + PENALISED_EVERY * self.r1 / 2 * squared_gradient(self._judge, real.float())
+        return loss, {
+            "accuracy_real": (of_real.detach() > 0).float().mean(),
+            "accuracy_made": (of_made.detach() < 0).float().mean(),
+            "spread": _spread(made) / _spread(batch.images).clamp_min(LEAST_SPREAD),
+        }
+
+    def finish(self, over_all: OverAll) -> None:
+        """The statistics of the real images alone: the backbone is handed on to see nothing else."""
+        take_statistics(self.backbone, over_all)
+
+    def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
+        """In each row a real image, and five that the moving average made."""
+        made = torch.stack([self._make(self.average, batch) for _ in range(MADE)], 1)
+        return {"made": torch.cat([batch.images[:, None], made], 1)}
+
+    def _make(self, maker: nn.Module, batch: Batch) -> Tensor:
+        """As many images as there are real ones, (B, C, S, S) in [-1, 1]."""
+        shape = (len(batch.images), self.maker.noise)
+        if self.original:
+            noise = torch.rand(shape, generator=batch.generator) * 2 - 1
+        else:
+            noise = torch.randn(shape, generator=batch.generator)
+        made: Tensor = maker(noise.to(batch.images.device, non_blocking=True))
+        return made
+
+    def _shown(self, images: Tensor, batch: Batch) -> Tensor:
+        return diff_augment(images, self.strength, batch.generator)
+
+    def _judge(self, images: Tensor) -> Tensor:
+        """Above 0 for what it holds for real. (B, C, S, S) -> (B,)."""
+        logits: Tensor = self.head(self.backbone(images))
+        return logits[:, 0].float()
+
+
+def judge_loss(of_real: Tensor, of_made: Tensor) -> Tensor:
+    """-log D(real) - log(1 - D(made)) of logits, (B,), (B,) -> (); 2 log 2 for a judge that knows nothing."""
+    return functional.softplus(-of_real).mean() + functional.softplus(of_made).mean()
+
+
+def maker_loss(of_made: Tensor) -> Tensor:
+    """-log D(made) of logits, (B,) -> (): it does not fade where the judge is sure (Goodfellow et al., 2014)."""
+    return functional.softplus(-of_made).mean()
+
+
+def squared_gradient(judge: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Mean squared length of a logit's gradient by its image: R1 without gamma / 2 (arXiv:1801.04406). -> ()."""
+    images = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(judge(images).sum(), images, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
+
+
+def take_statistics(backbone: Backbone, over_all: OverAll) -> None:
+    """Set every batch norm to the mean and variance of what it is given over all images, in place.
+
+    Each batch of over_all is normalised by its own statistics on the way, as when training. So up to 512 images of
+    one process are exact at any depth: eval mode then computes what training mode does of all of them at once. Of
+    more, the first layer is exact and those above it differ by what statistics of 512 images do.
+    """
+    norms = _batch_norms(backbone)
+    if not norms:
+        return
+    sums: dict[nn.Module, Tensor] = {}
+    seen = 0
+
+    def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        features = inputs[0].float().transpose(0, 1).flatten(1)  # (D, B * h * w)
+        variance, mean = (values.double() for values in torch.var_mean(features, 1, correction=0))
+        moments = torch.stack([torch.ones_like(mean), mean, variance + mean.square()])  # (3, D)
+        sums[norm] = sums.get(norm, torch.zeros_like(moments)) + len(inputs[0]) * moments
+
+    def ask(batch: Batch) -> Tensor:
+        nonlocal seen
+        enough = len(batch.images) > 1 if seen == 0 else len(batch.images) >= RAGGED
+        for norm in norms:
+            norm.train(enough)  # a few left over are normalised by what the others had
+        backbone(batch.images)
+        seen += len(batch.images)
+        return torch.zeros(len(batch.images), device=batch.images.device)
+
+    momenta = [norm.momentum for norm in norms]
+    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average, for the few left over
+        mine = len(over_all.share(ask))
+    finally:
+        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
+            norm.momentum = momentum
+            hook.remove()
+    for norm in norms:
+        if norm in sums:  # one that is never called keeps its zeros and ones
+            # a process without images was given one to look at, which does not count
+            count, mean, square = over_all.total(sums[norm] if mine else torch.zeros_like(sums[norm]))
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.copy_(mean / count)
+            norm.running_var.copy_((square / count - (mean / count).square()).clamp_min(0))
+
+
+@contextmanager
+def _as_in_use(module: nn.Module) -> Iterator[None]:
+    """Batch norms by their running statistics, within: a logit then depends on its own image alone."""
+    norms = [norm for norm in _batch_norms(module) if norm.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
+def _batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Those that keep statistics."""
+    found = (m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return [norm for norm in found if norm.track_running_stats]
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """average = decay * average + (1 - decay) * module, parameters and batch-norm statistics, in place."""
+    for mine, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
+        if mine.is_floating_point():
+            mine.lerp_(new, 1 - decay)
+
+
+def _spread(images: Tensor) -> Tensor:
+    """Standard deviation over the images, mean over pixels and channels. (B, C, S, S) -> ()."""
+    return images.detach().float().std(0, correction=0).mean()
+
+
+def _notes(config: GANConfig, images: int) -> tuple[str, ...]:
+    notes = []
+    if images < FEW and (config.original or config.diff_augment == 0):
+        cure = "leave out --original" if config.original else "type --diff-augment 1"
+        notes.append(
+            f"{images:,} images without augmentation of what is judged: the judge soon knows each of them; {cure}"
+        )
+    if config.original:
+        notes.append(
+            "the article's Adam has a first beta of .5, here it is .9; "
+            "for the rest of it type --lr 2e-4 --weight-decay 0 --schedule constant --batch-size 128"
+        )
+    return tuple(notes)

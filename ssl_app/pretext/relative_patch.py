@@ -1,0 +1,186 @@
+"""Relative patch: tell on which of eight sides one tile lies of another (Doersch et al., 2015, arXiv:1505.05192)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_app.config import option
+from ssl_app.data.batch import Batch
+from ssl_app.models import tiles
+from ssl_app.models.backbones import Backbone
+from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.jigsaw import some_of
+from ssl_app.tasks import Limits, Metrics, OverAll
+
+# (rows down, columns to the right) of direction k; the opposite of k is 7 - k
+DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+NOISE = 0.01  # deviation of what takes a dropped channel's place, in that of the channel which is kept
+
+
+@dataclass(frozen=True)
+class RelativePatchConfig:
+    """Settings of RelativePatch."""
+
+    grid: Literal["auto", "2", "3"] = option("auto", "tiles a side; auto: 2 below 64 px, else 3")
+    gap: float = option(
+        0.12, "least distance of two tiles, as a share of a cell; the paper's is 0.24", at_least=0, at_most=0.4
+    )
+    jitter: float = option(
+        0.12, "room that a tile moves in, as a share of a cell; the paper's is 0.1", at_least=0, at_most=0.4
+    )
+    colour: Literal["drop", "project", "keep"] = option(
+        "drop",
+        "against the fringes of lenses, with three channels: drop leaves each tile one of them, as the released code "
+        "does; project takes out what green and magenta differ by, and leaves fringes in part",
+    )
+
+
+class RelativePatch(Pretext):
+    """Every pair of neighbouring tiles is asked, in both orders, after one pass of the trunk over the tiles.
+
+    Directions weigh the same, however many pairs lie so: a grid of 3x3 has six pairs side by side, four across a
+    corner. The first layer of the head is a sum of a half for each tile, so it is computed for tiles, not for pairs.
+    With three channels there is one more shortcut: lenses spread colours from the middle outwards, which tells
+    where in the image a tile was (section 3.1). In texture with fringes of 1 to 2 px and nothing else to go by, a
+    small network told .12 of the directions where colours were dropped, .92 where projected, all where they were kept
+    (one run each, tests/claim). The loader's views have no reflected border, as `light` has, which would tell too.
+    """
+
+    Config = RelativePatchConfig
+    score = "accuracy"
+    chance = 1 / len(DIRECTIONS)
+    limits = Limits(trivial=0.97, impossible=0.18)
+    epochs = 60
+    augment = "standard"
+
+    first: Tensor
+    second: Tensor
+    directions: Tensor
+    weights: Tensor
+
+    def __init__(self, backbone: Backbone, config: RelativePatchConfig, scope: Scope) -> None:
+        super().__init__(backbone, config, scope)
+        self.colour, self.images = config.colour, scope.images
+        self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
+        self.side = tiles.trunk_side(self.layout, backbone)
+        self.notes = tiles.remarks(self.layout, self.side)
+        for name, values in zip(("first", "second", "directions"), neighbours(self.layout.grid), strict=True):
+            self.register_buffer(name, values, persistent=False)  # (P,) each
+        often = torch.bincount(self.directions, minlength=len(DIRECTIONS))
+        self.register_buffer("weights", 1 / (len(DIRECTIONS) * often[self.directions]), persistent=False)
+        features = int(torch.Size(backbone.shape()).numel())
+        width = tiles.width_of(features)
+        last = nn.Linear(4 * width, len(DIRECTIONS))
+        nn.init.normal_(last.weight, std=0.01)  # the loss starts at log 8
+        self.embed = tiles.embedding(features)
+        self.join = nn.Linear(2 * width, 4 * width, bias=False)
+        self.head = nn.Sequential(nn.BatchNorm1d(4 * width), nn.ReLU(inplace=True), last)
+
+    def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
+        """Cross-entropy over images and directions; how often the direction is told, in [0, 1]."""
+        logits = self._logits(self._cut(batch), batch)  # (B, P, 8)
+        told = self.directions.expand(len(logits), -1)
+        losses = functional.cross_entropy(logits.flatten(0, 1), told.flatten(), reduction="none").view_as(told)
+        right = (logits.detach().argmax(2) == told).float()
+        return (losses @ self.weights).mean(), {"accuracy": (right @ self.weights).mean()}
+
+    def finish(self, over_all: OverAll) -> None:
+        """Hand the trunk on with batch-norm statistics of whole images."""
+        tiles.take_statistics(self.backbone, some_of(self.images, over_all))
+
+    def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Each image, a tile among its neighbours, and where the network puts them around it."""
+        cut = self._cut(batch)
+        middle = self.layout.tiles // 2 if self.layout.grid == 3 else 0
+        asked = self.first == middle  # (P,)
+        with tiles.of_the_batch(self.backbone):  # its statistics are of whole images by now
+            logits = self._logits(cut, batch)
+        log_likely, guesses = logits[:, asked].log_softmax(2).max(2)  # (B, Q)
+        around = cut[:, self.second[asked]]  # (B, Q, C, t, t)
+        told = self.directions[asked].expand_as(guesses)
+        cell, side = self.layout.cell, batch.images.shape[-1]
+        rows = [batch.images]
+        for directions in (told, guesses):
+            rows.append(tiles.sheet(_ring(cut[:, middle], around, directions, log_likely), cell, side))
+        return {"neighbours": torch.stack(rows, 1)}
+
+    @classmethod
+    def check(cls, images: NDArray[np.float32], config: object) -> None:
+        """Raise DataError where nearly all images show something in one tile at most."""
+        assert isinstance(config, RelativePatchConfig)
+        tiles.refuse_flat(images, config.grid, "relative-patch")
+
+    def _cut(self, batch: Batch) -> Tensor:
+        """Tiles before they are standardised. -> (B, T, C, t, t)."""
+        offsets = tiles.draw_offsets(self.layout, len(batch.images), batch.generator)
+        return tiles.cut(batch.images, self.layout, offsets)
+
+    def _shown(self, cut: Tensor, generator: torch.Generator) -> Tensor:
+        """Tiles as the trunk sees them. (B, T, C, t, t) -> the same."""
+        if cut.shape[2] != 3 or self.colour == "keep":
+            return tiles.standardise(cut)
+        if self.colour == "project":
+            return tiles.standardise(project(cut))
+        return drop(tiles.standardise(cut), generator)
+
+    def _logits(self, cut: Tensor, batch: Batch) -> Tensor:
+        """Of every pair of neighbours. (B, T, C, t, t) -> (B, P, 8)."""
+        images = tiles.as_images(self._shown(cut, batch.generator), self.side, batch.images)
+        features = self.embed(self.backbone(images).flatten(1))  # (B * T, E)
+        halves = [functional.linear(features, weight) for weight in self.join.weight.chunk(2, dim=1)]
+        one, other = (half.view(*cut.shape[:2], -1) for half in halves)  # (B, T, H) each
+        pairs = one[:, self.first] + other[:, self.second]  # (B, P, H)
+        logits: Tensor = self.head(pairs.flatten(0, 1)).float()
+        return logits.view(*pairs.shape[:2], -1)
+
+
+def neighbours(grid: int) -> tuple[Tensor, Tensor, Tensor]:
+    """All pairs of neighbouring cells, in both orders: one, the other, direction from one to other, (P,) each."""
+    cells = [divmod(number, grid) for number in range(grid**2)]
+    pairs = [
+        (one, cells.index((row + down, column + right)), direction)
+        for one, (row, column) in enumerate(cells)
+        for direction, (down, right) in enumerate(DIRECTIONS)
+        if (row + down, column + right) in cells
+    ]
+    one, other, directions = torch.tensor(pairs).unbind(1)
+    return one, other, directions
+
+
+def project(cut: Tensor) -> Tensor:
+    """Without the direction (-1, 2, -1) of colour, from magenta to green (section 3.1). (..., 3, t, t) -> the same.
+
+    In deviations of the set, as images come.
+    """
+    green = cut.new_tensor((-1.0, 2.0, -1.0))[:, None, None]
+    return cut - (cut * green).sum(-3, keepdim=True) * green / 6
+
+
+def drop(cut: Tensor, generator: torch.Generator) -> Tensor:
+    """One channel of each tile, drawn; noise in the others, of torch's own generator, so made where the tiles are.
+
+    Section 3.1. Standardised (B, T, C, t, t) -> the same.
+    """
+    count, places, channels = cut.shape[:3]
+    kept = torch.randint(channels, (count, places, 1), generator=generator) == torch.arange(channels)  # (B, T, C)
+    return torch.where(kept.to(cut.device)[..., None, None], cut, NOISE * torch.randn_like(cut))
+
+
+def _ring(middle: Tensor, around: Tensor, directions: Tensor, likely: Tensor) -> Tensor:
+    """A 3x3 of tiles: where two are put in one place, the likelier lies on top.
+
+    (B, C, t, t), (B, Q, C, t, t), (B, Q), (B, Q) -> (B, 9, C, t, t).
+    """
+    image = torch.arange(len(around), device=around.device)
+    laid = around.new_zeros(len(around), 9, *around.shape[2:])
+    laid[:, 4] = middle
+    places = directions + (directions > 3).long()  # nine places; the one in the middle is no direction
+    for turn in likely.argsort(1).unbind(1):  # (B,)
+        laid[image, places[image, turn]] = around[image, turn]
+    return laid

@@ -1,0 +1,161 @@
+"""SeLa: label the images by optimal transport, then learn the labels (Asano et al., 2020, arXiv:1911.05371)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_app.clustering import agreement, sinkhorn
+from ssl_app.clustering.sizes import clusters_for, few_each
+from ssl_app.config import option
+from ssl_app.data.batch import Batch
+from ssl_app.models.backbones import Backbone
+from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.tasks import Metrics, OverAll
+
+
+@dataclass(frozen=True)
+class SeLaConfig:
+    """Settings of SeLa."""
+
+    clusters: int | None = option(
+        None, "clusters K of each head; default: a 400th of the images, 16 to 3,000", at_least=2, metavar="K"
+    )
+    heads: int = option(10, "labellings learnt at a time, each by its own head (section 3.3)", at_least=1)
+    sharpness: float = option(
+        10.0, "lambda of the assignment; the paper takes 10 for CIFAR, 25 for ImageNet", at_least=0.1
+    )
+    relabels: int | None = option(
+        None, "times that all images are labelled anew; default: as many as epochs", at_least=1
+    )
+    spacing: Literal["quadratic", "linear"] = option(
+        "quadratic", "when: often at first, as for ImageNet, or evenly, as for CIFAR"
+    )
+    skew: float = option(
+        0.0, "sizes of clusters fall as rank to the power of minus this; 0: all alike", at_least=0, at_most=3
+    )
+    memory: str = option("2G", "what an assignment may hold; larger ones compute their scores anew", metavar="SIZE")
+    faithful: bool = option(
+        False,
+        "relabel as the released code: in training mode, on augmented views, with spacing linear one head at a time",
+    )
+
+
+class SeLa(Pretext):
+    """Labels are an assignment in which every cluster has its share, so that they cannot collapse.
+
+    The rows of the assignment are this process's images; scores come from features that are computed once for
+    all heads. Labels start as a random balanced assignment; the first relabelling, before the first step, replaces
+    them (with `faithful` and linear spacing a head's turn may come epochs later, as in the released CIFAR code).
+    """
+
+    Config = SeLaConfig
+    score = "accuracy"
+    epochs = 60
+    augment = "strong"
+    labels_images = True
+    remembers = True
+
+    labels: Tensor
+    potentials: Tensor
+    done: Tensor
+
+    def __init__(self, backbone: Backbone, config: SeLaConfig, scope: Scope) -> None:
+        super().__init__(backbone, config, scope)
+        self.config = config
+        self.clusters = clusters_for(scope.images, config.clusters)
+        self.memory = sinkhorn.bytes_of(config.memory)
+        self.notes = few_each(scope.images, self.clusters)
+        features = int(torch.Size(backbone.shape()).numel())
+        self.heads = nn.ModuleList(nn.Linear(features, self.clusters) for _ in range(config.heads))
+        start = torch.arange(scope.images) % self.clusters
+        random = torch.stack([start[torch.randperm(scope.images)] for _ in self.heads])
+        self.register_buffer("labels", random.to(torch.int32))  # (T, N)
+        self.register_buffer("potentials", torch.zeros(config.heads, self.clusters, dtype=torch.float64))
+        self.register_buffer("done", torch.zeros((), dtype=torch.int64))  # relabellings so far
+        self.times = moments(config.relabels or scope.epochs, scope.epochs, config.spacing)
+
+    def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
+        """Mean cross-entropy of the heads against their labels; how often they agree with them, in [0, 1]."""
+        features = self.backbone(batch.images).flatten(1)
+        labels = self.labels[:, batch.index].long()  # (T, B)
+        logits = torch.stack([head(features).float() for head in self.heads])  # (T, B, K)
+        loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return loss, {"accuracy": (logits.detach().argmax(2) == labels).float().mean()}
+
+    def before_step(self, progress: float, over_all: OverAll) -> Metrics:
+        """Relabel where the schedule says so, before the step. -> what changed."""
+        due = sum(moment <= progress + 1e-9 for moment in self.times)
+        if int(self.done) >= due:
+            return {}
+        one = self.config.faithful and self.config.spacing == "linear"
+        turn = [int(self.done) % len(self.heads)] if one else range(len(self.heads))
+        features = over_all.share(self._features, as_trained=self.config.faithful)  # (n, D)
+        changed, iterations, errors, used = [], [], [], []
+        for number in turn:
+            before = self.labels[number].clone()
+            found = self._relabel(number, features, over_all)
+            changed.append((self.labels[number] != before).double().mean())
+            iterations.append(float(found.iterations))
+            errors.append(found.error)
+            used.append(agreement.use(self.labels[number].cpu().numpy(), self.clusters))
+        self.done.fill_(due)
+        return {
+            "relabelled": self.done.double(),
+            "labels_changed": torch.stack(changed).mean(),
+            "cluster_use": torch.tensor(used).mean(),
+            "sinkhorn_iterations": torch.tensor(iterations).mean(),
+            "sinkhorn_error": torch.tensor(errors).max(),
+        }
+
+    def log_clusters(self, images: Tensor) -> Tensor:
+        """Log of each head's balanced assignment, unsharpened; its argmax is the label. (B, C, S, S) -> (B, T, K)."""
+        features = self._features_of(images)
+        logits = torch.stack([head(features).float() for head in self.heads], 1)
+        return torch.log_softmax(logits + (self.potentials / self.config.sharpness).float(), 2)
+
+    def _features(self, batch: Batch) -> Tensor:
+        return self._features_of(batch.images).float()
+
+    def _features_of(self, images: Tensor) -> Tensor:
+        features: Tensor = self.backbone(images).flatten(1)
+        return features
+
+    def _relabel(self, number: int, features: Tensor, over_all: OverAll) -> sinkhorn.Balanced:
+        head = self.heads[number]
+        assert isinstance(head, nn.Linear)
+        scores = sinkhorn.Linear(features, head.weight.detach().float(), head.bias.detach().float())
+        prior = self._prior(scores, over_all)
+        found = sinkhorn.balance(
+            scores,
+            self.config.sharpness,
+            prior=prior,
+            start=self.potentials[number] + prior.log(),
+            memory=self.memory,
+            total=over_all.total,
+        )
+        # without the prior itself: while scores say little, the largest cluster would take every image
+        self.potentials[number] = found.potential - prior.log()
+        labels = sinkhorn.labels(scores, self.config.sharpness, self.potentials[number])
+        self.labels[number] = over_all.join(labels).to(torch.int32)
+        return found
+
+    def _prior(self, scores: sinkhorn.Linear, over_all: OverAll) -> Tensor:
+        """(K,) f64. Shares that fall with rank, the largest for the cluster that the network itself favours most."""
+        prior = torch.ones_like(self.potentials[0])
+        if self.config.skew > 0:
+            rank = sinkhorn.masses(scores, over_all.total).argsort(descending=True).argsort()
+            prior = (rank.double() + 1) ** -self.config.skew
+        return prior / prior.sum()
+
+
+def moments(relabels: int, epochs: int, spacing: str) -> list[float]:
+    """Epochs, in fractions, before whose steps images are labelled anew; the first is 0.
+
+    Quadratic is (E + 1.01) * linspace(0, 1)^2 of the released code, so that half lie in the first quarter.
+    """
+    share = torch.linspace(0, 1, relabels, dtype=torch.float64)
+    found = (epochs + 1.01) * (share**2 if spacing == "quadratic" else share)
+    return [float(moment) for moment in found if moment < epochs]

@@ -1,0 +1,206 @@
+"""Triplet: an image and its altered copy lie closer than any other image (Schroff et al., 2015, arXiv:1503.03832)."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_app.config import option
+from ssl_app.data.batch import Batch
+from ssl_app.errors import DataError
+from ssl_app.models.backbones import Backbone
+from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.tasks import Metrics, Needs
+
+EMBEDDING = 128  # numbers, as in FaceNet and SimCLR
+WIDEST = 2048  # of the layer before them
+NEAREST = 5  # pictures shown beside each query
+TURN, SCALE, SHEAR, SHIFT = 15.0, 1.2, 8.0, 0.1  # largest of an affine copy: degrees, factor, degrees, share of side
+LEAST_DISTANCE = 1e-6  # below it, distances have no gradient: that of a root grows without bound at 0
+
+
+@dataclass(frozen=True)
+class TripletConfig:
+    """Settings of the triplet network."""
+
+    mining: Literal["all-pairs", "semi-hard", "batch-hard"] = option(
+        "all-pairs",
+        "negatives of an image: all of the batch in one softmax (NT-Xent), or one a triplet, as FaceNet mines it",
+    )
+    temperature: float = option(0.2, "of the softmax over all pairs; smaller looks at near images", at_least=0.01)
+    margin: float = option(0.5, "by how much a negative must be farther than the positive, of 2 at most", at_least=0)
+    affine: bool = option(False, "also turn, scale, shear and shift both views a little, filled by reflection")
+
+
+class Triplet(Pretext):
+    """Two views of an image are anchor and positive, each in turn; the negatives are the batch's other images.
+
+    Both views are altered and go through the network in one batch, so that neither a border nor batch statistics
+    tell which is which. A random negative is soon far enough away and teaches nothing more, so negatives are mined,
+    or all are taken at once. They are those of one micro-batch: --accumulate and more processes make them fewer.
+    Held-out images come in one view; they are looked for by an affine copy, the same each time.
+    """
+
+    Config = TripletConfig
+    needs = Needs(views=2)
+    score = "accuracy"
+    epochs = 60
+    augment = "strong"
+
+    def __init__(self, backbone: Backbone, config: TripletConfig, scope: Scope) -> None:
+        super().__init__(backbone, config, scope)
+        self.config = config
+        features = math.prod(backbone.shape())
+        width = min(WIDEST, max(EMBEDDING, features))
+        self.head = nn.Sequential(
+            nn.Linear(features, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(inplace=True),
+            nn.Linear(width, EMBEDDING),
+        )
+
+    @classmethod
+    def check(cls, images: NDArray[np.float32], config: object) -> None:
+        """Raise DataError where half of the images are copies of others: a copy is no negative."""
+        pixels = np.rint(images * 255).astype(np.uint8).reshape(len(images), -1)
+        copies = len(pixels) - len(np.unique(pixels, axis=0))
+        if 2 * copies >= len(pixels):
+            raise DataError(
+                f"{copies} of {len(pixels)} images looked at are copies of others of them; expected images that "
+                f"differ; take the copies out, or another --method"
+            )
+
+    def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
+        """By the mining. Share of views whose nearest of the other views is their partner; spread of the embedding.
+
+        `active` is the share of triplets that still teach: near 0, the margin is kept and nothing more is learnt.
+        """
+        first, second = self._views(batch)
+        embedding = self._embed(torch.cat([first, second]))  # (2B, 128)
+        index = batch.index
+        with torch.autocast(embedding.device.type, enabled=False):
+            metrics = {"accuracy": retrieval(embedding.detach(), index), "spread": spread(embedding.detach())}
+            if self.config.mining == "all-pairs":
+                return all_pairs(embedding, index, self.config.temperature), metrics
+            hinge = mined(embedding, index, self.config.margin, hardest=self.config.mining == "batch-hard")
+            return hinge.mean(), metrics | {"active": (hinge.detach() > 0).float().mean()}
+
+    def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
+        """In each row an image, and those of the others that lie nearest to it, nearest first."""
+        most = min(NEAREST, len(batch.images) - 1)
+        if most < 1:
+            return {}
+        embedding = self._embed(batch.images)
+        nearness = (embedding @ embedding.t()).fill_diagonal_(-math.inf)
+        nearest = nearness.topk(most, 1).indices  # (B, m)
+        return {"nearest": torch.cat([batch.images[:, None], batch.images[nearest]], 1)}
+
+    def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Anchors and positives, each (B, C, S, S)."""
+        first, second = batch.images, batch.views[-1]
+        if len(batch.views) == 1:
+            return first, warp(second, random_affine(len(second), batch.generator))
+        if self.config.affine:
+            first, second = (warp(view, random_affine(len(view), batch.generator)) for view in (first, second))
+        return first, second
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """Of length 1, float32. (B, C, S, S) -> (B, 128)."""
+        return functional.normalize(self.head(self.backbone(images).flatten(1)).float(), dim=1)
+
+
+def all_pairs(embedding: Tensor, index: Tensor, temperature: float) -> Tensor:
+    """NT-Xent: cross-entropy of finding the partner among all other views (arXiv:2002.05709, section 2.1).
+
+    `embedding` is (2B, D) of length 1, all first views and then all second ones; `index` (B,) names the images:
+    views of the same image are never negatives, however often a small set has it in one batch. -> ().
+    """
+    logits = embedding @ embedding.t() / temperature  # (2B, 2B)
+    partner = _partners(len(index), index.device)
+    same = _same(index).scatter(1, partner[:, None], False)  # an anchor itself, and its image's further views
+    return functional.cross_entropy(logits.masked_fill(same, -math.inf), partner)
+
+
+def mined(embedding: Tensor, index: Tensor, margin: float, *, hardest: bool) -> Tensor:
+    """max(0, d(a, p) - d(a, n) + margin) of every view as an anchor, d Euclidean; 0 without negatives. -> (2B,).
+
+    n is the nearest negative (batch-hard, arXiv:1703.07737), or the nearest of those farther than the positive
+    (semi-hard; FaceNet, section 3.2), and where there is none, the farthest. Arguments as for `all_pairs`.
+    """
+    partner = _partners(len(index), index.device)
+    with torch.no_grad():
+        nearness = embedding @ embedding.t()  # falls as the distance rises
+        same = _same(index)
+        if hardest:
+            negative = nearness.masked_fill(same, -math.inf).argmax(1)
+        else:
+            too_near = nearness >= nearness.gather(1, partner[:, None])
+            semi_hard = nearness.masked_fill(same | too_near, -math.inf)
+            farthest = nearness.masked_fill(same, math.inf).argmin(1)
+            negative = torch.where((~(same | too_near)).any(1), semi_hard.argmax(1), farthest)
+    hinge = distance(embedding, embedding[partner]) - distance(embedding, embedding[negative]) + margin
+    return hinge.clamp_min(0) * (~same).any(1)
+
+
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """Euclidean, at least a millionth, with no gradient there. (B, D), (B, D) -> (B,)."""
+    return (one - other).square().sum(1).clamp_min(LEAST_DISTANCE**2).sqrt()
+
+
+def retrieval(embedding: Tensor, index: Tensor) -> Tensor:
+    """Share of views that find their image first among the views of the other kind. (2B, D), (B,) -> ()."""
+    first, second = embedding.chunk(2)
+    nearness = first @ second.t()  # (B, B)
+    found = torch.stack([nearness.argmax(1), nearness.argmax(0)])
+    return (index[found] == index).float().mean()
+
+
+def spread(embedding: Tensor) -> Tensor:
+    """Standard deviation of a coordinate times sqrt(D): 0 where all lie in one point, 1 all over the sphere."""
+    return embedding.std(0, correction=0).mean() * math.sqrt(embedding.shape[1])
+
+
+def random_affine(count: int, generator: torch.Generator) -> Tensor:
+    """Maps from a copy's places to its image's, about the centre, in half sides. -> (count, 2, 3), on the CPU."""
+    turn, scale, shear, right, down = torch.rand(5, count, generator=generator) * 2 - 1
+    turn, shear = turn * math.radians(TURN), (shear * math.radians(SHEAR)).tan()
+    cosine, sine, scale = turn.cos(), turn.sin(), SCALE**scale
+    rows = [
+        torch.stack([cosine, cosine * shear - sine], 1) * scale[:, None],
+        torch.stack([sine, sine * shear + cosine], 1) * scale[:, None],
+    ]
+    shift = 2 * SHIFT * torch.stack([right, down], 1)
+    return torch.cat([torch.stack(rows, 1), shift[:, :, None]], 2)
+
+
+def warp(images: Tensor, maps: Tensor) -> Tensor:
+    """Each image seen through its affine map; what lies outside is its reflection, so no wedge is filled in.
+
+    (B, C, S, S), (B, 2, 3) -> (B, C, S, S), in the memory format that it came in. The identity copies.
+    """
+    side = images.shape[-1]
+    # our own grid: torch's is rounded twice, and the identity would mix a millionth of the neighbours in
+    place = (2 * torch.arange(side, device=images.device) + 1) / side - 1
+    x, y = place[None, :, None], place[:, None, None]
+    of_x, of_y, shift = maps.to(images.device, non_blocking=True)[:, None, None].unbind(4)  # each (B, 1, 1, 2)
+    grid = of_x * x + of_y * y + shift  # (B, S, S, 2); no matrix product, which autocast would round to bf16
+    warped = functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    channels_last = images.is_contiguous(memory_format=torch.channels_last)
+    return warped.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def _partners(count: int, device: torch.device) -> Tensor:
+    """Where the other view of each view stands. -> (2B,)."""
+    return torch.arange(2 * count, device=device).roll(count)
+
+
+def _same(index: Tensor) -> Tensor:
+    """Which views are of one image. (B,) -> (2B, 2B)."""
+    twice = index.repeat(2)
+    return twice[:, None] == twice

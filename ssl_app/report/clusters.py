@@ -1,0 +1,208 @@
+"""The cluster browser: one offline page beside sheets of thumbnails, to look at clusters and to name them.
+
+The page holds the data of all images, the sheets their pictures. Images are in order of confidence throughout, so
+that the members of a cluster, in any head, come most confident first. Sheets follow the first head shown: every
+image is on one, and a further head has one sheet a cluster, of its first members, for the page to open quickly.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_app.clustering import agreement
+from ssl_app.data.pixels import Pixels
+
+PAGE, SHEETS = "clusters.html", "sheets"
+QUALITY = 88  # of JPEG, in percent
+CHUNK = 256  # images reduced at a time
+DATA = "{{data}}"
+POLICY = "{{policy}}"
+
+
+@dataclass(frozen=True, eq=False)
+class Labelling:
+    """N images with their clusters in T heads, and what the page says of them."""
+
+    run: str  # its name
+    identity: str  # under which the browser keeps the names: they outlive a move of the run
+    data: str  # as typed
+    paths: Sequence[str]  # (N,)
+    rows: NDArray[np.int64]  # (N,) place among the packed images
+    confidence: NDArray[np.float64]  # (N,) of head 1, in [0, 1]
+    heads: tuple[int, ...]  # (T,) their numbers, from 1
+    sizes: tuple[int, ...]  # (T,) clusters that a head can give
+    clusters: NDArray[np.int64]  # (T, N)
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]  # (N,) place in classes, -1 where the data know none
+
+    def most_confident_first(self) -> "Labelling":
+        """The same in the order of the page; equals stay as they were."""
+        order = np.argsort(-self.confidence, kind="stable")
+        return Labelling(
+            self.run,
+            self.identity,
+            self.data,
+            [self.paths[i] for i in order],
+            self.rows[order],
+            self.confidence[order],
+            self.heads,
+            self.sizes,
+            self.clusters[:, order],
+            self.classes,
+            self.labels[order],
+        )
+
+
+def write_page(
+    folder: Path, labelling: Labelling, images: NDArray[Any], pixels: Pixels, *, side: int, per_sheet: int
+) -> Path:
+    """Write the page and its sheets into a folder, new or in place of the old one, and give the page's path.
+
+    images are packed, (M, P, P, C); thumbnails have `side` pixels and lie `per_sheet` on a sheet. Memory is that
+    of the data and of a few sheets; the thumbnails lie on the disk meanwhile. Raises OSError.
+    """
+    shown = labelling.most_confident_first()
+    columns = int(np.ceil(np.sqrt(per_sheet)))
+    draft = _beside(folder, "new")
+    draft.mkdir()
+    try:
+        thumbs = _thumbs(draft / "thumbs.npy", shown.rows, images, pixels, side)
+        for head, clusters in zip(shown.heads, shown.clusters, strict=True):
+            (draft / SHEETS / str(head)).mkdir(parents=True)
+            for cluster, members in enumerate(_members(clusters)):
+                most = len(members) if head == shown.heads[0] else per_sheet
+                for number, start in enumerate(range(0, min(len(members), most), per_sheet)):
+                    sheet = _sheet(thumbs[members[start : start + per_sheet]], columns)
+                    (draft / SHEETS / str(head) / f"{cluster}-{number}.jpg").write_bytes(sheet)
+        del thumbs
+        (draft / "thumbs.npy").unlink()
+        layout = {"side": side, "perSheet": per_sheet, "columns": columns}
+        (draft / PAGE).write_text(_page(content(shown) | layout), encoding="utf-8")
+        _settle(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder / PAGE
+
+
+def content(shown: Labelling) -> dict[str, Any]:
+    """What the page knows, as plain JSON values; images in the order given."""
+    return {
+        "run": shown.run,
+        "identity": shown.identity,
+        "data": shown.data,
+        "paths": list(shown.paths),
+        "confidence": shown.confidence.round(4).tolist(),
+        "classes": list(shown.classes),
+        "labels": shown.labels.tolist() if len(shown.classes) else None,
+        "heads": [
+            {"number": number, "size": size, "clusterOf": clusters.tolist(), "clusters": facts(shown, clusters)}
+            for number, size, clusters in zip(shown.heads, shown.sizes, shown.clusters, strict=True)
+        ],
+    }
+
+
+def facts(shown: Labelling, clusters: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Of every cluster with images: number, size, mean confidence, and purity by the labels there are."""
+    numbers, place, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    confidence = np.bincount(place, shown.confidence) / sizes
+    found: list[dict[str, Any]] = [
+        {"number": int(number), "size": int(size), "confidence": round(float(mean), 4)}
+        for number, size, mean in zip(numbers, sizes, confidence, strict=True)
+    ]
+    known = shown.labels >= 0
+    if known.any():
+        by_number = {one["number"]: one for one in found}
+        pure = agreement.purity(clusters[known], shown.labels[known])
+        for number, count, share, label in zip(pure.clusters, pure.sizes, pure.each, pure.commonest, strict=True):
+            more = {"labelled": int(count), "purity": round(float(share), 4), "majority": int(label)}
+            by_number[int(number)].update(more)
+    return found
+
+
+def _members(clusters: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Images of cluster 0, 1, ..., each in the order of the page; the last is the last with any."""
+    order = np.argsort(clusters, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(clusters))[:-1])
+
+
+def _thumbs(
+    path: Path, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, side: int
+) -> NDArray[np.uint8]:
+    """Thumbnails of rows of packed images, on the disk. (M, P, P, C) -> (N, side, side, 1 or 3).
+
+    Of other numbers of channels the first is shown. They are read in the order in which they lie.
+    """
+    shown = 3 if images.shape[-1] == 3 else 1
+    thumbs = np.lib.format.open_memmap(path, "w+", np.uint8, (len(rows), side, side, shown))
+    how = cv2.INTER_AREA if images.shape[1] > side else cv2.INTER_LINEAR
+    for places in np.array_split(np.argsort(rows), -(-len(rows) // CHUNK)):
+        # made small before it is scaled: most pixels of a large image then need no arithmetic
+        small = [cv2.resize(images[row][..., :shown], (side, side), interpolation=how) for row in rows[places]]
+        values = pixels.scale(np.stack(small).reshape(-1, side, side, shown))
+        thumbs[places] = np.rint(np.nan_to_num(values) * 255).astype(np.uint8)
+    return thumbs
+
+
+def _sheet(thumbs: NDArray[np.uint8], columns: int) -> bytes:
+    """A JPEG of thumbnails row by row, the last row filled up with white. (n, s, s, 1 or 3)."""
+    count, side, _, channels = thumbs.shape
+    lines = -(-count // columns)
+    cells = np.full((lines * columns, side, side, channels), 255, np.uint8)
+    cells[:count] = thumbs[..., ::-1]  # OpenCV writes blue first
+    sheet = cells.reshape(lines, columns, side, side, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(lines * side, columns * side, channels)
+    done, encoded = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    assert done
+    return encoded.tobytes()
+
+
+def _page(held: dict[str, Any]) -> str:
+    """The template with the data in it, and a policy that lets its own script run and nothing else."""
+    template = (files(__package__) / PAGE).read_text(encoding="utf-8")
+    page = template.replace(POLICY, _policy(template))
+    return page.replace(DATA, as_data(held))  # last: whatever the data hold is not looked at again
+
+
+def as_data(held: Any) -> str:
+    """JSON that stays JSON inside a <script>: no `<` can end it, and all is ASCII."""
+    return json.dumps(held, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _policy(template: str) -> str:
+    """Content-Security-Policy: the page's style and script by their hashes, pictures beside it, no network."""
+    hashes = {}
+    for kind in ("style", "script"):
+        text = re.findall(rf"<{kind}>(.*?)</{kind}>", template, re.DOTALL)
+        assert len(text) == 1, f"one <{kind}> without attributes, not {len(text)}"
+        hashes[kind] = base64.b64encode(hashlib.sha256(text[0].encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
+        f"img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _settle(draft: Path, folder: Path) -> None:
+    """Put a finished folder in the place of the old one, which no system does in one step."""
+    old = _beside(folder, "old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(draft, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(folder: Path, what: str) -> Path:
+    """A name of our own for a draft, of the form that runs.clear_half_made takes away after a kill."""
+    return folder.with_name(f".{folder.name}.{what}-{os.getpid()}-{secrets.token_hex(4)}")

@@ -1,0 +1,75 @@
+"""A pretraining watched by labelled images: neighbours on its features, every few epochs, for the eye only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_app import inference
+from ssl_app.data.dataset import Dataset, open_dataset
+from ssl_app.data.pixels import Pixels
+from ssl_app.data.sources.base import Columns, open_source
+from ssl_app.data.splits import split
+from ssl_app.errors import DataError
+from ssl_app.evaluation import knn, metrics
+from ssl_app.pretext.base import Pretext
+from ssl_app.runs import Say
+from ssl_app.settings import PretrainSettings
+from ssl_app.training.hardware import Hardware
+
+MOST = 5000  # images of either side
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A labelled set in two: those that vote, and those that are asked."""
+
+    dataset: Dataset
+    bank: NDArray[np.int64]
+    asked: NDArray[np.int64]
+
+    @classmethod
+    def open(
+        cls, settings: PretrainSettings, image_size: int, channels: int, intensity: str, side: int, say: Say
+    ) -> "Probe | None":
+        """What --probe-data names, or None. Raises DataError where it has no labels."""
+        if settings.probe_data is None:
+            return None
+        dataset = open_dataset(
+            open_source(settings.probe_data, Columns()),
+            image_size=image_size,
+            channels=channels,
+            intensity=intensity,
+            cache=settings.out / "cache",
+            max_unreadable=settings.max_unreadable,
+            progress=True,
+            pack_side=side,
+        )
+        if not dataset.labelled.any():
+            raise DataError(
+                f"--probe-data {settings.probe_data} has no labels; take labelled images, or leave it out"
+            )
+        parts = split(dataset)
+        order = np.random.default_rng(0).permutation(len(dataset.keys))
+        bank, asked = (
+            np.sort(order[np.isin(order, rows[dataset.labelled[rows]])][:MOST]) for rows in (parts.train, parts.test)
+        )
+        if not len(bank) or not len(asked):
+            raise DataError(
+                f"--probe-data {settings.probe_data} has too few labels: {len(bank)} and {len(asked)} on either "
+                f"side; leave it out"
+            )
+        say(f"watched by {dataset.name}: {len(asked)} labelled images among {len(bank)}, for the eye only")
+        return cls(dataset, bank, asked)
+
+    def score(self, task: Pretext, pixels: Pixels, hardware: Hardware) -> float:
+        """Balanced accuracy of the nearest neighbours."""
+        bank, asked = (
+            inference.pooled(task, rows, self.dataset.images, pixels, hardware) for rows in (self.bank, self.asked)
+        )
+        classes = self.dataset.classes
+        shares = knn.votes(bank, self.dataset.labels[self.bank], asked, len(classes))[knn.NEIGHBOURS]
+        found = metrics.classification(shares, self.dataset.labels[self.asked], classes)
+        score = found["balanced_accuracy"]
+        assert isinstance(score, float)
+        return score

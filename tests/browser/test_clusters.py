@@ -1,0 +1,350 @@
+"""The cluster page in headless Chromium, opened from the disk as people open it: filters, names, and their table."""
+
+import csv
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssl_app.data.label_files import read_labels
+from ssl_app.data.pixels import Pixels
+from ssl_app.report.clusters import Labelling, write_page
+from tests.browser.test_views import CHROMIUM, DRIVER, Browser, opened
+
+ODD = "odd/\"<script>alert(1)</script>, ü'&amp;.png"
+N = 60
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no chromium and chromedriver on PATH"),
+]
+
+
+def make_page(folder: Path, identity: str = "1763720000.5") -> str:
+    """60 images, ever less confident: clusters 0 to 3 of 40, 10, 8 and 2, a second head of three times 20."""
+    generator = np.random.default_rng(0)
+    sizes = [40, 10, 8, 2]
+    first = np.repeat(np.arange(4), sizes)
+    paths = [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(N)]
+    paths[N - 1] = ODD
+    labelling = Labelling(
+        run="my-run",
+        identity=identity,
+        data="scans",
+        paths=paths,
+        rows=np.arange(N),
+        confidence=np.linspace(1, 0.4, N).round(4),
+        heads=(1, 2),
+        sizes=(5, 3),
+        clusters=np.stack([first, np.arange(N) % 3]).astype(np.int64),
+        classes=("cat", "<b>dog</b>"),
+        labels=np.where(np.arange(N) % 10 == 0, 1, 0),
+    )
+    images = generator.integers(0, 255, (N, 16, 16, 1), dtype=np.uint8)
+    page = write_page(folder / "clusters", labelling, images, Pixels("dtype", 0, 255, (), ()), side=24, per_sheet=8)
+    return page.absolute().as_uri()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_page(tmp_path_factory.mktemp("page"))
+
+
+class Tab:
+    """A page that is open: scripts run in it, words typed into it, and what it complained about."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+
+    def ask(self, path: str, **content: Any) -> Any:
+        return self.browser.ask(f"{self.browser.session}/{path}", content)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.ask("execute/sync", script=script, args=list(arguments))
+
+    def type_in(self, where: str, words: str) -> None:
+        """As a person does: with the keys, in place of what is there."""
+        found = self.ask("element", using="css selector", value=where)
+        element = next(iter(found.values()))
+        self.ask(f"element/{element}/clear")
+        self.ask(f"element/{element}/value", text=words)
+
+    def click(self, where: str) -> None:
+        element = next(iter(self.ask("element", using="css selector", value=where).values()))
+        self.ask(f"element/{element}/click")
+
+    def press(self, keys: str) -> None:
+        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self.ask("actions", actions=[{"type": "key", "id": "keys", "actions": actions}])
+
+    def until(self, script: str, expected: Any) -> None:
+        """Wait until the script gives what is expected: filters take a moment, sheets too."""
+        end = time.monotonic() + 20
+        while (found := self.run(script)) != expected and time.monotonic() < end:
+            time.sleep(0.1)
+        assert found == expected
+
+    def shown(self) -> list[int]:
+        """Numbers of the clusters on the page."""
+        found: list[int] = self.run(SHOWN)
+        return found
+
+    def load(self, address: str) -> None:
+        self.ask("url", url=address)
+
+    def complaints(self) -> list[str]:
+        """Errors of scripts, of the policy and of files that are not there, since the last time."""
+        return [str(line["message"]) for line in self.ask("se/log", type="browser")]
+
+
+TAB, ENTER, ESCAPE, RIGHT = "\ue004", "\ue007", "\ue00c", "\ue014"
+SHOWN = "return [...document.querySelectorAll('.card h2')].map(one => Number(one.textContent.split(' ')[1]))"
+PROGRESS = "return document.getElementById('progress').textContent"
+FOCUS = "return document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
+
+
+@contextmanager
+def tab(address: str, profile: Path) -> Iterator[Tab]:
+    with opened(address, profile) as browser:
+        yield Tab(browser)
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+
+
+def test_names_are_kept_downloaded_and_taken_up_again(page: str, tmp_path: Path) -> None:
+    with tab(page, tmp_path) as open_page:
+        assert open_page.run("return document.title") == "Clusters of my-run"
+        assert open_page.shown() == [0, 1, 2, 3], "largest first"
+        assert open_page.run(PROGRESS) == "0 of 4 clusters named, covering 0 of 60 images"
+        assert open_page.run("return document.getElementById('download').disabled")
+
+        name = "input[aria-label='Name of cluster {}']".format
+        open_page.type_in(name(1), "mitosis")
+        assert open_page.run(PROGRESS) == "1 of 4 clusters named, covering 10 of 60 images"
+        open_page.type_in(name(3), ' <img src=x onerror=alert(1)>, "ü" ')
+        open_page.type_in(name(2), "mitosis")
+        told = "3 of 4 clusters named as 2 classes, covering 20 of 60 images"
+        assert open_page.run(PROGRESS) == told
+
+        text = open_page.run("return namesCsv()")
+        assert text.endswith("\r\n")
+        assert text.splitlines()[0] == "path,cluster,label"
+        found = rows(text)
+        assert len(found) == 20
+        assert found[0] == {"path": "scans/a/040.png", "cluster": "1", "label": "mitosis"}
+        assert found[-1] == {"path": ODD, "cluster": "3", "label": '<img src=x onerror=alert(1)>, "ü"'}
+        assert [row["cluster"] for row in found] == ["1"] * 10 + ["2"] * 8 + ["3"] * 2
+
+        open_page.load(page)  # again
+        assert open_page.run(PROGRESS) == told
+        values = "return [...document.querySelectorAll('.name')].map(one => one.value.trim())"
+        assert open_page.run(values) == ["", "mitosis", "mitosis", '<img src=x onerror=alert(1)>, "ü"']
+
+        open_page.run("localStorage.clear()")
+        open_page.load(page)
+        assert open_page.run(values) == [""] * 4
+        said = open_page.run("return loadNames(arguments[0], 'names.csv')", text)
+        assert said == "3 clusters named from names.csv."
+        assert open_page.run("return namesCsv()") == text
+        assert open_page.run(PROGRESS) == told
+        open_page.load(page)
+        assert open_page.run(PROGRESS) == told, "what was uploaded is kept as well"
+
+        assert open_page.run("return document.querySelectorAll('script').length") == 2
+        assert open_page.run("return document.querySelectorAll('b, img[src=x]').length") == 0
+        assert open_page.complaints() == []
+
+
+def test_a_download_is_the_table(page: str, tmp_path: Path) -> None:
+    (tmp_path / "down").mkdir()
+    with tab(page, tmp_path / "profile") as open_page:
+        behaviour = {"behavior": "allow", "downloadPath": str(tmp_path / "down")}
+        open_page.ask("goog/cdp/execute", cmd="Browser.setDownloadBehavior", params=behaviour)
+        open_page.type_in(".name", "Zelle, groß")
+        open_page.click("#download")
+        path = tmp_path / "down" / "names-my-run-head-1.csv"
+        end = time.monotonic() + 20
+        while not path.exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        with path.open(newline="", encoding="utf-8") as file:
+            text = file.read()
+        assert text == open_page.run("return namesCsv()")
+        assert rows(text)[0]["label"] == "Zelle, groß"
+        labels = read_labels(path).of(["scans/a/000.png", "scans/b/039.png", ODD])
+        assert labels == [["Zelle, groß", "Zelle, groß", None]], "as --labels takes it"
+
+        # and the way back, through the file field
+        open_page.run("localStorage.clear()")
+        open_page.load(page)
+        field = next(iter(open_page.ask("element", using="css selector", value="#upload").values()))
+        open_page.ask(f"element/{field}/value", text=str(path))
+        open_page.until(PROGRESS, "1 of 4 clusters named, covering 40 of 60 images")
+        assert open_page.complaints() == []
+
+
+def test_filters_and_orders(page: str, tmp_path: Path) -> None:
+    def choose(order: str) -> None:
+        script = "const one = document.getElementById('order'); one.value = arguments[0]; "
+        open_page.run(script + "one.dispatchEvent(new Event('change'))", order)
+
+    with tab(page, tmp_path) as open_page:
+        for order, expected in (
+            ("smallest", [3, 2, 1, 0]),
+            ("doubtful", [3, 2, 1, 0]),
+            ("purest", [3, 0, 1, 2]),  # 2 of 2, 36 of 40, 9 of 10, 7 of 8
+            ("mixed", [2, 0, 1, 3]),
+            ("number", [0, 1, 2, 3]),
+        ):
+            choose(order)
+            assert open_page.shown() == expected, order
+        for field, words, expected in (
+            ("#least", "9", [0, 1]),
+            ("#most", "9", [2, 3]),
+            ("#purity", "0.95", [3]),
+            ("#text", "SCANS/A/04", [1]),
+            ("#text", "<SCRIPT>alert", [3]),
+            ("#text", "nowhere", []),
+        ):
+            open_page.type_in(field, words)
+            open_page.until(SHOWN, expected)
+            open_page.run(
+                "const one = document.querySelector(arguments[0]); one.value = ''; "
+                "one.dispatchEvent(new Event('input'))",
+                field,
+            )
+            open_page.until(SHOWN, [0, 1, 2, 3])
+        open_page.type_in("input[aria-label='Name of cluster 2']", "Anaphase")
+        open_page.type_in("#text", "anaph")
+        open_page.until(SHOWN, [2])
+        open_page.type_in("#text", "scans")
+        open_page.until(SHOWN, [0, 1, 2, 3])
+        open_page.click("#unnamed")
+        assert open_page.shown() == [0, 1, 3]
+        shown = open_page.run("return document.getElementById('shown').textContent")
+        assert shown == "3 of 4 clusters shown, with 52 images."
+
+        open_page.type_in("#find", "040")
+        open_page.until("return document.querySelectorAll('#hits button').length", 1)
+        open_page.type_in("#find", "/a/056")
+        open_page.until("return document.getElementById('hits').textContent", "scans/a/056.png — cluster 2, Anaphase")
+        open_page.click("#hits button")
+        assert open_page.shown() == [0, 1, 2, 3], "its cluster was hidden: all are shown"
+        assert open_page.run(FOCUS) == "Name of cluster 2"
+        found = open_page.run("return document.querySelector('.aimed .thumb.found').alt")
+        assert found == "scans/a/056.png"
+        assert open_page.complaints() == []
+
+
+def test_sheets_are_cut_into_thumbnails_nearest_first(page: str, tmp_path: Path) -> None:
+    alts = "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb')].map(one => one.alt)"
+    loaded = (
+        "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb')]"
+        ".every(one => one.complete && one.naturalWidth === 72)"
+    )
+    with tab(page, tmp_path) as open_page:
+        first = open_page.run(alts)
+        assert first == [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(8)]
+        open_page.until(loaded, True)
+        assert open_page.run(
+            "const {src, style} = document.querySelectorAll('.card')[0].querySelectorAll('.thumb')[5];"
+            "return [src.split('/').slice(-3).join('/'), style.objectPosition]"
+        ) == ["sheets/1/0-0.jpg", "-48px -24px"]
+        framed = "return [...document.querySelectorAll('.thumb.other')].map(one => one.alt)"
+        assert open_page.run(framed) == ["scans/a/000.png", "scans/a/040.png", "scans/a/050.png"]
+
+        more = (
+            "return [...document.querySelectorAll('.card')[0].querySelectorAll('button')].map(one => one.textContent)"
+        )
+        assert open_page.run(more) == ["Least confident first", "8 more, of 32"]
+        open_page.run("document.querySelectorAll('.card')[0].querySelectorAll('button')[1].click()")
+        assert open_page.run(alts) == [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(16)]
+        open_page.run("document.querySelectorAll('.card')[0].querySelectorAll('button')[0].click()")
+        assert open_page.run(alts) == [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(39, 31, -1)]
+        open_page.until(loaded, True)
+
+        facts = "return document.querySelectorAll('.card .facts')[3].textContent"
+        assert open_page.run(facts) == "2 images · confidence 0.41\nmostly cat · purity 1.00"
+        assert open_page.complaints() == []
+
+
+def test_each_head_has_its_own_clusters_and_names(page: str, tmp_path: Path) -> None:
+    choose = "at('head').value = arguments[0]; at('head').dispatchEvent(new Event('change'))"
+    with tab(page, tmp_path) as open_page:
+        open_page.type_in("input[aria-label='Name of cluster 0']", "one")
+        open_page.run(choose, "2")
+        assert open_page.run(PROGRESS) == "0 of 3 clusters named, covering 0 of 60 images"
+        assert "confidence is that of head 1" in open_page.run("return document.getElementById('about').textContent")
+        open_page.type_in("input[aria-label='Name of cluster 0']", "two")
+        images = "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb')].map(one => one.src)"
+        sheets = {address.split("/sheets/")[1] for address in open_page.run(images)}
+        assert sheets == {"2/0-0.jpg"}, "one sheet for what is seen first"
+        open_page.run("document.querySelector('.card button:last-child').click()")
+        sheets = {address.split("/sheets/")[1] for address in open_page.run(images)}
+        assert sheets > {"2/0-0.jpg"}, "and those of the first head for what follows"
+        broken = (
+            "return [...document.querySelectorAll('.thumb')].filter(one => one.complete && !one.naturalWidth).length"
+        )
+        time.sleep(0.3)
+        assert open_page.run(broken) == 0
+        taken = rows(open_page.run("return namesCsv()"))
+        assert {(row["cluster"], row["label"]) for row in taken} == {("0", "two")}
+        assert [row["path"] for row in taken][:2] == ["scans/a/000.png", "scans/b/003.png"]
+        open_page.run(choose, "1")
+        assert {row["label"] for row in rows(open_page.run("return namesCsv()"))} == {"one"}
+        assert open_page.complaints() == []
+
+
+def test_a_table_that_is_not_of_this_head_is_refused(page: str, tmp_path: Path) -> None:
+    with tab(page, tmp_path) as open_page:
+
+        def load(text: str) -> str:
+            return str(open_page.run("return loadNames(arguments[0], 'n.csv')", text))
+
+        assert load("path,name\na,b\n") == (
+            "n.csv has the columns path, name; expected path, cluster and label, as Download names writes them."
+        )
+        assert load("path,cluster,label\nx.png,0,a\n") == "n.csv names none of the 60 images here."
+        other = "".join(f"scans/{'ab'[i % 2]}/{i:03d}.png,{i % 3},x\n" for i in range(1, N - 1))
+        assert load(f"path,cluster,label\n{other}").startswith("n.csv is of another head or run: ")
+        assert open_page.run(PROGRESS) == "0 of 4 clusters named, covering 0 of 60 images"
+        # as a spreadsheet saves it: a mark at the start, semicolons, another order of columns
+        assert load('\ufefflabel;cluster;path\n"a; ""b""";1;scans/a/040.png\nc;0;gone.png\n') == (
+            "1 cluster named from n.csv; 1 row of no image here, or without a label."
+        )
+        assert open_page.run("return head.names.get(1)") == 'a; "b"'
+
+
+def test_tab_and_enter_go_from_name_to_name(page: str, tmp_path: Path) -> None:
+    with tab(page, tmp_path) as open_page:
+        open_page.run("document.querySelector('.name').focus()")
+        for key, expected in (
+            (TAB, "Name of cluster 1"),
+            (ENTER, "Name of cluster 2"),
+            (ESCAPE, "Least confident first"),
+            (ESCAPE, "Name of cluster 2"),
+            (TAB, "Name of cluster 3"),
+        ):
+            open_page.press(key)
+            assert open_page.run(FOCUS) == expected
+        open_page.run("document.querySelector('.name').focus()")
+        open_page.press(ESCAPE + RIGHT)
+        assert open_page.run(FOCUS) == "8 more, of 32"
+        assert open_page.complaints() == []
+
+
+def test_the_policy_stops_what_is_not_the_pages_own(page: str, tmp_path: Path) -> None:
+    with tab(page, tmp_path) as open_page:
+        said = open_page.ask(
+            "execute/async",
+            script="fetch('http://127.0.0.1:9/').then(() => arguments[0]('sent'), () => arguments[0]('no'))",
+            args=[],
+        )
+        assert said == "no"
+        assert any("Content Security Policy" in line for line in open_page.complaints())

@@ -1,0 +1,297 @@
+"""Colorization: the claims of methods.md section 6, against slow references."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ssl_app.data.batch import Batch
+from ssl_app.errors import DataError, SettingsError
+from ssl_app.models.backbones import build
+from ssl_app.models.lab import LUMA, ColourBins, bin_centres, lab_of
+from ssl_app.pretext.base import Scope
+from ssl_app.pretext.colorization import (
+    MOST_WEIGHT,
+    SCALE,
+    SEEN,
+    Colorization,
+    drawn_side,
+    fold,
+    smoothed,
+    soft_cross_entropy,
+    weights_of,
+)
+
+OFF_GREY = torch.tensor([0.3, -0.3 * LUMA[0] / LUMA[1], 0.0]).view(1, 3, 1, 1)  # a colour whose luma is 0
+
+
+def batch_of(images: torch.Tensor) -> Batch:
+    return Batch((images,), torch.arange(len(images)), None, seed=0)
+
+
+def make(side: int = 16, backbone: str = "small-resnet", **settings: object) -> Colorization:
+    torch.manual_seed(0)
+    return Colorization(build(backbone, 3, side), Colorization.Config(**settings), Scope(8, 10))
+
+
+def photographs(count: int = 4, side: int = 16, seed: int = 0) -> torch.Tensor:
+    """Smooth images in many colours, (B, 3, S, S) in [-1, 1]."""
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=False) * 2 - 1
+
+
+def greys(count: int = 4, side: int = 16) -> torch.Tensor:
+    return photographs(count, side, seed=1)[:, :1].expand(-1, 3, -1, -1).clone()
+
+
+class OverImages:
+    """tasks.OverAll of a few images, in one process."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+
+    def share(self, ask, *, as_trained=False):
+        return ask(batch_of(self.images))
+
+    def total(self, values):
+        return values
+
+
+def test_the_loss_is_the_weighted_cross_entropy_of_dense_soft_colours() -> None:
+    task = make().eval()
+    task.weights.copy_(torch.rand(313) + 0.5)
+    images = photographs()
+    loss, metrics = task.loss(batch_of(images), "main")
+    logits = task.decoder(task.backbone(_luma_of(images), task.layer)).detach().double()
+    ab = lab_of((images + 1) / 2)[:, 1:].unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)).double()  # (4, 2, 8, 8)
+    losses, hits = [], []
+    for image, y, x in np.ndindex(4, 8, 8):  # equation 2, a pixel at a time
+        apart = (bin_centres().double() - ab[image, :, y, x]).norm(dim=1)
+        near = apart.argsort()[:5]
+        truth = torch.zeros(313, dtype=torch.float64)
+        truth[near] = torch.exp(-(apart[near] ** 2) / 50)
+        truth /= truth.sum()
+        cross = -(truth * logits[image, :, y, x].log_softmax(0)).sum()
+        losses.append(float(task.weights[near[0]] * cross))
+        hits.append(float(logits[image, :, y, x].argmax() == near[0]))
+    assert float(loss.detach()) == pytest.approx(
+        np.mean(losses), abs=2e-3
+    )  # the fifth bin is looked up for rounded ab
+    assert float(metrics["accuracy"]) == pytest.approx(np.mean(hits))
+    assert metrics["grey"] == 0
+
+
+def _luma_of(images: torch.Tensor) -> torch.Tensor:
+    grey = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
+    return torch.cat([grey, grey, grey], 1)
+
+
+def test_a_network_that_knows_nothing_loses_log_313() -> None:
+    loss, _ = make().eval().loss(batch_of(photographs()), "main")
+    assert abs(float(loss.detach()) - np.log(313)) < 0.5
+    uniform = torch.zeros(1, 313, 1, 1)
+    colours = ColourBins().encode(torch.tensor([33.0, -12.0]).view(1, 2, 1, 1))
+    assert float(soft_cross_entropy(uniform, colours)) == pytest.approx(np.log(313), abs=1e-5)
+
+
+def test_the_network_sees_luma_only() -> None:
+    task = make().eval()
+    images = photographs() * 0.4
+    other = images + OFF_GREY
+    torch.testing.assert_close(task._drawn(images), task._drawn(other), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(task._drawn(images), task._drawn(images + 0.2), atol=1e-3)
+
+
+@pytest.mark.parametrize("target", ["bins", "regression"])
+def test_grey_images_are_left_out_of_loss_and_score(target: str) -> None:
+    task = make(target=target).eval()
+    colour, grey = photographs(3), greys(1)
+    alone, of_alone = task.loss(batch_of(colour), "main")
+    mixed, of_mixed = task.loss(batch_of(torch.cat([colour, grey])), "main")
+    torch.testing.assert_close(alone, mixed)
+    torch.testing.assert_close(of_alone["accuracy"], of_mixed["accuracy"])
+    assert of_mixed["grey"] == 0.25
+    task.train()
+    nothing, metrics = task.loss(batch_of(greys(2)), "main")
+    nothing.backward()
+    assert nothing == 0
+    assert metrics["grey"] == 1
+    assert all(not p.grad.any() for p in task.parameters() if p.grad is not None)
+
+
+def test_weights_have_mean_1_and_fall_with_the_share() -> None:
+    shares = smoothed(torch.rand(313, generator=torch.Generator().manual_seed(0)) ** 6, bin_centres())
+    shares /= shares.sum()
+    weights = weights_of(shares, 0.5)
+    assert float((shares * weights).sum()) == pytest.approx(1)
+    assert (weights[shares.argsort()].diff() <= 1e-9).all()
+    raw = 1 / (0.5 * shares + 0.5 / 313)  # equation 4
+    torch.testing.assert_close(weights, raw / (shares * raw).sum())
+    assert torch.equal(weights_of(shares, 0.0).float(), torch.ones(313))
+
+
+def test_rare_colours_weigh_at_most_so_much_and_those_that_never_come_as_much_as_the_rarest() -> None:
+    shares = torch.full((313,), 2e-5, dtype=torch.float64)
+    shares[:10] = 0
+    shares[10] = 1 - shares[11:].sum()
+    weights = weights_of(shares, 0.5)
+    assert float((shares * weights).sum()) == pytest.approx(1)
+    assert float(weights.max()) == pytest.approx(MOST_WEIGHT, rel=1e-3)
+    assert torch.equal(weights[:10], weights[20].expand(10))
+    assert shares[20] > SEEN
+
+
+def test_smoothing_spreads_a_share_over_neighbours() -> None:
+    centres = bin_centres()
+    at = int(((centres - torch.tensor([0.0, 0.0])).norm(dim=1) == 0).nonzero())
+    found = smoothed(functional.one_hot(torch.tensor(at), 313), centres)
+    kernel = torch.exp(-centres.double().square().sum(1) / 50)
+    torch.testing.assert_close(found, kernel / kernel.sum())
+
+
+def test_colours_are_counted_before_the_first_epoch_only() -> None:
+    task = make()
+    images = torch.cat([photographs(6), greys(2)])
+    task.start_epoch(0, OverImages(images))
+    ab = functional.avg_pool2d(lab_of((images[:6] + 1) / 2)[:, 1:], 2).permute(0, 2, 3, 1).reshape(-1, 2)
+    counts = torch.bincount(torch.cdist(ab, bin_centres()).argmin(1), minlength=313).double()
+    expected = weights_of(smoothed(counts / counts.sum(), bin_centres()), 0.5).float()
+    torch.testing.assert_close(task.weights, expected)
+    task.start_epoch(1, OverImages(photographs(4, seed=5)))
+    torch.testing.assert_close(task.weights, expected)
+    nothing = make()
+    nothing.start_epoch(0, OverImages(greys(3)))
+    assert torch.equal(nothing.weights, torch.ones(313))
+
+
+def test_what_is_drawn_is_half_the_image_or_less() -> None:
+    assert [drawn_side(side) for side in (16, 32, 48, 64, 96, 224)] == [8, 16, 24, 16, 24, 28]
+    for side, backbone in ((32, "small-resnet"), (64, "resnet18")):
+        task = make(side, backbone)
+        assert task._drawn(photographs(2, side)).shape == (2, 313, 16, 16)
+
+
+@pytest.mark.parametrize(("backbone", "side"), [("small-resnet", 16), ("resnet18", 32), ("alexnet", 64)])
+def test_at_the_end_the_network_gives_of_colours_what_it_gave_of_luma(backbone: str, side: int) -> None:
+    task = make(side, backbone).eval()
+    images = photographs(2, side)
+    before = {layer: task.backbone(_luma_of(images), layer).detach() for layer in (task.layer, None)}
+    task.finish(OverImages(images))
+    for layer, expected in before.items():
+        assert (task.backbone(images, layer) - expected).abs().max() < 1e-5
+        assert (task.backbone(_luma_of(images), layer) - expected).abs().max() < 1e-5
+    weights = {name: tensor.clone() for name, tensor in task.state_dict().items()}
+    task.finish(OverImages(images))  # a run resumed from its end
+    assert all(torch.equal(weights[name], tensor) for name, tensor in task.state_dict().items())
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+def test_folding_keeps_padding_and_bias_right(padding_mode: str) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 4, 5, 2, padding=2, padding_mode=padding_mode)
+    images = photographs(2, 9)
+    before = convolution(_luma_of(images))
+    fold(convolution)
+    torch.testing.assert_close(convolution(images), before, atol=1e-5, rtol=1e-4)
+
+
+def test_a_network_that_luma_cannot_be_folded_into_is_refused() -> None:
+    with pytest.raises(SettingsError) as error:
+        make(64, "alexnet+sobel")
+    assert str(error.value) == (
+        "colorization folds luma into a first convolution, and alexnet+sobel begins with Sobel; "
+        "type --backbone small-resnet, or another without a filter"
+    )
+
+
+def test_a_set_without_colour_is_refused() -> None:
+    grey = np.repeat(np.random.default_rng(0).random((40, 8, 8, 1), np.float32), 3, axis=3)
+    with pytest.raises(DataError) as error:
+        Colorization.check(grey, Colorization.Config())
+    assert str(error.value) == (
+        "colorization needs colour images: 40 of 40 sampled images have no chroma; "
+        "type --method rotnet, jigsaw or autoencoder"
+    )
+    with pytest.raises(DataError) as error:
+        Colorization.check(grey[..., :1], Colorization.Config())
+    assert str(error.value) == (
+        "colorization needs colour images: these have 1 channels, expected 3; "
+        "type --method rotnet, jigsaw or autoencoder"
+    )
+    grey[39, 4, 4] = (1, 0, 0)  # one colour is enough to begin with: the others are masked
+    Colorization.check(grey, Colorization.Config())
+
+
+def train_on_two_colours(share: float, **settings: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images that are of one of two colours, whatever their luma. -> ab told, and of both, each (2,)."""
+    task = make(**settings)
+    grey = greys(12) * 0.3
+    sign = torch.where(torch.arange(12) < round(share * 12), 1.0, -1.0).view(12, 1, 1, 1)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    for step in range(50):
+        turned = sign[torch.randperm(12, generator=torch.Generator().manual_seed(step))]
+        loss, _ = task.loss(batch_of(grey + turned * OFF_GREY), "main")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    task.eval()
+    with torch.no_grad():
+        shown = (task.colour(grey), grey + OFF_GREY, grey - OFF_GREY)
+        told, likely, rare = (lab_of((images + 1) / 2)[:, 1:].mean((0, 2, 3)) for images in shown)
+    return told, likely, rare
+
+
+def test_of_two_colours_regression_tells_the_mean_and_bins_tell_the_likelier() -> None:
+    told, likely, rare = train_on_two_colours(0.75, target="regression")
+    mean = 0.75 * likely + 0.25 * rare
+    assert (told - mean).norm() < 5
+    told, likely, rare = train_on_two_colours(0.75, target="bins")
+    assert (told - likely).norm() < 0.5 * (mean - likely).norm()
+
+
+def test_of_two_colours_alike_the_mean_is_grey_and_the_mode_is_one_of_them() -> None:
+    bins = ColourBins()
+    ab = torch.tensor([[50.0, 0.0], [-50.0, 0.0]]).view(2, 2, 1, 1)
+    colours = bins.encode(ab)
+    dense = torch.zeros(2, 313, 1, 1).scatter(1, colours.index, colours.weight)
+    best = (0.51 * dense[:1] + 0.49 * dense[1:]).clamp_min(1e-9).log()  # what cross-entropy is least at
+    assert bins.mean(best, 1.0).norm() < 2
+    assert (bins.mean(best, 0.01) - ab[:1]).norm() < 5
+    assert (0.51 * ab[0] + 0.49 * ab[1]).norm() < 2  # and squared error
+
+
+@pytest.mark.parametrize("target", ["bins", "regression"])
+def test_a_constant_colour_is_learnt(target: str) -> None:
+    told, truth, _ = train_on_two_colours(1.0, target=target)
+    assert (told - truth).norm() < 10
+
+
+def test_regression_is_squared_distance_in_units_of_ab() -> None:
+    task = make(target="regression").eval()
+    images = photographs()
+    loss, _ = task.loss(batch_of(images), "main")
+    ab = functional.avg_pool2d(lab_of((images + 1) / 2)[:, 1:], 2)
+    told = task._drawn(images) * SCALE
+    torch.testing.assert_close(loss, ((told - ab) / SCALE).square().sum(1).mean(), atol=1e-4, rtol=1e-4)
+
+
+def test_pictures_show_image_luma_and_colours_of_the_same_lightness() -> None:
+    task = make().eval()
+    images = photographs()
+    with torch.no_grad():
+        shown = task.pictures(batch_of(images))["coloured"]
+    assert shown.shape == (4, 3, 3, 16, 16)
+    assert torch.equal(shown[:, 0], images)
+    torch.testing.assert_close(shown[:, 1], _luma_of(images))
+    assert shown.abs().max() <= 1
+
+
+def test_it_learns_in_bf16_with_a_loss_in_float32() -> None:
+    task = make()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = [task.loss(batch_of(photographs()), player)[0] for player in task.players]
+    for loss in losses:
+        assert loss.dtype == torch.float32
+        loss.backward()
+    assert all(bool(p.grad.isfinite().all()) for p in task.parameters() if p.grad is not None)

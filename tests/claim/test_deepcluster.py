@@ -1,0 +1,106 @@
+"""DeepCluster: the claims of methods.md section 3; above all that drawing is uniform and labels stay with images."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from ssl_app.clustering.agreement import nmi
+from ssl_app.data.batch import Batch
+from ssl_app.models.backbones import build
+from ssl_app.pretext.base import Scope
+from ssl_app.pretext.deepcluster import DeepCluster, DeepClusterConfig
+from ssl_app.training.loop import fit
+from ssl_app.training.optimizing import Plan
+from tests import toys
+
+SIDE = 16
+
+
+def task_of(count: int, labels: torch.Tensor | None = None, **settings: object) -> DeepCluster:
+    torch.manual_seed(0)
+    config = DeepClusterConfig(**({"clusters": 8} | settings))
+    return DeepCluster(build("small-resnet", 1, SIDE), config, Scope(count, 4, (), labels))
+
+
+def cluster(task: DeepCluster, images: torch.Tensor, epoch: int = 0) -> dict[str, torch.Tensor]:
+    def over_all(ask):
+        task.eval()
+        with torch.no_grad():
+            return ask(Batch((images,), torch.arange(len(images)), None, 0))
+
+    return task.start_epoch(epoch, over_all)
+
+
+def test_clusters_are_drawn_uniformly_and_images_keep_their_labels_on_a_long_tail() -> None:
+    sizes = [400, 200, 100, 50, 25, 12, 6, 3]
+    count = sum(sizes)
+    task = task_of(count)
+    shuffled = torch.from_numpy(np.random.default_rng(0).permutation(np.repeat(np.arange(8), sizes)))
+    task.labels.copy_(shuffled)
+    loader = toys.loader(count=count, batch_size=64, side=12, preset="none")
+    loader.builder.images[:, 0, 0, 0] = shuffled.numpy() + 100  # the image itself says whose it is
+    seen, wrong = np.zeros(8), 0
+    for (batch,) in loader.epoch(0, 60, weights=task.sampling_weights()):
+        said = task.labels[batch.index].numpy()
+        shown = ((batch.images[:, 0, 0, 0] * 0.25 + 0.5) * 255).round().long().numpy() - 100
+        wrong += int((said != shown).sum())
+        seen += np.bincount(said, minlength=8)
+    assert wrong == 0
+    assert stats.chisquare(seen).pvalue > 0.001
+    assert stats.chisquare(seen, np.array(sizes) / count * seen.sum()).pvalue < 1e-9  # and not as the images are
+
+
+def test_a_new_epoch_has_new_clusters_and_a_new_layer_that_the_loop_forgets() -> None:
+    task = task_of(40, clusters=4)
+    assert task.head is not None
+    before = task.head.weight.clone()
+    told = cluster(task, torch.randn(40, 1, SIDE, SIDE))
+    assert set(told) == {"objective", "repaired", "cluster_use"}
+    assert not torch.equal(task.head.weight, before)
+    assert float(task.head.weight.detach().std()) == pytest.approx(0.01, rel=0.2)
+    assert list(task.renewed()) == [task.head.weight, task.head.bias]
+    assert list(task.renewed()) == []
+    assert torch.bincount(task.labels, minlength=4).min() > 0  # none is empty
+
+
+def test_agreement_is_reported_with_chance_taken_away() -> None:
+    labels = torch.arange(40) % 5
+    labels[:10] = -1  # unlabeled
+    task = task_of(40, labels, clusters=4)
+    cluster(task, torch.randn(40, 1, SIDE, SIDE))
+    last = task.labels.clone()
+    told = cluster(task, torch.randn(40, 1, SIDE, SIDE), epoch=1)
+    assert float(told["nmi_before"]) == pytest.approx(nmi(last.numpy(), task.labels.numpy()))
+    assert float(told["nmi_labels"]) == pytest.approx(nmi(labels[10:].numpy(), task.labels[10:].numpy()))
+    assert float(told["ami_labels"]) < float(told["nmi_labels"])  # at so few images chance is much
+
+
+@pytest.mark.parametrize("classifier", ["new", "centroids"])
+def test_the_labels_are_the_nearest_centroids_of_the_whitened_features(classifier: str) -> None:
+    images = torch.randn(60, 1, SIDE, SIDE)
+    task = task_of(60, clusters=5, classifier=classifier, pca=8, iterations=50)
+    cluster(task, images)
+    with torch.no_grad():
+        features = task.eval().backbone(images).double().numpy()
+        written = task.log_clusters(images)[:, 0]
+    white = (features - task.mean.numpy()) @ task.basis.double().numpy()
+    white /= np.linalg.norm(white, axis=1, keepdims=True)
+    distance = ((white[:, None] - task.centroids.double().numpy()) ** 2).sum(2)
+    assert (distance.argmin(1) == task.labels.numpy()).all()  # k-means has settled by then
+    assert (written.argmax(1).numpy() == distance.argmin(1)).all()
+    torch.testing.assert_close(written.exp().sum(1), torch.ones(60))
+
+
+def test_it_finds_kinds_of_images_again_and_again() -> None:
+    count = 80
+    loader = toys.loader(count=count, batch_size=20, side=SIDE, preset="none")
+    kinds = np.arange(count) % 4
+    images = loader.builder.images // 8
+    for row, kind in enumerate(kinds):
+        images[row, 8 * (kind // 2) :][:8, 8 * (kind % 2) :][:, :8] += 200
+    loader.builder.images = images
+    task = task_of(count, torch.from_numpy(kinds), clusters=4, pca=4)
+    rows = fit(task, loader, Plan({"all": 0.02}, 6, 20), toys.CPU, title="deepcluster", say=lambda sentence: None)
+    assert rows[-1]["ami_labels"] > 0.9
+    assert rows[-1]["ami_before"] > 0.9

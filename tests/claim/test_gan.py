@@ -1,0 +1,336 @@
+"""GAN: the claims of methods.md section 9, against slow references and a ring of Gaussians."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ssl_app.data.batch import Batch
+from ssl_app.data.loading import Loader
+from ssl_app.data.pixels import Pixels
+from ssl_app.data.transforms import Augment
+from ssl_app.errors import DataError
+from ssl_app.models.backbones import Backbone, build
+from ssl_app.pretext.base import Scope
+from ssl_app.pretext.gan import GAN, PENALISED_EVERY, judge_loss, maker_loss, squared_gradient, take_statistics
+from ssl_app.training.loop import fit
+from ssl_app.training.optimizing import Plan
+from tests import toys
+
+SIDE = 16
+
+
+def task_of(channels: int = 1, images: int = 24, **settings: object) -> GAN:
+    torch.manual_seed(0)
+    return GAN(build("small-resnet", channels, SIDE), GAN.Config(**settings), Scope(images, 4))
+
+
+def batch_of(count: int = 8, channels: int = 1, seed: int = 5) -> Batch:
+    images = torch.rand(count, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return Batch((images,), torch.arange(count), None, seed)
+
+
+def loader_of(count: int = 24, batch_size: int = 8) -> Loader:
+    pixels = Pixels("range", 0.0, 255.0, (0.5,), (0.5,))
+    return Loader(toys.images(count, SIDE), np.arange(count), pixels, Augment("light", SIDE, SIDE, True),
+        batch_size=batch_size, seed=3)  # fmt: skip
+
+
+def train(task: GAN, epochs: int = 2, loader: Loader | None = None, rate: float = 1e-3) -> list[dict[str, float]]:
+    plan = Plan({"all": rate}, epochs, 8, optimizer="adamw")
+    return fit(task, loader or loader_of(), plan, toys.CPU, title="gan", say=lambda sentence: None)
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_a_judge_that_knows_nothing_loses_2_log_2(original: bool) -> None:
+    task = task_of(original=original)
+    loss, metrics = task.loss(batch_of(), "judge")
+    assert loss.item() == pytest.approx(2 * math.log(2), abs=0.1)
+    assert task.loss(batch_of(), "maker")[0].item() == pytest.approx(math.log(2), abs=0.1)
+    assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith("accuracy"))
+
+
+def test_losses_are_cross_entropies_and_the_makers_does_not_fade() -> None:
+    real, made = torch.randn(7), torch.randn(7, requires_grad=True)
+    entropy = functional.binary_cross_entropy_with_logits
+    torch.testing.assert_close(judge_loss(real, made), entropy(real, torch.ones(7)) + entropy(made, torch.zeros(7)))
+    torch.testing.assert_close(maker_loss(made), entropy(made, torch.ones(7)))
+    (gradient,) = torch.autograd.grad(maker_loss(made - 20), made)
+    torch.testing.assert_close(gradient, torch.full((7,), -1 / 7))  # towards real, at full strength where it is lost
+
+
+def test_made_images_are_in_the_range_of_real_ones_and_vary() -> None:
+    task = task_of(channels=3)
+    batch = batch_of(channels=3)
+    made = task._make(task.maker, batch)
+    assert made.shape == batch.images.shape
+    assert made.abs().max() <= 1
+    assert task.needs.value_range == "symmetric"
+    _, metrics = task.loss(batch, "judge")
+    assert metrics["spread"] > 0.01
+    nn.init.zeros_(task.maker.first.weight)  # a maker that does not look at the noise
+    assert task.loss(batch_of(channels=3), "judge")[1]["spread"] == 0
+
+
+def test_r1_is_the_squared_weight_of_a_linear_judge_and_its_gradient_too() -> None:
+    weight = torch.randn(3 * 4 * 4, requires_grad=True)
+    images = torch.randn(5, 3, 4, 4)
+    found = squared_gradient(lambda images: images.flatten(1) @ weight, images)
+    torch.testing.assert_close(found, weight.square().sum())
+    (gradient,) = torch.autograd.grad(found, weight)
+    torch.testing.assert_close(gradient, 2 * weight)
+
+
+def test_r1_equals_one_image_at_a_time() -> None:
+    task = task_of().eval()
+    images = batch_of(4).images
+    slow = []
+    for image in images:
+        leaf = image[None].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(task._judge(leaf).squeeze(), leaf)
+        slow.append(gradient.square().sum())
+    torch.testing.assert_close(squared_gradient(task._judge, images).detach(), torch.stack(slow).mean())
+
+
+def test_every_16th_step_of_the_judge_is_penalised_16_times_in_eval_statistics() -> None:
+    task = task_of(r1=1000.0)
+    due = []
+    for _ in range(2 * PENALISED_EVERY):
+        task.before_step(0.0, None)
+        due.append(task.penalised)
+    assert [step for step, penalised in enumerate(due, 1) if penalised] == [16, 32]
+    without = task_of(r1=1000.0).train()
+    without.steps.fill_(32)
+    plain, _ = without.loss(batch_of(), "judge")
+    loss, _ = task.loss(batch_of(), "judge")
+    batch = batch_of()
+    task._make(task.maker, batch)  # draws first, as in the loss
+    shown = task._shown(batch.images, batch)
+    assert all(module.training for module in task.modules())
+    expected = squared_gradient(task.eval()._judge, shown)
+    torch.testing.assert_close(loss - plain, 16 * 500 * expected)
+    assert expected > 0
+
+
+def test_held_out_images_are_judged_in_eval_mode_one_of_them_too() -> None:
+    task = task_of().eval()
+    task.penalised = True
+    with torch.no_grad():
+        for count in (8, 1):
+            loss, metrics = task.loss(batch_of(count), "judge")
+            assert torch.isfinite(torch.stack([loss, *metrics.values()])).all()
+        assert torch.equal(task.loss(batch_of(), "judge")[0], task.loss(batch_of(), "judge")[0])
+
+
+def test_neither_player_moves_or_reaches_the_other() -> None:
+    class Watched(GAN):
+        """Keeps what it saw of gradients when a player's turn came."""
+
+        def loss(self, batch: Batch, player: str):
+            turns.append((player, *({n: p.grad for n, p in part} for part in parts(self))))
+            return super().loss(batch, player)
+
+    def parts(task: GAN) -> Iterator[list[tuple[str, nn.Parameter]]]:
+        for player in ("judge", "maker"):
+            mine = {id(parameter) for parameter in task.parameters_of(player)}
+            yield [(name, p) for name, p in task.named_parameters() if id(p) in mine]
+
+    turns: list[tuple] = []
+    torch.manual_seed(0)
+    task = Watched(build("small-resnet", 1, SIDE), GAN.Config(), Scope(8, 1))
+    judge, maker = (dict(part) for part in parts(task))
+    assert {name.split(".")[0] for name in judge} == {"backbone", "head"}
+    assert {name.split(".")[0] for name in maker} == {"maker"}
+    train(task, epochs=1, loader=loader_of(8))
+    (first, _, of_maker), (second, of_judge, _) = turns
+    assert (first, second) == ("judge", "maker")
+    assert all(gradient is None for gradient in of_maker.values())
+    assert all(gradient is not None for gradient in of_judge.values())
+    # the maker's turn went through the judge and left its gradients alone
+    assert all(judge[name].grad is of_judge[name] for name in judge)
+    assert all(parameter.grad is not None for parameter in maker.values())
+    assert all(p.grad is None for p in task.average.parameters())
+
+
+def test_real_and_made_images_are_never_in_one_batch() -> None:
+    task = task_of()
+    shapes: list[int] = []
+    task.backbone.register_forward_pre_hook(lambda module, inputs: shapes.append(len(inputs[0])))
+    task.loss(batch_of(8), "judge")
+    assert shapes == [8, 8]
+    task.loss(batch_of(8), "maker")
+    assert shapes == [8, 8, 8]
+
+
+def test_the_average_follows_the_maker_and_soon_forgets_its_start() -> None:
+    task = task_of()
+    first = task.average.first.weight.detach().clone()
+    expected = first
+    for step, value in enumerate((1.0, 2.0, 3.0), start=1):
+        nn.init.constant_(task.maker.first.weight, value)
+        task.before_step(0.0, None)
+        decay = step / (step + 9)
+        expected = decay * expected + (1 - decay) * value
+    torch.testing.assert_close(task.average.first.weight.detach(), expected)
+    task.steps.fill_(10**6)
+    nn.init.constant_(task.maker.first.weight, 0.0)
+    task.before_step(0.0, None)
+    torch.testing.assert_close(task.average.first.weight.detach(), 0.999 * expected)
+
+
+def plain_statistics(backbone: Backbone, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Mean and variance of what each batch norm is given when all images go through at once."""
+    inputs: dict[str, torch.Tensor] = {}
+    norms = {name: m for name, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    hooks = [
+        norm.register_forward_pre_hook(lambda module, given, name=name: inputs.update({name: given[0].clone()}))
+        for name, norm in norms.items()
+    ]
+    backbone.train()
+    with torch.no_grad():
+        backbone(images)
+    for hook in hooks:
+        hook.remove()
+    found = {}
+    for name, given in inputs.items():
+        values = given.double().transpose(0, 1).flatten(1).numpy()
+        found[f"{name}.running_mean"] = torch.from_numpy(values.mean(1)).float()
+        found[f"{name}.running_var"] = torch.from_numpy(values.var(1)).float()
+    return found
+
+
+def test_after_training_the_statistics_are_those_of_all_real_images_at_any_depth() -> None:
+    task, loader = task_of(), loader_of()
+    train(task, loader=loader)
+    state = {name: tensor.clone() for name, tensor in task.backbone.state_dict().items()}
+    real = next(loader.ordered()).images
+    found = plain_statistics(task.backbone, real)
+    assert len(found) == 2 * 12
+    for name, values in found.items():
+        torch.testing.assert_close(state[f"{name}"], values, atol=1e-4, rtol=1e-4)
+    trained = task.backbone.train()(real)
+    task.backbone.load_state_dict(state)
+    torch.testing.assert_close(task.backbone.eval()(real), trained, atol=1e-3, rtol=1e-3)
+
+
+class Pieces:
+    """over_all of one of several processes, its images in pieces; totals add what the others have."""
+
+    def __init__(self, images: torch.Tensor, piece: int, others: list[list[torch.Tensor]], mine: int) -> None:
+        self.images, self.piece, self.others, self.mine = images, piece, others, mine
+        self.given: list[torch.Tensor] = []
+
+    def share(self, ask, *, as_trained=False):
+        with torch.no_grad():
+            return torch.cat(
+                [ask(Batch((p,), torch.arange(len(p)), None, 0)) for p in self.images.split(self.piece)]
+            )[: self.mine]
+
+    def total(self, values):
+        self.given.append(values)
+        return values + sum(other[len(self.given) - 1] for other in self.others)
+
+
+def test_several_processes_pieces_and_leftovers_make_no_difference_to_the_first_layer() -> None:
+    def one_norm() -> Backbone:
+        torch.manual_seed(1)
+        body = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        return Backbone("own", 2, 8, body)
+
+    images = torch.randn(101, 2, 8, 8) * 3 + 1
+    others: list[list[torch.Tensor]] = []
+    shares = [(images[:70], 70), (images[70:], 31), (images[:1], 0)]  # the last looks at one and has none
+    for some, mine in shares:
+        process = Pieces(some, 23, others[:], mine)
+        backbone = one_norm().eval()
+        take_statistics(backbone, process)
+        others.append(process.given)
+    expected = plain_statistics(one_norm(), images)
+    norm = backbone.body[1]
+    torch.testing.assert_close(norm.running_mean, expected["body.1.running_mean"])
+    torch.testing.assert_close(norm.running_var, expected["body.1.running_var"])
+    assert norm.momentum == 0.1
+    assert not norm._forward_pre_hooks
+
+
+def test_one_image_left_over_and_maps_of_one_pixel_are_no_obstacle() -> None:
+    task = GAN(build("resnet18", 1, 32), GAN.Config(), Scope(5, 1))
+    images = torch.randn(5, 1, 32, 32)
+    take_statistics(task.backbone.eval(), Pieces(images, 4, [], 5))
+    assert all(torch.isfinite(buffer).all() for buffer in task.backbone.buffers())
+
+
+def test_the_original_is_dcgan() -> None:
+    task = task_of(original=True, r1=3.0, diff_augment=1.0)
+    assert (task.r1, task.strength) == (0.0, 0.0)
+    assert any(isinstance(module, nn.ConvTranspose2d) for module in task.maker.modules())
+    assert task.maker.first.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    noise: list[torch.Tensor] = []
+    task.maker.register_forward_pre_hook(lambda module, inputs: noise.append(inputs[0]))
+    task.loss(batch_of(200), "judge")
+    assert -1 <= noise[0].min() < -0.9
+    assert 0.9 < noise[0].max() <= 1
+    assert task.notes == (
+        "24 images without augmentation of what is judged: the judge soon knows each of them; leave out --original",
+        "the article's Adam has a first beta of .5, here it is .9; "
+        "for the rest of it type --lr 2e-4 --weight-decay 0 --schedule constant --batch-size 128",
+    )
+    assert task_of().notes == ()
+    assert task_of(diff_augment=0.0).notes[0].endswith("type --diff-augment 1")
+    assert task_of(diff_augment=0.0, images=10_000).notes == ()
+
+
+def test_images_that_are_all_alike_are_refused() -> None:
+    with pytest.raises(DataError) as error:
+        GAN.check(np.full((4, SIDE, SIDE, 1), 0.25, np.float32), GAN.Config())
+    assert str(error.value) == (
+        "the images are all alike (no pixel varies by more than 0 of the range); expected images that differ; "
+        "type another --data, or --intensity per-image where their contrast is low"
+    )
+    GAN.check(np.random.default_rng(0).random((4, SIDE, SIDE, 1), np.float32), GAN.Config())
+
+
+def test_pictures_are_a_real_one_and_five_of_the_average() -> None:
+    task, batch = task_of().eval(), batch_of(3)
+    with torch.no_grad():
+        pictures = task.pictures(batch)["made"]
+    assert pictures.shape == (3, 6, 1, SIDE, SIDE)
+    assert torch.equal(pictures[:, 0], batch.images)
+    assert pictures.abs().max() <= 1
+    assert len(pictures[:, 1:].flatten(0, 1).flatten(1).unique(dim=0)) == 15
+
+
+def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
+    """The method's losses and R1, with small networks in the plane."""
+
+    def network(width_in: int, width_out: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(width_in, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, width_out)
+        )
+
+    torch.manual_seed(0)
+    angles = torch.arange(8) * math.pi / 4
+    centres = torch.stack([angles.cos(), angles.sin()], 1)
+    judge, maker = network(2, 1), network(8, 2)
+    optimizers = [torch.optim.AdamW(player.parameters(), 1e-3, betas=(0.0, 0.99)) for player in (judge, maker)]
+    for step in range(2000):
+        real = centres[torch.randint(8, (128,))] + 0.03 * torch.randn(128, 2)
+        made = maker(torch.randn(128, 8))
+        loss = judge_loss(judge(real)[:, 0], judge(made.detach())[:, 0])
+        if step % PENALISED_EVERY == 0:
+            loss = loss + PENALISED_EVERY * 0.1 / 2 * squared_gradient(lambda x: judge(x)[:, 0], real)
+        optimizers[0].zero_grad()
+        loss.backward()
+        optimizers[0].step()
+        optimizers[1].zero_grad()
+        maker_loss(judge(made)[:, 0]).backward()
+        optimizers[1].step()
+    with torch.no_grad():
+        nearness, nearest = torch.cdist(maker(torch.randn(2000, 8)), centres).min(1)
+    found = torch.bincount(nearest[nearness < 0.3], minlength=8) / 2000
+    assert (found > 0.02).all(), found
+    assert found.sum() > 0.6

@@ -1,0 +1,194 @@
+"""Jigsaw: the claims of methods.md section 5, against one image and one permutation at a time."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from ssl_app.data.batch import Batch
+from ssl_app.errors import SettingsError
+from ssl_app.models import tiles
+from ssl_app.models.backbones import build
+from ssl_app.models.permutations import permutation_set
+from ssl_app.pretext.base import Scope
+from ssl_app.pretext.jigsaw import Jigsaw, shuffle
+from ssl_app.training.loop import fit
+from ssl_app.training.optimizing import Plan
+from tests import toys
+
+
+def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
+    return Batch((images,), torch.arange(len(images)), None, seed=seed)
+
+
+def made(
+    side: int, channels: int = 1, images: int = 16, backbone: str = "small-resnet", **settings: object
+) -> Jigsaw:
+    torch.manual_seed(0)
+    return Jigsaw(build(backbone, channels, side), Jigsaw.Config(**settings), Scope(images, 10))
+
+
+def test_the_inverse_permutation_puts_the_image_back_in_order() -> None:
+    numbers = torch.arange(9).expand(72, -1)
+    orders = permutation_set(72)
+    shuffled = shuffle(numbers, orders)
+    assert torch.equal(shuffled, orders)  # at place j lies tile p[j]
+    assert torch.equal(shuffle(shuffled, orders.argsort(1)), numbers)
+
+
+@pytest.mark.parametrize(("side", "grid", "count"), [(32, "auto", 24), (48, "3", 72)])
+def test_the_loss_is_the_mean_cross_entropy_over_images_and_orders(side: int, grid: str, count: int) -> None:
+    task = made(side, grid=grid, per_image=3).eval()
+    torch.nn.init.normal_(task.head[-1].weight)
+    images = torch.randn(4, 1, side, side) * 2 + 1
+    loss, metrics = task.loss(batch_of(images), "main")
+    again = batch_of(images)
+    offsets = tiles.draw_offsets(task.layout, 4, again.generator)
+    orders = task._orders(again, 3)
+    assert task.permutations.shape[0] == count
+    losses, hits = [], []
+    for image, moved, numbers in zip(images, offsets, orders, strict=True):
+        cut = []
+        for (top, left), (down, right) in zip(task.layout.corners().tolist(), moved[:, 0].tolist(), strict=True):
+            tile = image[:, top + down :, left + right :][:, : task.layout.tile, : task.layout.tile]
+            cut.append((tile - tile.mean()) / tile.std(correction=0))
+        for number in numbers:
+            seen = [task.embed(task.backbone(cut[place][None])) for place in task.permutations[number].tolist()]
+            logits = task.head(torch.cat(seen, 1))
+            losses.append(functional.cross_entropy(logits, number[None]))
+            hits.append(float(logits.argmax() == number))
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+    assert float(metrics["accuracy"]) == pytest.approx(np.mean(hits))
+
+
+def test_one_pass_of_the_trunk_serves_all_orders() -> None:
+    task = made(32, per_image=24)
+    seen = []
+    task.backbone.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    task.loss(batch_of(torch.randn(3, 1, 32, 32)), "main")
+    assert seen == [(12, 1, 12, 12)]
+
+
+def test_orders_of_an_image_are_all_different_and_all_equally_likely() -> None:
+    task = made(32)
+    drawn = task._orders(batch_of(torch.zeros(6000, 1, 1, 1)), 8)
+    assert all(len(row.unique()) == 8 for row in drawn[:50])
+    for numbers in (drawn[:, 0], drawn[:, 7], drawn.flatten()):
+        share = numbers.bincount(minlength=24).float() / len(numbers)
+        assert share.sub(1 / 24).abs().max() < 0.012
+
+
+def test_the_loss_starts_at_the_logarithm_of_the_number_of_orders() -> None:
+    for size in ("72", "504", "1512"):
+        task = made(48, grid="3", permutations=size).eval()
+        loss, _ = task.loss(batch_of(torch.randn(4, 1, 48, 48)), "main")
+        assert loss.item() == pytest.approx(math.log(int(size)), abs=0.3)
+        assert task.chance == 1 / int(size)
+        assert task.limits is not None
+        assert task.limits.impossible == 2 / int(size)
+
+
+def test_images_of_one_value_stay_finite_and_at_chance() -> None:
+    task = made(32, per_image=24).eval()
+    images = torch.randn(4, 1, 1, 1).expand(-1, -1, 32, 32).contiguous()
+    loss, metrics = task.loss(batch_of(images), "main")
+    assert loss.isfinite()
+    assert float(metrics["accuracy"]) == pytest.approx(1 / 24)  # every order of an image looks alike: one is right
+
+
+def test_greys_have_no_colours_and_fringes_keep_to_their_cells() -> None:
+    task = made(192, channels=3, grey=0.5)
+    count = 40
+    images = torch.arange(192.0 * 192).view(1, 1, 192, 192).expand(count, 3, -1, -1).clone()
+    cut = task._cut(batch_of(images))
+    rows, columns = cut.long() // 192, cut.long() % 192
+    corners = task.layout.corners()
+    down = rows.amin((3, 4)) - corners[:, 0, None]  # (B, T, 3) offset of each channel
+    right = columns.amin((3, 4)) - corners[:, 1, None]
+    for offsets in (down, right):
+        assert int(offsets.min()) >= 0
+        assert int(offsets.max()) <= task.layout.jitter
+    together = ((down == down[..., :1]) & (right == right[..., :1])).all(2).all(1)  # (B,)
+    assert 0.25 < together.float().mean() < 0.75  # the greys
+    assert (down - down[..., :1]).abs().max() in (2, 4)  # round(48 / 32) = 2 each way
+    images = torch.randn(count, 3, 192, 192)
+    cut = task._cut(batch_of(images))
+    same = (cut - cut[:, :, :1]).abs().amax((1, 2, 3, 4)) < 1e-5
+    assert torch.equal(same, together)
+
+
+@pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 3), ("alexnet", 1)])
+def test_other_trunks_take_the_tiles_of_64_px(backbone: str, channels: int) -> None:
+    task = made(64, channels, backbone=backbone, grid="2", per_image=2)
+    loss, _ = task.loss(batch_of(torch.randn(2, channels, 64, 64)), "main")
+    assert loss.isfinite()
+
+
+def test_settings_that_do_not_fit_are_told() -> None:
+    with pytest.raises(SettingsError) as error:
+        made(32, permutations="504")
+    assert str(error.value) == (
+        "--permutations 504 are of 9 tiles, the grid has 2x2; type --permutations 24, or --grid 3"
+    )
+    with pytest.raises(SettingsError) as error:
+        made(32, per_image=25)
+    assert str(error.value) == ("--per-image is 25, and there are 24 orders of 4 tiles; type --per-image 24, or less")
+
+
+def test_the_trunk_is_handed_on_with_statistics_of_whole_images() -> None:
+    task = made(24, images=40)
+    loader = toys.loader(count=40, batch_size=20, side=24, preset="none")
+    fit(task, loader, Plan(rates={"all": 0.05}, epochs=1, batch_size=20), toys.CPU, title="", say=lambda line: None)
+    images = torch.cat([batch.images for batch in loader.ordered()])
+    stem = task.backbone.body.stem
+    with torch.no_grad():
+        seen = stem[0](images)
+    torch.testing.assert_close(stem[1].running_mean, seen.mean((0, 2, 3)))
+    torch.testing.assert_close(stem[1].running_var, seen.var((0, 2, 3)))
+
+
+def test_pictures_are_the_image_the_puzzle_and_what_the_network_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made(32, channels=3, grey=0.0).eval()
+    images = torch.randn(5, 3, 32, 32)
+    found = task.pictures(batch_of(images))["puzzles"]
+    assert found.shape == (5, 3, 3, 32, 32)
+    assert torch.equal(found[:, 0], images)
+    # a network that is always right puts every tile back
+    right = lambda features, orders: functional.one_hot(orders[:, 0], 24).float()  # noqa: E731
+    monkeypatch.setattr(task, "_logits", right)
+    found = task.pictures(batch_of(images))["puzzles"]
+    in_order = tiles.sheet(task._cut(batch_of(images)), task.layout.cell, 32)
+    assert torch.equal(found[:, 2], in_order)
+    assert not torch.equal(found[:, 1], in_order)
+
+
+def structured(images: np.ndarray) -> np.ndarray:
+    """A stripe or a bar, another in each quarter, over noise."""
+    half = images.shape[1] // 2
+    rows, columns = np.indices((half, half))
+    quarters = [rows % 4 < 2, columns % 4 < 2, rows % 6 < 3, (rows + columns) % 4 < 2]
+    for number, pattern in enumerate(quarters):
+        top, left = divmod(number, 2)
+        part = images[:, top * half :, left * half :][:, :half, :half]
+        part //= 4
+        part += 120 * pattern[None, :, :, None].astype(np.uint8)
+    return images
+
+
+@pytest.mark.parametrize("structure", [True, False])
+def test_it_learns_images_of_parts_that_differ_and_nothing_of_noise(structure: bool) -> None:
+    task = made(24)
+    loader, others = (toys.loader(count=64, batch_size=32, side=24, preset="none") for _ in range(2))
+    others.builder.images = toys.images(64, 24, seed=1)
+    if structure:
+        loader.builder.images, others.builder.images = (
+            structured(part.builder.images.copy()) for part in (loader, others)
+        )
+    plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
+    rows = fit(task, loader, plan, toys.CPU, title="", say=lambda line: None, held_out=others)
+    if structure:
+        assert rows[-1]["val_accuracy"] > 0.8
+    else:
+        assert rows[-1]["val_accuracy"] < 2 / 24

@@ -1,0 +1,198 @@
+"""Relative patch: the claims of methods.md section 5b, against one pair at a time."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ssl_app.data.batch import Batch
+from ssl_app.models import tiles
+from ssl_app.models.backbones import Backbone, build
+from ssl_app.pretext.base import Scope
+from ssl_app.pretext.relative_patch import DIRECTIONS, RelativePatch, drop, neighbours, project
+from ssl_app.training.loop import fit
+from ssl_app.training.optimizing import Plan
+from tests import toys
+from tests.claim.test_jigsaw import structured
+
+
+def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
+    return Batch((images,), torch.arange(len(images)), None, seed=seed)
+
+
+def made(side: int, channels: int = 1, backbone: str = "small-resnet", **settings: object) -> RelativePatch:
+    torch.manual_seed(0)
+    return RelativePatch(build(backbone, channels, side), RelativePatch.Config(**settings), Scope(16, 10))
+
+
+@pytest.mark.parametrize(("grid", "pairs", "least"), [(2, 12, 1), (3, 40, 4)])
+def test_every_pair_of_neighbours_is_there_in_both_orders_with_opposite_directions(
+    grid: int, pairs: int, least: int
+) -> None:
+    first, second, directions = (values.tolist() for values in neighbours(grid))
+    assert len(first) == pairs
+    label = dict(zip(zip(first, second, strict=True), directions, strict=True))
+    assert len(label) == pairs
+    for (one, other), direction in label.items():
+        assert label[other, one] == 7 - direction
+        down, right = other // grid - one // grid, other % grid - one % grid
+        assert DIRECTIONS[direction] == (down, right)
+    near = [
+        (one, other)
+        for one in range(grid**2)
+        for other in range(grid**2)
+        if one != other and max(abs(one // grid - other // grid), abs(one % grid - other % grid)) == 1
+    ]
+    assert set(near) == set(label)
+    assert min(directions.count(k) for k in range(8)) == least
+
+
+@pytest.mark.parametrize("grid", ["2", "3"])
+def test_every_direction_weighs_the_same_so_that_chance_is_an_eighth(grid: str) -> None:
+    task = made(48, grid=grid).eval()
+    for k in range(8):
+        assert float(task.weights[task.directions == k].sum()) == pytest.approx(1 / 8)
+    images = torch.randn(3, 1, 48, 48)
+    for k in (0, 4):  # a network that always says the same
+        nn.init.zeros_(task.head[-1].weight)
+        nn.init.zeros_(task.head[-1].bias)
+        with torch.no_grad():
+            task.head[-1].bias[k] = 1.0
+        _, metrics = task.loss(batch_of(images), "main")
+        assert float(metrics["accuracy"]) == pytest.approx(1 / 8)
+
+
+@pytest.mark.parametrize(("side", "grid"), [(32, "auto"), (48, "3")])
+def test_the_loss_is_the_mean_over_directions_of_the_cross_entropy_of_pairs(side: int, grid: str) -> None:
+    task = made(side, grid=grid).eval()
+    nn.init.normal_(task.head[-1].weight)
+    images = torch.randn(3, 1, side, side) * 2 + 1
+    loss, metrics = task.loss(batch_of(images), "main")
+    offsets = tiles.draw_offsets(task.layout, 3, batch_of(images).generator)
+    losses, hits = [[] for _ in range(8)], [[] for _ in range(8)]
+    for image, moved in zip(images, offsets, strict=True):
+        features = []
+        for (top, left), (down, right) in zip(task.layout.corners().tolist(), moved[:, 0].tolist(), strict=True):
+            tile = image[:, top + down :, left + right :][:, : task.layout.tile, : task.layout.tile]
+            features.append(task.embed(task.backbone(((tile - tile.mean()) / tile.std(correction=0))[None])))
+        for one, other, direction in zip(*(values.tolist() for values in neighbours(task.layout.grid)), strict=True):
+            logits = task.head(task.join(torch.cat([features[one], features[other]], 1)))
+            losses[direction].append(functional.cross_entropy(logits, torch.tensor([direction])))
+            hits[direction].append(float(logits.argmax() == direction))
+    torch.testing.assert_close(loss, torch.stack([torch.stack(values).mean() for values in losses]).mean())
+    assert float(metrics["accuracy"]) == pytest.approx(np.mean([np.mean(values) for values in hits]))
+
+
+def test_one_pass_of_the_trunk_serves_all_pairs() -> None:
+    task = made(64)
+    seen = []
+    task.backbone.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    task.loss(batch_of(torch.randn(2, 1, 64, 64)), "main")
+    assert seen == [(18, 1, 24, 24)]
+
+
+def test_projection_takes_green_against_magenta_out_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    cut = torch.randn(2, 4, 3, 6, 6)
+    found = project(cut)
+    green = torch.tensor([-1.0, 2.0, -1.0])
+    matrix = torch.eye(3) - torch.outer(green, green) / (green @ green)  # I - a^T a / a a^T
+    torch.testing.assert_close(found, torch.einsum("btchw,cd->btdhw", cut, matrix))
+    assert torch.einsum("btchw,c->bthw", found, green).abs().max() < 1e-5
+    torch.testing.assert_close(project(found), found)
+    grey = torch.randn(2, 4, 1, 6, 6).expand(-1, -1, 3, -1, -1)
+    torch.testing.assert_close(project(grey), grey)
+
+
+def test_dropping_keeps_one_channel_of_each_tile_each_as_often() -> None:
+    torch.manual_seed(0)
+    cut = torch.randn(300, 4, 3, 8, 8)
+    found = drop(cut, torch.Generator().manual_seed(0))
+    kept = (found == cut).all(-1).all(-1)  # (B, T, 3)
+    assert (kept.sum(2) == 1).all()
+    assert kept.float().mean((0, 1)).sub(1 / 3).abs().max() < 0.04
+    noise = found[~kept]
+    assert noise.std() == pytest.approx(0.01, rel=0.02)
+    again = drop(cut, torch.Generator().manual_seed(0))
+    assert torch.equal((again == cut).all(-1).all(-1), kept)
+
+
+def test_images_of_one_value_stay_finite() -> None:
+    task = made(32, channels=3, colour="drop")
+    loss, _ = task.loss(batch_of(torch.full((4, 3, 32, 32), 0.7)), "main")
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 3), ("alexnet", 1)])
+def test_other_trunks_take_the_tiles_of_64_px(backbone: str, channels: int) -> None:
+    task = made(64, channels, backbone, grid="2")
+    loss, _ = task.loss(batch_of(torch.randn(2, channels, 64, 64)), "main")
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize("grid", ["2", "3"])
+def test_pictures_put_the_neighbours_where_the_network_says(grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = made(48, grid=grid).eval()
+    images = torch.randn(5, 1, 48, 48)
+    found = task.pictures(batch_of(images))["neighbours"]
+    assert found.shape == (5, 3, 1, 48, 48)
+    assert torch.equal(found[:, 0], images)
+    right = functional.one_hot(task.directions, 8).float().expand(5, -1, -1)
+    monkeypatch.setattr(task, "_logits", lambda cut, batch: right)
+    found = task.pictures(batch_of(images))["neighbours"]
+    assert torch.equal(found[:, 1], found[:, 2])
+    if grid == "3":
+        in_place = tiles.sheet(task._cut(batch_of(images)), task.layout.cell, 48)
+        assert torch.equal(found[:, 1], in_place)
+
+
+@pytest.mark.parametrize("structure", [True, False])
+def test_it_learns_images_of_parts_that_differ_and_nothing_of_noise(structure: bool) -> None:
+    task = made(24)
+    loader, others = (toys.loader(count=64, batch_size=32, side=24, preset="none") for _ in range(2))
+    others.builder.images = toys.images(64, 24, seed=1)
+    if structure:
+        loader.builder.images, others.builder.images = (
+            structured(part.builder.images.copy()) for part in (loader, others)
+        )
+    plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
+    rows = fit(task, loader, plan, toys.CPU, title="", say=lambda line: None, held_out=others)
+    if structure:
+        assert rows[-1]["val_accuracy"] > 0.5
+    else:
+        assert rows[-1]["val_accuracy"] < 0.18
+
+
+def through_a_lens(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
+    """Grey texture without any layout, in which red and blue are a tenth larger than green. (B, 3, S, S)."""
+    rough = torch.randn(count, 1, side + 2, side + 2, generator=generator)
+    green = functional.avg_pool2d(rough, 3, stride=1)  # (B, 1, S, S)
+    zoom = torch.eye(2, 3).mul(0.9).expand(count, -1, -1)
+    grid = functional.affine_grid(zoom, [count, 1, side, side], align_corners=False)
+    larger = functional.grid_sample(green, grid, align_corners=False)
+    return torch.cat([larger, green, larger], 1)
+
+
+def accuracy_through_a_lens(colour: str) -> float:
+    """Held-out accuracy after a short training on a network of two convolutions."""
+    torch.manual_seed(0)
+    body = nn.Sequential(
+        nn.Conv2d(3, 16, 5), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.ReLU()
+    )
+    task = RelativePatch(Backbone("two", 3, 48, body), RelativePatch.Config(colour=colour), Scope(16, 10))
+    optimizer = torch.optim.AdamW(task.parameters(), 3e-3)
+    generator = torch.Generator().manual_seed(1)
+    for step in range(60):
+        loss, _ = task.train().loss(batch_of(through_a_lens(32, 48, generator), step), "main")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        _, metrics = task.eval().loss(batch_of(through_a_lens(128, 48, generator)), "main")
+    return float(metrics["accuracy"])
+
+
+def test_the_fringes_of_a_lens_tell_where_a_tile_was_unless_colours_are_dropped() -> None:
+    assert accuracy_through_a_lens("keep") > 0.3
+    assert accuracy_through_a_lens("drop") < 0.17

@@ -1,0 +1,159 @@
+"""SeLa: the claims of methods.md section 2: schedule, balance, independence of the heads, what `faithful` is."""
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_app.clustering import sinkhorn
+from ssl_app.data.batch import Batch
+from ssl_app.errors import DataError
+from ssl_app.models.backbones import build
+from ssl_app.pretext.base import Scope
+from ssl_app.pretext.sela import SeLa, SeLaConfig, moments
+from ssl_app.training.loop import fit
+from ssl_app.training.optimizing import Plan
+from tests import toys
+
+COUNT, SIDE = 60, 16
+
+
+class Everyone:
+    """over_all of one process, over random images."""
+
+    def __init__(self, task: SeLa, images: torch.Tensor) -> None:
+        self.task, self.images, self.as_trained = task, images, []
+
+    def share(self, ask, *, as_trained=False):
+        self.as_trained.append(as_trained)
+        self.task.eval()
+        with torch.no_grad():
+            return ask(Batch((self.images,), torch.arange(len(self.images)), None, 0))
+
+    def join(self, rows):
+        return rows
+
+    def total(self, values):
+        return values
+
+
+def task_of(images: int = COUNT, epochs: int = 4, **settings: object) -> SeLa:
+    torch.manual_seed(0)
+    defaults = {"clusters": 4, "heads": 3}
+    return SeLa(build("small-resnet", 1, SIDE), SeLaConfig(**(defaults | settings)), Scope(images, epochs))
+
+
+def test_the_schedule_is_the_papers() -> None:
+    found = moments(100, 400, "quadratic")
+    reference = [(400 + 1.01) * x**2 for x in np.linspace(0, 1, 100)]
+    np.testing.assert_allclose(found, [moment for moment in reference if moment < 400], atol=1e-9)
+    np.testing.assert_allclose(found[:7], [0, 0.04, 0.16, 0.37, 0.65, 1.02, 1.47], atol=0.01)
+    assert sum(moment < 100 for moment in found) == pytest.approx(50, abs=1)  # half of them in the first quarter
+    np.testing.assert_allclose(moments(400, 400, "linear")[:3], [0, 1.005, 2.01], atol=0.001)
+
+
+def test_labels_start_random_and_balanced_and_the_first_step_relabels() -> None:
+    task = task_of()
+    for labels in task.labels:
+        assert torch.bincount(labels, minlength=4).tolist() == [15] * 4
+    assert not torch.equal(task.labels[0], task.labels[1])
+    before = task.labels.clone()
+    told = task.before_step(0.0, Everyone(task, torch.randn(COUNT, 1, SIDE, SIDE)))
+    assert int(task.done) == 1
+    assert float(told["labels_changed"]) == pytest.approx(float((task.labels != before).double().mean()))
+    assert task.before_step(0.0, Everyone(task, torch.randn(COUNT, 1, SIDE, SIDE))) == {}  # once is enough
+
+
+def test_each_head_solves_its_own_problem_on_its_own_scores() -> None:
+    task = task_of()
+    images = torch.randn(COUNT, 1, SIDE, SIDE)
+    task.before_step(0.0, Everyone(task, images))
+    with torch.no_grad():
+        features = task.eval().backbone(images)
+        for number, head in enumerate(task.heads):
+            q = sinkhorn.assignment(head(features).double(), task.config.sharpness, task.potentials[number])
+            assert float((q.mean(0) * 4 - 1).abs().mean()) <= 2e-3
+            assert torch.equal(q.argmax(1), task.labels[number].long())
+        log_clusters = task.log_clusters(images)
+    assert torch.equal(log_clusters.argmax(2).t(), task.labels.long())  # what `ssl-app label` writes
+
+
+def test_relabelling_waits_for_its_moment_and_catches_up() -> None:
+    task = task_of(epochs=10, relabels=6)
+    images = torch.randn(COUNT, 1, SIDE, SIDE)
+    done = []
+    for progress in (0.0, 0.1, task.times[1], 5.0, 9.9):
+        task.before_step(progress, Everyone(task, images))
+        done.append(int(task.done))
+    assert done[:3] == [1, 1, 2]
+    assert done[3] == sum(moment <= 5.0 for moment in task.times)
+    assert done[4] == len(task.times)
+
+
+def test_faithful_relabels_as_trained_and_linear_spacing_one_head_at_a_time() -> None:
+    task = task_of(faithful=True, spacing="linear", epochs=6, relabels=6)
+    before = task.labels.clone()
+    everyone = Everyone(task, torch.randn(COUNT, 1, SIDE, SIDE))
+    task.before_step(0.0, everyone)
+    assert everyone.as_trained == [True]
+    assert not torch.equal(task.labels[0], before[0])
+    assert torch.equal(task.labels[1:], before[1:])
+    task.before_step(task.times[1], everyone)
+    assert not torch.equal(task.labels[1], before[1])
+    assert torch.equal(task.labels[2], before[2])
+    plain = task_of()
+    everyone = Everyone(plain, torch.randn(COUNT, 1, SIDE, SIDE))
+    plain.before_step(0.0, everyone)
+    assert everyone.as_trained == [False]
+
+
+def test_the_loss_is_the_mean_over_heads_of_cross_entropy() -> None:
+    task = task_of().eval()
+    images = torch.randn(6, 1, SIDE, SIDE)
+    index = torch.tensor([3, 9, 1, 40, 59, 0])
+    loss, _ = task.loss(Batch((images,), index, None, 0), "main")
+    features = task.backbone(images)
+    each = []
+    for number, head in enumerate(task.heads):
+        for row, place in enumerate(index):
+            each.append(-torch.log_softmax(head(features[row]), 0)[task.labels[number, place].long()])
+    torch.testing.assert_close(loss, torch.stack(each).mean())
+
+
+def test_a_skewed_prior_gives_clusters_of_many_sizes() -> None:
+    task = task_of(images=400, skew=1.0, clusters=4)
+    images = torch.randn(400, 1, SIDE, SIDE)
+    task.before_step(0.0, Everyone(task, images))
+    vague = torch.bincount(task.labels[0], minlength=4) / 400
+    assert vague.max() < 0.5  # a network that knows nothing does not give all to the largest
+    with torch.no_grad():
+        task.heads[0].weight *= 1000
+    task.before_step(4.0, Everyone(task, images))
+    sizes = torch.bincount(task.labels[0], minlength=4).sort(descending=True).values / 400
+    expected = torch.tensor([1, 1 / 2, 1 / 3, 1 / 4]) / (1 + 1 / 2 + 1 / 3 + 1 / 4)
+    torch.testing.assert_close(sizes, expected, atol=0.03, rtol=0)  # hard labels round the soft shares
+
+
+def test_as_many_clusters_as_asked_and_a_line_where_there_are_too_many() -> None:
+    with pytest.raises(DataError, match="60 images cannot fill 61 clusters; type --clusters 6"):
+        task_of(clusters=61)
+    assert "type --clusters 6 or fewer" in task_of(clusters=7).notes[0]
+    assert "type" not in task_of(clusters=6).notes[0]
+    assert task_of(images=50_000, clusters=None).clusters == 125
+    assert task_of(images=200, clusters=None).clusters == 16
+
+
+def test_it_groups_images_that_are_alike() -> None:
+    """Four kinds of image, four clusters: the labels end as the kinds, under any names."""
+    loader = toys.loader(count=COUNT, batch_size=20, side=SIDE, preset="light")
+    kinds = np.arange(COUNT) % 4
+    images = loader.builder.images // 8
+    for row, kind in enumerate(kinds):
+        images[row, 8 * (kind // 2) :][:8, 8 * (kind % 2) :][:, :8] += 200  # a bright quarter
+    loader.builder.images, loader.builder.augment.pipeline = images, None
+    task = task_of(epochs=15, heads=2, relabels=15)
+    fit(
+        task, loader, Plan({"all": 0.05}, 15, 20), toys.CPU, title="sela", say=lambda sentence: None
+    )  # fmt: skip
+    for labels in task.labels:
+        assert all(len(set(labels[kinds == kind].tolist())) == 1 for kind in range(4))
+        assert len(set(labels.tolist())) == 4

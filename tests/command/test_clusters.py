@@ -1,0 +1,362 @@
+"""`ssl-app clusters`: the page and its sheets, from labels written by hand beside one tiny pretraining."""
+
+import csv
+import html.parser
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ODD = "a\"<script>alert(1)</script>, ü'&amp;.png"  # its slash makes a folder of the first half
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser finds in the page before a script runs: elements, the policy, and the data."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str | None, str] = {}
+        self.inside: str | None = None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.inside = str(dict(attrs).get("id") or tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = None
+
+    def handle_data(self, data: str) -> None:
+        self.texts[self.inside] = self.texts.get(self.inside, "") + data
+
+    @property
+    def data(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.texts["data"])
+        return content
+
+    @property
+    def policy(self) -> str:
+        return next(
+            str(of["content"]) for tag, of in self.elements if of.get("http-equiv") == "Content-Security-Policy"
+        )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A copy of the tiny pretraining `p`, for one test to write labels in."""
+
+    data: Path
+    out: Path
+
+    @property
+    def run(self) -> Path:
+        return self.out / "p"
+
+    def keys(self) -> list[str]:
+        return sorted(str(path.relative_to(self.data)) for path in self.data.rglob("*.png"))
+
+    def write(self, rows: list[dict[str, Any]], sizes: list[int], label: str | None = None, data: str = "") -> None:
+        """labels.csv and labels.json as `ssl-app label` leaves them."""
+        with (self.run / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        opened = {"data": data or str(self.data), "label": label, "group": None, "split": None, "max_unreadable": 0}
+        about = {"data": opened, "method": "sela", "clusters": sizes, "n": len(rows)}
+        (self.run / "labels.json").write_text(json.dumps(about))
+
+    def rows(self, cluster: Callable[[int], int] = lambda i: i % 4) -> list[dict[str, Any]]:
+        """Every image, ever less confident."""
+        return [
+            {"path": key, "cluster": cluster(i), "confidence": round(1 - i / 200, 4), "margin": 0.5}
+            for i, key in enumerate(self.keys())
+        ]
+
+
+@pytest.fixture
+def labelled(trained, tmp_path: Path) -> Labelled:
+    shutil.copytree(trained.out, tmp_path / "runs")
+    return Labelled(trained.data, tmp_path / "runs")
+
+
+@pytest.fixture
+def clusters(ssl, labelled: Labelled) -> Callable[..., dict[str, Any]]:
+    """Type `ssl-app clusters p`: its result."""
+
+    def typed(*words: object) -> dict[str, Any]:
+        found: dict[str, Any] = ssl("clusters", "p", *words, "--out", labelled.out, "--json").result
+        return found
+
+    return typed
+
+
+@pytest.fixture
+def refuse(ssl, labelled: Labelled) -> Callable[..., str]:
+    """Type what must be refused: its one line, and nothing new lies in the run."""
+
+    def refused(*words: object, run: object = "p") -> str:
+        before = sorted(path.name for path in labelled.run.iterdir())
+        error: str = ssl("clusters", run, *words, "--out", labelled.out).error
+        assert sorted(path.name for path in labelled.run.iterdir()) == before
+        return error
+
+    return refused
+
+
+def sheet(page: str, name: str) -> np.ndarray:
+    import cv2
+
+    found = cv2.imread(str(Path(page).parent / "sheets" / name), cv2.IMREAD_UNCHANGED)
+    assert found is not None, name
+    return np.asarray(found)
+
+
+def sheets(page: str) -> list[str]:
+    root = Path(page).parent / "sheets"
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*.jpg"))
+
+
+def test_the_page_holds_every_image_most_confident_first(ssl, labelled: Labelled) -> None:
+    labelled.write(labelled.rows()[::-1], [5])
+    answer = ssl("clusters", "p", "--out", labelled.out, "--per-cluster", 4, "--thumb", 20, "--json")
+    result = answer.result
+    assert set(result) == {
+        "verb",
+        "run",
+        "seconds",
+        "settings",
+        "page",
+        "n",
+        "heads",
+        "clusters",
+        "clusters_used",
+    } | {"unreadable"}
+    assert result["page"] == str(labelled.run / "clusters" / "clusters.html")
+    assert (result["n"], result["heads"], result["clusters"], result["clusters_used"]) == (72, [1], [5], [4])
+    assert f"72 images in 4 of 5 clusters; open this in a browser: {result['page']}\n" in answer.err
+    data = Page(Path(result["page"])).data
+    assert data["paths"] == labelled.keys(), "the table was the other way round"
+    assert data["confidence"][:2] == [1.0, 0.995]
+    assert data["heads"][0]["clusterOf"] == [i % 4 for i in range(72)]
+    assert (data["side"], data["perSheet"], data["columns"]) == (20, 4, 2)
+    assert sheets(result["page"]) == [f"1/{cluster}-{number}.jpg" for cluster in range(4) for number in range(5)]
+    assert {path.name for path in Path(result["page"]).parent.iterdir()} == {"clusters.html", "sheets"}
+    assert not [path.name for path in labelled.run.iterdir() if path.name.startswith(".")]
+
+
+def test_size_confidence_and_purity_are_those_of_the_clusters(labelled: Labelled, clusters) -> None:
+    labelled.write(labelled.rows(lambda i: 0 if i < 30 else 3), [4])  # 24 images a class
+    first, second = Page(Path(clusters()["page"])).data["heads"][0]["clusters"]
+    confidence = [1 - i / 200 for i in range(72)]
+    expected = pytest.approx(np.mean(confidence[:30]), abs=1e-4)
+    assert first == {
+        "number": 0, "size": 30, "confidence": expected, "labelled": 30, "purity": 0.8, "majority": 0,
+    }  # fmt: skip
+    assert (second["number"], second["size"], second["purity"]) == (3, 42, round(24 / 42, 4))
+    assert Page(Path(clusters()["page"])).data["classes"][second["majority"]] == "class2"
+
+
+def test_a_thumbnail_lies_where_the_page_looks_for_it(labelled: Labelled, clusters) -> None:
+    import cv2
+
+    labelled.write(labelled.rows(lambda i: i // 24), [3])
+    page = clusters("--per-cluster", 9, "--thumb", 16)["page"]
+    key = labelled.keys()[24 + 9 + 4]  # of cluster 1, on its second sheet, in the middle
+    found = sheet(page, "1/1-1.jpg")
+    assert found.shape == (48, 48)
+    image = cv2.imread(str(labelled.data / key), cv2.IMREAD_UNCHANGED).astype(float)
+    shown = found[16:32, 16:32].astype(float)
+    assert np.corrcoef(image.ravel(), shown.ravel())[0, 1] > 0.97
+    assert sheet(page, "1/1-2.jpg").shape == (32, 48), "6 of 24 are left: two lines"
+
+
+def test_several_heads_share_the_sheets_of_the_first(labelled: Labelled, clusters) -> None:
+    rows = [row | {"cluster_2": i % 2} for i, row in enumerate(labelled.rows())]
+    labelled.write(rows, [4, 2])
+    result = clusters("--per-cluster", 10)
+    assert (result["heads"], result["clusters"], result["clusters_used"]) == ([1, 2], [4, 2], [4, 2])
+    whole = [f"1/{cluster}-{number}.jpg" for cluster in range(4) for number in range(2)]
+    assert sheets(result["page"]) == [*whole, "2/0-0.jpg", "2/1-0.jpg"], "of a further head the first members only"
+    assert [head["number"] for head in Page(Path(result["page"])).data["heads"]] == [1, 2]
+
+    result = clusters("--per-cluster", 10, "--head", 2)
+    assert (result["heads"], result["clusters"]) == ([2], [2])
+    assert sheets(result["page"]) == [f"2/{cluster}-{number}.jpg" for cluster in range(2) for number in range(4)]
+
+
+def test_names_are_kept_under_the_run_whatever_it_is_called(labelled: Labelled, clusters, ssl) -> None:
+    labelled.write(labelled.rows(), [4])
+    before = Page(Path(clusters()["page"])).data
+    labelled.run.rename(labelled.out / "renamed")
+    after = Page(Path(ssl("clusters", "renamed", "--out", labelled.out, "--json").result["page"])).data
+    assert (before["run"], after["run"]) == ("p", "renamed")
+    assert before["identity"] == after["identity"]
+
+
+def test_a_name_of_a_file_stays_text(labelled: Labelled, ssl, images, tmp_path: Path) -> None:
+    odd = images(tmp_path / "odd", per_class=3, classes=1)
+    (odd / ODD).parent.mkdir(parents=True)
+    (odd / "class0" / "000.png").rename(odd / ODD)
+    other = Labelled(odd, labelled.out)
+    other.write(other.rows(lambda i: i % 2), [2])
+    page = Page(Path(ssl("clusters", "p", "--out", labelled.out, "--json").result["page"]))
+    assert ODD in page.data["paths"]
+    scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}], "the data and the page's own, no third"
+    assert "<" not in page.texts["data"]
+
+
+def test_the_page_may_run_its_own_script_and_ask_no_network(labelled: Labelled, clusters) -> None:
+    import base64
+    import hashlib
+
+    labelled.write(labelled.rows(), [4])
+    page = Page(Path(clusters()["page"]))
+    rules = dict(rule.strip().split(" ", 1) for rule in page.policy.split(";"))
+    assert (rules["default-src"], rules["base-uri"], rules["form-action"]) == ("'none'", "'none'", "'none'")
+    assert rules["img-src"] == "'self' file: data:"
+    for kind in ("script", "style"):
+        digest = base64.b64encode(hashlib.sha256(page.texts[kind].encode()).digest()).decode()
+        assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
+    named = [attributes[name] for _, attributes in page.elements for name in ("src", "href") if name in attributes]
+    assert named == ["data:,"], "the icon"
+
+
+def test_made_again_the_page_takes_the_place_of_the_old_one(labelled: Labelled, clusters) -> None:
+    labelled.write(labelled.rows(), [4])
+    clusters()
+    labelled.write(labelled.rows(lambda i: 0), [4])
+    result = clusters()
+    assert sheets(result["page"]) == ["1/0-0.jpg", "1/0-1.jpg"]
+    assert not [path.name for path in labelled.run.iterdir() if path.name.startswith(".")]
+
+
+def test_an_end_in_the_middle_leaves_the_old_page(labelled: Labelled, clusters, monkeypatch) -> None:
+    from ssl_app.report import clusters as report
+
+    labelled.write(labelled.rows(), [4])
+    before = Path(clusters()["page"]).read_bytes()
+
+    def stop(held: dict[str, Any]) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "_page", stop)
+    with pytest.raises(AssertionError, match="stopped"):
+        clusters()
+    assert (labelled.run / "clusters" / "clusters.html").read_bytes() == before
+    assert not [path.name for path in labelled.run.iterdir() if path.name.startswith(".")]
+
+
+def test_rows_and_images_without_each_other_are_left_out_and_said(labelled: Labelled, ssl) -> None:
+    labelled.write([*labelled.rows()[2:], {"path": "gone.png", "cluster": 0, "confidence": 1, "margin": 1}], [4])
+    answer = ssl("clusters", "p", "--out", labelled.out, "--json")
+    assert answer.result["n"] == 70
+    assert f"note: 1 rows of labels.csv are of no image of {labelled.data}, and left out\n" in answer.err
+    assert f"note: 2 images of {labelled.data} have no cluster, and are left out\n" in answer.err
+
+
+def test_without_labels_the_page_speaks_of_none(labelled: Labelled, clusters) -> None:
+    labelled.write(labelled.rows(), [4], label="none")
+    data = Page(Path(clusters()["page"])).data
+    assert (data["classes"], data["labels"]) == ([], None)
+    assert set(data["heads"][0]["clusters"][0]) == {"number", "size", "confidence"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "intensity", "channels"),
+    [
+        ((6, 60, 60, 3), "uint8", "range", 3),
+        ((6, 20, 20, 1), "uint16", "range", 1),
+        ((6, 60, 60, 1), "float32", "dtype", 1),
+        ((6, 60, 60, 5), "uint8", "per-image", 1),
+    ],
+)
+def test_images_of_every_form_become_thumbnails(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str, intensity: str, channels: int
+) -> None:
+    from ssl_app.data.pixels import Pixels
+    from ssl_app.report.clusters import Labelling, write_page
+
+    generator = np.random.default_rng(0)
+    images = np.zeros(shape, dtype)
+    bright = 40_000 if dtype == "uint16" else 1 if dtype == "float32" else 200
+    images[:, : shape[1] // 2] = bright  # white above, black below, and red only
+    if channels == 3:
+        images[..., 1:] = 0
+    labelling = Labelling(
+        run="r", identity="1", data="made", paths=[f"{i}" for i in range(6)], rows=generator.permutation(6),
+        confidence=np.full(6, 0.5), heads=(1,), sizes=(1,), clusters=np.zeros((1, 6), np.int64), classes=(),
+        labels=np.full(6, -1),
+    )  # fmt: skip
+    pixels = Pixels(intensity, 0, float(bright), (), ())
+    page = write_page(tmp_path / "clusters", labelling, images, pixels, side=32, per_sheet=6)
+    found = sheet(str(page), "1/0-0.jpg").astype(int)
+    assert found.shape == (64, 96, 3)[: 3 if channels == 3 else 2]
+    assert (
+        np.abs(found[4:12, 4:28].reshape(-1, channels).mean(0) - ([0, 0, 255] if channels == 3 else 255)).max() < 65
+    )
+    assert found[20:28, 4:28].max() < 40
+
+
+def test_a_mistake_is_one_line(labelled: Labelled, refuse, tmp_path: Path) -> None:
+    run = labelled.run
+    assert refuse() == f"run {run} has no labels.csv; type ssl-app label p first"
+    assert refuse(run="q").startswith(f"no run 'q' in {labelled.out}")
+
+    labelled.write(labelled.rows(), [4])
+    assert refuse("--head", 2) == (f"--head is 2; labels.csv of run {run} has 1 head: type --head 1, or leave it out")
+    assert refuse("--thumb", 4) == "--thumb is 4; expected at least 16"
+
+    strange = [row | {"path": f"elsewhere/{i}.png"} for i, row in enumerate(labelled.rows())]
+    labelled.write(strange, [4])
+    assert refuse() == (
+        f"labels.csv of run {run} names none of the 72 images of {labelled.data}; its first path is "
+        f"'elsewhere/0.png', theirs 'class0/000.png': type --data with the images that were labelled"
+    )
+    labelled.write(labelled.rows(), [4], data=str(tmp_path / "moved"))
+    assert refuse() == (
+        f"{tmp_path / 'moved'}, which labels.csv of run {run} was made from, is not there; "
+        f"type --data with its place now"
+    )
+    (run / "labels.json").unlink()
+    assert refuse() == f"run {run} has no labels.json; type ssl-app label p first"
+
+
+def test_labels_that_are_not_as_written_are_refused(labelled: Labelled, refuse) -> None:
+    run = labelled.run
+    labelled.write(labelled.rows(), [3])
+    assert refuse() == f"labels.csv of run {run} has 3 in column cluster; expected 0 to 2: type ssl-app label p again"
+    labelled.write(labelled.rows(), [4, 4])
+    assert refuse() == (
+        f"labels.csv of run {run} lacks 'cluster_2', which labels.json promises; type ssl-app label p again"
+    )
+    labelled.write([row | {"confidence": "high"} for row in labelled.rows()], [4])
+    assert refuse() == (
+        f"labels.csv of run {run} cannot be read (could not convert string to float: 'high'); "
+        f"type ssl-app label p again"
+    )
+    labelled.write([row | {"confidence": "nan"} for row in labelled.rows()], [4])
+    assert refuse() == f"labels.csv of run {run} has a confidence of nan; expected 0 to 1: type ssl-app label p again"
+    for text, reason in (
+        ("path,cluster,confidence\na.png,1\n", "row 2 has 2 fields, the header 3"),
+        ("path,cluster,confidence\n", "it lists no images"),
+        ("", "it lists no images"),
+    ):
+        (run / "labels.csv").write_text(text)
+        assert refuse() == f"labels.csv of run {run} cannot be read ({reason}); type ssl-app label p again"
+
+
+def test_an_unfinished_run_and_one_that_is_no_pretraining_are_refused(labelled: Labelled, refuse) -> None:
+    labelled.write(labelled.rows(), [4])
+    (labelled.run / "backbone.safetensors").unlink()
+    assert refuse() == (
+        f"run {labelled.run} holds no backbone.safetensors; expected a pretraining that ssl-app label has labelled"
+    )
+    (labelled.run / "result.json").unlink()
+    assert refuse() == (f"run {labelled.run} has not finished; type ssl-app pretrain --resume p, or name another run")

@@ -1,0 +1,102 @@
+"""compare from argv: every method the same time, one sweep, a ranking, and reasons; --budget and --probe-data."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from ssl_app.pacing import seconds_of
+from tests.command.conftest import TINY, Answer, make_images, type_in
+
+WORDS = ["--budget", "1s", "--per-class", 2, "--draws", 2, "--steps", 2, "--jobs", 1, "--name", "which"]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Answer]:
+    folder = tmp_path_factory.mktemp("compare")
+    data, out = make_images(folder / "scans"), folder / "runs"
+    methods = "rotnet,from-labels,colorization,sela"
+    words = ["compare", "--data", data, "--out", out, "--methods", methods, *WORDS, *TINY, "--json"]
+    return data, out, type_in(*words)
+
+
+def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
+    compared: tuple[Path, Path, Answer],
+) -> None:
+    _, out, answer = compared
+    result = answer.result
+    assert {one["name"] for one in result["ranking"]} == {"rotnet", "sela"}
+    assert set(result["knn"]) == {"rotnet", "sela", "scratch"}
+    assert result["does_not_apply"]["from-labels"].startswith("from-labels has nothing to learn; type --labels")
+    assert "3 channels" in result["does_not_apply"]["colorization"]
+    assert "not ranked: from-labels (from-labels has nothing to learn" in answer.err
+    assert result["advice"] in answer.err
+    assert "balanced accuracy, %" in answer.err
+    best = result["ranking"][0]["name"]
+    assert answer.err.rstrip().endswith(
+        f"now type ssl-app sweep --init which-{best} --out {out}, which looks at the test part"
+    )
+
+
+def test_the_test_part_is_left_alone(compared: tuple[Path, Path, Answer]) -> None:
+    _, out, _ = compared
+    drawn: set[str] = set()
+    for path in (out / "which-sweep" / "draws").glob("*.csv"):
+        with path.open() as file:
+            drawn |= {row["path"] for row in csv.DictReader(file)}
+    assert drawn
+    words = ["finetune", "--init", "which-sela", "--per-class", 2, "--steps", 2, "--out", out, "--name", "t"]
+    assert type_in(*words, *TINY).code == 0
+    with (out / "t" / "test.csv").open() as file:
+        tested = {row["path"] for row in csv.DictReader(file)}
+    assert len(tested) == 15
+    assert not drawn & tested
+    assert "one held-out part of train" in type_in(
+        "sweep", "--init", "which-sela", "--strategy", "two-stage", "--per-class", 2, "--draws", 2, "--steps", 2,
+        "--judge", "held-out", "--out", out, "--jobs", 1, *TINY,
+    ).err  # fmt: skip
+
+
+def test_the_same_command_again_does_nothing_twice(compared: tuple[Path, Path, Answer]) -> None:
+    data, out, first = compared
+    changed = (out / "which-rotnet" / "result.json").stat().st_mtime_ns
+    words = ["compare", "--data", data, "--out", out, "--methods", "rotnet,from-labels,colorization,sela"]
+    again = type_in(*words, *WORDS, *TINY, "--json")
+    assert again.result["ranking"] == first.result["ranking"]
+    assert (out / "which-rotnet" / "result.json").stat().st_mtime_ns == changed
+    assert type_in(*words[:5], *WORDS, *TINY).error == (
+        f"run {out / 'which'} was started with other settings; type those, or another --name"
+    )
+
+
+def test_a_time_is_turned_into_epochs_and_kept(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
+    data, _, _ = compared
+    words = ["pretrain", "--data", data, "--out", tmp_path, *TINY]
+    answer = type_in(*words, "--budget", "2s", "--json")
+    epochs = answer.result["settings"]["epochs"]
+    assert f"--budget 2s: {epochs} epochs, of" in answer.err
+    assert epochs > 1
+    assert type_in(*words, "--budget", "soon").error == "--budget is 'soon'; expected a time such as 90s, 5m or 1h"
+    assert type_in(*words, "--budget", "2s", "--epochs", 3).error == (
+        "--budget 2s and --epochs 3 are two lengths; leave one out"
+    )
+    assert [seconds_of(text) for text in ("90s", "5m", "1.5h")] == [90, 300, 5400]
+
+
+def test_labelled_images_watch_and_change_nothing(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
+    data, _, _ = compared
+    words = ["pretrain", "--data", data, "--epochs", 2, "--batch-size", 16, "--out", tmp_path, *TINY, "--json"]
+    plain = type_in(*words)
+    watched = type_in(*words, "--probe-data", data, "--probe-every", 1)
+    assert "for the eye only" in watched.err
+    final = watched.result["final"]
+    assert 0 <= final.pop("probe_knn") <= 1
+    kept = {name: value for name, value in plain.result["final"].items() if name != "images_per_second"}
+    assert {name: final[name] for name in kept} == kept
+    assert kept["directions"] >= 1
+    (tmp_path / "bare").mkdir()
+    for path in list(data.rglob("*.png"))[:6]:
+        (tmp_path / "bare" / f"{path.parent.name}{path.name}").write_bytes(path.read_bytes())
+    assert type_in(*words, "--probe-data", tmp_path / "bare").error == (
+        f"--probe-data {tmp_path / 'bare'} has no labels; take labelled images, or leave it out"
+    )

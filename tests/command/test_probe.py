@@ -1,0 +1,289 @@
+"""`ssl-app probe`: what a frozen backbone is worth, layer by layer; on tiny sets and one tiny pretraining."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_app import handover, runs
+from ssl_app.evaluation import knn
+from ssl_app.training import checkpoint
+
+LAYERS = ["stem", "stage1", "stage2", "stage3", "stage4"]
+SCORES = {"n", "accuracy", "balanced_accuracy", "macro_f1", "low", "high", "held_out"}
+
+
+def saved(run: str) -> dict[str, Any]:
+    """result.json of a run."""
+    content: dict[str, Any] = json.loads((Path(run) / "result.json").read_text())
+    return content
+
+
+def make_faint(folder: Path, count: int = 120, side: int = 16) -> Path:
+    """A manifest of noisy images whose class shows faintly; every fourth is test, three are one patient."""
+    import cv2
+
+    folder.mkdir()
+    generator = np.random.default_rng(1)
+    rows = []
+    for number in range(count):
+        label = int(generator.integers(3))
+        image = generator.integers(0, 200, (side, side), dtype=np.uint8)
+        image[:, label * 5 : label * 5 + 5] += 30
+        cv2.imwrite(str(folder / f"{number:03d}.png"), image)
+        mark = "test" if number // 3 % 4 == 0 else "train"
+        rows.append({"path": f"{number:03d}.png", "label": f"c{label}", "patient": number // 3, "split": mark})
+    return write(folder / "set.csv", rows)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def faint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_faint(tmp_path_factory.mktemp("probe") / "faint")
+
+
+@pytest.fixture
+def probe(ssl, tiny, trained) -> Callable[..., dict[str, Any]]:
+    """Type a probe in the folder of the pretraining: its result, which result.json holds too."""
+
+    def typed(*words: object) -> dict[str, Any]:
+        found: dict[str, Any] = ssl("probe", *words, "--out", trained.out, *tiny, "--json").result
+        assert saved(found["run"]) == found
+        return found
+
+    return typed
+
+
+@pytest.fixture
+def refuse(ssl, tiny, trained) -> Callable[..., str]:
+    """Type what must be refused: its one line, and nothing is left in --out."""
+
+    def refused(*words: object) -> str:
+        before = sorted(path.name for path in trained.out.iterdir())
+        error: str = ssl("probe", *words, "--out", trained.out, *tiny).error
+        assert sorted(path.name for path in trained.out.iterdir()) == before
+        return error
+
+    return refused
+
+
+def scores(result: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Balanced accuracy of both measures, by layer."""
+    return {
+        layer: (one["knn"]["balanced_accuracy"], one["linear"]["balanced_accuracy"])
+        for layer, one in result["probe"].items()
+    }
+
+
+def test_the_pooled_output_is_measured_on_the_data_of_the_pretraining(ssl, tiny, trained) -> None:
+    answer = ssl("probe", "p", "--out", trained.out, *tiny, "--json")
+    result = answer.result
+    assert result["verb"] == "probe"
+    base = {"verb", "run", "seconds", "settings"}
+    assert set(result) == base | {"init", "probe", "best", "labels_used", "held_out", "leaks", "unreadable"}
+    assert (result["init"], result["labels_used"], result["leaks"]) == ("p", 57, None)
+    assert list(result["probe"]) == ["pooled"]
+    one = result["probe"]["pooled"]
+    assert one["features"] == 256
+    assert set(one["knn"]) == SCORES | {"k", "sigma"}
+    assert set(one["linear"]) == SCORES | {"how"}
+    assert (one["knn"]["k"], one["knn"]["sigma"]) == (57, 0.1), "200, of which there are 57"
+    for kind in ("knn", "linear"):
+        assert one[kind]["n"] == 15
+        assert 0 <= one[kind]["low"] <= one[kind]["balanced_accuracy"] <= one[kind]["high"] <= 1
+    for line in (
+        f"data: {trained.data}, as in p (--data says otherwise)",
+        "p with the labels of 57 training images",
+        "balanced accuracy [bootstrap over test images] and accuracy, n = 15 test images\n",
+    ):
+        assert line in answer.err
+
+
+def test_every_layer_is_one_line(ssl, tiny, trained, faint) -> None:
+    words = ["probe", "p", "--data", faint, "--group", "patient", "--layers", "all", "--out", trained.out, *tiny]
+    answer = ssl(*words, "--json")
+    result = answer.result
+    assert list(result["probe"]) == ["pooled", *LAYERS]
+    assert [one["features"] for one in result["probe"].values()] == [256, 3872, 3872, 4096, 2048, 1024]
+    table = re.findall(rf"^((?:pooled|{'|'.join(LAYERS)}) .*)$", answer.err, flags=re.MULTILINE)
+    assert [line.split()[0] for line in table] == ["pooled", *LAYERS]
+    number = r"(\d\.\d{3}) \[(\d\.\d{3}), (\d\.\d{3})\] +(\d\.\d{3})"
+    for line, one in zip(table, result["probe"].values(), strict=True):
+        for found, kind in zip(re.findall(number, line), ("knn", "linear"), strict=True):
+            wanted = [one[kind][key] for key in ("balanced_accuracy", "low", "high", "accuracy")]
+            assert [float(text) for text in found] == pytest.approx(wanted, abs=5.1e-4)
+    assert "[bootstrap over test patients]" in answer.err
+    for kind, told in (("knn", "nearest neighbours"), ("linear", "linear probe")):
+        held_out = {layer: one[kind]["held_out"] for layer, one in result["probe"].items()}
+        best = result["best"][kind]
+        assert held_out[best] == max(held_out.values())
+        assert f"{best} by {told} ({held_out[best]:.3f})" in answer.err
+    assert f"best on {result['held_out']} held-out training images, not on test: " in answer.err
+    assert 0.1 < result["held_out"] / result["labels_used"] <= 0.2
+
+
+def test_the_features_are_those_of_the_frozen_backbone(probe, trained, faint) -> None:
+    import cv2
+
+    result = probe("p", "--data", faint, "--layers", "stage3", "--k", 9)
+    start = handover.load_initialisation("p", trained.out, None)
+    backbone, _ = start.build(1, 16, 0)
+    assert start.pixels is not None
+    rows = read(faint)
+    images = np.stack([cv2.imread(str(faint.parent / row["path"]), cv2.IMREAD_UNCHANGED)[..., None] for row in rows])
+    normalised = (start.pixels.scale(images) - start.pixels.mean) / start.pixels.std
+    with torch.no_grad():
+        maps = backbone.eval()(torch.tensor(normalised, dtype=torch.float32).permute(0, 3, 1, 2), "stage3")
+    features = maps.flatten(1).numpy()  # 128 x 4 x 4: within 4,096 numbers as it is
+    labels = np.array([int(row["label"][1:]) for row in rows])
+    test = np.array([row["split"] == "test" for row in rows])
+    predicted = knn.predict(features[~test], labels[~test], features[test], 3, k=9)
+    assert result["probe"]["stage3"]["knn"]["accuracy"] == pytest.approx((predicted == labels[test]).mean(), abs=0.04)
+    assert result["probe"]["stage3"]["features"] == features.shape[1]
+
+
+def test_nothing_is_chosen_on_the_test_part(probe, faint) -> None:
+    rows = read(faint)
+    for row in rows:
+        if row["split"] == "test":
+            row["label"] = f"c{(int(row['label'][1:]) + 1) % 3}"
+    turned = write(faint.with_name("turned.csv"), rows)
+    words = ["--layers", "all", "--k", "1,5,25"]
+    one, other = probe("p", "--data", faint, *words), probe("p", "--data", turned, *words)
+    assert one["best"] == other["best"]
+    for layer in one["probe"]:
+        for kind, keys in (("knn", ("k", "held_out")), ("linear", ("how", "held_out"))):
+            ours, theirs = one["probe"][layer][kind], other["probe"][layer][kind]
+            assert [ours[key] for key in keys] == [theirs[key] for key in keys]
+    assert scores(one) != scores(other), "the labels of the test part are others"
+    assert {found["knn"]["k"] for found in one["probe"].values()} <= {1, 5, 25}
+
+
+def test_random_weights_are_probed_by_seed(probe, trained, faint) -> None:
+    words = ["--data", faint, "--layers", "stage2"]
+    first = probe("none", *words)
+    assert scores(first) == scores(probe("none", *words, "--backbone", "small-resnet"))
+    assert scores(first) != scores(probe("none", *words, "--seed", 1))
+    assert first["leaks"] is None
+    assert probe("none", *words[:2], "--backbone", "nin", "--image-size", 32)["probe"]["pooled"]["features"] == 192
+
+
+def test_on_digits_the_last_layer_of_a_random_network_is_not_the_best(ssl, tiny, tmp_path: Path) -> None:
+    answer = ssl("probe", "none", "--layers", "stage3", "--out", tmp_path, *tiny, "--json")
+    result = answer.result
+    assert result["labels_used"] == 1440, "more than are fitted in f64"
+    for kind in ("knn", "linear"):
+        pooled, third = (result["probe"][layer][kind] for layer in ("pooled", "stage3"))
+        assert pooled["n"] == third["n"] == 357
+        assert third["low"] > pooled["high"]
+    assert result["best"] == {"knn": "stage3", "linear": "stage3"}
+    assert "scratch with the labels of 1440 training images" in answer.err
+
+
+def test_a_checkpoint_and_a_weights_file_are_probed_as_the_run(probe, trained, faint, tmp_path: Path) -> None:
+    path = trained.out / "p" / "backbone.safetensors"
+    by_run = probe("p", "--data", faint)
+    assert scores(by_run) == scores(probe(path, "--data", faint))
+    tensors, _ = checkpoint.read(path)
+    body = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
+    torch.save(body, tmp_path / "theirs.pth")
+    theirs = probe(tmp_path / "theirs.pth", "--backbone", "small-resnet", "--data", faint)
+    assert theirs["leaks"] == "what theirs was trained on is not known"
+
+
+def test_test_images_that_were_seen_are_counted(probe) -> None:
+    result = probe("p", "--split-seed", 1)
+    assert result["leaks"] == "10 of 12 test images are exact copies of pretraining images"
+
+
+def test_labels_of_one_image_a_class_choose_nothing(ssl, tiny, trained, faint) -> None:
+    rows = read(faint)
+    first = {row["label"]: row["path"] for row in reversed(rows) if row["split"] == "train"}
+    kept = [row for row in rows if row["split"] == "test" or first[row["label"]] == row["path"]]
+    few = write(faint.with_name("few.csv"), kept)
+    answer = ssl("probe", "p", "--data", few, "--layers", "stage2", "--out", trained.out, *tiny, "--json")
+    result = answer.result
+    assert (result["labels_used"], result["held_out"]) == (3, 0)
+    assert result["best"] == {"knn": None, "linear": None}
+    assert result["probe"]["stage2"]["linear"]["how"] == "C = 30, by rule: nothing can be held out"
+    assert "no best layer: nothing can be held out of so few training images" in answer.err
+
+
+def test_a_probe_is_tracked(ssl, tiny, trained, tmp_path: Path) -> None:
+    import sqlite3
+
+    words = ["none", "--data", trained.data, "--layers", "stage4", "--out", tmp_path / "o"]
+    assert ssl("probe", *words, *tiny[:4]).code == 0
+    with sqlite3.connect(tmp_path / "o" / "mlflow.db") as store:
+        kept = {row[0] for row in store.execute("select key from metrics")}
+        status = [row[0] for row in store.execute("select status from runs")]
+    store.close()
+    assert {"pooled_knn_balanced_accuracy", "stage4_linear_accuracy"} <= kept
+    assert status == ["FINISHED"]
+
+
+# What is refused
+
+
+def test_a_run_without_labels(ssl, tiny, images, tmp_path: Path) -> None:
+    data = images(tmp_path / "scans", per_class=12, classes=1)
+    out = ["--out", tmp_path / "o", *tiny]
+    words = ["--data", data, "--epochs", 1, "--batch-size", 16, "--name", "p"]
+    assert ssl("pretrain", *words, *out).code == 0
+    assert ssl("probe", "p", *out).error == f"run p was trained on {data}, which has no labels; add --data"
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["cache", "p"]
+
+
+def test_a_layer_that_is_not_there(refuse) -> None:
+    assert refuse("p", "--layers", "stage9") == "small-resnet has no layer 'stage9'; did you mean 'stage4'?"
+    assert refuse("p", "--layers", "all,stage2") == (
+        "--layers names all beside others; type --layers all, or the others alone"
+    )
+
+
+def test_a_run_that_has_not_finished_or_is_none(refuse, ssl, tiny, trained, tmp_path: Path) -> None:
+    runs.new_run(tmp_path / "o", "half", "pretrain", {})
+    assert ssl("probe", "half", "--out", tmp_path / "o", *tiny).error == (
+        f"run {tmp_path}/o/half has not finished; type ssl-app pretrain --resume half, or another RUN"
+    )
+    assert refuse("nosuch.pth") == "RUN nosuch.pth is not a file; expected a run, a checkpoint or a weights file"
+    assert refuse("P").startswith(f"no run 'P' in {trained.out}; known: ")
+    assert ssl("probe").error == "ssl-app probe needs RUN; type ssl-app probe --help"
+
+
+def test_pixels_and_networks_other_than_those_of_the_weights(refuse) -> None:
+    assert refuse("p", "--channels", 3) == (
+        "p was pretrained on 1 channels, --channels asks for 3; leave --channels out, or type RUN none"
+    )
+    assert refuse("p", "--backbone", "nin").endswith(
+        "holds a small-resnet, --backbone asks for nin; leave --backbone out"
+    )
+    assert refuse("p", "--k", "5,0") == "--k is 0; expected at least 1"
+
+
+def test_features_that_are_not_finite(refuse, trained, tmp_path: Path) -> None:
+    tensors, _ = checkpoint.read(trained.out / "p" / "backbone.safetensors")
+    body = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
+    body["stage4.bn1.bias"] = torch.full_like(body["stage4.bn1.bias"], 1e38)
+    torch.save(body, tmp_path / "wild.pth")
+    assert refuse(tmp_path / "wild.pth", "--backbone", "small-resnet", "--data", trained.data) == (
+        "layer pooled of wild gives numbers that are not finite; type --precision fp32, or probe other weights"
+    )

@@ -1,0 +1,125 @@
+"""Self-labelling from argv: pretrain, label, learn the labels, name them; and what is refused."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from tests.command.conftest import TINY, Trained, make_images, type_in
+
+ROOT = Path(__file__).parents[2]
+WORDS = ["--epochs", 2, "--batch-size", 16, "--clusters", 4]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A set of 72 images, and the runs `s` of SeLa and `d` of DeepCluster on it."""
+    folder = tmp_path_factory.mktemp("labels")
+    data, out = make_images(folder / "scans"), folder / "runs"
+    for name, method in (("s", ["sela", "--heads", 2]), ("d", ["deepcluster"])):
+        words = ["pretrain", "--data", data, "--method", *method, *WORDS, "--name", name, "--out", out]
+        answer = type_in(*words, *TINY)
+        assert answer.code == 0, answer.err
+        assert "note: 4 clusters for 57 images, 14.2 images each" in answer.err
+    return data, out
+
+
+@pytest.mark.parametrize(("name", "heads"), [("s", 2), ("d", 1)])
+def test_labels_are_written_for_every_image_and_every_head(name: str, heads: int, place: tuple[Path, Path]) -> None:
+    data, out = place
+    answer = type_in("label", name, "--out", out, "--json", "--threads", 1)
+    result = answer.result
+    assert result["n"] == 72
+    assert result["clusters"] == [4] * heads
+    table = pd.read_csv(out / name / "labels.csv")
+    assert list(table.columns) == ["path", "cluster", "confidence", "margin", *["cluster_2"] * (heads - 1)]
+    assert sorted(table["path"]) == sorted(str(path.relative_to(data)) for path in data.rglob("*.png"))
+    assert table["cluster"].between(0, 3).all()
+    assert (table["confidence"] >= table["margin"]).all()
+    assert table["confidence"].between(0.25, 1).all()
+    assert set(result["agreement"]) == {"n", "nmi", "ami", "purity"}
+    assert "with the 72 labels there, first head: nmi" in answer.err
+    again = type_in("label", name, "--out", out, "--data", data, "--output", out / "again.parquet", "--threads", 1)
+    assert again.code == 0, again.err
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "again.parquet"), table, check_dtype=False)
+
+
+def test_another_network_learns_the_labels_and_is_transferred(place: tuple[Path, Path]) -> None:
+    data, out = place
+    assert type_in("label", "s", "--out", out, "--threads", 1).code == 0
+    words = ["pretrain", "--method", "from-labels", "--labels", out / "s" / "labels.csv", "--data", data]
+    answer = type_in(
+        *words, "--backbone", "nin", "--epochs", 1, "--batch-size", 16, "--name", "t", "--out", out, *TINY
+    )
+    assert "note: 2 labellings of 57 of 57 images" in answer.err
+    finetuned = type_in("finetune", "--init", "t", "--per-class", 2, "--steps", 2, "--out", out, *TINY, "--json")
+    assert finetuned.result["test"]["n"] == 15
+
+
+def test_names_of_clusters_are_labels_to_train_on(place: tuple[Path, Path], tmp_path: Path) -> None:
+    data, out = place
+    paths = sorted(str(path.relative_to(data)) for path in data.rglob("*.png"))
+    with (tmp_path / "names.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "cluster", "label"])
+        writer.writerows([path, 1, "dark, mostly" if i % 2 else 'say "bright"'] for i, path in enumerate(paths))
+    words = ["finetune", "--init", "s", "--labels", tmp_path / "names.csv", "--per-class", 2, "--steps", 2]
+    answer = type_in(*words, "--out", out, *TINY, "--json")
+    assert {row["class"] for row in answer.result["test"]["per_class"]} == {"dark, mostly", 'say "bright"'}
+    assert "labels: 72 of 72 images, 2 classes, from column label of" in answer.err
+
+
+def test_what_makes_no_clusters_is_refused(place: tuple[Path, Path], trained: Trained, tmp_path: Path) -> None:
+    data, out = place
+    assert type_in("label", "p", "--out", trained.out).error == (
+        f"run {trained.out / 'p'} was pretrained by rotnet, which makes no clusters; expected deepcluster or sela"
+    )
+    words = ["pretrain", "--data", data, "--method", "sela", "--out", tmp_path]
+    assert type_in(*words, "--clusters", 100).error == "57 images cannot fill 100 clusters; type --clusters 5"
+    assert type_in(*words, "--memory", "lots").error == "--memory is 'lots'; expected a size such as 2G or 512M"
+    assert "label is hardly more than an image's name; type --clusters 5 or fewer" in (
+        type_in(*words, "--clusters", 10, "--epochs", 1, *TINY).err
+    )
+    other = ["label", "s", "--out", out, "--output", tmp_path / "labels.txt"]
+    assert (
+        type_in(*other).error == f"--output {tmp_path / 'labels.txt'} is of no known kind; expected .csv or .parquet"
+    )
+
+
+KILLED = """
+import os, signal, sys
+from ssl_app.clustering import sinkhorn
+from ssl_app.cli import main
+original, calls = sinkhorn.labels, []
+def labels(*about):
+    calls.append(1)
+    if len(calls) == 12:  # the second head of the sixth relabelling
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*about)
+sinkhorn.labels = labels
+main(sys.argv[1:])
+"""
+
+
+def test_a_kill_amid_a_relabelling_changes_nothing(place: tuple[Path, Path]) -> None:
+    data, out = place
+    words = ["pretrain", "--data", data, "--method", "sela", "--heads", 2, *WORDS, "--relabels", 30, "--out", out]
+    words = [str(word) for word in [*words, *TINY, "--save-every", 0]]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *words, "--name", "killed"], env=environment, capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    again = type_in("pretrain", "--resume", "killed", "--out", out)
+    assert again.code == 0, again.err
+    assert type_in(*words, "--name", "undisturbed").code == 0
+    one, two = (load_file(out / name / "backbone.safetensors") for name in ("killed", "undisturbed"))
+    assert one.keys() == two.keys()
+    assert not [name for name in one if not one[name].equal(two[name])]
+    assert int(one["done"]) > 12

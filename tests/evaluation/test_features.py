@@ -1,0 +1,35 @@
+"""Features watched without labels: directions and spread, on clouds whose answer is known."""
+
+import numpy as np
+import pytest
+
+from ssl_app.evaluation.features import effective_rank, spread
+
+
+def cloud(count: int = 4000, width: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((count, width))
+
+
+def test_directions_are_counted() -> None:
+    x = cloud()
+    assert effective_rank(x) == pytest.approx(8, rel=0.01)
+    x[:, 3:] *= 1e-9
+    assert effective_rank(x + 5) == pytest.approx(3, rel=0.01)  # where the cloud lies does not matter
+    assert effective_rank(np.outer(np.arange(50.0), np.ones(4))) == pytest.approx(1)
+    assert effective_rank(np.full((50, 4), 7.1)) == 1.0
+
+
+def test_spread_is_of_angles() -> None:
+    x = cloud()
+    assert spread(x) == pytest.approx(1, abs=0.01)
+    assert spread(x * np.arange(1, 4001)[:, None]) == pytest.approx(spread(x))  # lengths do not matter
+    assert spread(x * 0.01 + 1) < 0.02
+    assert spread(np.full((50, 4), 7.1)) == pytest.approx(0, abs=1e-9)
+    assert spread(np.zeros((50, 4))) == 0
+
+
+def test_an_image_without_features_does_not_spoil_them() -> None:
+    x = cloud()
+    x[5] = 0
+    assert np.isfinite(spread(x))
+    assert np.isfinite(effective_rank(x))

@@ -1,0 +1,39 @@
+"""The ranking of methods and its sentence, in each of the ways that it can end."""
+
+import pytest
+
+from ssl_app.evaluation.ranking import advice, ranking
+
+SCRATCH = [0.50, 0.52, 0.51]
+
+
+def said(scores: dict[str, list[float]], draws: int = 3) -> str:
+    scratch = SCRATCH[:draws]
+    return advice(ranking({name: values[:draws] for name, values in scores.items()}, scratch), [8, 32], draws, "5m")
+
+
+def test_methods_are_ranked_by_their_mean_and_compared_draw_by_draw() -> None:
+    found = ranking({"a": [0.55, 0.57, 0.56], "b": [0.60, 0.63, 0.61]}, SCRATCH)
+    assert [one.name for one in found] == ["b", "a"]
+    assert found[0].mean == pytest.approx(0.6133, abs=1e-4)
+    assert found[0].over_scratch.mean == pytest.approx(0.1033, abs=1e-4)
+    assert found[0].over_next is not None
+    assert found[0].over_next.mean == pytest.approx(0.0533, abs=1e-4)
+    assert found[1].over_next is None
+
+
+def test_the_sentence_names_a_method_that_stands_out() -> None:
+    assert said({"a": [0.55, 0.57, 0.56], "b": [0.60, 0.62, 0.61]}) == (
+        "These images want b: +10.0 [+10.0, +10.0] points against scratch, +5.0 [+5.0, +5.0] against a, the next "
+        "(mean of 8 and 32 labels per class, 3 draws, one pretraining of 5m each)."
+    )
+
+
+def test_the_sentence_says_when_two_are_alike_or_none_helps() -> None:
+    alike = said({"a": [0.60, 0.61, 0.63], "b": [0.61, 0.63, 0.60]})
+    assert alike.startswith("These images want a or b: a leads, +10.3 [")
+    none = said({"a": [0.50, 0.55, 0.49], "b": [0.4, 0.4, 0.4]})
+    assert none.startswith("No method is known to help on these images: a leads, +0.3 [")
+    assert said({"a": [0.6]}, draws=1).startswith("Undecided, one draw gives no interval: a leads, +10.0 points")
+    assert advice([], [8], 3, "5m") == "None of the methods applies to these images."
+    assert said({"a": [0.6, 0.62, 0.61]}).startswith("These images want a: +10.0")
