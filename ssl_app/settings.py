@@ -118,9 +118,10 @@ class TransferSettings:
     )
     head: Literal["linear", "mlp"] = option("linear", "classifier on the features: one layer, or the articles' three")
     steps: int | None = option(
-        None, "optimizer steps in all (two-stage: head plus all); default: 100 passes over the labels, 300 at least",
+        None,
+        "optimizer steps in all (two-stage: head plus all); default: ten a label, 300 to 1000, 30 passes at least",
         at_least=2,
-    )  # fmt: skip
+    )
     batch_size: int = option(64, "images of a step, drawn with replacement", at_least=2)
     lr: float = option(
         0.15, "highest learning rate from random weights; pretrained ones take a share of it", at_least=0

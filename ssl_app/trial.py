@@ -35,8 +35,9 @@ from ssl_app.training.optimizing import Plan
 from ssl_app.transfer.base import Budget, Phase, Strategy
 
 FOLDS = 5  # inside a draw, to choose the regularisation
-# steps where the user names none: scratch gains from more until each label has been seen so often
-PASSES, FEWEST_STEPS = 100, 300
+# steps where the user names none, so many that scratch hardly gains from more (docs/results.md): ten for each label
+STEPS_PER_LABEL, FEWEST_STEPS, MOST_STEPS = 10, 300, 1000
+PASSES = 30  # over the labels, where those are so many that MOST_STEPS make less
 LOOKS = 10  # how often a held-out validation set is looked at in a phase
 Validation = Literal["within", "held-out"]
 
@@ -62,8 +63,9 @@ class Recipe:
         """Optimizer steps with so many labels, the same for every arm: enough for scratch to be trained fully."""
         if self.steps is not None:
             return self.steps
-        passes = -(-PASSES * labels // self.batch_size)
-        return max(FEWEST_STEPS, -(-passes // LOOKS) * LOOKS)
+        by_label = min(STEPS_PER_LABEL * labels, MOST_STEPS)
+        by_pass = -(-PASSES * labels // (self.batch_size * LOOKS)) * LOOKS
+        return max(FEWEST_STEPS, by_label, by_pass)
 
 
 def recipe_of(settings: TransferSettings, validation: Validation, seed: int) -> Recipe:

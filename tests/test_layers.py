@@ -38,7 +38,7 @@ ROWS: list[list[set[str]]] = [
         {"evaluation"},
         {"tracking"},
     ],
-    [{"tasks"}],
+    [{"tasks", "batch_norm"}],
     [{"data"}, {"models"}, {"clustering"}],
     [{"config", "registry", "errors", "settings", "runs", "saying", "environment", "__init__"}],
 ]

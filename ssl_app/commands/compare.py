@@ -34,7 +34,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     per_class: tuple[int, ...] = option((8, 32), "labelled images of each class", at_least=1, metavar="N,N")
     draws: int = option(3, "labelled draws of each size; they carry the intervals", at_least=1)
     steps: int | None = option(
-        None, "optimizer steps of a trial; default: 100 passes over the labels, 300 at least", at_least=2
+        None, "optimizer steps of a trial; default: ten a label, 300 to 1000, 30 passes at least", at_least=2
     )
     labels: Path | None = option(
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE"

@@ -1,8 +1,6 @@
 """Tiles: an image cut into a square of cells, and out of each cell a tile, for puzzles of where tiles belong."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +18,6 @@ FLAT = 1e-4  # deviation, in that of the set, under which a tile shows nothing b
 STEP = 1 / 255  # of 8 bits, where images are in [0, 1]
 TELLING = 0.1  # share of images that must show something, for a set to teach
 NARROWEST, WIDEST = 128, 512  # features that a tile is described by
-SAMPLE = 512  # whole images that batch-norm statistics are taken of
 
 
 @dataclass(frozen=True)
@@ -161,53 +158,6 @@ def embedding(features: int) -> nn.Sequential:
     """What describes a tile, from the trunk's features. (N, D) -> (N, E)."""
     width = width_of(features)
     return nn.Sequential(nn.Linear(features, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True))
-
-
-def take_statistics(backbone: nn.Module, images: Tensor) -> None:
-    """Batch-norm statistics of these images in place of those of tiles. (B, C, S, S), B over 1.
-
-    The maps of a tile are border for a larger part than those of a whole image, which the network is handed on for.
-    There deep variances were 1.8 times as large (small ResNet, digits); five nearest neighbours told .660 and .641
-    of 797 digits before and .680 and .665 after at 32 px, .640 and .642 at 64 px (50 to 100 steps, one run each).
-    """
-    with _norms_in_training(backbone) as norms, torch.no_grad():
-        momenta = [norm.momentum for norm in norms]
-        try:
-            for norm in norms:
-                norm.momentum = 1.0  # nothing is left of what was
-            backbone(images)
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
-
-
-@contextmanager
-def of_the_batch(backbone: nn.Module) -> Iterator[None]:
-    """Within, batch norm goes by the batch alone and keeps nothing: for tiles, once statistics are of images."""
-    with _norms_in_training(backbone) as norms:
-        tracked = [norm.track_running_stats for norm in norms]
-        try:
-            for norm in norms:
-                norm.track_running_stats = False
-            yield
-        finally:
-            for norm, track in zip(norms, tracked, strict=True):
-                norm.track_running_stats = track
-
-
-@contextmanager
-def _norms_in_training(backbone: nn.Module) -> Iterator[list[nn.BatchNorm1d | nn.BatchNorm2d]]:
-    """Batch norms in training mode, all else in eval mode; then all as it was."""
-    modes = [(module, module.training) for module in backbone.modules()]
-    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-    try:
-        backbone.eval()
-        for norm in norms:
-            norm.train()
-        yield norms
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def sheet(tiles: Tensor, cell: int, side: int) -> Tensor:

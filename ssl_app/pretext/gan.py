@@ -1,8 +1,7 @@
 """GAN: tell real images from those that a generator makes (DCGAN: Radford et al., 2016, arXiv:1511.06434)."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_app.batch_norm import as_in_use, recalibrate
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError
@@ -25,7 +25,6 @@ PENALISED_EVERY = 16  # steps (Karras et al., 2020, arXiv:1912.04958, appendix B
 DECAY = 0.999  # of the generator's moving average, once it has run for a while
 MADE = 5  # pictures made beside each real one
 FEW = 10_000  # images below which a judge soon knows each by heart (Zhao et al., 2020)
-RAGGED = 32  # images of a last batch too few to be normalised by their own statistics
 LEAST_SPREAD = 1 / 255
 
 
@@ -117,7 +116,7 @@ class GAN(Pretext):
         of_real, of_made = self._judge(real), self._judge(shown)  # each (B,)
         loss = judge_loss(of_real, of_made)
         if self.penalised and self.training:
-            with torch.autocast(real.device.type, enabled=False), _as_in_use(self.backbone):
+            with torch.autocast(real.device.type, enabled=False), as_in_use(self.backbone):
                 # once in 16 steps, so 16 times as much
                 loss = loss + PENALISED_EVERY * self.r1 / 2 * squared_gradient(self._judge, real.float())
         return loss, {
@@ -128,7 +127,7 @@ class GAN(Pretext):
 
     def finish(self, over_all: OverAll) -> None:
         """The statistics of the real images alone: the backbone is handed on to see nothing else."""
-        take_statistics(self.backbone, over_all)
+        recalibrate(self.backbone, over_all)
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """In each row a real image, and five that the moving average made."""
@@ -169,74 +168,6 @@ def squared_gradient(judge: Callable[[Tensor], Tensor], images: Tensor) -> Tenso
     images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(judge(images).sum(), images, create_graph=True)
     return gradient.square().flatten(1).sum(1).mean()
-
-
-def take_statistics(backbone: Backbone, over_all: OverAll) -> None:
-    """Set every batch norm to the mean and variance of what it is given over all images, in place.
-
-    Each batch of over_all is normalised by its own statistics on the way, as when training. So up to 512 images of
-    one process are exact at any depth: eval mode then computes what training mode does of all of them at once. Of
-    more, the first layer is exact and those above it differ by what statistics of 512 images do.
-    """
-    norms = _batch_norms(backbone)
-    if not norms:
-        return
-    sums: dict[nn.Module, Tensor] = {}
-    seen = 0
-
-    def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        features = inputs[0].float().transpose(0, 1).flatten(1)  # (D, B * h * w)
-        variance, mean = (values.double() for values in torch.var_mean(features, 1, correction=0))
-        moments = torch.stack([torch.ones_like(mean), mean, variance + mean.square()])  # (3, D)
-        sums[norm] = sums.get(norm, torch.zeros_like(moments)) + len(inputs[0]) * moments
-
-    def ask(batch: Batch) -> Tensor:
-        nonlocal seen
-        enough = len(batch.images) > 1 if seen == 0 else len(batch.images) >= RAGGED
-        for norm in norms:
-            norm.train(enough)  # a few left over are normalised by what the others had
-        backbone(batch.images)
-        seen += len(batch.images)
-        return torch.zeros(len(batch.images), device=batch.images.device)
-
-    momenta = [norm.momentum for norm in norms]
-    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
-    try:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average, for the few left over
-        mine = len(over_all.share(ask))
-    finally:
-        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
-            norm.momentum = momentum
-            hook.remove()
-    for norm in norms:
-        if norm in sums:  # one that is never called keeps its zeros and ones
-            # a process without images was given one to look at, which does not count
-            count, mean, square = over_all.total(sums[norm] if mine else torch.zeros_like(sums[norm]))
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            norm.running_mean.copy_(mean / count)
-            norm.running_var.copy_((square / count - (mean / count).square()).clamp_min(0))
-
-
-@contextmanager
-def _as_in_use(module: nn.Module) -> Iterator[None]:
-    """Batch norms by their running statistics, within: a logit then depends on its own image alone."""
-    norms = [norm for norm in _batch_norms(module) if norm.training]
-    for norm in norms:
-        norm.eval()
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.train()
-
-
-def _batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """Those that keep statistics."""
-    found = (m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return [norm for norm in found if norm.track_running_stats]
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """Jigsaw: tell in which order an image's tiles were shuffled (Noroozi & Favaro, 2016, arXiv:1603.09246)."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_app.batch_norm import of_the_batch, recalibrate
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import SettingsError
@@ -68,7 +68,7 @@ class Jigsaw(Pretext):
                 f"--per-image is {config.per_image}, and there are {count} orders of {self.layout.tiles} tiles; "
                 f"type --per-image {count}, or less"
             )
-        self.per_image, self.grey, self.images = config.per_image, config.grey, scope.images
+        self.per_image, self.grey = config.per_image, config.grey
         self.chance = 1 / count  # type: ignore[misc]  # the base has it of the class, here it is by the settings
         self.limits = Limits(trivial=0.97, impossible=2 / count)  # type: ignore[misc]  # the same
         self.side = tiles.trunk_side(self.layout, backbone)
@@ -95,14 +95,18 @@ class Jigsaw(Pretext):
         return functional.cross_entropy(logits, told), {"accuracy": accuracy}
 
     def finish(self, over_all: OverAll) -> None:
-        """Hand the trunk on with batch-norm statistics of whole images."""
-        tiles.take_statistics(self.backbone, some_of(self.images, over_all))
+        """Hand the trunk on with batch-norm statistics of whole images, of which less is border than of tiles.
+
+        Variances of tiles were 1.8 times as large in the deepest layer (small ResNet, digits), and five nearest
+        neighbours told .660 of 797 digits before and .680 after at 32 px, .640 and .642 at 64 px (one run each).
+        """
+        recalibrate(self.backbone, over_all)
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """Each image, its tiles as shuffled, and as the network puts them back."""
         cut = self._cut(batch)
         orders = self._orders(batch, 1)
-        with tiles.of_the_batch(self.backbone):  # its statistics are of whole images by now
+        with of_the_batch(self.backbone):  # its statistics are of whole images by now
             logits = self._logits(self._tile_features(cut, batch.images), orders)
         shuffled = shuffle(cut, self.permutations[orders[:, 0]])
         back = shuffle(shuffled, self.permutations[logits.argmax(1)].argsort(1))
@@ -148,19 +152,6 @@ class Jigsaw(Pretext):
         image = torch.arange(count, device=features.device)[:, None, None]
         logits: Tensor = self.head(features[image, shown].view(count * per_image, -1))
         return logits.float()
-
-
-def some_of(images: int, over_all: OverAll) -> Tensor:
-    """Whole images, evenly out of all N: all, or 256 to 512. -> (n, C, S, S), the same in all processes."""
-    every = math.ceil(images / tiles.SAMPLE)
-    kept: list[Tensor] = []
-
-    def keep(batch: Batch) -> Tensor:
-        kept.append(batch.images[batch.index % every == 0])
-        return batch.index[:, None]  # an answer that costs nothing: the images would be too many
-
-    over_all.share(keep)
-    return over_all.join(torch.cat(kept))
 
 
 def shuffle(cut: Tensor, permutations: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_app.batch_norm import of_the_batch, recalibrate
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.models import tiles
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.pretext.jigsaw import some_of
 from ssl_app.tasks import Limits, Metrics, OverAll
 
 # (rows down, columns to the right) of direction k; the opposite of k is 7 - k
@@ -66,7 +66,7 @@ class RelativePatch(Pretext):
 
     def __init__(self, backbone: Backbone, config: RelativePatchConfig, scope: Scope) -> None:
         super().__init__(backbone, config, scope)
-        self.colour, self.images = config.colour, scope.images
+        self.colour = config.colour
         self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
         self.side = tiles.trunk_side(self.layout, backbone)
         self.notes = tiles.remarks(self.layout, self.side)
@@ -91,15 +91,15 @@ class RelativePatch(Pretext):
         return (losses @ self.weights).mean(), {"accuracy": (right @ self.weights).mean()}
 
     def finish(self, over_all: OverAll) -> None:
-        """Hand the trunk on with batch-norm statistics of whole images."""
-        tiles.take_statistics(self.backbone, some_of(self.images, over_all))
+        """Hand the trunk on with batch-norm statistics of whole images, as jigsaw does."""
+        recalibrate(self.backbone, over_all)
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """Each image, a tile among its neighbours, and where the network puts them around it."""
         cut = self._cut(batch)
         middle = self.layout.tiles // 2 if self.layout.grid == 3 else 0
         asked = self.first == middle  # (P,)
-        with tiles.of_the_batch(self.backbone):  # its statistics are of whole images by now
+        with of_the_batch(self.backbone):  # its statistics are of whole images by now
             logits = self._logits(cut, batch)
         log_likely, guesses = logits[:, asked].log_softmax(2).max(2)  # (B, Q)
         around = cut[:, self.second[asked]]  # (B, Q, C, t, t)

@@ -14,12 +14,13 @@ from ssl_app.data.loading import Loader
 from ssl_app.data.pixels import Pixels
 from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError
-from ssl_app.models.backbones import Backbone, build
+from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
-from ssl_app.pretext.gan import GAN, PENALISED_EVERY, judge_loss, maker_loss, squared_gradient, take_statistics
+from ssl_app.pretext.gan import GAN, PENALISED_EVERY, judge_loss, maker_loss, squared_gradient
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
 from tests import toys
+from tests.test_batch_norm import plain_statistics
 
 SIDE = 16
 
@@ -182,27 +183,6 @@ def test_the_average_follows_the_maker_and_soon_forgets_its_start() -> None:
     torch.testing.assert_close(task.average.first.weight.detach(), 0.999 * expected)
 
 
-def plain_statistics(backbone: Backbone, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Mean and variance of what each batch norm is given when all images go through at once."""
-    inputs: dict[str, torch.Tensor] = {}
-    norms = {name: m for name, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    hooks = [
-        norm.register_forward_pre_hook(lambda module, given, name=name: inputs.update({name: given[0].clone()}))
-        for name, norm in norms.items()
-    ]
-    backbone.train()
-    with torch.no_grad():
-        backbone(images)
-    for hook in hooks:
-        hook.remove()
-    found = {}
-    for name, given in inputs.items():
-        values = given.double().transpose(0, 1).flatten(1).numpy()
-        found[f"{name}.running_mean"] = torch.from_numpy(values.mean(1)).float()
-        found[f"{name}.running_var"] = torch.from_numpy(values.var(1)).float()
-    return found
-
-
 def test_after_training_the_statistics_are_those_of_all_real_images_at_any_depth() -> None:
     task, loader = task_of(), loader_of()
     train(task, loader=loader)
@@ -215,53 +195,6 @@ def test_after_training_the_statistics_are_those_of_all_real_images_at_any_depth
     trained = task.backbone.train()(real)
     task.backbone.load_state_dict(state)
     torch.testing.assert_close(task.backbone.eval()(real), trained, atol=1e-3, rtol=1e-3)
-
-
-class Pieces:
-    """over_all of one of several processes, its images in pieces; totals add what the others have."""
-
-    def __init__(self, images: torch.Tensor, piece: int, others: list[list[torch.Tensor]], mine: int) -> None:
-        self.images, self.piece, self.others, self.mine = images, piece, others, mine
-        self.given: list[torch.Tensor] = []
-
-    def share(self, ask, *, as_trained=False):
-        with torch.no_grad():
-            return torch.cat(
-                [ask(Batch((p,), torch.arange(len(p)), None, 0)) for p in self.images.split(self.piece)]
-            )[: self.mine]
-
-    def total(self, values):
-        self.given.append(values)
-        return values + sum(other[len(self.given) - 1] for other in self.others)
-
-
-def test_several_processes_pieces_and_leftovers_make_no_difference_to_the_first_layer() -> None:
-    def one_norm() -> Backbone:
-        torch.manual_seed(1)
-        body = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        return Backbone("own", 2, 8, body)
-
-    images = torch.randn(101, 2, 8, 8) * 3 + 1
-    others: list[list[torch.Tensor]] = []
-    shares = [(images[:70], 70), (images[70:], 31), (images[:1], 0)]  # the last looks at one and has none
-    for some, mine in shares:
-        process = Pieces(some, 23, others[:], mine)
-        backbone = one_norm().eval()
-        take_statistics(backbone, process)
-        others.append(process.given)
-    expected = plain_statistics(one_norm(), images)
-    norm = backbone.body[1]
-    torch.testing.assert_close(norm.running_mean, expected["body.1.running_mean"])
-    torch.testing.assert_close(norm.running_var, expected["body.1.running_var"])
-    assert norm.momentum == 0.1
-    assert not norm._forward_pre_hooks
-
-
-def test_one_image_left_over_and_maps_of_one_pixel_are_no_obstacle() -> None:
-    task = GAN(build("resnet18", 1, 32), GAN.Config(), Scope(5, 1))
-    images = torch.randn(5, 1, 32, 32)
-    take_statistics(task.backbone.eval(), Pieces(images, 4, [], 5))
-    assert all(torch.isfinite(buffer).all() for buffer in task.backbone.buffers())
 
 
 def test_the_original_is_dcgan() -> None:

@@ -246,3 +246,14 @@ def test_the_number_of_jobs_changes_no_metric_in_bf16(place: Place, one: str) ->
         place.type("sweep", *words, "--jobs", jobs, "--name", f"jobs-{jobs}").result["trials"] for jobs in (1, 2)
     ]
     assert without_seconds(found[0]) == without_seconds(found[1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "steps"),
+    [(3, 300), (30, 300), (31, 310), (96, 960), (100, 1000), (2000, 1000), (2134, 1010), (50_000, 23_440)],
+)
+def test_steps_grow_with_the_labels_where_none_are_named(labels: int, steps: int) -> None:
+    recipe = trial.recipe_of(SweepSettings(), "within", 0)
+    assert recipe.steps_for(labels) == steps
+    assert replace(recipe, steps=7).steps_for(labels) == 7
+    assert replace(recipe, batch_size=128).steps_for(labels) <= steps

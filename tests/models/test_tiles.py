@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models import tiles
@@ -170,28 +169,3 @@ def test_flat_images_are_refused_and_a_few_of_them_are_not() -> None:
         "jigsaw finds nothing to tell tiles by: 19 of 20 sampled images are of one colour in all of their 2x2 tiles "
         "but one; expected something in every part: crop the images to what they show, or type --method rotnet"
     )
-
-
-def test_statistics_are_of_the_images_alone_and_all_else_stays() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
-    images = torch.randn(6, 1, 8, 8)
-    network(torch.randn(6, 1, 5, 5) + 3)
-    tiles.take_statistics(network, images)
-    out = network[0](images)
-    torch.testing.assert_close(network[1].running_mean, out.mean((0, 2, 3)))
-    torch.testing.assert_close(network[1].running_var, out.var((0, 2, 3)))
-    assert network[1].momentum == 0.1
-    assert all(module.training for module in network.modules())
-
-
-def test_going_by_the_batch_keeps_nothing_of_it() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).eval()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with tiles.of_the_batch(network):
-        out = network(torch.randn(6, 1, 8, 8))
-    assert out.mean((0, 2, 3)).abs().max() < 1e-5
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    assert network[1].track_running_stats
-    assert not any(module.training for module in network.modules())
