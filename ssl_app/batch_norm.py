@@ -1,5 +1,6 @@
-"""Batch norm: its statistics taken anew over all images, and ways of going by others for a while."""
+"""Batch norm: its statistics taken anew over whole images, and ways of going by others for a while."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,56 +11,45 @@ from ssl_app.data.batch import Batch
 from ssl_app.tasks import OverAll
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
-RAGGED = 32  # images of a last batch too few to be normalised by their own statistics
+MOST, MOST_NUMBERS = 2048, 2**26  # images of a sample, and their pixels (256 MB)
+TOGETHER = 512  # images that go through at once
 
 
-def recalibrate(network: nn.Module, over_all: OverAll) -> None:
-    """Set every batch norm to the mean and variance of what it is given over all images, in place.
+def sample(images: int, over_all: OverAll) -> Tensor:
+    """Every k-th of all images, 2048 of them at most. -> (n, C, S, S), the same in all processes."""
+    kept: list[Tensor] = []
 
-    Each batch of over_all is normalised by its own statistics on the way, as when training. So up to 512 images of
-    one process are exact at any depth: eval mode then computes what training mode does of all of them at once. Of
-    more, the first layer is exact and those above it differ by what statistics of 512 images do.
+    def keep(batch: Batch) -> Tensor:
+        most = max(2, min(MOST, MOST_NUMBERS // batch.images[0].numel()))
+        kept.append(batch.images[batch.index % math.ceil(images / most) == 0])
+        return batch.index[:, None]  # an answer that costs nothing: the images would be too many
+
+    mine = len(over_all.share(keep))
+    some = torch.cat(kept)
+    return over_all.join(some if mine else some[:0])  # a process without images is shown one, which does not count
+
+
+def recalibrate(network: nn.Module, images: Tensor) -> None:
+    """Set every batch norm to the mean and variance of what it is given over these images. (n, C, S, S), n over 1.
+
+    512 or fewer go through at once, normalised by their own statistics as in training: exact at any depth. More go
+    in pieces drawn at random, so that each holds every class however the data are sorted; statistics are averaged.
     """
     norms = batch_norms(network)
     if not norms:
         return
-    sums: dict[nn.Module, Tensor] = {}
-    seen = 0
-
-    def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        features = inputs[0].float().transpose(0, 1).flatten(1)  # (D, B * h * w)
-        variance, mean = (values.double() for values in torch.var_mean(features, 1, correction=0))
-        moments = torch.stack([torch.ones_like(mean), mean, variance + mean.square()])  # (3, D)
-        sums[norm] = sums.get(norm, torch.zeros_like(moments)) + len(inputs[0]) * moments
-
-    def ask(batch: Batch) -> Tensor:
-        nonlocal seen
-        enough = len(batch.images) > 1 if seen == 0 else len(batch.images) >= RAGGED
-        for norm in norms:
-            norm.train(enough)  # a few left over are normalised by what the others had
-        network(batch.images)
-        seen += len(batch.images)
-        return torch.zeros(len(batch.images), device=batch.images.device)
-
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).to(images.device)
     momenta = [norm.momentum for norm in norms]
-    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
-    try:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average, for the few left over
-        mine = len(over_all.share(ask))
-    finally:
-        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
-            norm.momentum = momentum
-            hook.remove()
-    for norm in norms:
-        if norm in sums:  # one that is never called keeps its zeros and ones
-            # a process without images was given one to look at, which does not count
-            count, mean, square = over_all.total(sums[norm] if mine else torch.zeros_like(sums[norm]))
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            norm.running_mean.copy_(mean / count)
-            norm.running_var.copy_((square / count - (mean / count).square()).clamp_min(0))
+    with _norms_train(network, norms), torch.no_grad():
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # a plain average
+            for piece in images[order].chunk(math.ceil(len(images) / TOGETHER)):
+                network(piece)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
 
 @contextmanager
@@ -78,17 +68,27 @@ def as_in_use(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def of_the_batch(network: nn.Module) -> Iterator[None]:
     """Within, batch norm goes by the batch alone and keeps nothing of it; all else is in eval mode."""
-    modes = [(module, module.training) for module in network.modules()]
     norms = batch_norms(network)
+    with _norms_train(network, norms):
+        try:
+            for norm in norms:
+                norm.track_running_stats = False
+            yield
+        finally:
+            for norm in norms:
+                norm.track_running_stats = True
+
+
+@contextmanager
+def _norms_train(network: nn.Module, norms: list[BatchNorm]) -> Iterator[None]:
+    """Batch norms in training mode, all else in eval mode; then all as it was."""
+    modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
         for norm in norms:
             norm.train()
-            norm.track_running_stats = False
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
         for module, training in modes:
             module.training = training
 

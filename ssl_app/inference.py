@@ -41,8 +41,8 @@ def pooled_features(
 def pooled(
     task: Pretext, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
 ) -> NDArray[np.float32]:
-    """Pooled features of rows of packed images, of a backbone in training. -> (n, D)."""
-    return over(task, task.backbone, rows, images, pixels, hardware).float().flatten(1).numpy()
+    """Pooled features of rows of packed images, as if training ended here. -> (n, D)."""
+    return over(task, task.features, rows, images, pixels, hardware).float().flatten(1).numpy()
 
 
 def probabilities_of_features(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -81,9 +81,16 @@ def hold_out(dataset: Dataset, parts: Parts, seed: int) -> Parts:
 
 
 def with_data_of(settings: StageTwoSettings, start: Initialisation, say: Say) -> StageTwoSettings:
-    """The settings, with the data of the pretraining where the user named none; a flag given beats it."""
-    if settings.data is not None or not start.settings:
+    """The settings, with the pretraining's data where the user named none, and its split; a flag given beats it."""
+    if not start.settings:
         return settings
+    if settings.data is not None:  # the split is by content: of the same images it is the same, in another list too
+        asked = [name for name in ("test_fraction", "split_seed") if getattr(settings, name) is None]
+        split = {name: start.settings[name] for name in asked if start.settings.get(name) is not None}
+        if split:
+            shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in split.items())
+            say(f"{shown}, as in {start.name}")
+        return replace(settings, **split)
     theirs = {name: start.settings.get(name) for name in DataSettings.__dataclass_fields__}
     ours = {
         n: getattr(settings, n)

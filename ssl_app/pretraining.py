@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ssl_app import config, handover, inference
+from ssl_app.batch_norm import recalibrate
 from ssl_app.data.dataset import Dataset, open_dataset
 from ssl_app.data.leaks import exclude, merged, seen
 from ssl_app.data.loading import Loader
@@ -78,6 +80,10 @@ class Pretraining:
         start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
         settings = replace(settings, backbone=start.backbone, augment=settings.augment or method.augment)
         needs = method.needs
+        if needs.true_colours and settings.augment == "strong":
+            raise SettingsError(
+                f"{settings.method} learns colours, and --augment strong changes them; type --augment standard"
+            )
         source = source_of(settings, settings.data or "digits")
         size = settings.image_size or start.image_size or default_image_size(source, start.backbone, say)
         if size < needs.smallest_image:
@@ -97,11 +103,6 @@ class Pretraining:
                 say=say,
             )
         images = opened.dataset.images
-        if needs.channels not in (None, images.shape[-1]):
-            raise DataError(
-                f"{settings.method} needs images of {needs.channels} channels, {opened.dataset.name} has "
-                f"{images.shape[-1]}; take another --method"
-            )
         learnt, held_out = _rows(settings, opened, not method.remembers, say)
         every = np.sort(np.concatenate([learnt, held_out]))  # the same pixels for every method on these images
         pixels = start.pixels or measure(images, every, settings.intensity or "range", settings.seed)
@@ -109,7 +110,12 @@ class Pretraining:
             half = (0.5,) * images.shape[-1]
             pixels = replace(pixels, mean=half, std=half)
         sample = np.random.default_rng([settings.seed, 5]).permutation(learnt)[:SAMPLE]
-        method.check(pixels.scale(images[np.sort(sample)]), own)
+        notes = method.check(pixels.scale(images[np.sort(sample)]), own)
+        if needs.channels not in (None, images.shape[-1]):
+            raise DataError(
+                f"{settings.method} needs images of {needs.channels} channels, {opened.dataset.name} has "
+                f"{images.shape[-1]}; take another --method"
+            )
         backbone, loaded = start.build(images.shape[-1], size, settings.seed)
         say(f"backbone: {loaded}")
         pixels.refuse_other_depth(images.dtype, opened.dataset.name)
@@ -122,14 +128,13 @@ class Pretraining:
             torch.manual_seed(mix(settings.seed, 6) >> 1)
             task = method(copy.deepcopy(backbone), own, _scope(opened.dataset, learnt, epochs))
             plan = _plan(settings, method, len(learnt), group.world)
-            return cls(
-                settings, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group, probe
-            )
+            told = _resolved(settings, method, plan, size)
+            return cls(told, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group, probe)
 
         if settings.budget is not None and settings.epochs is None:
             settings = replace(settings, epochs=group.share(made(replace(settings, epochs=1))._epochs(say)))
         work = made(settings)
-        for note in work.task.notes:
+        for note in [*notes, *work.task.notes]:
             say(f"note: {note}")
         return work
 
@@ -154,7 +159,7 @@ class Pretraining:
         tracker = group.agree(lambda: open_tracker(settings.out, uri, "ssl-app", say))
         say(f"tracking: {tracker.where}")
         params = {k: v for k, v in vars(settings).items() if k not in ("out", "name", "resume", "tracking_uri")}
-        tracked = tracker.start(folder.name, folder, params, {"verb": "pretrain"})
+        tracked = tracker.start(folder.name, folder, params | config.as_json(self.own), {"verb": "pretrain"})
         tracked.data(dataset.name, dataset.hash, "pretraining")
         rang: list[str] = []
 
@@ -214,18 +219,24 @@ class Pretraining:
     def _alarm(self, rows: list[Row]) -> str | None:
         task, epochs, method = self.task, self.plan.epochs, self.settings.method
         told = collapse([row["directions"] for row in rows], [row["spread"] for row in rows], epochs, method)
-        if told is None and task.limits is not None and task.score is not None:
+        if told is None and task.limits is not None and task.score is not None and not task.remembers:
             told = alarm([row[f"val_{task.score}"] for row in rows], epochs, task.limits, method)
-        return told
+        return told or task.alarm(rows)
 
     def _watch(self, epoch: int) -> Row:
         """What the features look like, of images that are not trained on where there are any."""
+        images = self.opened.dataset.images
         rows = self.held_out if len(self.held_out) else self.learnt
-        found = inference.pooled(self.task, rows[:WATCHED], self.opened.dataset.images, self.pixels, self.hardware)
+        task = self.task
+        if task.recalibrates:  # as it would be handed on
+            task = copy.deepcopy(task)
+            seen = inference.over(task, _same, spaced(self.learnt, WATCHED), images, self.pixels, self.hardware)
+            recalibrate(task.backbone, seen.to(self.hardware.device, memory_format=self.hardware.memory_format))
+        found = inference.pooled(task, spaced(rows, WATCHED), images, self.pixels, self.hardware)
         row = {"directions": effective_rank(found), "spread": spread(found)}
         every = self.settings.probe_every or max(1, self.plan.epochs // 10)
         if self.probe is not None and (epoch % every == every - 1 or epoch == self.plan.epochs - 1):
-            row["probe_knn"] = self.probe.score(self.task, self.pixels, self.hardware)
+            row["probe_knn"] = self.probe.score(task, self.pixels, self.hardware)
         return row
 
     def _fit(self, folder: Path, say: Say, each_epoch: Callable[[list[Row]], None]) -> list[Row]:
@@ -340,6 +351,28 @@ def _rows(
     return hold_out_units(dataset, rows, HELD_OUT_SHARE, HELD_OUT_MOST, settings.seed)
 
 
+def spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Every k-th row, so many at most: sets are often sorted by class."""
+    return rows[:: -(-len(rows) // most)]
+
+
+def _same(images: Tensor) -> Tensor:
+    return images
+
+
+def _resolved(settings: PretrainSettings, method: type[Pretext], plan: Plan, size: int) -> PretrainSettings:
+    """The settings with what was left to us filled in, as they are saved and logged."""
+    return replace(
+        settings,
+        data=settings.data or "digits",
+        image_size=size,
+        epochs=plan.epochs,
+        batch_size=plan.batch_size,
+        lr=method.rate if settings.lr is None else settings.lr,
+        optimizer=plan.optimizer,
+    )
+
+
 def _scope(dataset: Dataset, learnt: NDArray[np.int64], epochs: int) -> Scope:
     """What the method is told."""
     known = dataset.labelled[learnt]
@@ -351,6 +384,8 @@ def _other(settings: PretrainSettings, opened: Opened, say: Say) -> Dataset:
     """What --exclude names, unsplit, its labels unread; by group where it has pretraining's group column."""
     assert settings.exclude is not None
     group = opened.dataset.columns.group
+    if opened.dataset.groups is None:
+        say(f"excluding by content only: {opened.dataset.name} has no groups (--group COLUMN, of a manifest)")
     try:
         source = open_source(settings.exclude, Columns("none", group, "none"))
     except DataError:
@@ -378,13 +413,20 @@ def _plan(settings: PretrainSettings, method: type[Pretext], images: int, world:
             f"--batch-size {batch} cannot be cut into {world} processes x {settings.accumulate} micro-batches; "
             f"type --batch-size {batch // pieces * pieces or pieces}"
         )
+    if batch // pieces < method.needs.smallest_batch:
+        raise SettingsError(
+            f"{settings.method} needs {method.needs.smallest_batch} images in each micro-batch, --batch-size {batch} "
+            f"in {pieces} has {batch // pieces}; type --batch-size {pieces * method.needs.smallest_batch}, or more"
+        )
     rate = method.rate if settings.lr is None else settings.lr
+    optimizer = method.optimizer if settings.optimizer == "default" else settings.optimizer
     return Plan(
-        rates={"all": rate},
+        rates={part: rate * share for part, share in method.shares.items()},
         epochs=settings.epochs or method.epochs,
         batch_size=batch,
         accumulate=settings.accumulate,
-        optimizer=method.optimizer if settings.optimizer == "default" else settings.optimizer,  # type: ignore[arg-type]
+        optimizer=optimizer,  # type: ignore[arg-type]
+        momentum=method.momentum if optimizer == method.optimizer else 0.9,
         weight_decay=settings.weight_decay,
         schedule=settings.schedule,
         warmup=settings.warmup,

@@ -43,6 +43,8 @@ class Needs:
     channels: int | None = None  # exactly so many; None: any number
     value_range: Literal["standard", "symmetric"] = "standard"  # mean 0 and deviation 1, or [-1, 1]
     smallest_image: int = 1  # pixels
+    smallest_batch: int = 1  # images of one call of loss
+    true_colours: bool = False  # no augmentation may change them
 
 
 @dataclass(frozen=True)

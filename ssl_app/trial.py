@@ -35,7 +35,7 @@ from ssl_app.training.optimizing import Plan
 from ssl_app.transfer.base import Budget, Phase, Strategy
 
 FOLDS = 5  # inside a draw, to choose the regularisation
-# steps where the user names none, so many that scratch hardly gains from more (docs/results.md): ten for each label
+# steps where the user names none, fewer cut scratch short (docs/design.md): ten for each label
 STEPS_PER_LABEL, FEWEST_STEPS, MOST_STEPS = 10, 300, 1000
 PASSES = 30  # over the labels, where those are so many that MOST_STEPS make less
 LOOKS = 10  # how often a held-out validation set is looked at in a phase

@@ -35,8 +35,9 @@ class Probe:
         """What --probe-data names, or None. Raises DataError where it has no labels."""
         if settings.probe_data is None:
             return None
+        label = None if settings.label == "none" else settings.label  # what pretrains may have its labels unread
         dataset = open_dataset(
-            open_source(settings.probe_data, Columns()),
+            open_source(settings.probe_data, Columns(label, settings.group, settings.split)),
             image_size=image_size,
             channels=channels,
             intensity=intensity,

@@ -1,9 +1,12 @@
 """Batch-norm statistics, against plain sums over all images."""
 
+import copy
+
+import pytest
 import torch
 from torch import nn
 
-from ssl_app.batch_norm import as_in_use, of_the_batch, recalibrate
+from ssl_app.batch_norm import as_in_use, of_the_batch, recalibrate, sample
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone, build
 
@@ -30,49 +33,71 @@ def plain_statistics(backbone: Backbone, images: torch.Tensor) -> dict[str, torc
 
 
 class Pieces:
-    """over_all of one of several processes, its images in pieces; totals add what the others have."""
+    """over_all of one of several processes, its images in pieces; `others` are the rows that they have."""
 
-    def __init__(self, images: torch.Tensor, piece: int, others: list[list[torch.Tensor]], mine: int) -> None:
-        self.images, self.piece, self.others, self.mine = images, piece, others, mine
-        self.given: list[torch.Tensor] = []
+    def __init__(self, images: torch.Tensor, mine: slice, others: tuple[torch.Tensor, ...] = ()) -> None:
+        self.images, self.rows, self.others = images, torch.arange(len(images))[mine], others
 
     def share(self, ask, *, as_trained=False):
-        with torch.no_grad():
-            return torch.cat(
-                [ask(Batch((p,), torch.arange(len(p)), None, 0)) for p in self.images.split(self.piece)]
-            )[: self.mine]
+        shown = self.rows if len(self.rows) else torch.tensor([0])  # a process without images is shown one
+        found = [ask(Batch((self.images[rows],), rows, None, 0)) for rows in shown.split(300)]
+        return torch.cat(found)[: len(self.rows)]
 
-    def total(self, values):
-        self.given.append(values)
-        return values + sum(other[len(self.given) - 1] for other in self.others)
+    def join(self, rows):
+        return torch.cat([rows, *self.others])
 
 
-def test_several_processes_pieces_and_leftovers_make_no_difference_to_the_first_layer() -> None:
-    def one_norm() -> Backbone:
-        torch.manual_seed(1)
-        body = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        return Backbone("own", 2, 8, body)
-
-    images = torch.randn(101, 2, 8, 8) * 3 + 1
-    others: list[list[torch.Tensor]] = []
-    shares = [(images[:70], 70), (images[70:], 31), (images[:1], 0)]  # the last looks at one and has none
-    for some, mine in shares:
-        process = Pieces(some, 23, others[:], mine)
-        backbone = one_norm().eval()
-        recalibrate(backbone, process)
-        others.append(process.given)
-    expected = plain_statistics(one_norm(), images)
-    norm = backbone.body[1]
-    torch.testing.assert_close(norm.running_mean, expected["body.1.running_mean"])
-    torch.testing.assert_close(norm.running_var, expected["body.1.running_var"])
-    assert norm.momentum == 0.1
-    assert not norm._forward_pre_hooks
+@pytest.mark.parametrize(("count", "expected"), [(5, 5), (2048, 2048), (2049, 1025), (5000, 1667)])
+def test_a_sample_is_every_kth_image_in_order(count: int, expected: int) -> None:
+    images = torch.arange(float(count)).view(-1, 1, 1, 1)
+    found = sample(count, Pieces(images, slice(None))).flatten()
+    assert len(found) == expected
+    assert len(found.diff().unique()) == 1
 
 
-def test_one_image_left_over_and_maps_of_one_pixel_are_no_obstacle() -> None:
+def test_processes_make_no_difference_to_a_sample_even_one_without_images() -> None:
+    images = torch.randn(3000, 1, 2, 2)
+    whole = sample(3000, Pieces(images, slice(None)))
+    second = sample(3000, Pieces(images, slice(1000, None)))
+    first = sample(3000, Pieces(images, slice(0, 1000), (second,)))
+    assert torch.equal(first, whole)
+    assert len(sample(3000, Pieces(images, slice(0, 0)))) == 0
+
+
+def test_large_images_are_fewer() -> None:
+    images = torch.zeros(1, 1, 1, 1).expand(9, 3, 4096, 4096)  # 2**26 numbers hold one and a third
+    assert len(sample(9, Pieces(images, slice(None)))) == 2
+
+
+def test_statistics_are_those_of_all_images_at_any_depth() -> None:
+    torch.manual_seed(0)
+    network = build("small-resnet", 2, 16).train()
+    images = torch.randn(40, 2, 16, 16) * 3 + 1
+    expected = plain_statistics(copy.deepcopy(network), images)
+    recalibrate(network, images)
+    state = network.state_dict()
+    assert len(expected) == 2 * 12
+    for name, values in expected.items():
+        torch.testing.assert_close(state[name], values, atol=1e-3, rtol=0.03)  # n or n - 1 in a variance
+    assert all(norm.momentum == 0.1 for norm in network.modules() if isinstance(norm, nn.BatchNorm2d))
+    assert all(module.training for module in network.modules())
+
+
+def test_it_does_not_matter_that_images_are_sorted_by_class() -> None:
+    torch.manual_seed(0)
+    network = build("small-resnet", 1, 16)
+    images = torch.randn(1200, 1, 16, 16) + torch.linspace(-2, 2, 1200).view(-1, 1, 1, 1)
+    expected = plain_statistics(copy.deepcopy(network), images)
+    recalibrate(network, images)
+    for name, values in expected.items():
+        ratio = (network.state_dict()[name] + 0.01) / (values + 0.01) if name.endswith("var") else torch.ones(1)
+        assert float(ratio.min()) > 0.8, name
+        assert float(ratio.max()) < 1.25, name
+
+
+def test_maps_of_one_pixel_are_no_obstacle() -> None:
     network = build("resnet18", 1, 32).eval()
-    images = torch.randn(5, 1, 32, 32)
-    recalibrate(network, Pieces(images, 4, [], 5))
+    recalibrate(network, torch.randn(513, 1, 32, 32))
     assert all(torch.isfinite(buffer).all() for buffer in network.buffers())
 
 

@@ -32,7 +32,6 @@ ROWS: list[list[set[str]]] = [
     [
         {"pretext"},
         {"transfer"},
-        {"relabel"},
         {"classification"},
         {"training"},
         {"evaluation"},

@@ -18,7 +18,7 @@ from ssl_app.saying import to_stderr
 from ssl_app.settings import DataSettings, PixelSettings, PretrainSettings, RunSettings, SweepSettings
 
 EXAMPLES = """
-ssl-app compare --data scans/ --budget 5m
+ssl-app compare --data labelled.csv --budget 5m
 ssl-app compare --data labelled.csv --group patient --methods rotnet,sela,autoencoder --budget 20m --name which
 """
 STRATEGY = "two-stage"
@@ -51,6 +51,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
 
     started = time.monotonic()
     methods = _methods(settings.methods)
+    _refuse_too_few_labels(settings, say)
     folder = _folder(settings)
     name = folder.name
     pretrained: dict[str, dict[str, Any]] = {}
@@ -67,7 +68,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     inits = {f"{name}-{method}": method for method in pretrained}
     swept = sweep.run(
         _shared(SweepSettings, settings, name=f"{name}-sweep")(
-            init=tuple(inits), strategy=(STRATEGY,), judge="held-out", backbone=settings.backbone
+            init=tuple(inits), strategy=(STRATEGY,), judge="held-out"
         ),
         say,
     ).more
@@ -81,6 +82,8 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     ranked = ranking({inits[arm[0]]: values for arm, values in means.items() if arm[0] != SCRATCH}, scratch)
     budgets = sorted(set(settings.per_class))
     told = advice(ranked, budgets, settings.draws, settings.budget)
+    if any(swept["leaks"].values()):
+        told += " The methods had seen the scored images, without their labels."
     rows = comparing.ranking_rows(ranked, trials, {method: init for init, method in inits.items()}, knn)
     for line in comparing.aligned(rows):
         say(line)
@@ -96,6 +99,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         "seconds_each": {method: one["seconds"] for method, one in pretrained.items()},
         "does_not_apply": reasons,
         "sweep": f"{name}-sweep",
+        "leaks": {inits[init]: found for init, found in swept["leaks"].items()},
         "advice": told,
     }
     result = Result("compare", folder, time.monotonic() - started, config.as_json(settings), more)
@@ -110,6 +114,16 @@ def _methods(asked: tuple[str, ...]) -> list[str]:
     for method in methods:
         registry.find("pretext", method)
     return methods
+
+
+def _refuse_too_few_labels(settings: Settings, say: Say) -> None:
+    """Raise now what the sweep would raise once every method has had its time."""
+    from ssl_app import sweeping
+    from ssl_app.training.hardware import choose
+
+    hardware = choose(settings.device, settings.precision, settings.threads or 1)
+    make = _shared(SweepSettings, settings, name="")
+    sweeping.open_benches(make(init=("none",), strategy=(STRATEGY,), judge="held-out"), hardware, say)
 
 
 def _folder(settings: Settings) -> Path:

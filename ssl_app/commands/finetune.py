@@ -68,7 +68,8 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     drawn = splits.draw(
         opened.dataset, opened.parts.train, settings.per_class, seed=settings.seed, draw=settings.draw
     )
-    stored = config.as_json(settings) | {"init": init}
+    steps = bench.recipe.steps_for(len(drawn))
+    stored = config.as_json(settings) | {"init": init, "steps": steps}
     folder = runs.new_run(settings.out, settings.name, "finetune", stored)
     say(f"run {folder}: {settings.strategy} on {len(drawn)} labels, draw {settings.draw}")
     with runs.whole(folder):
@@ -107,6 +108,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         }
         result = Result("finetune", folder, time.monotonic() - started, stored, more)
         runs.write_json(folder / runs.RESULT, result.to_json())
+    say(outcome.how)
     unit = "images" if groups is None else f"{opened.dataset.columns.group}s"
     say(_sentence(settings, outcome.labels_used, test, leaks, unit))
     return result

@@ -80,7 +80,7 @@ def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
         say(f"run {folder}")
         with _resumable(folder, settings.out) if group.rank == 0 else nullcontext():
             more = work.train(folder, say)
-            result = Result("pretrain", folder, time.monotonic() - started, config.as_json(settings), more)
+            result = Result("pretrain", folder, time.monotonic() - started, stored, more)
             if group.rank == 0:
                 runs.write_json(folder / runs.RESULT, result.to_json())
         if group.rank == 0:

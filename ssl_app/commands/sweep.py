@@ -88,6 +88,9 @@ def _run(settings: Settings, say: Say) -> Result:
     trials = sweep.done()
     missing = [job for job in sweep.jobs if job.key not in trials]
     say(f"run {sweep.folder}: {len(sweep.jobs)} trials, {len(missing)} to do")
+    recipe = next(iter(sweep.benches.values())).recipe
+    steps = {job.per_class: recipe.steps_for(len(job.drawn)) for job in reversed(sweep.jobs)}
+    say(f"steps of a trial, by labels per class: {', '.join(f'{k}: {n}' for k, n in sorted(steps.items()))}")
     tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
     tracker.log_trials(
         [_record(sweep, job, trials[job.key]) for job in sweep.jobs if job.key in trials], sweep.folder
@@ -121,6 +124,9 @@ def _run(settings: Settings, say: Say) -> Result:
     runs.write_json(sweep.folder / runs.RESULT, result.to_json())
     for line in [*comparing.table_lines(ordered), *comparing.claim_lines(answer.comparisons)]:
         say(line)
+    for name, found in leaks.items():
+        if not found.groups_known:
+            say(f"remark: {name}: {found.sentence()}")
     if outside:
         say(f"outside the verdict: {', '.join(f'{name} ({reason})' for name, reason in outside.items())}")
     say(answer.verdict)

@@ -27,6 +27,7 @@ class Leaks:
     groups: int
     of: int
     noun: str = "group"
+    groups_known: bool = True  # False: the test part has groups, and what pretraining saw had none
 
     @property
     def total(self) -> int:
@@ -34,7 +35,11 @@ class Leaks:
         return self.images + self.groups
 
     def sentence(self) -> str | None:
-        """For the result and the verdict; None where nothing was seen."""
+        """For the result and the verdict; None where nothing was seen, by images and by groups."""
+        unknown = None if self.groups_known else f"which {self.noun}s pretraining saw is not known"
+        return "; ".join(told for told in (self._seen(), unknown) if told) or None
+
+    def _seen(self) -> str | None:
         if not self.total:
             return None
         start = f"{self.total} of {self.of} test images"
@@ -75,7 +80,8 @@ def count_leaks(seen: Seen, dataset: Dataset, test: Indices) -> Leaks:
     """Test images that were seen, and others of a seen group."""
     copies, groups = met(dataset, test, seen)
     noun = dataset.columns.group or "group"
-    return Leaks(int(copies.sum()), int((groups & ~copies).sum()), len(test), noun)
+    known = bool(len(seen.groups)) or not dataset.grouped()[test].any()
+    return Leaks(int(copies.sum()), int((groups & ~copies).sum()), len(test), noun, known)
 
 
 def exclude(dataset: Dataset, indices: Indices, other: Seen) -> Indices:

@@ -50,8 +50,9 @@ class Decoder(nn.Module):
             if x.shape[-2:] != (side, side):
                 x = functional.interpolate(x, size=(side, side), mode="nearest")
             x = block(x)
-        drawn: Tensor = self.last(x)
-        return drawn.float() * self.scale
+        with torch.autocast(x.device.type, enabled=False):  # bf16 has 256 steps, fewer than pixels have
+            drawn: Tensor = self.last(x.float())
+        return drawn * self.scale
 
 
 def sides_between(start: int, side: int) -> list[int]:

@@ -30,18 +30,20 @@ class ImageGenerator(nn.Module):
         for width_in, width_out in pairwise(widths):
             layers += [*_doubling(width_in, width_out, transposed), nn.BatchNorm2d(width_out), nn.ReLU(inplace=True)]
         if transposed and doublings:
-            layers.append(nn.ConvTranspose2d(widths[-1], channels, 4, 2, padding=1))
+            self.last: nn.Module = nn.ConvTranspose2d(widths[-1], channels, 4, 2, padding=1)
         else:
-            layers.append(nn.Conv2d(widths[-1], channels, 3, padding=1))
+            self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
         self.layers = nn.Sequential(*layers)
 
     def forward(self, noise: Tensor) -> Tensor:
         """float32 under autocast too: the judge must not know a made image by its coarser grey values."""
         small = self.first(noise).unflatten(1, (-1, self.start, self.start))
-        images: Tensor = self.layers(small)
+        maps = self.layers(small)
+        with torch.autocast(maps.device.type, enabled=False):
+            images: Tensor = self.last(maps.float())
         cut = (images.shape[-1] - self.image_size) // 2
         images = images[..., cut : cut + self.image_size, cut : cut + self.image_size]
-        return torch.tanh(images.float())
+        return torch.tanh(images)
 
 
 def plan_of(image_size: int) -> tuple[int, int]:

@@ -15,11 +15,7 @@ TO_XYZ = (
     (0.2126729, 0.7151522, 0.0721750),
     (0.0193339, 0.1191920, 0.9503041),
 )
-FROM_XYZ = (
-    (3.2404542, -1.5371385, -0.4985314),
-    (-0.9692660, 1.8760108, 0.0415560),
-    (0.0556434, -0.2040259, 1.0572252),
-)
+FROM_XYZ: list[list[float]] = torch.linalg.inv(torch.tensor(TO_XYZ, dtype=torch.float64)).tolist()
 BEND = 6 / 29  # of CIE's cube root, which is a line below BEND ** 3
 LUMA = (0.299, 0.587, 0.114)  # Y' of R'G'B' (ITU-R BT.601)
 
@@ -31,6 +27,7 @@ ROWS = {
     10: (-80, 90), 20: (-80, 90), 30: (-90, 90), 40: (-100, 90), 50: (-100, 80),
     60: (-110, 80), 70: (-110, 80), 80: (-110, 70), 90: (-110, 70), 100: (-90, 0),
 }  # fmt: skip
+CANDIDATES = 12  # bins that the nearest of a rounded colour are looked for among
 NEIGHBOURS = 5  # bins that a colour is shared among (section 2.2)
 SIGMA = 5.0  # of the shares, in units of ab
 FARTHEST = 110  # |a| and |b| of the table of neighbours; sRGB has 108 at most
@@ -90,7 +87,7 @@ class ColourBins(nn.Module):
         super().__init__()
         # facts, not state: they are the same in every checkpoint
         self.register_buffer("centres", bin_centres(), persistent=False)  # (313, 2)
-        self.register_buffer("near", _near(), persistent=False)  # (221 * 221, 5)
+        self.register_buffer("near", _near(), persistent=False)  # (221 * 221, 12)
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -98,12 +95,13 @@ class ColourBins(nn.Module):
     def encode(self, ab: Tensor) -> SoftColours:
         """Shares of the five nearest bins, a Gaussian of their distance. (B, 2, h, w) -> (B, 5, h, w) twice.
 
-        Which five is looked up for ab rounded to units; their shares are those of ab itself.
+        They are among the twelve nearest of ab rounded to units, which are looked up.
         """
         cell = ab.detach().float().round().clamp(-FARTHEST, FARTHEST).long() + FARTHEST
-        index = self.near[cell[:, 0] * (2 * FARTHEST + 1) + cell[:, 1]]  # (B, h, w, 5)
+        index = self.near[cell[:, 0] * (2 * FARTHEST + 1) + cell[:, 1]]  # (B, h, w, 12)
         apart = (self.centres[index] - ab.float().permute(0, 2, 3, 1)[..., None, :]).square().sum(-1)
-        weight = torch.softmax(-apart / (2 * SIGMA**2), -1)
+        apart, nearest = apart.topk(NEIGHBOURS, largest=False)
+        index, weight = index.gather(-1, nearest), torch.softmax(-apart / (2 * SIGMA**2), -1)
         return SoftColours(index.permute(0, 3, 1, 2), weight.permute(0, 3, 1, 2))
 
     def nearest(self, ab: Tensor) -> Tensor:
@@ -125,7 +123,7 @@ def bin_centres() -> Tensor:
 
 @cache
 def _near() -> Tensor:
-    """The nearest bins of every whole a and b, (221 * 221, 5): searching anew would cost more than the network."""
+    """The nearest bins of every whole a and b, (221 * 221, 12): searching anew would cost more than the network."""
     line = torch.arange(-FARTHEST, FARTHEST + 1.0)
     whole = torch.cartesian_prod(line, line)
-    return torch.cdist(whole, bin_centres()).topk(NEIGHBOURS, largest=False).indices
+    return torch.cdist(whole, bin_centres()).topk(CANDIDATES, largest=False).indices

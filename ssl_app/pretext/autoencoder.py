@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_app.batch_norm import of_the_batch
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import SettingsError
@@ -60,10 +61,13 @@ class Autoencoder(Pretext):
     epochs = 60
     optimizer = "adamw"
     rate = 1e-3
+    recalibrates = True  # half of a masked image is 0
 
     def __init__(self, backbone: Backbone, config: AutoencoderConfig, scope: Scope) -> None:
         super().__init__(backbone, config, scope)
         self.config = config
+        if config.corruption == "noise" and config.sigma == 0:
+            raise SettingsError("--sigma 0 damages nothing; type a larger one, or --corruption none")
         self.layer = backbone.map_layer()
         depth, *sides = backbone.shape(self.layer)
         width = code_width(config, backbone, math.prod(sides))
@@ -84,7 +88,8 @@ class Autoencoder(Pretext):
         """Of each image: itself, what the network was shown, and what it made of that."""
         damaged, where = self._damaged(batch)
         _, mean, deviation = self._target(batch.images)
-        restored = torch.where(where, self._drawn(damaged) * deviation + mean, batch.images.float())
+        with of_the_batch(self.backbone):  # its statistics are of whole images by now
+            restored = torch.where(where, self._drawn(damaged) * deviation + mean, batch.images.float())
         return {"restored": torch.stack([batch.images.float(), damaged.float(), restored], 1)}
 
     def _drawn(self, damaged: Tensor) -> Tensor:

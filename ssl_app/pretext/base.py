@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssl_app.batch_norm import recalibrate, sample
 from ssl_app.data.batch import Batch
 from ssl_app.data.transforms import Preset
 from ssl_app.models.backbones import Backbone
-from ssl_app.tasks import Limits, Task
+from ssl_app.tasks import Limits, OverAll, Task
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ class Pretext(Task):
     batch_size: ClassVar[int] = 128
     optimizer: ClassVar[str] = "sgd"
     rate: ClassVar[float] = 0.1
+    shares: ClassVar[Mapping[str, float]] = {"all": 1.0}  # of the rate, by part of `parts`
+    momentum: ClassVar[float] = 0.9  # adamw: its first beta
     augment: ClassVar[Preset] = "light"
+    recalibrates: ClassVar[bool] = False  # trained on other than whole images: batch norm is set right at the end
     labels_images: ClassVar[bool] = False  # whether log_clusters is there, for ssl-app label
     remembers: ClassVar[bool] = False  # keeps a label of each image: others have no score, so none are held out
 
@@ -56,8 +60,23 @@ class Pretext(Task):
         """`config` is an instance of Config."""
         super().__init__()
         self.backbone = backbone
+        self.images = scope.images
         self.clusters = 0  # K of each head, for a self-labelling
         self.notes: tuple[str, ...] = ()  # what the user should be told before training
+
+    def finish(self, over_all: OverAll) -> None:
+        """Hand the trunk on with batch-norm statistics of whole images, where it was trained on others."""
+        if self.recalibrates:
+            recalibrate(self.backbone, sample(self.images, over_all))
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the trunk gives of whole images, to watch it by. (B, C, S, S) -> (B, D) or (B, D, h, w)."""
+        found: Tensor = self.backbone(images)
+        return found
+
+    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
+        """What the user should be told of the metrics of `loss` so far, one row an epoch; None while all is well."""
+        return None
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """What shows how well it works, by name: n rows of m pictures each, (n, m, C, S, S).
@@ -75,5 +94,9 @@ class Pretext(Task):
         raise TypeError(f"{type(self).__name__} makes no clusters")
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> None:
-        """Raise DataError where these images cannot teach by this method. (M, P, P, C) in [0, 1], a sample."""
+    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
+        """Raise DataError where these images cannot teach by this method. (M, P, P, C) in [0, 1], a sample.
+
+        -> what else the user should know of them before training.
+        """
+        return ()

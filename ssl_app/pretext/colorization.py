@@ -1,6 +1,6 @@
 """Colorization: tell the colours of an image from its brightness (Zhang et al., 2016, arXiv:1603.08511)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ from ssl_app.models.lab import LUMA, SIGMA, ColourBins, SoftColours, lab_of, lum
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Metrics, Needs, OverAll
 
+MANY_GREY = 0.2  # share from which the user is told
 GREY = 5.0  # an image in which neither |a| nor |b| is larger anywhere has no colours to learn (released code)
 TEMPERATURE = 0.38  # of the annealed mean (section 2.3)
 LARGEST_DRAWN = 28  # pixels: 313 numbers each are most of what the decoder costs; the paper draws 44 to 56
@@ -54,7 +55,7 @@ class Colorization(Pretext):
     """
 
     Config = ColorizationConfig
-    needs = Needs(channels=3, value_range="symmetric")
+    needs = Needs(channels=3, value_range="symmetric", true_colours=True)
     score = "accuracy"
     epochs = 60
     optimizer = "adamw"
@@ -77,17 +78,18 @@ class Colorization(Pretext):
         self.register_buffer("folded", torch.zeros((), dtype=torch.bool))
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> None:
-        """Raise DataError where none of the images has a colour."""
+    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
+        """Raise DataError where none of the images has a colour; say so where many have none."""
         if images.shape[-1] != 3:
             raise DataError(
                 f"colorization needs colour images: these have {images.shape[-1]} channels, expected 3; "
                 f"type --method rotnet, jigsaw or autoencoder"
             )
-        for start in range(0, len(images), CHUNK):
-            some = torch.from_numpy(images[start : start + CHUNK]).permute(0, 3, 1, 2)
-            if bool(has_colour(lab_of(some)).any()):
-                return
+        pieces = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+        coloured = sum(int(has_colour(lab_of(torch.from_numpy(p).permute(0, 3, 1, 2))).sum()) for p in pieces)
+        grey = 1 - coloured / len(images)
+        if coloured:
+            return (f"{grey:.0%} of the images are grey, and left out of colorization's loss",) * (grey > MANY_GREY)
         raise DataError(
             f"colorization needs colour images: {len(images)} of {len(images)} sampled images have no chroma; "
             f"type --method rotnet, jigsaw or autoencoder"
@@ -130,6 +132,11 @@ class Colorization(Pretext):
             for convolution in convolutions_of_images(self.backbone):
                 fold(convolution)
             self.folded.fill_(True)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Of luma, which is all that the trunk sees before it is folded in."""
+        found: Tensor = self.backbone(images if bool(self.folded) else _grey(images))
+        return found
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """Of each image: itself, its luma, and its lightness in the colours that were told."""

@@ -1,6 +1,6 @@
 """Context encoder: draw what was cut out of an image, from all around it (Pathak et al., 2016, arXiv:1604.07379)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ssl_app.batch_norm import of_the_batch
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
@@ -21,6 +22,7 @@ OVERLAP = 4 / 128  # of the side: what is drawn reaches that far into what can b
 OVERLAP_WEIGHT = 10.0  # of the error there
 CELLS = 4  # a side of the noise that random regions are cut from: holes of about a quarter of the side
 JUDGE_WIDTHS = (32, 64, 128, 256)
+SURE = 0.95  # accuracy of the judge beyond which an alarm rings
 JUDGE_SIDE = 4  # pixels of the map that the judge decides by
 
 
@@ -59,6 +61,9 @@ class ContextEncoder(Pretext):
     epochs = 60
     optimizer = "adamw"
     rate = 1e-3
+    shares = {"backbone": 1.0, "decoder": 1.0, "judge": 0.2}  # noqa: RUF012  # the released code has a tenth
+    momentum = 0.5
+    recalibrates = True  # up to a quarter of an image is 0
 
     def __init__(self, backbone: Backbone, config: ContextEncoderConfig, scope: Scope) -> None:
         super().__init__(backbone, config, scope)
@@ -69,6 +74,10 @@ class ContextEncoder(Pretext):
         self.judge = Judge(backbone.channels, side // 2 if config.region == "centre" else side)
         self.drawn: dict[int, Tensor] = {}  # what the judge is to see in this step, by the batch's seed
 
+    def parts(self) -> Mapping[str, nn.Module]:
+        """The judge has a rate of its own: it learns sooner than the maker."""
+        return {"backbone": self.backbone, "decoder": self.decoder, "judge": self.judge}
+
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
         """Trunk and decoder, or the judge."""
         modules = (self.judge,) if player == "judge" else (self.backbone, self.decoder)
@@ -78,12 +87,22 @@ class ContextEncoder(Pretext):
         """The player's loss; the score, and how often the judge is right, in [0, 1]."""
         return self._maker(batch) if player == "maker" else self._judge(batch)
 
+    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
+        """Of a judge that is always right, and so teaches nothing."""
+        if len(rows) < 2 or min(row.get("judge_accuracy", 0.0) for row in rows[-2:]) <= SURE:
+            return None
+        return (
+            f"the judge tells what context-encoder draws in {rows[-1]['judge_accuracy']:.0%} of cases: after epoch "
+            f"{len(rows)} it has little to teach. Type --adversarial 0"
+        )
+
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """Of each image: itself, what is left of it, and the hole filled."""
         images = batch.images.float()
         hole, _ = self._regions(batch)
         hidden = images.masked_fill(hole, 0)
-        filled = torch.where(hole, self._draw(hidden), images)
+        with of_the_batch(self.backbone):  # its statistics are of whole images by now
+            filled = torch.where(hole, self._draw(hidden), images)
         return {"inpainted": torch.stack([images, hidden, filled], 1)}
 
     def _maker(self, batch: Batch) -> tuple[Tensor, Metrics]:

@@ -1,7 +1,7 @@
 """GAN: tell real images from those that a generator makes (DCGAN: Radford et al., 2016, arXiv:1511.06434)."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.batch_norm import as_in_use, recalibrate
+from ssl_app.batch_norm import as_in_use
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError
@@ -26,6 +26,7 @@ DECAY = 0.999  # of the generator's moving average, once it has run for a while
 MADE = 5  # pictures made beside each real one
 FEW = 10_000  # images below which a judge soon knows each by heart (Zhao et al., 2020)
 LEAST_SPREAD = 1 / 255
+LEAST_VARIETY = 0.1  # of what is made, in that of the real images
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class GAN(Pretext):
     made, are taken anew from the real images.
 
     No score: a judge that is always right and one that is never right both mean that the game is over.
-    `spread` near 0 means that the maker makes one image only.
+    `variety` near 0 means that the maker makes one image only.
     """
 
     Config = GANConfig
@@ -64,6 +65,8 @@ class GAN(Pretext):
     batch_size = 64
     optimizer = "adamw"
     rate = 2e-4
+    momentum = 0.5  # DCGAN, section 4
+    recalibrates = True
 
     steps: Tensor
 
@@ -83,7 +86,7 @@ class GAN(Pretext):
         self.notes = _notes(config, scope.images)
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> None:
+    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
         """Raise DataError where all images are alike: there is nothing to make but one."""
         spread = float(images.std(0).max())
         if spread < LEAST_SPREAD:
@@ -91,6 +94,7 @@ class GAN(Pretext):
                 f"the images are all alike (no pixel varies by more than {spread:.1g} of the range); expected images "
                 f"that differ; type another --data, or --intensity per-image where their contrast is low"
             )
+        return ()
 
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
         """Backbone and head, or the generator."""
@@ -122,12 +126,17 @@ class GAN(Pretext):
         return loss, {
             "accuracy_real": (of_real.detach() > 0).float().mean(),
             "accuracy_made": (of_made.detach() < 0).float().mean(),
-            "spread": _spread(made) / _spread(batch.images).clamp_min(LEAST_SPREAD),
+            "variety": _spread(made) / _spread(batch.images).clamp_min(LEAST_SPREAD),
         }
 
-    def finish(self, over_all: OverAll) -> None:
-        """The statistics of the real images alone: the backbone is handed on to see nothing else."""
-        recalibrate(self.backbone, over_all)
+    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
+        """Of a maker that has found one image which the judge takes for real, and makes no other."""
+        if len(rows) < 2 or rows[-1]["variety"] >= LEAST_VARIETY:
+            return None
+        return (
+            f"the gan makes the same image again and again: after epoch {len(rows)} what it makes varies "
+            f"{rows[-1]['variety']:.2f} times as much as the real images. Type a larger --r1, or another method"
+        )
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """In each row a real image, and five that the moving average made."""
@@ -192,7 +201,7 @@ def _notes(config: GANConfig, images: int) -> tuple[str, ...]:
         )
     if config.original:
         notes.append(
-            "the article's Adam has a first beta of .5, here it is .9; "
-            "for the rest of it type --lr 2e-4 --weight-decay 0 --schedule constant --batch-size 128"
+            "the judge is --backbone, as it always is, not the article's; "
+            "for its training type --lr 2e-4 --weight-decay 0 --schedule constant --batch-size 128"
         )
     return tuple(notes)

@@ -1,6 +1,7 @@
 """Jigsaw: tell in which order an image's tiles were shuffled (Noroozi & Favaro, 2016, arXiv:1603.09246)."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.batch_norm import of_the_batch, recalibrate
+from ssl_app.batch_norm import of_the_batch
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import SettingsError
@@ -18,7 +19,7 @@ from ssl_app.models import tiles
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.permutations import permutation_set
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Limits, Metrics, OverAll
+from ssl_app.tasks import Limits, Metrics
 
 SIZES = {2: (24,), 3: (72, 504, 1512)}  # permutations there are for a grid, the default first
 FRINGE = 1 / 32  # of a tile's side, that channels are moved apart by: 2 px of the paper's 64
@@ -54,6 +55,9 @@ class Jigsaw(Pretext):
     limits = Limits(trivial=0.97, impossible=2 / 24)
     epochs = 60
     augment = "standard"
+    # less of a whole image is border: variances of tiles were 1.8 times as large in the deepest layer (small ResNet,
+    # digits), and five neighbours told .660 of 797 digits before and .680 after at 32 px, .640 and .642 at 64 px
+    recalibrates = True
 
     permutations: Tensor
 
@@ -94,14 +98,6 @@ class Jigsaw(Pretext):
         accuracy = (logits.detach().argmax(1) == told).float().mean()
         return functional.cross_entropy(logits, told), {"accuracy": accuracy}
 
-    def finish(self, over_all: OverAll) -> None:
-        """Hand the trunk on with batch-norm statistics of whole images, of which less is border than of tiles.
-
-        Variances of tiles were 1.8 times as large in the deepest layer (small ResNet, digits), and five nearest
-        neighbours told .660 of 797 digits before and .680 after at 32 px, .640 and .642 at 64 px (one run each).
-        """
-        recalibrate(self.backbone, over_all)
-
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """Each image, its tiles as shuffled, and as the network puts them back."""
         cut = self._cut(batch)
@@ -115,10 +111,11 @@ class Jigsaw(Pretext):
         return {"puzzles": torch.stack(rows, 1)}
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> None:
+    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
         """Raise DataError where nearly all images show something in one tile at most."""
         assert isinstance(config, JigsawConfig)
         tiles.refuse_flat(images, config.grid, "jigsaw")
+        return ()
 
     def _cut(self, batch: Batch) -> Tensor:
         """Tiles as they are cut, before they are standardised. -> (B, T, C, t, t)."""
@@ -128,7 +125,7 @@ class Jigsaw(Pretext):
             grey = torch.rand(len(images), generator=batch.generator) < self.grey  # (B,)
             mean = images.mean(1, keepdim=True)
             images = torch.where(grey.to(images.device)[:, None, None, None], mean, images)
-            apart = round(FRINGE * layout.tile)
+            apart = math.ceil(FRINGE * layout.tile)
             moved = torch.randint(-apart, apart + 1, (len(images), layout.tiles, 3, 2), generator=batch.generator)
             moved[grey] = 0
             offsets = (offsets + moved).clamp(0, layout.jitter)  # within the cell: the gap is kept

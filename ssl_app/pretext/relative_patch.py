@@ -1,6 +1,6 @@
 """Relative patch: tell on which of eight sides one tile lies of another (Doersch et al., 2015, arXiv:1505.05192)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.batch_norm import of_the_batch, recalibrate
+from ssl_app.batch_norm import of_the_batch
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.models import tiles
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Limits, Metrics, OverAll
+from ssl_app.tasks import Limits, Metrics
 
 # (rows down, columns to the right) of direction k; the opposite of k is 7 - k
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
@@ -58,6 +58,7 @@ class RelativePatch(Pretext):
     limits = Limits(trivial=0.97, impossible=0.18)
     epochs = 60
     augment = "standard"
+    recalibrates = True  # see jigsaw
 
     first: Tensor
     second: Tensor
@@ -88,11 +89,9 @@ class RelativePatch(Pretext):
         told = self.directions.expand(len(logits), -1)
         losses = functional.cross_entropy(logits.flatten(0, 1), told.flatten(), reduction="none").view_as(told)
         right = (logits.detach().argmax(2) == told).float()
-        return (losses @ self.weights).mean(), {"accuracy": (right @ self.weights).mean()}
-
-    def finish(self, over_all: OverAll) -> None:
-        """Hand the trunk on with batch-norm statistics of whole images, as jigsaw does."""
-        recalibrate(self.backbone, over_all)
+        # no matrix product, which autocast would round to bf16
+        loss, accuracy = ((values * self.weights).sum(1).mean() for values in (losses, right))
+        return loss, {"accuracy": accuracy}
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """Each image, a tile among its neighbours, and where the network puts them around it."""
@@ -111,10 +110,11 @@ class RelativePatch(Pretext):
         return {"neighbours": torch.stack(rows, 1)}
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> None:
+    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
         """Raise DataError where nearly all images show something in one tile at most."""
         assert isinstance(config, RelativePatchConfig)
         tiles.refuse_flat(images, config.grid, "relative-patch")
+        return ()
 
     def _cut(self, batch: Batch) -> Tensor:
         """Tiles before they are standardised. -> (B, T, C, t, t)."""

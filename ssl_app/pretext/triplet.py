@@ -1,7 +1,7 @@
 """Triplet: an image and its altered copy lie closer than any other image (Schroff et al., 2015, arXiv:1503.03832)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,7 @@ EMBEDDING = 128  # numbers, as in FaceNet and SimCLR
 WIDEST = 2048  # of the layer before them
 NEAREST = 5  # pictures shown beside each query
 TURN, SCALE, SHEAR, SHIFT = 15.0, 1.2, 8.0, 0.1  # largest of an affine copy: degrees, factor, degrees, share of side
+LEAST_SPREAD, FEWEST_ACTIVE = 0.1, 0.05  # below which an alarm rings
 LEAST_DISTANCE = 1e-6  # below it, distances have no gradient: that of a root grows without bound at 0
 
 
@@ -48,7 +49,7 @@ class Triplet(Pretext):
     """
 
     Config = TripletConfig
-    needs = Needs(views=2)
+    needs = Needs(views=2, smallest_batch=2)
     score = "accuracy"
     epochs = 60
     augment = "strong"
@@ -66,7 +67,7 @@ class Triplet(Pretext):
         )
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> None:
+    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
         """Raise DataError where half of the images are copies of others: a copy is no negative."""
         pixels = np.rint(images * 255).astype(np.uint8).reshape(len(images), -1)
         copies = len(pixels) - len(np.unique(pixels, axis=0))
@@ -75,6 +76,7 @@ class Triplet(Pretext):
                 f"{copies} of {len(pixels)} images looked at are copies of others of them; expected images that "
                 f"differ; take the copies out, or another --method"
             )
+        return ()
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         """By the mining. Share of views whose nearest of the other views is their partner; spread of the embedding.
@@ -85,11 +87,29 @@ class Triplet(Pretext):
         embedding = self._embed(torch.cat([first, second]))  # (2B, 128)
         index = batch.index
         with torch.autocast(embedding.device.type, enabled=False):
-            metrics = {"accuracy": retrieval(embedding.detach(), index), "spread": spread(embedding.detach())}
+            metrics = {
+                "accuracy": retrieval(embedding.detach(), index),
+                "embedding_spread": spread(embedding.detach()),
+            }
             if self.config.mining == "all-pairs":
                 return all_pairs(embedding, index, self.config.temperature), metrics
             hinge = mined(embedding, index, self.config.margin, hardest=self.config.mining == "batch-hard")
             return hinge.mean(), metrics | {"active": (hinge.detach() > 0).float().mean()}
+
+    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
+        """Of embeddings that lie in one point, and of triplets that teach nothing any more."""
+        row, after = rows[-1], f"after epoch {len(rows)}"
+        if row["embedding_spread"] < LEAST_SPREAD:
+            return (
+                f"the embeddings of triplet have collapsed: {after} their spread is {row['embedding_spread']:.3f}, "
+                f"of 1. Type a smaller --lr, or --mining all-pairs"
+            )
+        if row.get("active", 1.0) < FEWEST_ACTIVE:
+            return (
+                f"{row['active']:.0%} of the triplets still teach {after}: the margin is kept. Type a larger "
+                f"--margin, --mining batch-hard or --mining all-pairs"
+            )
+        return None
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """In each row an image, and those of the others that lie nearest to it, nearest first."""

@@ -33,11 +33,11 @@ def alarm(scores: Sequence[float], epochs: int, limits: Limits, method: str) -> 
         if score >= limits.trivial:
             return (
                 f"{method} is too easy on these images: held-out score {score:.3f} by epoch {epoch} of {epochs}. "
-                "A shortcut may answer it, and features may stay shallow; try another method, or a tighter crop"
+                "A shortcut may answer it, and features may stay shallow; try another method (ssl-app compare)"
             )
     if len(scores) > third and max(scores) < limits.impossible:
         return (
             f"{method} is impossible on these images: held-out score {scores[-1]:.3f} after epoch {len(scores)} of "
-            f"{epochs}, near chance. They may have no upright; try another method"
+            f"{epochs}, near chance. They may hold no answer to it; try another method (ssl-app compare)"
         )
     return None

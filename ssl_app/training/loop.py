@@ -97,7 +97,9 @@ def fit(
                 )
                 if held_out is not None:
                     row |= {f"val_{name}": value for name, value in run.score(held_out).items()}
-                row |= watch(position.epoch)
+                watched = watch(position.epoch)
+                assert not row.keys() & watched.keys(), "a metric of the task goes by the same name"
+                row |= watched
                 row |= {"images_per_second": steps * plan.batch_size / max(seconds, 1e-9), "ended": time.time()}
                 run.refuse_infinite(row)
                 position.rows.append(row)
@@ -221,9 +223,13 @@ class _Run:
         self.agree()
         if as_in is None:
             self.task.eval()
+        state = torch.get_rng_state()  # a hook that asks draws on as if it had not
         with torch.no_grad(), self.hardware.autocast():
-            batches = loader.ordered(as_in)
-            rows = [fn(batch.to(self.hardware.device, self.hardware.memory_format)) for batch in batches]
+            rows = []
+            for batch in loader.ordered(as_in):
+                torch.manual_seed(batch.seed >> 1)
+                rows.append(fn(batch.to(self.hardware.device, self.hardware.memory_format)))
+        torch.set_rng_state(state)
         freeze(self.task, self.plan)
         return torch.cat(rows)[: loader.share]
 

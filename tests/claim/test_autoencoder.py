@@ -207,3 +207,9 @@ def test_it_learns_in_bf16_with_a_loss_in_float32() -> None:
         assert loss.dtype == torch.float32
         loss.backward()
     assert all(bool(p.grad.isfinite().all()) for p in task.parameters() if p.grad is not None)
+
+
+def test_no_noise_at_all_is_refused() -> None:
+    with pytest.raises(SettingsError) as error:
+        make(corruption="noise", sigma=0.0)
+    assert str(error.value) == "--sigma 0 damages nothing; type a larger one, or --corruption none"

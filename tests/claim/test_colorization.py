@@ -295,3 +295,12 @@ def test_it_learns_in_bf16_with_a_loss_in_float32() -> None:
         assert loss.dtype == torch.float32
         loss.backward()
     assert all(bool(p.grad.isfinite().all()) for p in task.parameters() if p.grad is not None)
+
+
+def test_many_greys_are_told() -> None:
+    images = np.random.default_rng(0).random((10, 8, 8, 3), np.float32)
+    assert Colorization.check(images, Colorization.Config()) == ()
+    images[:3] = images[:3, ..., :1]
+    assert Colorization.check(images, Colorization.Config()) == (
+        "30% of the images are grey, and left out of colorization's loss",
+    )

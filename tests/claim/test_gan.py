@@ -72,9 +72,9 @@ def test_made_images_are_in_the_range_of_real_ones_and_vary() -> None:
     assert made.abs().max() <= 1
     assert task.needs.value_range == "symmetric"
     _, metrics = task.loss(batch, "judge")
-    assert metrics["spread"] > 0.01
+    assert metrics["variety"] > 0.01
     nn.init.zeros_(task.maker.first.weight)  # a maker that does not look at the noise
-    assert task.loss(batch_of(channels=3), "judge")[1]["spread"] == 0
+    assert task.loss(batch_of(channels=3), "judge")[1]["variety"] == 0
 
 
 def test_r1_is_the_squared_weight_of_a_linear_judge_and_its_gradient_too() -> None:
@@ -267,3 +267,12 @@ def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
     found = torch.bincount(nearest[nearness < 0.3], minlength=8) / 2000
     assert (found > 0.02).all(), found
     assert found.sum() > 0.6
+
+
+def test_a_maker_of_one_image_rings() -> None:
+    task = task_of()
+    assert task.alarm([{"variety": 0.01}]) is None
+    assert task.alarm([{"variety": 0.01}, {"variety": 0.4}]) is None
+    assert "makes the same image again and again: after epoch 2" in str(
+        task.alarm([{"variety": 0.4}, {"variety": 0.02}])
+    )

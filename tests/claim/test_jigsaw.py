@@ -119,6 +119,14 @@ def test_greys_have_no_colours_and_fringes_keep_to_their_cells() -> None:
     assert torch.equal(same, together)
 
 
+@pytest.mark.parametrize("side", [32, 64])
+def test_channels_are_moved_apart_in_small_tiles_too(side: int) -> None:
+    task = made(side, channels=3, grey=0.0)
+    ramp = torch.arange(float(side * side)).view(1, 1, side, side).expand(20, 3, -1, -1).clone()
+    first = task._cut(batch_of(ramp)).amin((3, 4))  # (B, T, 3)
+    assert (first != first[..., :1]).any()
+
+
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 3), ("alexnet", 1)])
 def test_other_trunks_take_the_tiles_of_64_px(backbone: str, channels: int) -> None:
     task = made(64, channels, backbone=backbone, grid="2", per_image=2)

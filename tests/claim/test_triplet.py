@@ -272,5 +272,14 @@ def test_it_learns_to_find_images_again_without_collapse(mining: str) -> None:
     task = task_of(mining=mining)
     rows = fit(task, loader, Plan({"all": 1.0}, 30, 24), toys.CPU, title="triplet", say=lambda sentence: None)
     assert rows[-1]["accuracy"] > max(0.7, 2 * rows[0]["accuracy"])  # one in 47 by chance
-    assert rows[-1]["spread"] > 0.5
+    assert rows[-1]["embedding_spread"] > 0.5
     assert math.isfinite(rows[-1]["loss"])
+
+
+def test_collapse_and_idle_triplets_ring() -> None:
+    task = task_of(mining="semi-hard")
+    assert task.alarm([{"embedding_spread": 0.9, "active": 0.5}]) is None
+    assert "have collapsed: after epoch 1" in str(task.alarm([{"embedding_spread": 0.02, "active": 1.0}]))
+    assert "3% of the triplets still teach after epoch 1" in str(
+        task.alarm([{"embedding_spread": 0.9, "active": 0.03}])
+    )

@@ -28,7 +28,11 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
     assert {one["name"] for one in result["ranking"]} == {"rotnet", "sela"}
     assert set(result["knn"]) == {"rotnet", "sela", "scratch"}
     assert result["does_not_apply"]["from-labels"].startswith("from-labels has nothing to learn; type --labels")
-    assert "3 channels" in result["does_not_apply"]["colorization"]
+    assert result["does_not_apply"]["colorization"].startswith(
+        "colorization needs colour images: these have 1 channels"
+    )
+    assert set(result["leaks"]) == {"rotnet", "sela"}, "they saw the images that are scored, and it is said"
+    assert result["advice"].endswith("The methods had seen the scored images, without their labels.")
     assert "not ranked: from-labels (from-labels has nothing to learn" in answer.err
     assert result["advice"] in answer.err
     assert "balanced accuracy, %" in answer.err
@@ -67,6 +71,20 @@ def test_the_same_command_again_does_nothing_twice(compared: tuple[Path, Path, A
     assert type_in(*words[:5], *WORDS, *TINY).error == (
         f"run {out / 'which'} was started with other settings; type those, or another --name"
     )
+
+
+def test_too_few_labels_are_told_before_any_method_has_its_time(
+    compared: tuple[Path, Path, Answer], tmp_path: Path
+) -> None:
+    data, _, _ = compared
+    (tmp_path / "bare").mkdir()
+    for path in list(data.rglob("*.png"))[:9]:
+        (tmp_path / "bare" / f"{path.parent.name}{path.name}").write_bytes(path.read_bytes())
+    out = tmp_path / "runs"
+    assert "has no labels" in type_in("compare", "--data", tmp_path / "bare", "--out", out, *WORDS, *TINY).error
+    many = type_in("compare", "--data", data, "--out", out, *WORDS, *TINY, "--per-class", 500)
+    assert "expected at least" in many.error or "500" in many.error
+    assert not (out / "which").exists()
 
 
 def test_a_time_is_turned_into_epochs_and_kept(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:

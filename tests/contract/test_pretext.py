@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_app.batch_norm import of_the_batch
 from ssl_app.errors import UserError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Pretext, Scope
@@ -82,6 +83,29 @@ def test_it_resumes_to_the_same_bits(method: str, tmp_path: Path, monkeypatch: p
             train(broken, channels, Saver(path))
     train(resumed, channels, Saver(path, resume=True))
     assert_same(bits(whole), bits(resumed))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_its_loss_and_scores_are_f32_in_bf16_training(method: str) -> None:
+    channels = find("pretext", method).needs.channels or 3
+    task = make(method, channels)
+    loader = toys.loader(count=16, batch_size=16, channels=channels, side=SIDE, views=task.needs.views)
+    (batch,) = next(loader.epoch(0, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        for player in task.players:
+            loss, metrics = task.loss(batch, player)
+            assert loss.dtype == torch.float32
+            assert all(value.dtype in (torch.float32, torch.float64) for value in metrics.values())
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if find("pretext", name).recalibrates])
+def test_what_saw_other_than_whole_images_is_handed_on_with_their_statistics(method: str) -> None:
+    task = make(method, 1)
+    train(task, 1)
+    images = next(toys.loader(count=16, batch_size=16, side=SIDE).ordered()).images
+    used = task.backbone.eval()(images)
+    with of_the_batch(task.backbone):
+        torch.testing.assert_close(used, task.backbone(images), atol=0.05, rtol=0.05)  # n or n - 1 in a variance
 
 
 @pytest.mark.parametrize("method", METHODS)

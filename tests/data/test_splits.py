@@ -281,6 +281,10 @@ def test_leaks_count_copies_and_groups_once_each() -> None:
 
 def test_nothing_seen_says_nothing() -> None:
     assert Leaks(0, 0, 400).sentence() is None
+    assert Leaks(0, 0, 400, "patient", False).sentence() == "which patients pretraining saw is not known"
+    assert Leaks(1, 0, 9, "lot", False).sentence() == (
+        "1 of 9 test images is an exact copy of pretraining images; which lots pretraining saw is not known"
+    )
 
 
 def test_a_shared_group_is_not_said_to_be_a_seen_image() -> None:
