@@ -41,7 +41,8 @@ def with_labels(dataset: Dataset, path: Path, say: Say) -> Dataset:
     classes, numbers = numbered(table.of(dataset.keys)[0])
     labels = np.array(numbers, dtype=np.int64)
     known = labels >= 0
-    say(f"labels: {known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}")
+    found = f"{known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}"
+    say(f"labels: {found}; they are what is tested, too")
     return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labelled=known)
 
 
