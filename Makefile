@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= ssl-runs
 export OMP_WAIT_POLICY ?= PASSIVE
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile  # a process takes about a gigabyte
 
 .PHONY: install demo format check test test-all browser docker clean
 
@@ -29,10 +30,10 @@ check: .venv/installed          ## format, lint, types, layers
 	$(BIN)/python -m pytest tests/test_layers.py
 
 test: .venv/installed           ## the fast tests; the browser's too where Chromium is
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu"
 
 test-all: .venv/installed       ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 docker:                         ## the image; for a CPU-only build add TORCH_INDEX_URL=...
 	docker build --file docker/Dockerfile --build-arg TORCH_INDEX_URL="$(TORCH_INDEX_URL)" --tag ssl-app .

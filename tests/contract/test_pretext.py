@@ -89,6 +89,8 @@ def test_it_resumes_to_the_same_bits(method: str, tmp_path: Path, monkeypatch: p
 def test_its_loss_and_scores_are_f32_in_bf16_training(method: str) -> None:
     channels = find("pretext", method).needs.channels or 3
     task = make(method, channels)
+    if task.remembers:
+        train(task, channels)  # it has no labels before
     loader = toys.loader(count=16, batch_size=16, channels=channels, side=SIDE, views=task.needs.views)
     (batch,) = next(loader.epoch(0, 1))
     with torch.autocast("cpu", torch.bfloat16):

@@ -30,7 +30,7 @@ def test_the_centre_is_kept_of_what_is_larger() -> None:
     torch.manual_seed(0)
     generator = ImageGenerator(4, 1, 50).eval()
     whole = []
-    generator.layers.register_forward_hook(lambda module, inputs, output: whole.append(output))
+    generator.last.register_forward_hook(lambda module, inputs, output: whole.append(output))
     images = generator(torch.randn(2, 4))
     assert whole[0].shape[2:] == (56, 56)
     assert torch.equal(images, whole[0][..., 3:53, 3:53].tanh())
@@ -38,7 +38,7 @@ def test_the_centre_is_kept_of_what_is_larger() -> None:
 
 def test_dcgans_widths_at_64_px() -> None:
     generator = ImageGenerator(100, 3, 64, transposed=True)
-    layers = [layer for layer in generator.layers if isinstance(layer, nn.ConvTranspose2d)]
+    layers = [layer for layer in [*generator.layers, generator.last] if isinstance(layer, nn.ConvTranspose2d)]
     assert [layer.in_channels for layer in layers] == [512, 256, 128, 64]
     assert layers[-1].out_channels == 3
     assert not any(isinstance(layer, nn.Upsample) for layer in generator.layers)
