@@ -67,14 +67,24 @@ def pack(
     except OSError as error:
         raise DataError(f"the cache {cache} cannot be made ({error.strerror}); name another place") from error
     remove_leftovers(cache)
-    settings = json.dumps([FORMAT, image_size, side, channels, depth])
-    found = digest([settings, *source.stamps()])
-    index = cache / "index" / f"{found}.json"
-    entry = read_index(index, cache)
+    stamps = source.stamps()
+
+    def index(*settings: object) -> Path:
+        return cache / "index" / f"{digest([json.dumps([FORMAT, depth, *settings]), *stamps])}.json"
+
+    asked = index("asked", image_size, side, channels)
+    entry = read_index(asked, cache)
     if entry is None:
         shape = first_shape(source)  # read in any case: it tells where nothing can be read
-        entry = fill(source, side or pack_side(shape, image_size), channels, cache, depth, progress)
-        write_whole(index, json.dumps(entry).encode())
+        chosen = side or pack_side(shape, image_size)
+        entry = read_index(index("made", chosen, channels), cache)
+        if entry is None:
+            entry = fill(source, chosen, channels, cache, depth, progress)
+            made = {index("made", chosen, c) for c in (channels, entry["channels"])}  # to ask for these is the same
+        else:
+            made = set()
+        for path in (asked, *made):
+            write_whole(path, json.dumps(entry).encode())
     unreadable = tuple((source.keys[i], reason) for i, reason in entry["unreadable"])
     refuse_unreadable(source, unreadable, max_unreadable)
     folder = cache / entry["key"]
@@ -145,7 +155,7 @@ def fill(source: Source, side: int, channels: int | None, cache: Path, depth: st
         if store is not None:
             store.file.close()
         shutil.rmtree(folder, ignore_errors=True)
-    return {"key": key, "unreadable": unreadable}
+    return {"key": key, "channels": store.shape[-1], "unreadable": unreadable}
 
 
 def first_shape(source: Source) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """compare from argv: every method the same time, one sweep, a ranking, and reasons; --budget and --probe-data."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,9 @@ def test_a_time_is_turned_into_epochs_and_kept(compared: tuple[Path, Path, Answe
     words = ["pretrain", "--data", data, "--out", tmp_path, *TINY]
     answer = type_in(*words, "--budget", "2s", "--json")
     epochs = answer.result["settings"]["epochs"]
-    assert f"--budget 2s: {epochs} epochs, of" in answer.err
-    assert epochs > 1
+    told = re.search(rf"--budget 2s: {epochs} epochs, of (\d+\.\d) s each", answer.err)
+    assert told is not None
+    assert epochs == 1 or epochs * (float(told[1]) - 0.05) <= 2  # on a busy machine one is all there is time for
     assert type_in(*words, "--budget", "soon").error == "--budget is 'soon'; expected a time such as 90s, 5m or 1h"
     assert type_in(*words, "--budget", "2s", "--epochs", 3).error == (
         "--budget 2s and --epochs 3 are two lengths; leave one out"

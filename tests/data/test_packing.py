@@ -149,6 +149,24 @@ def test_a_set_that_cannot_be_read_at_all_is_refused(tmp_path: Path) -> None:
     assert refusal(data, most=9) == f"none of the 1 images in {data} can be read, first 0.png: the file is empty"
 
 
+def test_what_a_later_verb_asks_for_is_found_however_it_was_asked_for_first(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    for name in "ab":
+        save(data / f"{name}.png", noise(20, 20, 3))
+    first = packed(data, 8)  # channels and side by the images, as pretraining does
+    source = open_source(str(data), Columns())
+
+    def refused(reduced: object) -> None:
+        raise AssertionError("decoded again")
+
+    source.each = refused  # type: ignore[method-assign]
+    for channels in (3, None):
+        again = pack(
+            source, 8, channels, tmp_path / "cache", depth="strict", max_unreadable=0, progress=False, side=9
+        )
+        assert again.key == first.key
+
+
 def test_the_cache_is_found_by_stamps_and_keyed_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "d"
     array = noise(8, 8)
