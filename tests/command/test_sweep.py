@@ -115,6 +115,13 @@ def test_a_leak_is_told_in_the_verdict_and_by_finetune(place: Place, leaky: str)
     assert f"{seen} of {result['n_test']} test images" in one_trial["leaks"]
 
 
+def test_the_split_is_that_of_the_pretraining_where_the_data_are_named_too(place: Place, leaky: str) -> None:
+    words = ["--init", leaky, "--data", place.data, *SHORT, "--strategy", "feature-extraction"]
+    answer = place.type("finetune", *words)
+    assert "split seed 1, as in leaky" in answer.err
+    assert answer.result["leaks"] is None
+
+
 # what is compared
 
 
