@@ -15,13 +15,12 @@ from torch import Tensor
 
 from ssl_app import config, handover, inference
 from ssl_app.batch_norm import recalibrate
-from ssl_app.data.dataset import Dataset, open_dataset
-from ssl_app.data.leaks import exclude, merged, seen
+from ssl_app.choosing import choose_rows, spaced
+from ssl_app.data.dataset import Dataset
+from ssl_app.data.leaks import merged, seen
 from ssl_app.data.loading import Loader
 from ssl_app.data.pixels import Pixels, measure
 from ssl_app.data.seeding import mix
-from ssl_app.data.sources.base import Columns, open_source
-from ssl_app.data.splits import hold_out_units
 from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.evaluation.features import effective_rank, spread
@@ -35,12 +34,12 @@ from ssl_app.tracking import open_tracker
 from ssl_app.training.distributed import OneProcess
 from ssl_app.training.hardware import Hardware, cores
 from ssl_app.training.health import alarm, collapse
-from ssl_app.training.loop import Row, Saver, fit
+from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
+from ssl_app.training.saving import Row, Saver
 from ssl_app.training.stopping import Stopped
 from ssl_app.watching import Probe
 
-HELD_OUT_SHARE, HELD_OUT_MOST = 0.05, 512  # images that the pretext score is taken on
 TRAINING = "training.safetensors"  # the state that --resume goes on from
 WATCHED = 256  # images that features are watched on, each epoch
 SHOWN = 12  # images of a method's pictures
@@ -103,7 +102,7 @@ class Pretraining:
                 say=say,
             )
         images = opened.dataset.images
-        learnt, held_out = _rows(settings, opened, not method.remembers, say)
+        learnt, held_out = choose_rows(settings, opened, not method.remembers, say)
         every = np.sort(np.concatenate([learnt, held_out]))  # the same pixels for every method on these images
         pixels = start.pixels or measure(images, every, settings.intensity or "range", settings.seed)
         if needs.value_range == "symmetric":
@@ -329,33 +328,6 @@ class _first_alone:  # reads as a statement
             self.group.wait()
 
 
-def _rows(
-    settings: PretrainSettings, opened: Opened, hold_out: bool, say: Say
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to learn from, and rows to take the score on: all but the test part and what is excluded."""
-    dataset, parts = opened.dataset, opened.parts
-    rows = np.sort(np.concatenate([parts.train, parts.val]))
-    if settings.exclude is not None:
-        other = _other(settings, opened, say)
-        kept = exclude(dataset, rows, seen(other, np.arange(len(other.keys))))
-        say(f"excluded: {len(rows) - len(kept)} of {len(rows)} images, by content or group of {other.name}")
-        rows = kept
-    if len(rows) < 4:
-        apart = " after --exclude" if settings.exclude is not None else ""
-        raise DataError(
-            f"{len(rows)} images are left to pretrain on{apart}, {len(parts.test)} are the test part; "
-            f"expected at least 4: type another --data"
-        )
-    if not hold_out:
-        return rows, rows[:0]
-    return hold_out_units(dataset, rows, HELD_OUT_SHARE, HELD_OUT_MOST, settings.seed)
-
-
-def spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Every k-th row, so many at most: sets are often sorted by class."""
-    return rows[:: -(-len(rows) // most)]
-
-
 def _same(images: Tensor) -> Tensor:
     return images
 
@@ -378,29 +350,6 @@ def _scope(dataset: Dataset, learnt: NDArray[np.int64], epochs: int) -> Scope:
     known = dataset.labelled[learnt]
     labels = torch.from_numpy(np.where(known, dataset.labels[learnt], -1)) if known.any() else None
     return Scope(len(learnt), epochs, [dataset.keys[row] for row in learnt], labels)
-
-
-def _other(settings: PretrainSettings, opened: Opened, say: Say) -> Dataset:
-    """What --exclude names, unsplit, its labels unread; by group where it has pretraining's group column."""
-    assert settings.exclude is not None
-    group = opened.dataset.columns.group
-    if opened.dataset.groups is None:
-        say(f"excluding by content only: {opened.dataset.name} has no groups (--group COLUMN, of a manifest)")
-    try:
-        source = open_source(settings.exclude, Columns("none", group, "none"))
-    except DataError:
-        source = open_source(settings.exclude, Columns("none", "none", "none"))
-        if group is not None:
-            say(f"excluding by content only: {settings.exclude} has no column {group}")
-    return open_dataset(
-        source,
-        image_size=opened.dataset.image_size,
-        channels=opened.dataset.images.shape[-1],
-        intensity=settings.intensity or "range",
-        cache=settings.out / "cache",
-        max_unreadable=settings.max_unreadable,
-        progress=True,
-    )
 
 
 def _plan(settings: PretrainSettings, method: type[Pretext], images: int, world: int) -> Plan:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssl_app.errors import RunError, UserError, nearest
+from ssl_app.errors import RunError, SettingsError, UserError, nearest
 
 Say = Callable[[str], None]
 RESULT = "result.json"
@@ -100,12 +100,16 @@ def prepare(out: Path, name: str | None, verb: str) -> None:
     raise RunError(f"run {taken} exists already; {cure}")
 
 
-def check_output(path: Path) -> None:
-    """Refuse an --output that cannot be written. Raises RunError."""
+def check_output(path: Path | None, kinds: tuple[str, ...] = ()) -> None:
+    """Refuse an --output that cannot be written, or is of no known kind. Raises RunError, SettingsError."""
+    if path is None:
+        return
     if path.is_dir():
         raise RunError(f"--output {path} is a folder; expected a file's name")
     if not path.parent.is_dir():
         raise RunError(f"--output {path} lies in no folder; make {path.parent} first, or name another")
+    if kinds and path.suffix not in kinds:
+        raise SettingsError(f"--output {path} is of no known kind; expected {' or '.join(kinds)}")
 
 
 @contextmanager

@@ -30,8 +30,9 @@ from ssl_app.models.heads import build_head
 from ssl_app.opening import Opened
 from ssl_app.settings import TransferSettings
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.loop import Row, fit
+from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
+from ssl_app.training.saving import Row
 from ssl_app.transfer.base import Budget, Phase, Strategy
 
 FOLDS = 5  # inside a draw, to choose the regularisation

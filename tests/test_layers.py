@@ -18,6 +18,7 @@ ROWS: list[list[set[str]]] = [
             "preparing",
             "opening",
             "pretraining",
+            "choosing",
             "pacing",
             "watching",
             "sweeping",

@@ -53,10 +53,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     from ssl_app.training import checkpoint
 
     started = time.monotonic()
-    if settings.output is not None:
-        runs.check_output(settings.output)
-        if settings.output.suffix not in KINDS:
-            raise SettingsError(f"--output {settings.output} is of no known kind; expected {' or '.join(KINDS)}")
+    runs.check_output(settings.output, KINDS)
     folder = runs.find_run(settings.out, settings.run)
     made = next((name for name in (handover.CLASSIFIER, handover.BACKBONE) if (folder / name).is_file()), None)
     if made is None or not runs.finished(folder):

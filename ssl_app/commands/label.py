@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
 from ssl_app.config import option
-from ssl_app.errors import SettingsError
 from ssl_app.runs import Result, Say
 from ssl_app.saying import to_stderr
 
@@ -53,10 +52,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     from ssl_app.training.hardware import choose
 
     started = time.monotonic()
-    if settings.output is not None:
-        runs.check_output(settings.output)
-        if settings.output.suffix not in KINDS:
-            raise SettingsError(f"--output {settings.output} is of no known kind; expected {' or '.join(KINDS)}")
+    runs.check_output(settings.output, KINDS)
     folder = runs.find_run(settings.out, settings.run)
     labeller = handover.load_labeller(folder)
     meta, theirs = labeller.meta, labeller.meta["settings"]

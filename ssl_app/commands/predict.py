@@ -48,8 +48,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     started = time.monotonic()
     if settings.data is None:
         raise DataError("predict has nothing to classify; type --data FOLDER")
-    if settings.output is not None:
-        runs.check_output(settings.output)
+    runs.check_output(settings.output)
     finished = handover.load_classifier(runs.find_run(settings.out, settings.run))
     meta = finished.meta
     runs.prepare(settings.out, settings.name, "predict")

@@ -1,14 +1,12 @@
 """The training loop: one for every task, on one process or several, resumable to the same bits.
 
-It knows nothing of what it trains. Each step's randomness is seeded by (seed, epoch, step,
-micro-batch), so a checkpoint needs no generator states: weights, optimizer, position and sums are all.
+It knows nothing of what it trains. Each step's randomness is seeded by (seed, epoch, step, micro-batch).
 """
 
 import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,44 +15,21 @@ from torch import Tensor
 from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
 from ssl_app.data.seeding import mix
-from ssl_app.errors import CheckpointError, UserError
+from ssl_app.errors import UserError
 from ssl_app.tasks import Ask, Metrics, Task
-from ssl_app.training import checkpoint
 from ssl_app.training.distributed import OneProcess, running_statistics
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.optimizing import Plan, build_optimizer, factor, forget, freeze, set_rates
 from ssl_app.training.progress import Progress
+from ssl_app.training.saving import Position, Row, Saver, State, arithmetic, restore, write
 from ssl_app.training.stopping import Stopped, StopRequest
 
-Row = dict[str, float]
 CHECK_EVERY = 50  # steps between looks at whether the loss is finite
 ASK_EVERY = 10  # steps between questions to all processes whether to stop or to save: each costs a message
 
 
 class Diverged(UserError):
     """The loss became nan or inf."""
-
-
-@dataclass
-class Position:
-    """Where a training stands: everything of a checkpoint that is not a tensor."""
-
-    epoch: int = 0
-    step: int = 0  # within the epoch
-    sums: Row = field(default_factory=dict)  # of the metrics of this epoch's steps
-    begun: Row = field(default_factory=dict)  # what start_epoch and before_step reported
-    rows: list[Row] = field(default_factory=list)  # one an epoch
-
-
-@dataclass(frozen=True)
-class Saver:
-    """Where and how often a training is saved, and whether it goes on from there."""
-
-    path: Path
-    every: float = 60.0  # seconds; the end of an epoch and a signal save too
-    resume: bool = False
-    any_threads: bool = False  # go on under other threads, versions or arithmetic, where bits may differ
-    about: Mapping[str, str] = field(default_factory=dict)  # what must be as it was: the images, say
 
 
 def fit(
@@ -271,69 +246,20 @@ class _Run:
 
     def save(self, position: Position) -> None:
         """Write the checkpoint, in process 0. Every process calls this at the same step."""
-        if self.saver is None:
-            return
-        own = [tensor.reshape(-1) for tensor in running_statistics(self.task.named_buffers())]
-        statistics = self.group.gather(torch.cat(own)[None]) if own else None  # (processes, numbers)
-        if self.group.rank == 0:
-            tensors = {f"task.{name}": tensor for name, tensor in self.task.state_dict().items()}
-            for player, optimizer in self.optimizers.items():
-                tensors |= checkpoint.optimizer_tensors(optimizer, f"optimizer.{player}")
-            if self.weights is not None:
-                tensors["loader.weights"] = self.weights
-            if statistics is not None and self.group.world > 1:
-                tensors["statistics"] = statistics
-            meta = {"position": vars(position), "processes": self.group.world, "about": dict(self.saver.about)}
-            meta["arithmetic"] = self._arithmetic()
-            checkpoint.write(self.saver.path, tensors, meta)
-        self.group.wait()  # a process that ends has torchrun end all, in the midst of writing too
-        self.saved = time.monotonic()
-
-    def _arithmetic(self) -> dict[str, str]:
-        """What the bits depend on beside the settings; threads count on a CPU only."""
-        hardware = self.hardware
-        found = {
-            "--device": hardware.device.type,
-            "--precision": "bf16" if hardware.bf16 else "fp32",
-            "torch": torch.__version__,
-        }
-        return found | ({"--threads": str(hardware.threads)} if hardware.device.type == "cpu" else {})
+        if self.saver is not None:
+            state = State(self.task, self.optimizers, self.weights)
+            write(self.saver.path, state, position, self.group, self.saver.about, arithmetic(self.hardware))
+            self.saved = time.monotonic()
 
     def restore(self) -> Position:
         """Put the checkpoint back, if there is one yet."""
         assert self.saver is not None
         if not self.saver.path.is_file():
             return Position()
-        tensors, meta = checkpoint.read(self.saver.path)
-        if meta["processes"] != self.group.world:
-            raise CheckpointError(
-                f"{self.saver.path} was trained by {meta['processes']} processes, here are {self.group.world}; "
-                f"start as many again (torchrun --nproc-per-node {meta['processes']})"
-            )
-        for what, before in meta["about"].items():
-            if self.saver.about.get(what) != before:
-                raise CheckpointError(
-                    f"the {what} are not those that {self.saver.path} was trained on; put them back as they were, "
-                    f"or start a new run"
-                )
-        for what, here in self._arithmetic().items():
-            before = meta["arithmetic"][what]
-            if before != here and not self.saver.any_threads:
-                raise CheckpointError(
-                    f"{self.saver.path} was trained with {what} {before}, here it is {here}, and the bits would "
-                    f"differ; use {what} {before}, or type --any-threads to go on all the same"
-                )
-        own = {name.removeprefix("task."): t for name, t in tensors.items() if name.startswith("task.")}
-        self.task.load_state_dict(own)
-        if "statistics" in tensors:
-            mine = running_statistics(self.task.named_buffers())
-            pieces = torch.split(tensors["statistics"][self.group.rank], [tensor.numel() for tensor in mine])
-            for tensor, piece in zip(mine, pieces, strict=True):
-                tensor.copy_(piece.view_as(tensor))
-        for player, optimizer in self.optimizers.items():
-            checkpoint.restore_optimizer(optimizer, tensors, f"optimizer.{player}")
-        self.weights = tensors.get("loader.weights")
-        return Position(**meta["position"])
+        state = State(self.task, self.optimizers)
+        position = restore(self.saver, state, self.group, arithmetic(self.hardware))
+        self.weights = state.weights
+        return position
 
 
 @dataclass(frozen=True)

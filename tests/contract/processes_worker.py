@@ -25,8 +25,9 @@ from ssl_app.pretext.rotnet import RotNet, RotNetConfig
 from ssl_app.tasks import Metrics, OverAll, Task
 from ssl_app.training import loop
 from ssl_app.training.distributed import OneProcess, processes
-from ssl_app.training.loop import Row, Saver, fit
+from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
+from ssl_app.training.saving import Row, Saver
 from ssl_app.training.stopping import Stopped
 from tests import toys
 

@@ -11,8 +11,9 @@ from ssl_app.data.loading import Loader
 from ssl_app.errors import CheckpointError
 from ssl_app.tasks import Task
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.loop import Diverged, Row, Saver, fit
+from ssl_app.training.loop import Diverged, fit
 from ssl_app.training.optimizing import Plan, build_optimizer, factor, freeze
+from ssl_app.training.saving import Row, Saver
 from ssl_app.training.stopping import Stopped
 from tests import toys
 

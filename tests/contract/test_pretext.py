@@ -12,8 +12,9 @@ from ssl_app.errors import UserError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.registry import describe, find, names
-from ssl_app.training.loop import Saver, fit
+from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
+from ssl_app.training.saving import Saver
 from ssl_app.training.stopping import Stopped
 from tests import toys
 from tests.contract.test_loop import assert_same, bits, interrupted, quiet
