@@ -21,9 +21,11 @@ from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError, UserError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
+from ssl_app.pretext.colorization import Colorization, ColorizationConfig
+from ssl_app.pretext.gan import GAN, PENALISED_EVERY, GANConfig
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig
 from ssl_app.tasks import Metrics, OverAll, Task
-from ssl_app.training import loop
+from ssl_app.training import loop, saving
 from ssl_app.training.distributed import OneProcess, processes
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
@@ -41,19 +43,21 @@ class Work:
         self.folder, self.pieces = folder, pieces
         self.group: OneProcess = processes(cuda=False)
 
-    def loader(self, count: int = 32, side: int = 12, **more: object) -> Loader:
+    def loader(self, count: int = 32, side: int = 12, channels: int = 1) -> Loader:
         return toys.loader(
             count,
             8,
+            channels,
             side=side,
             preset="standard",
             micro=self.pieces,
             rank=self.group.rank,
             world=self.group.world,
-            **more,
         )
 
-    def train(self, task: Task, side: int = 12, saver: Saver | None = None, **more: object) -> list[Row]:
+    def train(
+        self, task: Task, side: int = 12, channels: int = 1, saver: Saver | None = None, **more: object
+    ) -> list[Row]:
         plan = Plan(
             **{
                 "rates": dict.fromkeys(task.parts(), 0.05),
@@ -63,9 +67,9 @@ class Work:
             }
             | more
         )
-        held_out = self.loader(5, side)
+        held_out = self.loader(5, side, channels)
         return fit(
-            task, self.loader(side=side), plan, toys.CPU,
+            task, self.loader(32, side, channels), plan, toys.CPU,
             title="toy", say=lambda sentence: None, group=self.group, held_out=held_out, saver=saver,
         )  # fmt: skip
 
@@ -91,6 +95,19 @@ def rotnet(work: Work) -> dict[str, object]:
     task = RotNet(build("small-resnet", 1, 16), RotNetConfig(), Scope(32, 2))
     rows = work.train(task, side=16, momentum=0.0)
     return {"state": task.state_dict(), "rows": rows}
+
+
+def gan(work: Work) -> dict[str, object]:
+    torch.manual_seed(1)
+    task = GAN(build("small-resnet", 1, 16), GANConfig(noise=8), Scope(32, 2))
+    task.steps.fill_(PENALISED_EVERY - 2)  # the second of the steps to come is penalised
+    return {"rows": work.train(task, side=16, momentum=0.0), "state": task.state_dict()}
+
+
+def colorization(work: Work) -> dict[str, object]:
+    torch.manual_seed(1)
+    task = Colorization(build("small-resnet", 3, 16), ColorizationConfig(), Scope(32, 2))
+    return {"rows": work.train(task, side=16, channels=3, momentum=0.0), "state": task.state_dict()}
 
 
 def duel(work: Work) -> dict[str, object]:
@@ -171,13 +188,13 @@ def _norms(seed: int = 1) -> Task:
 
 def _count_writes() -> list[int]:
     written: list[int] = []
-    original = loop.checkpoint.write
+    original = saving.checkpoint.write
 
     def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, dict[str, int]]) -> None:
         written.append(meta["position"]["epoch"] * STEPS + meta["position"]["step"])
         original(path, tensors, meta)
 
-    loop.checkpoint.write = write  # type: ignore[assignment]
+    saving.checkpoint.write = write  # type: ignore[assignment]
     return written
 
 
@@ -203,7 +220,7 @@ class _signal_at:
 
 
 CASES: dict[str, Callable[[Work], dict[str, object]]] = {
-    case.__name__: case for case in (rotnet, duel, labels, balanced, gathered, resumed, mistakes)
+    case.__name__: case for case in (rotnet, gan, colorization, duel, labels, balanced, gathered, resumed, mistakes)
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 WORKER = Path(__file__).with_name("processes_worker.py")
 ROOT = Path(__file__).parents[2]
-BOTH = ["rotnet", "duel", "labels"]  # what one process does as well, to be compared with
+BOTH = ["rotnet", "gan", "colorization", "duel", "labels"]  # what one process does as well, to be compared with
 ALONE = ["gathered", "resumed", "mistakes"]
 ROWS = "balanced"
 Found = dict[str, dict[str, object]]
@@ -38,7 +38,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
     ]
     try:
         for process in processes:
-            text = process.communicate(timeout=120)[0]
+            text = process.communicate(timeout=300)[0]
             assert process.returncode == 0, text
     finally:
         for process in processes:
