@@ -21,7 +21,7 @@ from ssl_app.data.leaks import merged, seen
 from ssl_app.data.loading import Loader
 from ssl_app.data.pixels import Pixels, measure
 from ssl_app.data.seeding import mix
-from ssl_app.data.transforms import Augment
+from ssl_app.data.transforms import Augment, centre
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.evaluation.features import effective_rank, spread
 from ssl_app.opening import Opened, default_image_size, open_data, source_of
@@ -109,7 +109,7 @@ class Pretraining:
             half = (0.5,) * images.shape[-1]
             pixels = replace(pixels, mean=half, std=half)
         sample = np.random.default_rng([settings.seed, 5]).permutation(learnt)[:SAMPLE]
-        notes = method.check(pixels.scale(images[np.sort(sample)]), own)
+        notes = method.check(centre(pixels.scale(images[np.sort(sample)]), size), own)
         if needs.channels not in (None, images.shape[-1]):
             raise DataError(
                 f"{settings.method} needs images of {needs.channels} channels, {opened.dataset.name} has "

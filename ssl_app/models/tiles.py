@@ -179,7 +179,7 @@ def sheet(tiles: Tensor, cell: int, side: int) -> Tensor:
 def refuse_flat(images: NDArray[np.float32], grid: str, method: str) -> None:
     """Raise DataError where tiles show nothing: fewer than a tenth of the images have two that are not of one colour.
 
-    (M, P, P, C) in [0, 1], a sample.
+    (M, S, S, C) in [0, 1], a sample.
     """
     cells = cells_of(grid, images.shape[1])
     side = images.shape[1] // cells

@@ -95,7 +95,7 @@ class Pretext(Task):
 
     @classmethod
     def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
-        """Raise DataError where these images cannot teach by this method. (M, P, P, C) in [0, 1], a sample.
+        """Raise DataError where these images cannot teach by this method. (M, S, S, C) in [0, 1], a sample.
 
         -> what else the user should know of them before training.
         """
