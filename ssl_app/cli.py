@@ -171,6 +171,8 @@ def main(arguments: list[str] | None = None) -> None:
             code = _tell(f"the disk is full ({where}); free some space and type the same again")
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             code = _tell(f"{where} may not be used ({error.strerror}); mend its rights, or name another place")
+        elif error.errno == errno.ENAMETOOLONG:
+            code = _tell(f"the name {str(where)[:40]}... is longer than a file's name may be; type a shorter one")
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)

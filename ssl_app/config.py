@@ -165,7 +165,7 @@ def load_recipe(path: Path, verb: str, verbs: Sequence[str]) -> Values:
     if not path.is_file():
         raise SettingsError(f"recipe {path} is not a file; expected a TOML file such as recipes/digits.toml")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"recipe {path} is not valid TOML: {error}") from error
     tables = {key: value for key, value in content.items() if isinstance(value, dict)}
@@ -175,7 +175,9 @@ def load_recipe(path: Path, verb: str, verbs: Sequence[str]) -> Values:
                 f"recipe {path} has a table [{table}], and no verb is named so{nearest(table, verbs)}"
             )
     top = {key: value for key, value in content.items() if not isinstance(value, dict)}
-    return {key.replace("-", "_"): value for key, value in (top | tables.get(verb, {})).items()}
+    values = {key.replace("-", "_"): value for key, value in (top | tables.get(verb, {})).items()}
+    home = {key: str(Path(value).expanduser()) for key, value in values.items() if str(value).startswith("~/")}
+    return values | home  # as a shell does for flags
 
 
 def refuse_unknown(recipe: Mapping[str, Any], known: set[str], path: Path) -> None:

@@ -2,22 +2,20 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ssl_app.data.dataset import Dataset, open_dataset
-from ssl_app.data.images import Unreadable
 from ssl_app.data.label_files import numbered, read_labels
+from ssl_app.data.packing import first_image
 from ssl_app.data.sources.base import Columns, Source, open_source
 from ssl_app.data.splits import Parts, split
-from ssl_app.errors import DataError
 from ssl_app.runs import Say
 from ssl_app.settings import DataSettings
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 64  # pixels, where the user names no image size
 TEST_FRACTION = 0.2
+MANY_CHANNELS, MOST_CLASSES = 16, 12  # above which a set is remarked on, and classes are not all named
 OWN_BACKBONES = ("small-resnet", "nin")
 
 
@@ -48,20 +46,11 @@ def with_labels(dataset: Dataset, path: Path, say: Say) -> Dataset:
 
 def default_image_size(source: Source, backbone: str, say: Say) -> int:
     """The side to train at where the user named none: that of the images, within what the backbone is made for."""
-    side = min(_first(source).shape[:2])
+    side = min(first_image(source).shape[:2])
     largest = LARGEST_SIDE if backbone.partition("+")[0] in OWN_BACKBONES else 224
     chosen = int(min(max(side, SMALLEST_SIDE), largest))
     say(f"image size: {chosen} px (the first image's short side is {side} px; --image-size says otherwise)")
     return chosen
-
-
-def _first(source: Source) -> NDArray[Any]:
-    for i in range(len(source.keys)):
-        try:
-            return source.read(i)
-        except Unreadable:
-            continue
-    raise DataError(f"none of the {len(source.keys)} images of {source.name} can be read")
 
 
 def open_data(
@@ -86,12 +75,27 @@ def open_data(
         progress=True,
         pack_side=pack_side,
     )
-    for note in dataset.notes:
-        say(f"note: {note}")
-    for name, reason in dataset.unreadable:
-        say(f"left out, unreadable: {name} ({reason})")
+    tell(dataset, say)
     parts = split(dataset, fraction=settings.test_fraction or TEST_FRACTION, seed=settings.split_seed or 0)
     size = "x".join(map(str, dataset.images.shape[1:]))
     say(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")
     say(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")
     return Opened(dataset, parts)
+
+
+def tell(dataset: Dataset, say: Say) -> None:
+    """What the user should know of the files: what was left out, and what may not be what was meant."""
+    for note in dataset.notes:
+        say(f"note: {note}")
+    for name, reason in dataset.unreadable:
+        say(f"left out, unreadable: {name} ({reason})")
+    channels = dataset.images.shape[-1]
+    if channels > MANY_CHANNELS:
+        say(f"note: images of {channels} channels: pages of a file count as channels, and volumes are not understood")
+    if dataset.labelled.any():
+        counts = np.bincount(dataset.labels[dataset.labelled], minlength=len(dataset.classes)).tolist()
+        shown = [f"{name} {count}" for name, count in zip(dataset.classes, counts, strict=True)]
+        more = [f"and {len(shown) - MOST_CLASSES} more"] if len(shown) > MOST_CLASSES else []
+        none = int((~dataset.labelled).sum())
+        unlabelled = f"; {none} without a label" if none else ""
+        say(f"its labels: {', '.join(shown[:MOST_CLASSES] + more)}{unlabelled}")

@@ -157,7 +157,7 @@ def write_table(
     """CSV of path, label (the predicted class) and one probability a class; `truth` adds a column."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "label", *(["truth"] if truth else []), *(f"p_{name}" for name in classes)])
             for row, (key, values) in enumerate(zip(keys, probabilities, strict=True)):

@@ -101,11 +101,16 @@ def prepare(out: Path, name: str | None, verb: str) -> None:
 
 
 def check_output(path: Path | None, kinds: tuple[str, ...] = ()) -> None:
-    """Refuse an --output that cannot be written, or is of no known kind. Raises RunError, SettingsError."""
+    """Refuse an --output that cannot be written, lies there already, or is of no known kind.
+
+    Raises RunError, SettingsError.
+    """
     if path is None:
         return
     if path.is_dir():
         raise RunError(f"--output {path} is a folder; expected a file's name")
+    if path.exists():
+        raise RunError(f"--output {path} exists already; remove it, or name another file")
     if not path.parent.is_dir():
         raise RunError(f"--output {path} lies in no folder; make {path.parent} first, or name another")
     if kinds and path.suffix not in kinds:

@@ -21,7 +21,9 @@ class RunSettings:
         "MLflow server; default: the environment's, else OUT/mlflow.db; none turns tracking off",
         metavar="URI",
     )
-    threads: int | None = option(None, "CPU threads of one training; default: see the verb's first lines", at_least=1)
+    threads: int | None = option(
+        None, "CPU threads of one training; default: all cores, or one a trial in a sweep", at_least=1
+    )
     precision: Literal["auto", "bf16", "fp32"] = option("auto", "arithmetic; auto takes bf16 where it is fast")
     device: str = option("auto", "auto, cpu, cuda or cuda:N", metavar="NAME")
 
@@ -31,7 +33,7 @@ class DataSettings:
     """What to read, and which of it is test."""
 
     data: str | None = option(
-        None, "folder, manifest (.csv, .parquet), .npz, tar shards, or the built-in 'digits'", metavar="D"
+        None, "folder, manifest (.csv, .tsv, .parquet), .npz, tar shards, or the built-in 'digits'", metavar="D"
     )
     label: str | None = option(None, "column of the labels; default: label, where present", metavar="COLUMN")
     group: str | None = option(
@@ -61,7 +63,9 @@ class PixelSettings:
     """How an image becomes numbers; a checkpoint carries these, so only pretraining and scratch choose them."""
 
     image_size: int | None = option(None, "side of the training images in pixels; default: by the data", at_least=8)
-    channels: int | None = option(None, "auto or a number; auto takes grey RGB files as one channel", at_least=1)
+    channels: int | None = option(
+        None, "auto or a number; auto takes grey RGB files as one channel", at_least=1, metavar="N|auto"
+    )
     intensity: Literal["range", "dtype", "per-image"] | None = option(
         None,
         "scale by the set's percentiles, the dtype's or each image's own; default: the checkpoint's, or range",

@@ -46,7 +46,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     import numpy as np
     import torch
 
-    from ssl_app import handover, inference
+    from ssl_app import handover, inference, opening
     from ssl_app.data.dataset import open_dataset
     from ssl_app.data.sources.base import Columns, open_source
     from ssl_app.training.hardware import choose
@@ -73,6 +73,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         progress=True,
         pack_side=meta["pack_side"],
     )
+    opening.tell(dataset, say)
     labeller.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
 
     def ask(images: torch.Tensor) -> torch.Tensor:
@@ -140,5 +141,5 @@ def _write(path: Path, keys: tuple[str, ...], found: "NDArray[np.float32]") -> N
     if path.suffix == ".parquet":
         table.to_parquet(buffer, index=False)
     else:
-        table.to_csv(buffer, index=False, lineterminator="\n")
+        table.to_csv(buffer, index=False, lineterminator="\n", encoding="utf-8", errors="surrogateescape")
     runs.write_whole(path, buffer.getvalue())

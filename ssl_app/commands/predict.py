@@ -16,7 +16,7 @@ from ssl_app.saying import to_stderr
 
 EXAMPLES = """
 ssl-app predict finetune-20261121-101500 --data new-scans/
-ssl-app predict ssl-runs/my-run --data new.csv --output labels.csv
+ssl-app predict ssl-runs/my-run --data new.csv --output predicted.csv
 """
 
 
@@ -39,7 +39,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     """Predict; where the images carry labels of the same classes, score the prediction too."""
     import numpy as np
 
-    from ssl_app import handover, inference, preparing
+    from ssl_app import handover, inference, opening, preparing
     from ssl_app.data.dataset import open_dataset
     from ssl_app.data.sources.base import Columns, open_source
     from ssl_app.evaluation.metrics import classification
@@ -48,7 +48,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     started = time.monotonic()
     if settings.data is None:
         raise DataError("predict has nothing to classify; type --data FOLDER")
-    runs.check_output(settings.output)
+    runs.check_output(settings.output, (".csv",))
     finished = handover.load_classifier(runs.find_run(settings.out, settings.run))
     meta = finished.meta
     runs.prepare(settings.out, settings.name, "predict")
@@ -63,6 +63,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         progress=True,
         pack_side=meta.get("pack_side"),
     )
+    opening.tell(dataset, say)
     finished.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
     rows = np.arange(len(dataset.keys))
     probabilities = inference.probabilities(finished.classifier, rows, dataset.images, finished.pixels, hardware)

@@ -61,6 +61,8 @@ class Unreadable(Exception):
 def decode(data: bytes | Path, name: str) -> NDArray[Any]:
     """The picture in a file or in its bytes: (H, W, C) uint8, uint16 or float32. Raises Unreadable."""
     try:
+        if isinstance(data, Path) and data.exists() and not data.is_file():
+            raise Unreadable("it is no regular file")  # to read a pipe is to wait for somebody to write
         content = data.read_bytes() if isinstance(data, Path) else data
     except OSError as error:
         raise Unreadable("the file is missing" if isinstance(error, FileNotFoundError) else error) from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_app.data.dataset import in_class_order
-from ssl_app.data.sources.manifest import KINDS, PATH, read_table, values
+from ssl_app.data.sources.manifest import KINDS, PATH, paths, read_table, values
 from ssl_app.errors import DataError
 
 LABEL = "label"
@@ -18,7 +18,7 @@ class LabelFile:
     """Labels by the name of an image, in one column or, from several heads, in several."""
 
     path: Path
-    rows: dict[str, int]
+    rows: dict[str, int]  # by path, normalised
     columns: dict[str, list[str]]  # text; empty where not known
 
     def of(self, keys: Sequence[str]) -> list[list[str | None]]:
@@ -47,7 +47,7 @@ def read_labels(path: Path) -> LabelFile:
         raise DataError(
             f"{path} has the columns {', '.join(table.columns)}; expected path and label, or path and cluster"
         )
-    rows = {key: row for row, key in enumerate(values(table, PATH))}
+    rows = {key: row for row, key in enumerate(paths(str(path), path.resolve().parent, values(table, PATH)))}
     return LabelFile(path, rows, {name: values(table, name) for name in names})
 
 

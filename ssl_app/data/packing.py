@@ -75,7 +75,7 @@ def pack(
     asked = index("asked", image_size, side, channels)
     entry = read_index(asked, cache)
     if entry is None:
-        shape = first_shape(source)  # read in any case: it tells where nothing can be read
+        shape = first_image(source).shape  # read in any case: it tells where nothing can be read
         chosen = side or pack_side(shape, image_size)
         entry = read_index(index("made", chosen, channels), cache)
         if entry is None:
@@ -158,12 +158,12 @@ def fill(source: Source, side: int, channels: int | None, cache: Path, depth: st
     return {"key": key, "channels": store.shape[-1], "unreadable": unreadable}
 
 
-def first_shape(source: Source) -> tuple[int, ...]:
-    """(H, W, C) of the first image that can be read. Raises DataError where none can."""
+def first_image(source: Source) -> NDArray[Any]:
+    """The first image that can be read, (H, W, C). Raises DataError where none can."""
     reasons = []
     for i in range(len(source.keys)):
         try:
-            return source.read(i).shape
+            return source.read(i)
         except Unreadable as reason:
             reasons.append(f"{source.keys[i]}: {reason}")
     raise DataError(f"none of the {len(reasons)} images in {source.name} can be read, first {reasons[0]}")

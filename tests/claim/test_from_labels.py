@@ -49,6 +49,7 @@ def test_images_without_a_label_are_not_drawn_and_weigh_nothing(tmp_path: Path) 
     [
         ("path,cluster\nz.png,1\n", r"names none of 4 images: its first path is 'z\.png', theirs 'a\.png'; expected"),
         ("path,cluster\na.png,1\nd.png,1\n", "holds one label only; expected two or more"),
+        ("path,cluster\na.png,1\n./a.png,2\n", r"lists \./a\.png twice \(rows 2 and 3\); remove one of them"),
         ("path,kind\na.png,1\n", "has the columns path, kind; expected path and label, or path and cluster"),
     ],
 )

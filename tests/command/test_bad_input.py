@@ -173,6 +173,27 @@ def test_an_unreadable_image(refuse, ssl, tiny, images) -> None:
     assert [key for key, _ in done.result["unreadable"]] == ["class1/broken.png"]
 
 
+def test_a_pipe_in_a_folder_is_not_waited_for(refuse, images) -> None:
+    images(Path("scans"), per_class=4)
+    os.mkfifo("scans/class1/pipe.jpg")
+    os.mkfifo("scans/class1/pipe")
+    error = refuse("pretrain", "--data", "scans", *ONCE)
+    assert error.startswith("1 of 13 images cannot be read, first class1/pipe.jpg: it is no regular file")
+
+
+def test_an_output_that_is_there_is_not_written_over(ssl, trained, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_text("path,label\n")
+    for verb in (["predict", "p", "--data", mine], ["label", "p"]):
+        answer = ssl(*verb, "--output", mine, "--out", trained.out)
+        assert answer.error == f"--output {mine} exists already; remove it, or name another file"
+    assert mine.read_text() == "path,label\n"
+
+
+def test_a_name_longer_than_a_file_may_have(refuse) -> None:
+    assert "longer than a file's name may be" in refuse("pretrain", "--data", "a" * 300, *ONCE)
+
+
 def test_no_labels_for_finetune(ssl, tiny, images) -> None:
     images(Path("scans"), per_class=12, classes=1)
     assert ssl("pretrain", "--data", "scans", *ONCE, "--out", "o", "--name", "7", *tiny).code == 0

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -80,7 +81,8 @@ def test_every_decision_is_printed_with_its_reason(trained) -> None:
     for line in (
         "cpu, 1 threads, precision fp32 (--precision fp32)",
         "image size: 16 px (the first image's short side is 16 px; --image-size says otherwise)",
-        "3 sub-folders taken as classes",
+        "3 sub-folders taken as classes: class0, class1, class2",
+        "its labels: class0 24, class1 24, class2 24",
         "split by image content (no group column), 20 % of images, seed 0: 57 train, 0 val, 15 test",
         "small-resnet from random weights, seed 0",
     ):
@@ -333,9 +335,16 @@ def test_predict_on_the_test_images_gives_the_test_metrics(ssl, classified, trai
 
 def test_predict_without_labels_and_with_others(ssl, classified, trained, images, tmp_path: Path) -> None:
     shutil.copytree(trained.data / "class1", tmp_path / "new")
+    shutil.copy(trained.data / "class0" / "000.png", os.fsdecode(bytes(tmp_path / "new") + b"/R\xf6ntgen.png"))
+    (tmp_path / "new" / "scan.dcm").write_bytes(bytes(128) + b"DICM")
     out = ["--out", trained.out, "--threads", 1]
-    result = ssl("predict", "c", "--data", tmp_path / "new", *out, "--json").result
-    assert result["n"] == 24
+    answer = ssl("predict", "c", "--data", tmp_path / "new", *out, "--json")
+    result = answer.result
+    assert "1 DICOM file found, not read yet" in answer.err
+    assert result["n"] == 25
+    assert (
+        b"\nR\xf6ntgen.png,class" in Path(result["predictions"]).read_bytes()
+    )  # the name's bytes, which are no UTF-8
     assert "test" not in result
     images(tmp_path / "other", per_class=2, classes=4)
     told = ssl("predict", "c", "--data", tmp_path / "other", *out).err

@@ -64,7 +64,7 @@ def test_sub_folders_are_classes_at_any_depth_and_of_mixed_formats(tmp_path: Pat
     assert source.keys == ("a/1.png", "a/deep/2.bmp", "b/3.TIF")
     assert source.labels == ("a", "a", "b")
     assert source.splits is None
-    assert source.notes == ("2 sub-folders taken as classes",)
+    assert source.notes == ("2 sub-folders taken as classes: a, b",)
     assert values(source) == [0, 1, 2]
 
 
@@ -199,7 +199,15 @@ def test_columns_can_be_named_and_switched_off(tmp_path: Path) -> None:
             Columns(group="patent"),
             "{m} has no column 'patent'; did you mean 'patient'?",
         ),
-        ("file,label\n1.png,a\n", NONE, "{m} has no column 'path' with the images' paths; its columns: file, label"),
+        (
+            "file,label\n1.png,a\n",
+            NONE,
+            "{m} has no column 'path' with the images' paths; its columns: file, label; call the one that holds them "
+            "path",
+        ),
+        ("path,label,label\n1.png,a,b\n", NONE, "{m} has 2 columns named label; rename or remove all but one"),
+        ("path\nx\\1.png\n", NONE, "{m} row 2 has the path x\\1.png; expected / between folders: replace every \\"),
+        ("path\na\0.png\n", NONE, "{m} row 2 has a NUL byte in its path; mend the table"),
         ("path\n1.png\n./1.png\n", NONE, "{m} lists ./1.png twice (rows 2 and 3); remove one of them"),
         ("path,label\n,a\n", NONE, "{m} row 2 has no path; fill it in or remove the row"),
         ("path\n", NONE, "{m} lists no images; expected one row an image below the header"),
@@ -221,6 +229,18 @@ def test_a_manifest_that_cannot_be_used_says_what_to_type(
 ) -> None:
     path = manifest(tmp_path, text)
     assert refusal(path, columns) == message.format(m=path)
+
+
+def test_a_table_in_another_encoding_says_what_to_save_it_as(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes("path,label\n1.png,Riß\n".encode("latin-1"))
+    assert refusal(path) == f"{path} is no UTF-8 text; save it as CSV UTF-8"
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_a_csv_may_be_separated_as_spreadsheets_do(tmp_path: Path, between: str) -> None:
+    source = opened(manifest(tmp_path, f'path{between}"a, label"\n1.png{between}b\n'), Columns(label="a, label"))
+    assert (source.keys, source.labels) == (("1.png",), ("b",))
 
 
 def test_a_row_longer_than_the_header_is_not_cut_silently(tmp_path: Path) -> None:
@@ -252,6 +272,15 @@ def test_arrays_of_two_layouts(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"pixels": np.zeros((1, 2, 2))}, "{a} holds pixels; expected images (or x), and labels (or y)"),
+        ({"x": np.float32(1)}, "{a} holds images of shape (); expected (N, H, W) or (N, H, W, C)"),
+        (
+            {"x": np.zeros((2, 8, 8), np.uint8), "y": np.array([0, np.inf])},
+            "{a} holds an infinite label; expected numbers, or nan where it is unknown",
+        ),
+        (
+            {"x": np.zeros((1, 8, 8), np.uint8), "y": np.array([b"Ri\xdf"])},
+            "{a} holds a label that is no UTF-8 text; save it as an array of str",
+        ),
         ({"x": np.zeros((2, 2))}, "{a} holds images of shape (2, 2); expected (N, H, W) or (N, H, W, C)"),
         (
             {"x": np.zeros((2, 3, 8, 8), np.uint8)},
@@ -318,6 +347,10 @@ def test_a_class_number_beyond_the_names_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
         f"{tmp_path}/classes.txt names 1 classes, and a .cls member holds 1; expected one line a class"
     )
+    (tmp_path / "classes.txt").write_text("cat\ndog\ncat\n")
+    assert refusal(tmp_path) == f"{tmp_path}/classes.txt names cat 2 times; expected each class once, a line each"
+    (tmp_path / "classes.txt").write_bytes("Riß\ncat\n".encode("latin-1"))
+    assert refusal(tmp_path).endswith("; save it as UTF-8")
 
 
 # built in, and unknown

@@ -48,7 +48,7 @@ class Arrays(Source):
             if names["images"] is None:
                 raise DataError(f"{data} holds {', '.join(sorted(held))}; expected images (or x), and labels (or y)")
             pieces = {kind: held[name] for kind, name in names.items() if name is not None}
-            self.keys = tuple(str(i) for i in range(len(pieces["images"])))
+            self.keys = tuple(str(i) for i in range(len(checked(data, pieces["images"]))))
             self.splits = splits_from(data, texts(data, "split", pieces, len(self.keys)))
             split_name = names["split"]
         self.images = checked(data, pieces["images"])
@@ -83,6 +83,8 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in file.files}
     except Exception as error:  # zipfile's, zlib's and numpy's own kinds
         reason = "it holds Python objects" if "allow_pickle" in str(error) else str(error)
+        if path.read_bytes()[:2] != b"PK":
+            reason = "it is no .npz, whatever its name"
         raise DataError(
             f"{path} cannot be read ({reason}); expected plain arrays saved by numpy.savez: images, labels"
         ) from error
@@ -134,8 +136,13 @@ def texts(data: str, kind: str, pieces: dict[str, NDArray[Any]], count: int) -> 
     if array.shape != (count,):
         raise DataError(f"{data} holds a {kind} array of shape {array.shape}; expected ({count},), one an image")
     if array.dtype.kind == "f":
+        if np.isinf(array).any():
+            raise DataError(f"{data} holds an infinite {kind}; expected numbers, or nan where it is unknown")
         return tuple(None if np.isnan(v) else str(int(v)) if v == int(v) else str(v) for v in array.tolist())
-    values = (value.decode() if isinstance(value, bytes) else str(value) for value in array.tolist())
+    try:
+        values = [value.decode() if isinstance(value, bytes) else str(value) for value in array.tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{data} holds a {kind} that is no UTF-8 text; save it as an array of str") from error
     return tuple(value.strip() or None for value in values)
 
 

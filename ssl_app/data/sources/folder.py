@@ -24,6 +24,7 @@ from ssl_app.data.sources.base import (
 )
 from ssl_app.errors import DataError
 
+SHOWN = 5  # classes named in a remark
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
 # Never opened to look for DICOM, which often has no extension
 PLAIN = frozenset({".csv", ".tsv", ".txt", ".json", ".md", ".xml", ".html", ".pdf", ".parquet", ".zip", ".py"})
@@ -116,6 +117,8 @@ def unread_file(path: Path) -> str | None:
     if suffix in KNOWN_UNREAD:
         return KNOWN_UNREAD[suffix]
     try:
+        if not path.is_file():  # a pipe, say, which would be waited for
+            return None
         with path.open("rb") as file:
             return unread_kind(path.name, file.read(132))
     except OSError:
@@ -139,4 +142,5 @@ def arrangement(
         return splits, None, f"unlabeled: {lie} beside the folders, not in one of them"
     if len(classes) == 1:
         return splits, None, f"unlabeled: all images lie in one folder, {classes[0]}"
-    return splits, tuple(path[0] for path in folders), f"{len(classes)} sub-folders taken as classes"
+    named = ", ".join(classes[:SHOWN]) + (" ..." if len(classes) > SHOWN else "")
+    return splits, tuple(path[0] for path in folders), f"{len(classes)} sub-folders taken as classes: {named}"

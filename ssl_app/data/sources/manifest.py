@@ -1,5 +1,6 @@
 """A table (.csv, .tsv, .parquet) that lists images: path, and label, group, split where it has them."""
 
+import csv
 import os
 import warnings
 from collections import Counter
@@ -26,7 +27,8 @@ class Manifest(Source):
         table = read_table(Path(data))
         if PATH not in table.columns:
             raise DataError(
-                f"{data} has no column 'path' with the images' paths; its columns: {', '.join(table.columns)}"
+                f"{data} has no column 'path' with the images' paths; its columns: {', '.join(table.columns)}; "
+                f"call the one that holds them path"
             )
         self.columns = Columns(
             label=chosen(data, table, "label", columns.label),
@@ -62,6 +64,7 @@ def read_table(path: Path) -> pd.DataFrame:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
+                refuse_twice(path, separator(path))
                 table = pd.read_csv(
                     path,
                     sep=separator(path),
@@ -70,6 +73,8 @@ def read_table(path: Path) -> pd.DataFrame:
                     encoding="utf-8-sig",
                     index_col=False,
                 )
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text; save it as CSV UTF-8") from error
     except (
         ValueError,
         OSError,
@@ -87,12 +92,23 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def separator(path: Path) -> str:
-    """Tab for .tsv; comma for .csv, or the semicolon that spreadsheets write in some countries."""
+    """Tab for .tsv; of .csv the comma, or what cuts a path out of its header: tab, or some countries' semicolon."""
     if path.suffix.lower() == ".tsv":
         return "\t"
-    with path.open(encoding="utf-8-sig") as file:
-        header = file.readline()
-    return ";" if ";" in header and "," not in header else ","
+    return max(",", ";", "\t", key=lambda between: PATH in names_of(path, between))  # the first of equals
+
+
+def names_of(path: Path, between: str) -> list[str]:
+    """The columns, if they are separated so."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return [name.strip() for name in next(csv.reader(file, delimiter=between), [])]
+
+
+def refuse_twice(path: Path, between: str) -> None:
+    """Raise DataError where two columns have one name: which one is meant, nobody knows."""
+    for name, count in Counter(names_of(path, between)).items():
+        if name and count > 1:
+            raise DataError(f"{path} has {count} columns named {name}; rename or remove all but one")
 
 
 def values(table: pd.DataFrame, column: str) -> list[str]:
@@ -123,6 +139,10 @@ def paths(data: str, root: Path, listed: list[str]) -> tuple[str, ...]:
     for row, path in enumerate(listed, start=2):  # as a spreadsheet counts, the header being row 1
         if not path:
             raise DataError(f"{data} row {row} has no path; fill it in or remove the row")
+        if "\0" in path:
+            raise DataError(f"{data} row {row} has a NUL byte in its path; mend the table")
+        if "\\" in path and os.sep == "/" and not (root / path).exists():
+            raise DataError(f"{data} row {row} has the path {path}; expected / between folders: replace every \\")
         key = os.path.normpath(path).replace(os.sep, "/")
         full = os.path.normpath(root / key)
         if full in rows:

@@ -65,6 +65,8 @@ class Shards(Source):
         if any(splits) and columns.split != UNUSED:
             self.splits = tuple(splits)
         self.columns = Columns(label="cls" if self.labels else None, split=SHARD_NAMES if self.splits else None)
+        if not any(labels):
+            told.append(f"unlabeled: no member such as {stem_of(self.members[0][1])}{LABEL} holds a class")
         self.notes = tuple(told)
 
     @classmethod
@@ -182,7 +184,13 @@ def named(labels: list[str | None], names_file: Path) -> list[str | None]:
     """Class numbers as the names in classes.txt, line by line from 0; anything else as it is."""
     if not names_file.is_file():
         return labels
-    names = [name.strip() for name in names_file.read_text(encoding="utf-8").splitlines() if name.strip()]
+    try:
+        names = [name.strip() for name in names_file.read_text(encoding="utf-8").splitlines() if name.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{names_file} is no UTF-8 text ({error.reason}); save it as UTF-8") from error
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise DataError(f"{names_file} names {name} {count} times; expected each class once, a line each")
     numbers = {label for label in labels if label is not None and label.isdecimal()}
     beyond = sorted(int(number) for number in numbers if int(number) >= len(names))
     if beyond:
