@@ -122,7 +122,7 @@ class Pretraining:
         channels = int(images.shape[-1])
         probe = Probe.open(settings, size, channels, pixels.intensity, int(images.shape[1]), say)
 
-        def made(settings: PretrainSettings) -> Pretraining:
+        def made(settings: PretrainSettings, own: object) -> Pretraining:
             epochs = settings.epochs or method.epochs
             torch.manual_seed(mix(settings.seed, 6) >> 1)
             task = method(copy.deepcopy(backbone), own, _scope(opened.dataset, learnt, epochs))
@@ -131,8 +131,9 @@ class Pretraining:
             return cls(told, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group, probe)
 
         if settings.budget is not None and settings.epochs is None:
-            settings = replace(settings, epochs=group.share(made(replace(settings, epochs=1))._epochs(say)))
-        work = made(settings)
+            one = made(replace(settings, epochs=1), method.for_one_epoch(own))
+            settings = replace(settings, epochs=group.share(one._epochs(say)))
+        work = made(settings, own)
         for note in [*notes, *work.task.notes]:
             say(f"note: {note}")
         return work

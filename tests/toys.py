@@ -134,3 +134,25 @@ class Duel(Task):
             return nn.functional.softplus(-self.judge(made)).mean(), {}
         real = nn.functional.softplus(-self.judge(batch.images)).mean()
         return real + nn.functional.softplus(self.judge(made.detach())).mean(), {}
+
+
+class Everyone:
+    """over_all of one process, over random images."""
+
+    def __init__(self, task: Task, images: Tensor) -> None:
+        self.task, self.images, self.as_trained = task, images, []
+
+    def __call__(self, ask, *, as_trained=False):
+        return self.share(ask, as_trained=as_trained)
+
+    def share(self, ask, *, as_trained=False):
+        self.as_trained.append(as_trained)
+        self.task.eval()
+        with torch.no_grad():
+            return ask(Batch((self.images,), torch.arange(len(self.images)), None, 0))
+
+    def join(self, rows):
+        return rows
+
+    def total(self, values):
+        return values

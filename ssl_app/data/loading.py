@@ -140,14 +140,17 @@ class Loader:
         return (self.rank + 1) * self.count // self.world - self.rank * self.count // self.world
 
     def ordered(self, as_in: int | None = None) -> Iterator[Batch]:
-        """Every image once, rows in order; the share of this process (a contiguous piece).
+        """Every image of this process's share once, the share being a contiguous piece.
 
-        Unaugmented, or in views such as those of an epoch.
+        Unaugmented and in order; or in views such as those of an epoch, and shuffled: sets are often sorted by
+        class, and a network in training mode would see one class at a time.
         """
         first = self.rank * self.count // self.world
         index = np.arange(first, first + max(min(1, self.count), self.share))
+        if as_in is not None:
+            index = np.random.default_rng([self.seed, as_in, 4]).permutation(index)
         pieces = [index[i : i + ORDERED_BATCH] for i in range(0, len(index), ORDERED_BATCH)]
-        place = [None if as_in is None else int(piece[0]) for piece in pieces]
+        place = [None if as_in is None else first + i * ORDERED_BATCH for i in range(len(pieces))]
         requests = [Request(piece, as_in or 0, mix(self.seed, i), place[i]) for i, piece in enumerate(pieces)]
         yield from self._build(requests)
 

@@ -18,8 +18,9 @@ class Augment:
     """Random views of packed images: (P, P, C) float32 in [0, 1] -> (S, S, C) float32 in [0, 1].
 
     none: the centre. light: a shift by up to an eighth, and a mirror image. standard: also a random
-    part of at least half the area, brightness and contrast. strong: a part of at least a fifth, and where
-    there are three channels colour and greys too, as self-labelling asks for (Asano et al., 2020, appendix).
+    part of at least half the area, brightness and contrast. strong: a part of at least a fifth, brightness and
+    contrast by factors, which leave dark images visible, and where there are three channels colour and greys too:
+    the kinds that self-labelling asks for (Asano et al., 2020, appendix), with less of the hue.
     Square in, square out and no fill colour, so that nothing at the border tells a puzzle's answer.
     """
 
@@ -27,7 +28,7 @@ class Augment:
         self.image_size = image_size
         cv2.setNumThreads(0)  # albumentations runs in our threads or workers; OpenCV's own would fight them
         steps: list[A.BasicTransform] = []
-        coloured: list[A.BasicTransform] = []  # steps that want three channels
+        self.by_channels: dict[int, A.Compose] = {}  # where their number matters
         if preset == "light":
             margin = max(0, image_size + image_size // 4 - pack_size)
             if margin:
@@ -43,10 +44,14 @@ class Augment:
         if preset == "standard":
             steps.append(A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.8))
         elif preset == "strong":
-            steps.append(A.RandomBrightnessContrast(brightness_limit=0.4, contrast_limit=0.4, p=0.8))
-            coloured = [A.ColorJitter(0.0, 0.0, 0.4, 0.1, p=0.8), A.ToGray(p=0.2)]
+            jitter: dict[int, list[A.BasicTransform]] = {
+                1: [A.ColorJitter(0.4, 0.4, 0.0, 0.0, p=0.8)],
+                3: [A.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), A.ToGray(p=0.2)],
+            }
+            self.by_channels = {channels: A.Compose([*steps, *more]) for channels, more in jitter.items()}
+            # with any other number of channels a factor is all there is
+            steps.append(A.RandomBrightnessContrast(brightness_limit=0.0, contrast_limit=0.4, p=0.8))
         self.pipeline = A.Compose(steps) if steps else None
-        self.coloured = A.Compose([*steps, *coloured]) if coloured else None
 
     def __call__(self, image: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
         """One view of one image; the same seed gives the same view."""
@@ -54,7 +59,7 @@ class Augment:
         if self.pipeline is None:
             (view,) = centre(image[None], self.image_size)
             return view
-        pipeline = self.pipeline if self.coloured is None or image.shape[-1] != 3 else self.coloured
+        pipeline = self.by_channels.get(image.shape[-1], self.pipeline)
         pipeline.set_random_seed(seed % 2**32)
         view = pipeline(image=image)["image"]
         return view

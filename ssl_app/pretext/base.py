@@ -64,6 +64,11 @@ class Pretext(Task):
         self.clusters = 0  # K of each head, for a self-labelling
         self.notes: tuple[str, ...] = ()  # what the user should be told before training
 
+    @classmethod
+    def for_one_epoch(cls, config: object) -> object:
+        """The settings under which one epoch alone, which is timed for --budget, costs what each of many does."""
+        return config
+
     def finish(self, over_all: OverAll) -> None:
         """Hand the trunk on with batch-norm statistics of whole images, where it was trained on others."""
         if self.recalibrates:

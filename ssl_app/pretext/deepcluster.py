@@ -1,6 +1,6 @@
 """DeepCluster: cluster the features, then learn the clusters (Caron et al., 2018, arXiv:1807.05520)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_app.batch_norm import recalibrate, sample
 from ssl_app.clustering import agreement, kmeans, whitening
 from ssl_app.clustering.sizes import clusters_for, few_each
 from ssl_app.config import option
@@ -16,6 +17,7 @@ from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Metrics, OverAll
 
+EARLY, FROZEN = 5, 0.98  # epochs, and NMI with the partition before, above which clusters stand still
 TEMPERATURE = 0.1  # of cosines to centroids, as in DeepCluster-v2 (Caron et al., 2020, arXiv:2006.09882)
 
 
@@ -26,7 +28,11 @@ class DeepClusterConfig:
     clusters: int | None = option(
         None, "clusters K; default: a 400th of the images, 16 to 3,000", at_least=2, metavar="K"
     )
-    pca: int = option(256, "dimensions that features are whitened to before they are clustered", at_least=1)
+    pca: int | None = option(
+        None,
+        "dimensions that features are whitened to before they are clustered; default: a quarter of them, 16 to 256",
+        at_least=1,
+    )
     iterations: int = option(20, "of k-means, each epoch", at_least=1)
     classifier: Literal["new", "centroids"] = option(
         "new",
@@ -62,7 +68,8 @@ class DeepCluster(Pretext):
         self.clusters = clusters_for(scope.images, config.clusters)
         self.notes = few_each(scope.images, self.clusters)
         features = int(torch.Size(backbone.shape()).numel())
-        width = min(config.pca, features, max(1, scope.images - 1))
+        # all of them would be noise for the larger part, made as loud as the rest
+        width = min(config.pca or min(256, max(16, features // 4)), features, max(1, scope.images - 1))
         self.head = nn.Linear(features, self.clusters) if config.classifier == "new" else None
         self.known = scope.labels  # for comparison only
         self.begun: list[nn.Parameter] = []
@@ -73,16 +80,10 @@ class DeepCluster(Pretext):
 
     def start_epoch(self, epoch: int, over_all: OverAll) -> Metrics:
         """Cluster all images anew. -> its agreement with the last partition, and with labels where there are."""
-        features = over_all(lambda batch: self._features(batch.images).float())  # (N, D)
-        white = whitening.fit(features, self.basis.shape[1])
-        points = white(features)
-        found = kmeans.fit(
-            points, self.clusters, iterations=self.config.iterations, seed=int(torch.randint(2**31, ()))
-        )
+        if epoch == 0:  # the statistics of a new network are of no images
+            recalibrate(self.backbone, sample(self.images, over_all))
         before = self.labels.clone()
-        for buffer, value in ((self.mean, white.mean), (self.basis, white.basis), (self.centroids, found.centroids)):
-            buffer.copy_(value)
-        self.labels.copy_(found.labels)
+        found = self._cluster(over_all, seed=int(torch.randint(2**31, ())))
         if self.head is not None:
             nn.init.normal_(self.head.weight, std=0.01)
             nn.init.zeros_(self.head.bias)
@@ -98,6 +99,19 @@ class DeepCluster(Pretext):
             there = self.known >= 0
             told |= _agreement("labels", self.known[there], found.labels.cpu()[there])
         return told
+
+    def finish(self, over_all: OverAll) -> None:
+        """Cluster once more: the centroids of an earlier network are not those of the last."""
+        self._cluster(over_all, seed=0)
+
+    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
+        """Of clusters that stand still before anything was learnt."""
+        if len(rows) > EARLY or rows[-1].get("nmi_before", 0.0) <= FROZEN:
+            return None
+        return (
+            f"the clusters of deepcluster stand still: NMI {rows[-1]['nmi_before']:.3f} with those before by epoch "
+            f"{len(rows)}. Type more --clusters, or a larger --lr"
+        )
 
     def sampling_weights(self) -> Tensor:
         """Every cluster as often as any other."""
@@ -121,6 +135,16 @@ class DeepCluster(Pretext):
         """Largest for the nearest centroid; a softmax of negative squared distances. (B, C, S, S) -> (B, 1, K)."""
         nearness = self._cosines(self._features(images)) - self.centroids.square().sum(1) / 2
         return torch.log_softmax(nearness / TEMPERATURE, 1)[:, None]
+
+    def _cluster(self, over_all: OverAll, seed: int) -> kmeans.Clusters:
+        """Cluster the features of all images, and keep what tells an image's cluster."""
+        features = over_all(lambda batch: self._features(batch.images).float())  # (N, D)
+        white = whitening.fit(features, self.basis.shape[1])
+        found = kmeans.fit(white(features), self.clusters, iterations=self.config.iterations, seed=seed)
+        for buffer, value in ((self.mean, white.mean), (self.basis, white.basis), (self.centroids, found.centroids)):
+            buffer.copy_(value)
+        self.labels.copy_(found.labels)
+        return found
 
     def _features(self, images: Tensor) -> Tensor:
         features: Tensor = self.backbone(images).flatten(1)

@@ -40,8 +40,9 @@ class FromLabels(Pretext):
         super().__init__(backbone, config, scope)
         if config.labels is None:
             raise SettingsError("from-labels has nothing to learn; type --labels FILE, such as ssl-app label writes")
-        columns = [numbered(column) for column in read_labels(config.labels).of(scope.keys)]
-        if all(len(classes) < 2 for classes, _ in columns):
+        read = [numbered(column) for column in read_labels(config.labels).of(scope.keys)]
+        columns = [(classes, numbers) for classes, numbers in read if len(classes) > 1]  # one says nothing
+        if not columns:
             raise DataError(f"{config.labels} holds one label only; expected two or more")
         self.register_buffer("labels", torch.tensor([numbers for _, numbers in columns], dtype=torch.int32))  # (T, N)
         features = int(torch.Size(backbone.shape()).numel())

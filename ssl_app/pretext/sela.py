@@ -1,12 +1,13 @@
 """SeLa: label the images by optimal transport, then learn the labels (Asano et al., 2020, arXiv:1911.05371)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_app.batch_norm import recalibrate, sample
 from ssl_app.clustering import agreement, sinkhorn
 from ssl_app.clustering.sizes import clusters_for, few_each
 from ssl_app.config import option
@@ -75,7 +76,13 @@ class SeLa(Pretext):
         self.register_buffer("labels", random.to(torch.int32))  # (T, N)
         self.register_buffer("potentials", torch.zeros(config.heads, self.clusters, dtype=torch.float64))
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))  # relabellings so far
-        self.times = moments(config.relabels or scope.epochs, scope.epochs, config.spacing)
+        self.times = moments(config.relabels or scope.epochs, scope.epochs, config.spacing, config.faithful)
+
+    @classmethod
+    def for_one_epoch(cls, config: object) -> object:
+        """One relabelling, as there is in the mean; with `relabels` above the epochs, a --budget is overrun."""
+        assert isinstance(config, SeLaConfig)
+        return replace(config, relabels=1)
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         """Mean cross-entropy of the heads against their labels; how often they agree with them, in [0, 1]."""
@@ -90,11 +97,14 @@ class SeLa(Pretext):
         due = sum(moment <= progress + 1e-9 for moment in self.times)
         if int(self.done) >= due:
             return {}
-        one = self.config.faithful and self.config.spacing == "linear"
-        turn = [int(self.done) % len(self.heads)] if one else range(len(self.heads))
+        if int(self.done) == 0 and not self.config.faithful:  # the statistics of a new network are of no images
+            recalibrate(self.backbone, sample(self.images, over_all))
+        turn = range(len(self.heads))
+        if self.config.faithful and self.config.spacing == "linear":
+            turn = range(int(self.done), due)
         features = over_all.share(self._features, as_trained=self.config.faithful)  # (n, D)
         changed, iterations, errors, used = [], [], [], []
-        for number in turn:
+        for number in sorted({number % len(self.heads) for number in turn}):
             before = self.labels[number].clone()
             found = self._relabel(number, features, over_all)
             changed.append((self.labels[number] != before).double().mean())
@@ -110,10 +120,20 @@ class SeLa(Pretext):
             "sinkhorn_error": torch.tensor(errors).max(),
         }
 
+    def finish(self, over_all: OverAll) -> None:
+        """Label once more: the balance of an earlier network is not that of the last."""
+        features = over_all.share(self._features)
+        for number in range(len(self.heads)):
+            self._relabel(number, features, over_all)
+
     def log_clusters(self, images: Tensor) -> Tensor:
-        """Log of each head's balanced assignment, unsharpened; its argmax is the label. (B, C, S, S) -> (B, T, K)."""
-        features = self._features_of(images)
-        logits = torch.stack([head(features).float() for head in self.heads], 1)
+        """Log of each head's balanced assignment, unsharpened; its argmax is the label. (B, C, S, S) -> (B, T, K).
+
+        With `skew` the labels' sizes follow the scores: the prior is not in it.
+        """
+        features = self._features_of(images).float()
+        with torch.autocast(features.device.type, enabled=False):  # as relabelling computes them
+            logits = torch.stack([head(features) for head in self.heads], 1)
         return torch.log_softmax(logits + (self.potentials / self.config.sharpness).float(), 2)
 
     def _features(self, batch: Batch) -> Tensor:
@@ -151,11 +171,12 @@ class SeLa(Pretext):
         return prior / prior.sum()
 
 
-def moments(relabels: int, epochs: int, spacing: str) -> list[float]:
+def moments(relabels: int, epochs: int, spacing: str, released: bool) -> list[float]:
     """Epochs, in fractions, before whose steps images are labelled anew; the first is 0.
 
-    Quadratic is (E + 1.01) * linspace(0, 1)^2 of the released code, so that half lie in the first quarter.
+    E * (i / n)^2, so that half lie in the first quarter, or E * i / n. The released code takes (E + 1.01) *
+    linspace(0, 1, n), whose last come after the training has ended.
     """
-    share = torch.linspace(0, 1, relabels, dtype=torch.float64)
-    found = (epochs + 1.01) * (share**2 if spacing == "quadratic" else share)
+    share = torch.linspace(0, 1, relabels if released else relabels + 1, dtype=torch.float64)
+    found = (epochs + 1.01 * released) * (share**2 if spacing == "quadratic" else share)
     return [float(moment) for moment in found if moment < epochs]

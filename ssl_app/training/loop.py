@@ -200,13 +200,16 @@ class _Run:
             self.task.eval()
         state = torch.get_rng_state()  # a hook that asks draws on as if it had not
         with torch.no_grad(), self.hardware.autocast():
-            rows = []
+            rows, index = [], []
             for batch in loader.ordered(as_in):
                 torch.manual_seed(batch.seed >> 1)
                 rows.append(fn(batch.to(self.hardware.device, self.hardware.memory_format)))
+                index.append(batch.index)
         torch.set_rng_state(state)
         freeze(self.task, self.plan)
-        return torch.cat(rows)[: loader.share]
+        in_order = torch.cat(index).argsort()
+        found = torch.cat(rows)
+        return found[in_order.to(found.device)][: loader.share]
 
     def refuse_infinite(self, row: Row) -> None:
         """Raise Diverged where an epoch's last step broke the weights, of which no training loss has told yet."""

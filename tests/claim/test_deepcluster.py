@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
+from ssl_app.batch_norm import recalibrate
 from ssl_app.clustering.agreement import nmi
-from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.deepcluster import DeepCluster, DeepClusterConfig
@@ -24,12 +24,7 @@ def task_of(count: int, labels: torch.Tensor | None = None, **settings: object) 
 
 
 def cluster(task: DeepCluster, images: torch.Tensor, epoch: int = 0) -> dict[str, torch.Tensor]:
-    def over_all(ask):
-        task.eval()
-        with torch.no_grad():
-            return ask(Batch((images,), torch.arange(len(images)), None, 0))
-
-    return task.start_epoch(epoch, over_all)
+    return task.start_epoch(epoch, toys.Everyone(task, images))
 
 
 def test_clusters_are_drawn_uniformly_and_images_keep_their_labels_on_a_long_tail() -> None:
@@ -74,6 +69,42 @@ def test_agreement_is_reported_with_chance_taken_away() -> None:
     assert float(told["nmi_before"]) == pytest.approx(nmi(last.numpy(), task.labels.numpy()))
     assert float(told["nmi_labels"]) == pytest.approx(nmi(labels[10:].numpy(), task.labels[10:].numpy()))
     assert float(told["ami_labels"]) < float(told["nmi_labels"])  # at so few images chance is much
+
+
+def test_the_first_clusters_are_of_batch_norm_statistics_of_the_images_and_the_last_of_the_last_network() -> None:
+    images = torch.randn(60, 1, SIDE, SIDE) * 3 + 5
+    task = task_of(60, clusters=5)
+    cluster(task, images)
+    with torch.no_grad():
+        first = task.eval().backbone(images)
+        recalibrate(task.backbone, images)
+        torch.testing.assert_close(task.backbone(images), first)
+        for parameter in task.backbone.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    before = task.labels.clone()
+    task.finish(toys.Everyone(task, images))
+    assert nmi(before.numpy(), task.labels.numpy()) < 0.98
+    with torch.no_grad():
+        now = task.log_clusters(images)[:, 0].argmax(1)
+    assert float((now == task.labels).float().mean()) > 0.9  # k-means may not have settled
+
+
+@pytest.mark.parametrize(("backbone", "side", "width"), [("small-resnet", 16, 64), ("resnet50", 32, 256)])
+def test_features_are_whitened_to_a_quarter(backbone: str, side: int, width: int) -> None:
+    task = DeepCluster(build(backbone, 1, side), DeepClusterConfig(), Scope(1000, 4))
+    assert task.basis.shape[1] == width
+
+
+def test_clusters_that_stand_still_at_once_ring_an_alarm() -> None:
+    task = task_of(40, clusters=4)
+    assert task.alarm([{"nmi_before": 0.5}, {"nmi_before": 0.97}]) is None
+    assert task.alarm([{"accuracy": 0.1}]) is None
+    told = task.alarm([{"nmi_before": 0.5}, {"nmi_before": 0.99}])
+    assert told == (
+        "the clusters of deepcluster stand still: NMI 0.990 with those before by epoch 2. Type more --clusters, or a "
+        "larger --lr"
+    )
+    assert task.alarm([{"nmi_before": 0.99}] * 6) is None
 
 
 @pytest.mark.parametrize("classifier", ["new", "centroids"])

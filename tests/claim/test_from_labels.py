@@ -44,6 +44,11 @@ def test_images_without_a_label_are_not_drawn_and_weigh_nothing(tmp_path: Path) 
     assert float(metrics["accuracy"]) == pytest.approx(sum(hits) / 2)
 
 
+def test_a_column_that_says_nothing_is_left_out(tmp_path: Path) -> None:
+    task = task_of(tmp_path / "labels.csv", "path,cluster,cluster_2\na.png,1,\nd.png,2,\n")
+    assert len(task.heads) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_app.batch_norm import recalibrate
 from ssl_app.clustering import sinkhorn
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError
@@ -13,27 +14,9 @@ from ssl_app.pretext.sela import SeLa, SeLaConfig, moments
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
 from tests import toys
+from tests.toys import Everyone
 
 COUNT, SIDE = 60, 16
-
-
-class Everyone:
-    """over_all of one process, over random images."""
-
-    def __init__(self, task: SeLa, images: torch.Tensor) -> None:
-        self.task, self.images, self.as_trained = task, images, []
-
-    def share(self, ask, *, as_trained=False):
-        self.as_trained.append(as_trained)
-        self.task.eval()
-        with torch.no_grad():
-            return ask(Batch((self.images,), torch.arange(len(self.images)), None, 0))
-
-    def join(self, rows):
-        return rows
-
-    def total(self, values):
-        return values
 
 
 def task_of(images: int = COUNT, epochs: int = 4, **settings: object) -> SeLa:
@@ -43,12 +26,22 @@ def task_of(images: int = COUNT, epochs: int = 4, **settings: object) -> SeLa:
 
 
 def test_the_schedule_is_the_papers() -> None:
-    found = moments(100, 400, "quadratic")
+    found = moments(100, 400, "quadratic", released=True)
     reference = [(400 + 1.01) * x**2 for x in np.linspace(0, 1, 100)]
     np.testing.assert_allclose(found, [moment for moment in reference if moment < 400], atol=1e-9)
     np.testing.assert_allclose(found[:7], [0, 0.04, 0.16, 0.37, 0.65, 1.02, 1.47], atol=0.01)
     assert sum(moment < 100 for moment in found) == pytest.approx(50, abs=1)  # half of them in the first quarter
-    np.testing.assert_allclose(moments(400, 400, "linear")[:3], [0, 1.005, 2.01], atol=0.001)
+    np.testing.assert_allclose(moments(400, 400, "linear", released=True)[:3], [0, 1.005, 2.01], atol=0.001)
+
+
+@pytest.mark.parametrize(("relabels", "epochs"), [(1, 10), (2, 60), (10, 60), (80, 1)])
+def test_as_many_relabellings_as_asked_lie_inside_the_training(relabels: int, epochs: int) -> None:
+    assert moments(relabels, epochs, "linear", released=False) == pytest.approx(
+        [epochs * number / relabels for number in range(relabels)]
+    )
+    assert moments(relabels, epochs, "quadratic", released=False) == pytest.approx(
+        [epochs * (number / relabels) ** 2 for number in range(relabels)]
+    )
 
 
 def test_labels_start_random_and_balanced_and_the_first_step_relabels() -> None:
@@ -103,7 +96,48 @@ def test_faithful_relabels_as_trained_and_linear_spacing_one_head_at_a_time() ->
     plain = task_of()
     everyone = Everyone(plain, torch.randn(COUNT, 1, SIDE, SIDE))
     plain.before_step(0.0, everyone)
-    assert everyone.as_trained == [False]
+    assert everyone.as_trained == [False, False]  # a sample for batch norm, and the features
+
+
+def test_the_first_relabelling_sees_batch_norm_statistics_of_the_images() -> None:
+    images = torch.randn(COUNT, 1, SIDE, SIDE) * 3 + 5
+    task, faithful = task_of(), task_of(faithful=True)
+    for one in (task, faithful):
+        one.before_step(0.0, Everyone(one, images))
+    with torch.no_grad():
+        found = task.eval().backbone(images)
+        recalibrate(task.backbone, images)
+        torch.testing.assert_close(task.backbone(images), found)
+    assert float(found.std(0).mean()) > 0.05  # images differ: else a few clusters would take nearly all of them
+
+
+def test_the_last_labels_are_those_of_the_last_network() -> None:
+    task = task_of()
+    images = torch.randn(COUNT, 1, SIDE, SIDE)
+    everyone = Everyone(task, images)
+    task.before_step(0.0, everyone)
+    with torch.no_grad():
+        for head in task.heads:
+            head.weight.copy_(torch.randn_like(head.weight))
+    before = task.labels.clone()
+    task.finish(everyone)
+    assert not torch.equal(task.labels, before)
+    with torch.no_grad():
+        assert torch.equal(task.eval().log_clusters(images).argmax(2).t(), task.labels.long())
+
+
+def test_heads_that_were_due_at_once_are_all_relabelled() -> None:
+    task = task_of(faithful=True, spacing="linear", epochs=6, relabels=60)
+    before = task.labels.clone()
+    everyone = Everyone(task, torch.randn(COUNT, 1, SIDE, SIDE))
+    task.before_step(task.times[1], everyone)
+    assert [torch.equal(now, then) for now, then in zip(task.labels, before, strict=True)] == [False, False, True]
+
+
+def test_an_epoch_that_is_timed_has_one_relabelling() -> None:
+    config = SeLa.for_one_epoch(SeLaConfig(relabels=40))
+    assert isinstance(config, SeLaConfig)
+    assert SeLa(build("small-resnet", 1, SIDE), config, Scope(COUNT, 1)).times == [0.0]
 
 
 def test_the_loss_is_the_mean_over_heads_of_cross_entropy() -> None:

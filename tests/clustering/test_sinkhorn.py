@@ -38,8 +38,7 @@ def test_soft_marginals_hold(dtype: torch.dtype, tolerance: float, bound: float,
     z = scores(1500, 20, dtype=dtype)
     found = balance(Matrix(z), sharpness, tolerance=tolerance)
     q = assignment(z, sharpness, found.potential).double()
-    assert float((q.mean(0) * 20 - 1).abs().max()) < bound * 10
-    assert float((q.mean(0) * 20 - 1).abs().mean()) < bound
+    assert float((q.mean(0) * 20 - 1).abs().max()) < bound
     assert float((q.sum(1) - 1).abs().max()) < bound
 
 

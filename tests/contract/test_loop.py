@@ -10,6 +10,8 @@ from torch import nn
 from ssl_app.data.loading import Loader
 from ssl_app.errors import CheckpointError
 from ssl_app.tasks import Task
+from ssl_app.training import loop
+from ssl_app.training.distributed import OneProcess
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.loop import Diverged, fit
 from ssl_app.training.optimizing import Plan, build_optimizer, factor, freeze
@@ -244,6 +246,21 @@ def test_views_do_not_depend_on_how_a_batch_is_cut() -> None:
     whole = next(toys.loader(preset="standard").epoch(0, 1))
     pieces = next(toys.loader(preset="standard", micro=4).epoch(0, 1))
     assert torch.equal(whole[0].images, torch.cat([piece.images for piece in pieces]))
+
+
+def test_images_asked_as_trained_are_shuffled_views_whose_answers_come_in_order() -> None:
+    loader = toys.loader(preset="standard")
+    shown = [batch.index for batch in loader.ordered(as_in=2)]
+    assert torch.cat(shown).tolist() != list(range(24))
+    run = loop._Run(toys.Mean(), loader, Plan({"all": 0.1}, 1, 8), toys.CPU, OneProcess(), None)
+    for as_in in (None, 2):
+        rows = run.unlearning(loader, lambda batch: batch.index[:, None], as_in)
+        assert rows.flatten().tolist() == list(range(24))
+    one, other = (
+        {int(i): view for b in loader.ordered(e) for i, view in zip(b.index, b.images, strict=True)}
+        for e in (2, None)
+    )
+    assert sum(torch.equal(one[i], other[i]) for i in range(24)) < 6  # a view may be the whole image
 
 
 def test_epochs_and_views_differ() -> None:
