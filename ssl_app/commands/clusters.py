@@ -134,7 +134,7 @@ def _read(folder: Path, typed: str) -> _Held:
     about = runs.read_json(folder / ABOUT)
     try:
         sizes = [int(size) for size in about["clusters"]]
-        with (folder / LABELS).open(newline="", encoding="utf-8") as file:
+        with (folder / LABELS).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = [*csv.reader(file, strict=True)] or [[]]
         if not rows:
             raise ValueError("it lists no images")

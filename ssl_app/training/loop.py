@@ -207,9 +207,10 @@ class _Run:
                 index.append(batch.index)
         torch.set_rng_state(state)
         freeze(self.task, self.plan)
-        in_order = torch.cat(index).argsort()
         found = torch.cat(rows)
-        return found[in_order.to(found.device)][: loader.share]
+        if as_in is not None:  # shuffled; a row an image
+            found = found[torch.cat(index).argsort().to(found.device)]
+        return found[: loader.share]
 
     def refuse_infinite(self, row: Row) -> None:
         """Raise Diverged where an epoch's last step broke the weights, of which no training loss has told yet."""
