@@ -45,9 +45,9 @@ def test_labels_are_written_for_every_image_and_every_head(name: str, heads: int
     assert table["confidence"].between(0.25, 1).all()
     assert set(result["agreement"]) == {"n", "nmi", "ami", "purity"}
     assert "with the 72 labels there, first head: nmi" in answer.err
-    again = type_in("label", name, "--out", out, "--data", data, "--output", out / "again.parquet", "--threads", 1)
+    again = type_in("label", name, "--out", out, "--data", data, "--output", out / f"{name}.parquet", "--threads", 1)
     assert again.code == 0, again.err
-    pd.testing.assert_frame_equal(pd.read_parquet(out / "again.parquet"), table, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), table, check_dtype=False)
 
 
 def test_another_network_learns_the_labels_and_is_transferred(place: tuple[Path, Path]) -> None:
