@@ -186,6 +186,7 @@ def test_random_weights_are_probed_by_seed(probe, trained, faint) -> None:
     assert probe("none", *words[:2], "--backbone", "nin", "--image-size", 32)["probe"]["pooled"]["features"] == 192
 
 
+@pytest.mark.slow
 def test_on_digits_the_last_layer_of_a_random_network_is_not_the_best(ssl, tiny, tmp_path: Path) -> None:
     answer = ssl("probe", "none", "--layers", "stage3", "--out", tmp_path, *tiny, "--json")
     result = answer.result

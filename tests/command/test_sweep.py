@@ -245,6 +245,7 @@ def test_a_killed_trial_is_told_in_one_line(place: Place, one: str, strategies: 
     )
 
 
+@pytest.mark.slow
 def test_the_number_of_jobs_changes_no_metric_in_bf16(place: Place, one: str) -> None:
     if not choose("cpu", "auto", torch.get_num_threads()).bf16:
         pytest.skip("the CPU has no bf16 units")
