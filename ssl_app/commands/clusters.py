@@ -27,6 +27,7 @@ ssl-app clusters my-sela --head 2 --thumb 96
 ssl-app clusters my-sela --data /mnt/elsewhere/scans/
 """
 FOLDER = "clusters"  # in the run
+KEPT = ("cluster", "confidence")  # columns of labels.csv that each head has, with its number from the second on
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         data=dataset.name,
         paths=[held.paths[i] for i in at],
         rows=rows,
-        confidence=np.array(held.confidence, dtype=np.float64)[at],
+        confidence=np.array([held.confidence[head - 1] for head in heads], dtype=np.float64)[:, at],
         heads=heads,
         sizes=tuple(held.sizes[head - 1] for head in heads),
         clusters=np.array([held.clusters[head - 1] for head in heads], dtype=np.int64)[:, at],
@@ -116,7 +117,7 @@ class _Held:
     sizes: list[int]  # (T,) clusters that a head can give
     paths: list[str]  # (M,)
     clusters: list[list[int]]  # (T, M)
-    confidence: list[float]  # (M,) of head 1, in [0, 1]
+    confidence: list[list[float]]  # (T, M) in [0, 1]
 
 
 def _read(folder: Path, typed: str) -> _Held:
@@ -142,14 +143,14 @@ def _read(folder: Path, typed: str) -> _Held:
         if odd is not None:
             raise ValueError(f"row {odd} has {len(rows[odd - 2])} fields, the header {len(header)}")
         columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-        names = ["cluster"] + [f"cluster_{head}" for head in range(2, len(sizes) + 1)]
+        names, sure = ([name, *(f"{name}_{head}" for head in range(2, len(sizes) + 1))] for name in KEPT)
         clusters = [[int(text) for text in columns[name]] for name in names]
         held = _Held(
             data=dict(about["data"]),
             sizes=sizes,
             paths=list(columns["path"]),
             clusters=clusters,
-            confidence=[float(text) for text in columns["confidence"]],
+            confidence=[[float(text) for text in columns[name]] for name in sure],
         )
     except KeyError as error:
         raise RunError(f"{LABELS} of run {folder} lacks {error}, which {ABOUT} promises; {again} again") from error
@@ -161,7 +162,7 @@ def _read(folder: Path, typed: str) -> _Held:
             raise RunError(
                 f"{LABELS} of run {folder} has {wrong} in column {name}; expected 0 to {size - 1}: {again} again"
             )
-    doubt = next((value for value in held.confidence if not 0 <= value <= 1), None)
+    doubt = next((value for values in held.confidence for value in values if not 0 <= value <= 1), None)
     if doubt is not None:
         raise RunError(f"{LABELS} of run {folder} has a confidence of {doubt}; expected 0 to 1: {again} again")
     return held

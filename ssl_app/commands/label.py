@@ -124,18 +124,17 @@ def _agreement(clusters: "NDArray[np.int64]", labels: "NDArray[np.int64]") -> di
 
 
 def _write(path: Path, keys: tuple[str, ...], found: "NDArray[np.float32]") -> None:
-    """path, cluster, confidence and margin of the first head, then the clusters of the others."""
+    """path, and cluster, confidence and margin of the first head and then, by number, of the others."""
     import io
 
     import pandas as pd
 
-    columns: dict[str, Any] = {
-        "path": list(keys),
-        "cluster": found[:, 0, 0].astype(int),
-        "confidence": found[:, 0, 1].round(4),
-        "margin": found[:, 0, 2].round(4),
-    }
-    columns |= {f"cluster_{head + 1}": found[:, head, 0].astype(int) for head in range(1, found.shape[1])}
+    columns: dict[str, Any] = {"path": list(keys)}
+    for head in range(found.shape[1]):
+        end = f"_{head + 1}" if head else ""
+        columns[f"cluster{end}"] = found[:, head, 0].astype(int)
+        columns[f"confidence{end}"] = found[:, head, 1].round(4)
+        columns[f"margin{end}"] = found[:, head, 2].round(4)
     table = pd.DataFrame(columns)
     buffer = io.BytesIO()
     if path.suffix == ".parquet":

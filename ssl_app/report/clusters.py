@@ -1,8 +1,8 @@
 """The cluster browser: one offline page beside sheets of thumbnails, to look at clusters and to name them.
 
-The page holds the data of all images, the sheets their pictures. Images are in order of confidence throughout, so
-that the members of a cluster, in any head, come most confident first. Sheets follow the first head shown: every
-image is on one, and a further head has one sheet a cluster, of its first members, for the page to open quickly.
+The page holds the data of all images, the sheets their pictures. The members of a cluster come most confident
+first, in each head by its own confidence. Sheets follow the first head shown: every image is on one, and a further
+head has one sheet a cluster, of its first members, for the page to open quickly.
 """
 
 import base64
@@ -27,6 +27,7 @@ from ssl_app.data.pixels import Pixels
 
 PAGE, SHEETS = "clusters.html", "sheets"
 QUALITY = 88  # of JPEG, in percent
+DIGITS = 4  # of a confidence
 CHUNK = 256  # images reduced at a time
 DATA = "{{data}}"
 POLICY = "{{policy}}"
@@ -41,7 +42,7 @@ class Labelling:
     data: str  # as typed
     paths: Sequence[str]  # (N,)
     rows: NDArray[np.int64]  # (N,) place among the packed images
-    confidence: NDArray[np.float64]  # (N,) of head 1, in [0, 1]
+    confidence: NDArray[np.float64]  # (T, N) in [0, 1]
     heads: tuple[int, ...]  # (T,) their numbers, from 1
     sizes: tuple[int, ...]  # (T,) clusters that a head can give
     clusters: NDArray[np.int64]  # (T, N)
@@ -49,15 +50,15 @@ class Labelling:
     labels: NDArray[np.int64]  # (N,) place in classes, -1 where the data know none
 
     def most_confident_first(self) -> "Labelling":
-        """The same in the order of the page; equals stay as they were."""
-        order = np.argsort(-self.confidence, kind="stable")
+        """The same in the order of the page, that of its first head; equals stay as they were."""
+        order = np.argsort(-self.confidence[0], kind="stable")
         return Labelling(
             self.run,
             self.identity,
             self.data,
             [self.paths[i] for i in order],
             self.rows[order],
-            self.confidence[order],
+            self.confidence[:, order],
             self.heads,
             self.sizes,
             self.clusters[:, order],
@@ -80,9 +81,9 @@ def write_page(
     draft.mkdir()
     try:
         thumbs = _thumbs(draft / "thumbs.npy", shown.rows, images, pixels, side)
-        for head, clusters in zip(shown.heads, shown.clusters, strict=True):
+        for head, clusters, confidence in zip(shown.heads, shown.clusters, shown.confidence, strict=True):
             (draft / SHEETS / str(head)).mkdir(parents=True)
-            for cluster, members in enumerate(_members(clusters)):
+            for cluster, members in enumerate(_members(clusters, confidence)):
                 most = len(members) if head == shown.heads[0] else per_sheet
                 for number, start in enumerate(range(0, min(len(members), most), per_sheet)):
                     sheet = _sheet(thumbs[members[start : start + per_sheet]], columns)
@@ -104,23 +105,30 @@ def content(shown: Labelling) -> dict[str, Any]:
         "identity": shown.identity,
         "data": shown.data,
         "paths": list(shown.paths),
-        "confidence": shown.confidence.round(4).tolist(),
         "classes": list(shown.classes),
         "labels": shown.labels.tolist() if len(shown.classes) else None,
         "heads": [
-            {"number": number, "size": size, "clusterOf": clusters.tolist(), "clusters": facts(shown, clusters)}
-            for number, size, clusters in zip(shown.heads, shown.sizes, shown.clusters, strict=True)
+            {
+                "number": number,
+                "size": size,
+                "clusterOf": clusters.tolist(),
+                "confidence": confidence.round(DIGITS).tolist(),
+                "clusters": facts(shown, clusters, confidence),
+            }
+            for number, size, clusters, confidence in zip(
+                shown.heads, shown.sizes, shown.clusters, shown.confidence, strict=True
+            )
         ],
     }
 
 
-def facts(shown: Labelling, clusters: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Of every cluster with images: number, size, mean confidence, and purity by the labels there are."""
+def facts(shown: Labelling, clusters: NDArray[np.int64], confidence: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Of every cluster of a head with images: number, size, mean confidence, and purity by the labels there are."""
     numbers, place, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
-    confidence = np.bincount(place, shown.confidence) / sizes
+    means = np.bincount(place, confidence) / sizes
     found: list[dict[str, Any]] = [
         {"number": int(number), "size": int(size), "confidence": round(float(mean), 4)}
-        for number, size, mean in zip(numbers, sizes, confidence, strict=True)
+        for number, size, mean in zip(numbers, sizes, means, strict=True)
     ]
     known = shown.labels >= 0
     if known.any():
@@ -132,9 +140,9 @@ def facts(shown: Labelling, clusters: NDArray[np.int64]) -> list[dict[str, Any]]
     return found
 
 
-def _members(clusters: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Images of cluster 0, 1, ..., each in the order of the page; the last is the last with any."""
-    order = np.argsort(clusters, kind="stable")
+def _members(clusters: NDArray[np.int64], confidence: NDArray[np.float64]) -> list[NDArray[np.int64]]:
+    """Images of cluster 0, 1, ..., most confident first, as the page sorts them; the last is the last with any."""
+    order = np.lexsort((-confidence.round(DIGITS), clusters))  # stable: equals are in the order of the page
     return np.split(order, np.cumsum(np.bincount(clusters))[:-1])
 
 

@@ -38,7 +38,7 @@ def make_page(folder: Path, identity: str = "1763720000.5") -> str:
         data="scans",
         paths=paths,
         rows=np.arange(N),
-        confidence=np.linspace(1, 0.4, N).round(4),
+        confidence=np.stack([np.linspace(1, 0.4, N), np.linspace(0.3, 0.9, N)]).round(4),
         heads=(1, 2),
         sizes=(5, 3),
         clusters=np.stack([first, np.arange(N) % 3]).astype(np.int64),
@@ -280,7 +280,10 @@ def test_each_head_has_its_own_clusters_and_names(page: str, tmp_path: Path) -> 
         open_page.type_in("input[aria-label='Name of cluster 0']", "one")
         open_page.run(choose, "2")
         assert open_page.run(PROGRESS) == "0 of 3 clusters named, covering 0 of 60 images"
-        assert "confidence is that of head 1" in open_page.run("return document.getElementById('about').textContent")
+        alts = "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb')].map(one => one.alt)"
+        assert open_page.run(alts)[:2] == ["scans/b/057.png", "scans/a/054.png"], "by its own confidence"
+        facts = "return document.querySelectorAll('.card .facts')[0].textContent"
+        assert open_page.run(facts).startswith("20 images · confidence 0.59")
         open_page.type_in("input[aria-label='Name of cluster 0']", "two")
         images = "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb')].map(one => one.src)"
         sheets = {address.split("/sheets/")[1] for address in open_page.run(images)}
@@ -295,7 +298,7 @@ def test_each_head_has_its_own_clusters_and_names(page: str, tmp_path: Path) -> 
         assert open_page.run(broken) == 0
         taken = rows(open_page.run("return namesCsv()"))
         assert {(row["cluster"], row["label"]) for row in taken} == {("0", "two")}
-        assert [row["path"] for row in taken][:2] == ["scans/a/000.png", "scans/b/003.png"]
+        assert [row["path"] for row in taken][:2] == ["scans/b/057.png", "scans/a/054.png"]
         open_page.run(choose, "1")
         assert {row["label"] for row in rows(open_page.run("return namesCsv()"))} == {"one"}
         assert open_page.complaints() == []

@@ -142,7 +142,7 @@ def test_the_page_holds_every_image_most_confident_first(ssl, labelled: Labelled
     assert f"72 images in 4 of 5 clusters; open this in a browser: {result['page']}\n" in answer.err
     data = Page(Path(result["page"])).data
     assert data["paths"] == labelled.keys(), "the table was the other way round"
-    assert data["confidence"][:2] == [1.0, 0.995]
+    assert data["heads"][0]["confidence"][:2] == [1.0, 0.995]
     assert data["heads"][0]["clusterOf"] == [i % 4 for i in range(72)]
     assert (data["side"], data["perSheet"], data["columns"]) == (20, 4, 2)
     assert sheets(result["page"]) == [f"1/{cluster}-{number}.jpg" for cluster in range(4) for number in range(5)]
@@ -177,10 +177,15 @@ def test_a_thumbnail_lies_where_the_page_looks_for_it(labelled: Labelled, cluste
 
 
 def test_several_heads_share_the_sheets_of_the_first(labelled: Labelled, clusters) -> None:
-    rows = [row | {"cluster_2": i % 2} for i, row in enumerate(labelled.rows())]
+    import cv2
+
+    rows = [row | {"cluster_2": i % 2, "confidence_2": round(i / 100, 4)} for i, row in enumerate(labelled.rows())]
     labelled.write(rows, [4, 2])
-    result = clusters("--per-cluster", 10)
+    result = clusters("--per-cluster", 10, "--thumb", 16)
     assert (result["heads"], result["clusters"], result["clusters_used"]) == ([1, 2], [4, 2], [4, 2])
+    surest = cv2.imread(str(labelled.data / labelled.keys()[70]), cv2.IMREAD_UNCHANGED).astype(float)
+    shown = sheet(result["page"], "2/0-0.jpg")[:16, :16].astype(float)
+    assert np.corrcoef(surest.ravel(), shown.ravel())[0, 1] > 0.97, "by the second head's own confidence"
     whole = [f"1/{cluster}-{number}.jpg" for cluster in range(4) for number in range(2)]
     assert sheets(result["page"]) == [*whole, "2/0-0.jpg", "2/1-0.jpg"], "of a further head the first members only"
     assert [head["number"] for head in Page(Path(result["page"])).data["heads"]] == [1, 2]
@@ -291,7 +296,7 @@ def test_images_of_every_form_become_thumbnails(
         images[..., 1:] = 0
     labelling = Labelling(
         run="r", identity="1", data="made", paths=[f"{i}" for i in range(6)], rows=generator.permutation(6),
-        confidence=np.full(6, 0.5), heads=(1,), sizes=(1,), clusters=np.zeros((1, 6), np.int64), classes=(),
+        confidence=np.full((1, 6), 0.5), heads=(1,), sizes=(1,), clusters=np.zeros((1, 6), np.int64), classes=(),
         labels=np.full(6, -1),
     )  # fmt: skip
     pixels = Pixels(intensity, 0, float(bright), (), ())

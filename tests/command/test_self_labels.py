@@ -38,7 +38,10 @@ def test_labels_are_written_for_every_image_and_every_head(name: str, heads: int
     assert result["n"] == 72
     assert result["clusters"] == [4] * heads
     table = pd.read_csv(out / name / "labels.csv")
-    assert list(table.columns) == ["path", "cluster", "confidence", "margin", *["cluster_2"] * (heads - 1)]
+    assert list(table.columns) == [
+        "path",
+        *(f"{name}{end}" for end in ["", "_2"][:heads] for name in ("cluster", "confidence", "margin")),
+    ]
     assert sorted(table["path"]) == sorted(str(path.relative_to(data)) for path in data.rglob("*.png"))
     assert table["cluster"].between(0, 3).all()
     assert (table["confidence"] >= table["margin"]).all()
