@@ -33,7 +33,7 @@ class Settings:
     data: str | None = option(None, "images to label; default: those of the run, test part and all", metavar="D")
     label: str | None = option(None, "column of known labels, to compare the clusters with", metavar="COLUMN")
     output: Path | None = option(
-        None, "table to write, .csv or .parquet; default: labels.csv in the run", metavar="FILE"
+        None, "table to write, .csv or .parquet, not there yet; default: labels.csv in the run", metavar="FILE"
     )
     out: Path = option(Path("ssl-runs"), "folder of the runs", metavar="DIR")
     max_unreadable: int = option(0, "unreadable images to put up with; they are listed and left out", at_least=0)

@@ -27,7 +27,9 @@ class Settings:
     run: str = option("", "finished finetune run: its name, or its folder", argument=True)
     data: str | None = option(None, "images to classify: whatever --data of the other verbs takes", metavar="D")
     label: str | None = option(None, "column of known labels, to score the prediction by", metavar="COLUMN")
-    output: Path | None = option(None, "CSV to write; default: predictions.csv in a new run", metavar="FILE")
+    output: Path | None = option(
+        None, "CSV to write, not there yet; default: predictions.csv in a new run", metavar="FILE"
+    )
     out: Path = option(Path("ssl-runs"), "folder of the runs", metavar="DIR")
     name: str | None = option(None, "name of this run's folder; default: verb and time", metavar="NAME")
     max_unreadable: int = option(0, "unreadable images to put up with; they are listed and left out", at_least=0)
