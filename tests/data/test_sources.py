@@ -353,6 +353,13 @@ def test_a_class_number_beyond_the_names_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path).endswith("; save it as UTF-8")
 
 
+def test_what_is_only_called_npz_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_text("path,label\n")
+    assert refusal(tmp_path / "a.npz").startswith(
+        f"{tmp_path / 'a.npz'} cannot be read (it is no .npz, or cut short)"
+    )
+
+
 # built in, and unknown
 
 

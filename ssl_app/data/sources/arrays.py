@@ -1,5 +1,6 @@
 """An .npz of arrays: images and labels, groups, split; or MedMNIST's train_images, train_labels and so on."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in file.files}
     except Exception as error:  # zipfile's, zlib's and numpy's own kinds
         reason = "it holds Python objects" if "allow_pickle" in str(error) else str(error)
-        if path.read_bytes()[:2] != b"PK":
-            reason = "it is no .npz, whatever its name"
+        if not zipfile.is_zipfile(path):
+            reason = "it is no .npz, or cut short"
         raise DataError(
             f"{path} cannot be read ({reason}); expected plain arrays saved by numpy.savez: images, labels"
         ) from error
