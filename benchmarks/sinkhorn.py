@@ -125,7 +125,7 @@ def imagenet(rows: int, memory: int) -> None:
     started = time.perf_counter()
     sinkhorn.labels(scores, 25.0, found.potential)
     last = time.perf_counter() - started
-    kind = "computed anew" if work.kernel is None else f"stored as {work.kernel.dtype}"
+    kind = "computed anew" if work.stored is None else f"stored as {work.stored}"
     error = float((share * 3000 - 1).abs().mean())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(

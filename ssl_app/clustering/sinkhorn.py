@@ -174,10 +174,14 @@ def bytes_of(size: str) -> int:
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
-def _blocks(scores: Scores) -> Iterator[tuple[int, int, Tensor]]:
+def _parts(scores: Scores) -> Iterator[tuple[int, int]]:
     step = max(1, BLOCK // scores.clusters)
     for start in range(0, scores.rows, step):
-        stop = min(start + step, scores.rows)
+        yield start, min(start + step, scores.rows)
+
+
+def _blocks(scores: Scores) -> Iterator[tuple[int, int, Tensor]]:
+    for start, stop in _parts(scores):
         yield start, stop, scores.block(start, stop)
 
 
@@ -192,23 +196,24 @@ class _Passes:
         self.scores, self.sharpness, self.total, self.count = scores, sharpness, total, count
         self.offset = scores.like.new_zeros(scores.rows)  # log of a row's sum under the last potentials
         size = scores.rows * scores.clusters
-        self.kernel: Tensor | None = None
+        self.stored: torch.dtype | None = None  # None: computed anew
         if size * scores.like.dtype.itemsize <= memory:
-            self.kernel = scores.like.new_empty(scores.rows, scores.clusters)
+            self.stored = scores.like.dtype
         elif size * 2 <= memory and scores.like.dtype == torch.float32:
-            self.kernel = scores.like.new_empty(scores.rows, scores.clusters, dtype=torch.bfloat16)
+            self.stored = torch.bfloat16
+        self.kernel: list[Tensor] = []  # (K, n) each: with long rows both products of a pass run on all cores
         self.within = f  # the potentials in the stored kernel, or of the last pass
         self.known = False  # whether `offset` is any good
 
     def shares(self, f: Tensor) -> Tensor:
         """Each cluster's share of all rows under potentials f, (K,) f64."""
         far = not self.known or float((f - self.within).abs().max()) > FAR
-        if self.kernel is None:
+        if self.stored is None:
             mass = self._computed(f, far)
         else:
             if far:
-                self._store(f)
-            mass = self._stored(self.kernel, (f - self.within).exp())
+                self._store(f, self.stored)
+            mass = self._stored((f - self.within).exp())
         return self.total(mass) / self.count
 
     def _computed(self, f: Tensor, far: bool) -> Tensor:
@@ -226,22 +231,24 @@ class _Passes:
         self.within, self.known = f, True
         return mass
 
-    def _store(self, f: Tensor) -> None:
-        assert self.kernel is not None
+    def _store(self, f: Tensor, dtype: torch.dtype) -> None:
         bias = f.to(self.scores.like)
-        for start, stop, block in _blocks(self.scores):
-            block.mul_(self.sharpness).add_(bias)
+        if not self.kernel:
+            self.kernel = [
+                bias.new_empty(len(bias), stop - start, dtype=dtype) for start, stop in _parts(self.scores)
+            ]
+        for (start, stop), stored in zip(_parts(self.scores), self.kernel, strict=True):
+            block = self.scores.block(start, stop).mul_(self.sharpness).add_(bias)
             torch.amax(block, 1, out=self.offset[start:stop])
-            block.sub_(self.offset[start:stop, None]).clamp_min_(FLOOR)
-            self.kernel[start:stop] = block.exp_()
+            stored.copy_(block.sub_(self.offset[start:stop, None]).clamp_min_(FLOOR).exp_().t())
         self.within, self.known = f, True
 
-    def _stored(self, kernel: Tensor, scale: Tensor) -> Tensor:
+    def _stored(self, scale: Tensor) -> Tensor:
         mass = torch.zeros_like(scale)
-        step, factors = max(1, BLOCK // len(scale)), scale.to(self.scores.like)
-        for start in range(0, len(kernel), step):
-            block = kernel[start : start + step].to(factors.dtype)
-            mass += ((block @ factors).reciprocal_() @ block).double()
+        factors = scale.to(self.scores.like)
+        for stored in self.kernel:
+            block = stored.to(factors.dtype)
+            mass += (block @ (factors @ block).reciprocal_()).double()
         return mass * scale
 
     def log_domain(self, f: Tensor, lost: Tensor) -> Tensor:
