@@ -18,6 +18,7 @@ from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Metrics, OverAll
 
 EARLY, FROZEN = 5, 0.98  # epochs, and NMI with the partition before, above which clusters stand still
+REPAIRED = 0.2  # of the clusters, above which they are too many
 TEMPERATURE = 0.1  # of cosines to centroids, as in DeepCluster-v2 (Caron et al., 2020, arXiv:2006.09882)
 
 
@@ -105,7 +106,13 @@ class DeepCluster(Pretext):
         self._cluster(over_all, seed=0)
 
     def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
-        """Of clusters that stand still before anything was learnt."""
+        """Of clusters that are left empty, or stand still before anything was learnt."""
+        repaired = rows[-1].get("repaired", 0.0)
+        if repaired > REPAIRED * self.clusters:
+            return (
+                f"{repaired:.0f} times in the last k-means a cluster of deepcluster's {self.clusters} was left empty "
+                f"and filled by splitting another. Type --clusters {max(2, self.clusters // 2)}"
+            )
         if len(rows) > EARLY or rows[-1].get("nmi_before", 0.0) <= FROZEN:
             return None
         return (

@@ -1,5 +1,6 @@
 """SeLa: label the images by optimal transport, then learn the labels (Asano et al., 2020, arXiv:1911.05371)."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +16,8 @@ from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Metrics, OverAll
+
+UNBALANCED = 0.01  # mean relative error of the clusters' shares, ten times what an assignment ends at
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,16 @@ class SeLa(Pretext):
         features = over_all.share(self._features)
         for number in range(len(self.heads)):
             self._relabel(number, features, over_all)
+
+    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
+        """Of an assignment that ended before it was balanced."""
+        error = next((row["sinkhorn_error"] for row in reversed(rows) if "sinkhorn_error" in row), 0.0)
+        if error <= UNBALANCED:
+            return None
+        return (
+            f"the clusters of sela are not balanced: their sizes are {error:.0%} off in the mean. "
+            "Type a smaller --sharpness"
+        )
 
     def log_clusters(self, images: Tensor) -> Tensor:
         """Log of each head's balanced assignment, unsharpened; its argmax is the label. (B, C, S, S) -> (B, T, K).

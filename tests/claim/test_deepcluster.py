@@ -107,6 +107,16 @@ def test_clusters_that_stand_still_at_once_ring_an_alarm() -> None:
     assert task.alarm([{"nmi_before": 0.99}] * 6) is None
 
 
+def test_clusters_that_stay_empty_ring_an_alarm() -> None:
+    task = task_of(40, clusters=10)
+    assert task.alarm([{"repaired": 30.0}, {"repaired": 2.0}]) is None
+    told = task.alarm([{"repaired": 3.0}])
+    assert told == (
+        "3 times in the last k-means a cluster of deepcluster's 10 was left empty and filled by splitting another. "
+        "Type --clusters 5"
+    )
+
+
 @pytest.mark.parametrize("classifier", ["new", "centroids"])
 def test_the_labels_are_the_nearest_centroids_of_the_whitened_features(classifier: str) -> None:
     images = torch.randn(60, 1, SIDE, SIDE)
