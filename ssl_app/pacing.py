@@ -55,8 +55,7 @@ def epochs_within(
         group=group,
         held_out=held_out,
     )
-    measured = torch.tensor(clock.read(loader.steps), dtype=torch.float64, device=hardware.device)
-    step, epoch, end = (group.total(measured) / group.world).tolist()  # all processes must count alike
+    step, epoch, end = clock.read(loader.steps)
     epochs = max(1, int((allowed - end) / epoch))
     say(f"--budget {budget}: {epochs} epochs, of {epoch:.1f} s each ({loader.steps} steps of {1e3 * step:.0f} ms)")
     if epoch + end > allowed:

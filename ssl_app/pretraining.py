@@ -42,6 +42,7 @@ from ssl_app.watching import Probe
 
 TRAINING = "training.safetensors"  # the state that --resume goes on from
 WATCHED = 256  # images that features are watched on, each epoch
+STEPS, SMALL_BATCH = 5000, 32  # of a training, below which batches are halved, and down to how many images
 SHOWN = 12  # images of a method's pictures
 SAMPLE = 512  # images that a method's applicability is judged by
 
@@ -130,9 +131,19 @@ class Pretraining:
             told = _resolved(settings, method, plan, size)
             return cls(told, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group, probe)
 
+        def fitted(settings: PretrainSettings) -> PretrainSettings:
+            """With the epochs that the budget allows; timed once more where so many allow larger batches."""
+            batch = settings.batch_size
+            for _ in range(2):
+                one = made(replace(settings, epochs=1, batch_size=batch), method.for_one_epoch(own))
+                epochs = group.share(one._epochs(say))
+                batch = _plan(replace(settings, epochs=epochs), method, len(learnt), group.world).batch_size
+                if batch == one.plan.batch_size:
+                    break
+            return replace(settings, epochs=epochs, batch_size=batch)
+
         if settings.budget is not None and settings.epochs is None:
-            one = made(replace(settings, epochs=1), method.for_one_epoch(own))
-            settings = replace(settings, epochs=group.share(one._epochs(say)))
+            settings = fitted(settings)
         work = made(settings, own)
         for note in [*notes, *work.task.notes]:
             say(f"note: {note}")
@@ -353,11 +364,22 @@ def _scope(dataset: Dataset, learnt: NDArray[np.int64], epochs: int) -> Scope:
     return Scope(len(learnt), epochs, [dataset.keys[row] for row in learnt], labels)
 
 
+def batch_for(largest: int, images: int, epochs: int) -> int:
+    """Images of a step, where the user names none: fewer where a training would have too few steps otherwise.
+
+    In the same minutes on one CPU core, 32 instead of 128 gave SeLa on 20,000 images of CIFAR-10 .375 instead of
+    .321 by nearest neighbours; RotNet on 1,460 of steel had .92 after 30 epochs, and .81 after 50 (one run each).
+    """
+    batch = min(largest, images)
+    while batch >= 2 * SMALL_BATCH and epochs * images < STEPS * batch:
+        batch //= 2
+    return batch
+
+
 def _plan(settings: PretrainSettings, method: type[Pretext], images: int, world: int) -> Plan:
     pieces = settings.accumulate * world
-    batch = settings.batch_size or method.batch_size
-    if settings.batch_size is None and batch > images:
-        batch = max(pieces, images // pieces * pieces)
+    epochs = settings.epochs or method.epochs
+    batch = settings.batch_size or batch_for(method.batch_size, images, epochs) // pieces * pieces or pieces
     if batch % pieces:
         raise SettingsError(
             f"--batch-size {batch} cannot be cut into {world} processes x {settings.accumulate} micro-batches; "
@@ -372,7 +394,7 @@ def _plan(settings: PretrainSettings, method: type[Pretext], images: int, world:
     optimizer = method.optimizer if settings.optimizer == "default" else settings.optimizer
     return Plan(
         rates={part: rate * share for part, share in method.shares.items()},
-        epochs=settings.epochs or method.epochs,
+        epochs=epochs,
         batch_size=batch,
         accumulate=settings.accumulate,
         optimizer=optimizer,  # type: ignore[arg-type]

@@ -85,7 +85,11 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     budget: str | None = option(
         None, "time to train, such as 90s, 5m or 1h: as many epochs as fit, by a few timed steps", metavar="TIME"
     )
-    batch_size: int | None = option(None, "images of one step, over all processes; default: the method's", at_least=2)
+    batch_size: int | None = option(
+        None,
+        "images of one step, over all processes; default: the method's, or down to 32 for 5,000 steps in all",
+        at_least=2,
+    )
     lr: float | None = option(None, "highest learning rate; default: the method's", at_least=0)
     optimizer: Literal["default", "sgd", "adamw"] = option("default", "default: the method's")
     weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ssl_app import pacing
 from ssl_app.data.batch import Batch
+from ssl_app.pretraining import batch_for
 from ssl_app.tasks import Metrics, OverAll, Task
 from ssl_app.training.hardware import choose
 from tests.toys import Everyone
@@ -45,3 +46,12 @@ def test_a_step_is_told_from_what_begins_and_ends_an_epoch(monkeypatch: pytest.M
     assert 0.0999 <= step <= 0.1101
     assert epoch == pytest.approx(30 + 600 * step, abs=0.1)
     assert end == pytest.approx(5)
+
+
+def test_a_training_of_few_steps_has_small_batches() -> None:
+    assert batch_for(128, images=45_000, epochs=20) == 128
+    assert batch_for(128, images=45_000, epochs=10) == 64  # 7,031 steps
+    assert batch_for(128, images=1460, epochs=50) == 32
+    assert batch_for(64, images=1460, epochs=50) == 32
+    assert batch_for(48, images=1460, epochs=1) == 48, "not below 32"
+    assert batch_for(128, images=20, epochs=1000) == 20
