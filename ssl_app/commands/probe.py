@@ -30,7 +30,7 @@ EXAMPLES = """
 ssl-app probe pretrain-20261121-101500
 ssl-app probe pretrain-20261121-101500 --layers all --data labelled.csv --group patient
 ssl-app probe none --backbone small-resnet --layers stage2,stage3
-ssl-app probe resnet18.pth --backbone resnet18 --data folders/ --k 20,200
+ssl-app probe resnet18.pth --backbone resnet18 --data folders/ --k 200
 """
 POOLED, ALL = "pooled", "all"
 KINDS = {"knn": "nearest neighbours", "linear": "linear probe"}
@@ -49,7 +49,10 @@ class Settings(RunSettings, PixelSettings, DataSettings):
         (), "layers beside the pooled last, such as stage2,stage3; all takes every named one", metavar="L,L"
     )
     k: tuple[int, ...] = option(
-        (200,), "nearest neighbours that vote; of several the best on a fifth of train", at_least=1, metavar="N,N"
+        (10, 50, 200),
+        "nearest neighbours that vote; of several the best on a fifth of train",
+        at_least=1,
+        metavar="N,N",
     )
     labels: Path | None = option(
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE"

@@ -94,7 +94,7 @@ def scores(result: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def test_the_pooled_output_is_measured_on_the_data_of_the_pretraining(ssl, tiny, trained) -> None:
-    answer = ssl("probe", "p", "--out", trained.out, *tiny, "--json")
+    answer = ssl("probe", "p", "--k", 200, "--out", trained.out, *tiny, "--json")
     result = answer.result
     assert result["verb"] == "probe"
     base = {"verb", "run", "seconds", "settings"}
