@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssl_app.batch_norm import recalibrate
 from ssl_app.classification import Classifier
 from ssl_app.data.loading import Loader
 from ssl_app.data.pixels import Pixels
 from ssl_app.data.transforms import Augment
+from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext
 from ssl_app.training.hardware import Hardware
 
@@ -69,3 +71,14 @@ def over(
         batches = (batch.to(hardware.device, hardware.memory_format) for batch in loader.ordered())
         found = [ask(batch.images).cpu() for batch in batches]
     return torch.cat(found) if found else torch.zeros(0, 1)
+
+
+def settle(
+    backbone: Backbone, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
+) -> None:
+    """Give a backbone the batch-norm statistics of rows of packed images, a few hundred; a new network has none."""
+    still = Augment("none", backbone.image_size, images.shape[1], False)
+    loader = Loader(images, rows, pixels, still, batch_size=1, seed=0)
+    seen = torch.cat([batch.images for batch in loader.ordered()])
+    backbone.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
+    recalibrate(backbone, seen.to(hardware.device, memory_format=hardware.memory_format))

@@ -1,4 +1,4 @@
-"""How many epochs fit into a time: a few steps are tried on a copy, and timed, before training starts."""
+"""How many steps fit into a time: a few are tried on a copy, and timed, before training starts."""
 
 import re
 import statistics
@@ -8,14 +8,10 @@ from itertools import pairwise
 
 import torch
 
-from ssl_app.data.loading import Loader
 from ssl_app.errors import SettingsError
 from ssl_app.runs import Say
 from ssl_app.tasks import Metrics, OverAll, Task
-from ssl_app.training.distributed import OneProcess
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan
 
 TRIED, UNUSUAL = 16, 4  # steps of the trial, and how many of them are no measure: a process's first are slow
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -29,56 +25,46 @@ def seconds_of(budget: str) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-def epochs_within(
-    budget: str,
-    make: Callable[[], Task],
-    loader: Loader,
-    held_out: Loader | None,
-    plan: Callable[[int, int | None], Plan],
-    hardware: Hardware,
-    group: OneProcess,
-    say: Say,
-) -> int:
-    """Epochs that a time allows, one at least. `make` gives a task to try on; `plan` one of (epochs, steps of each).
+def length_within(
+    budget: str, task: Task, train: Callable[[], object], steps: int, hardware: Hardware, say: Say
+) -> tuple[int, int]:
+    """Epochs that a time allows, one at least, and the steps of each: as many passes as come nearest.
 
-    Every epoch is counted with what begins and ends it: labelling, clustering, scoring; the end of the training once.
+    `train` trains `task`, which is thrown away, for one epoch of TRIED steps; `steps` are those of one pass over the
+    images. An epoch is counted with what begins and ends it (labelling, clustering, scoring), the end of the
+    training once. Steps fill the time, so that methods with long epochs are not given less of it.
     """
     allowed = seconds_of(budget)
-    clock = _Clock(make(), hardware)
-    fit(
-        clock.task,
-        loader,
-        plan(1, TRIED),
-        hardware,
-        title="",
-        say=lambda sentence: None,
-        group=group,
-        held_out=held_out,
+    clock = _Clock(task, hardware)
+    train()
+    step, around, end = clock.read()
+    epochs = max(1, round((allowed - end) / (around + steps * step)))
+    fitting = max(1, int(((allowed - end) / epochs - around) / step))
+    say(
+        f"--budget {budget}: {epochs} epoch{'s' * (epochs > 1)} of {fitting} steps, {fitting / steps:.2f} passes "
+        f"each ({1e3 * step:.0f} ms a step, {around:.1f} s around them)"
     )
-    step, epoch, end = clock.read(loader.steps)
-    epochs = max(1, int((allowed - end) / epoch))
-    say(f"--budget {budget}: {epochs} epochs, of {epoch:.1f} s each ({loader.steps} steps of {1e3 * step:.0f} ms)")
-    if epoch + end > allowed:
-        say(f"note: one epoch takes longer than --budget {budget}")
-    return epochs
+    if around + step + end > allowed:
+        say(f"note: one epoch takes longer than --budget {budget}, however few its steps")
+    return epochs, fitting
 
 
 class _Clock:
-    """Times of what happens to a task: when it was made, when its steps began, when its end did."""
+    """Times of what happens to a task: when training began, when its steps did, when its end did."""
 
     def __init__(self, task: Task, hardware: Hardware) -> None:
-        self.task, self.hardware = task, hardware
+        self.hardware = hardware
         self.hooks = task.before_step, task.finish
         self.times = [time.monotonic()]
         task.before_step, task.finish = self._before_step, self._finish  # type: ignore[method-assign]
 
-    def read(self, steps: int) -> tuple[float, float, float]:
-        """Seconds of a step, of an epoch of so many steps, and of the end of the training."""
+    def read(self) -> tuple[float, float, float]:
+        """Seconds of a step, of what an epoch has around its steps, and of the end of the training."""
         now = self._now()
-        made, *begun, ended = self.times
+        began, *steps, ended = self.times
         # of each step by itself: what begins and ends an epoch may take longer than all that are tried
-        step = statistics.median(b - a for a, b in pairwise(begun[UNUSUAL:]))
-        return step, begun[0] - made + (steps - 1) * step + ended - begun[-1], now - ended
+        step = statistics.median(b - a for a, b in pairwise(steps[UNUSUAL:]))
+        return step, max(0.0, steps[0] - began + ended - steps[-1] - step), now - ended
 
     def _before_step(self, progress: float, over_all: OverAll) -> Metrics:
         found = self.hooks[0](progress, over_all)

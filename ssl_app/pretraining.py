@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ssl_app import config, handover, inference
-from ssl_app.batch_norm import recalibrate
 from ssl_app.choosing import choose_rows, spaced
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.leaks import merged, seen
@@ -25,7 +23,7 @@ from ssl_app.data.transforms import Augment, centre
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.evaluation.features import effective_rank, spread
 from ssl_app.opening import Opened, default_image_size, open_data, source_of
-from ssl_app.pacing import epochs_within
+from ssl_app.pacing import TRIED, length_within
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.report import plots
 from ssl_app.runs import Say
@@ -132,15 +130,15 @@ class Pretraining:
             return cls(told, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group, probe)
 
         def fitted(settings: PretrainSettings) -> PretrainSettings:
-            """With the epochs that the budget allows; timed once more where so many allow larger batches."""
-            batch = settings.batch_size
+            """With the length that the budget allows; timed once more where so long a training has larger batches."""
+            batch, epochs = settings.batch_size, 1
             for _ in range(2):
                 one = made(replace(settings, epochs=1, batch_size=batch), method.for_one_epoch(own))
-                epochs = group.share(one._epochs(say))
+                epochs, steps = group.share(one._length(say))
                 batch = _plan(replace(settings, epochs=epochs), method, len(learnt), group.world).batch_size
                 if batch == one.plan.batch_size:
                     break
-            return replace(settings, epochs=epochs, batch_size=batch)
+            return replace(settings, epochs=epochs, steps_per_epoch=steps, batch_size=one.plan.batch_size)
 
         if settings.budget is not None and settings.epochs is None:
             settings = fitted(settings)
@@ -149,19 +147,13 @@ class Pretraining:
             say(f"note: {note}")
         return work
 
-    def _epochs(self, say: Say) -> int:
-        """As many as --budget allows."""
+    def _length(self, say: Say) -> tuple[int, int]:
+        """Epochs, and steps of each, that --budget allows."""
         assert self.settings.budget is not None
-        return epochs_within(
-            self.settings.budget,
-            lambda: copy.deepcopy(self.task),
-            self._loader(self.learnt, self.settings.augment),
-            self._loader(self.held_out, "none") if len(self.held_out) else None,
-            lambda epochs, steps: replace(self.plan, epochs=epochs, steps_per_epoch=steps),
-            self.hardware,
-            self.group,
-            say,
-        )
+        plan = replace(self.plan, epochs=1, steps_per_epoch=TRIED)
+        tried = replace(self, task=copy.deepcopy(self.task), plan=plan, probe=None)
+        steps = self._loader(self.learnt, "none").steps
+        return length_within(self.settings.budget, tried.task, lambda: tried._fit(_unsaid), steps, self.hardware, say)
 
     def train(self, folder: Path, say: Say) -> dict[str, Any]:
         """Train to the end. -> what result.json adds: checkpoint, final, alarm."""
@@ -183,7 +175,7 @@ class Pretraining:
 
         status = "FAILED"
         try:
-            rows = self._fit(folder, say, each_epoch)
+            rows = self._fit(say, each_epoch, self._saver(folder))
             self._hand_over(folder, rows)
             status = "FINISHED"
             if group.rank == 0:
@@ -241,8 +233,8 @@ class Pretraining:
         task = self.task
         if task.recalibrates:  # as it would be handed on
             task = copy.deepcopy(task)
-            seen = inference.over(task, _same, spaced(self.learnt, WATCHED), images, self.pixels, self.hardware)
-            recalibrate(task.backbone, seen.to(self.hardware.device, memory_format=self.hardware.memory_format))
+            some = spaced(self.learnt, WATCHED)
+            inference.settle(task.backbone, some, images, self.pixels, self.hardware)
         found = inference.pooled(task, spaced(rows, WATCHED), images, self.pixels, self.hardware)
         row = {"directions": effective_rank(found), "spread": spread(found)}
         every = self.settings.probe_every or max(1, self.plan.epochs // 10)
@@ -250,23 +242,27 @@ class Pretraining:
             row["probe_knn"] = self.probe.score(task, self.pixels, self.hardware)
         return row
 
-    def _fit(self, folder: Path, say: Say, each_epoch: Callable[[list[Row]], None]) -> list[Row]:
-        settings = self.settings
-        saver = Saver(
-            folder / TRAINING, settings.save_every, settings.resume is not None, settings.any_threads, self._about()
-        )
+    def _fit(
+        self, say: Say, each_epoch: Callable[[list[Row]], None] = lambda rows: None, saver: Saver | None = None
+    ) -> list[Row]:
         return fit(
             self.task,
-            self._loader(self.learnt, settings.augment),
+            self._loader(self.learnt, self.settings.augment),
             self.plan,
             self.hardware,
-            title=settings.method,
+            title=self.settings.method,
             say=say,
             group=self.group,
             held_out=self._loader(self.held_out, "none") if len(self.held_out) else None,
             watch=self._watch,
             each_epoch=each_epoch,
             saver=saver,
+        )
+
+    def _saver(self, folder: Path) -> Saver:
+        settings = self.settings
+        return Saver(
+            folder / TRAINING, settings.save_every, settings.resume is not None, settings.any_threads, self._about()
         )
 
     def _about(self) -> dict[str, str]:
@@ -340,8 +336,8 @@ class _first_alone:  # reads as a statement
             self.group.wait()
 
 
-def _same(images: Tensor) -> Tensor:
-    return images
+def _unsaid(sentence: str) -> None:
+    """What is said of a trial."""
 
 
 def _resolved(settings: PretrainSettings, method: type[Pretext], plan: Plan, size: int) -> PretrainSettings:
@@ -395,6 +391,7 @@ def _plan(settings: PretrainSettings, method: type[Pretext], images: int, world:
     return Plan(
         rates={part: rate * share for part, share in method.shares.items()},
         epochs=epochs,
+        steps_per_epoch=settings.steps_per_epoch,
         batch_size=batch,
         accumulate=settings.accumulate,
         optimizer=optimizer,  # type: ignore[arg-type]

@@ -83,7 +83,10 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN")
     epochs: int | None = option(None, "passes over the images; default: the method's", at_least=1)
     budget: str | None = option(
-        None, "time to train, such as 90s, 5m or 1h: as many epochs as fit, by a few timed steps", metavar="TIME"
+        None, "time to train, such as 90s, 5m or 1h: as many steps as fit, by a few timed ones", metavar="TIME"
+    )
+    steps_per_epoch: int | None = option(
+        None, "optimizer steps of an epoch; default: one pass over the images", at_least=1
     )
     batch_size: int | None = option(
         None,

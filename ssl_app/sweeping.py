@@ -32,9 +32,9 @@ APART = ("out", "name", "jobs", "tracking_uri", "data", "init", "per_class", "dr
 # what makes two pretrainings seeds of one; data by content, the method's own settings as one
 RECIPE = (
     "method", "method_settings", "data_hash", "exclude", "init", "backbone", "image_size", "channels", "intensity",
-    "epochs", "batch_size", "accumulate", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip", "augment",
-    "mirror",
+    "batch_size", "accumulate", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip", "augment", "mirror",
 )  # fmt: skip
+LENGTH = ("epochs", "steps_per_epoch")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,10 @@ def why_apart(start: Initialisation, taken: list[Initialisation]) -> str | None:
     if twin is not None:
         return f"the same weights as {twin}"
     ours, theirs = start.settings, first.settings
-    unlike = [_unlike(key, ours.get(key), theirs.get(key)) for key in RECIPE if ours.get(key) != theirs.get(key)]
+    length = LENGTH if ours.get("budget") is None else ("budget",)  # what fits a time differs from run to run
+    unlike = [
+        _unlike(key, ours.get(key), theirs.get(key)) for key in (*RECIPE, *length) if ours.get(key) != theirs.get(key)
+    ]
     return f"another recipe: {', '.join(unlike)}" if unlike else None
 
 

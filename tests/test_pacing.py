@@ -32,20 +32,42 @@ class Slow(Task):
         self.clock[0] += 5.0
 
 
-def test_a_step_is_told_from_what_begins_and_ends_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     now = [100.0]
     monkeypatch.setattr(pacing.time, "monotonic", lambda: now[0])
-    task = Slow(now)
-    clock = pacing._Clock(task, choose(device="cpu"))
+    return Slow(now)
+
+
+def trial(task: Slow) -> None:
     everyone = Everyone(task, torch.zeros(1, 1, 4, 4))
     for number in range(pacing.TRIED):
-        task.before_step(number / 600, everyone)
+        task.before_step(number / pacing.TRIED, everyone)
         task.loss(None, "all")
     task.finish(everyone)
-    step, epoch, end = clock.read(600)
-    assert 0.0999 <= step <= 0.1101
-    assert epoch == pytest.approx(30 + 600 * step, abs=0.1)
-    assert end == pytest.approx(5)
+
+
+def seconds(epochs: int, steps: int, step: float) -> float:
+    return epochs * (30 + steps * step) + 5
+
+
+@pytest.mark.parametrize(("budget", "epochs"), [("40s", 1), ("2m", 1), ("5m", 3), ("1h", 37)])
+def test_epochs_fill_the_time_and_are_near_a_pass(slow: Slow, budget: str, epochs: int) -> None:
+    told: list[str] = []
+    cpu = choose(device="cpu")
+    found = pacing.length_within(budget, slow, lambda: trial(slow), 600, cpu, told.append)
+    assert found[0] == epochs
+    allowed = pacing.seconds_of(budget)
+    assert seconds(*found, step=0.0999) <= allowed
+    assert seconds(found[0], found[1] + 2, step=0.1101) > allowed
+    assert told[0].startswith(f"--budget {budget}: {epochs} epoch")
+
+
+def test_what_fits_no_time_is_said(slow: Slow) -> None:
+    told: list[str] = []
+    found = pacing.length_within("20s", slow, lambda: trial(slow), 600, choose(device="cpu"), told.append)
+    assert found == (1, 1)
+    assert told[1] == "note: one epoch takes longer than --budget 20s, however few its steps"
 
 
 def test_a_training_of_few_steps_has_small_batches() -> None:

@@ -1,11 +1,12 @@
 """Find the method that these images want: each pretrains for the same time, then one small sweep over all of them.
 
 Scores are taken on a fifth of the training part, so that the test part is still unseen when the chosen method is
-swept for good. Methods that do not apply are listed with their reason. The same command again, with --name, goes on
-where it was stopped.
+swept for good. Methods that do not apply are listed with their reason. The same command again goes on where it was
+stopped, given the --name that the first one said.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ ssl-app compare --data labelled.csv --budget 5m
 ssl-app compare --data labelled.csv --group patient --methods rotnet,sela,autoencoder --budget 20m --name which
 """
 STRATEGY = "two-stage"
+APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable")  # may differ when a comparison goes on
+ALIKE = (
+    "budget", "data", "label", "group", "split", "test_fraction", "split_seed", "image_size", "channels", "intensity",
+    "seed", "method", "backbone",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,30 +54,31 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     from ssl_app.commands import sweep
     from ssl_app.evaluation.ranking import advice, ranking
     from ssl_app.handover import SCRATCH
+    from ssl_app.training.hardware import same_threads
+    from ssl_app.training.loop import Diverged
 
     started = time.monotonic()
     methods = _methods(settings.methods)
-    _refuse_too_few_labels(settings, say)
+    with same_threads():
+        _refuse_too_few_labels(settings, say)
     folder = _folder(settings)
     name = folder.name
+    say(f"run {folder}; where it is stopped, the same command with --name {name} goes on")
     pretrained: dict[str, dict[str, Any]] = {}
     reasons: dict[str, str] = {}
     for number, method in enumerate(methods, 1):
         say(f"method {number} of {len(methods)}: {method}")
         try:
             pretrained[method] = _pretrained(settings, method, f"{name}-{method}", say)
-        except (DataError, SettingsError) as reason:
+        except (DataError, SettingsError, Diverged) as reason:
             reasons[method] = str(reason)
-            say(f"{method} does not apply: {reason}")
+            say(f"{method} {'has failed' if isinstance(reason, Diverged) else 'does not apply'}: {reason}")
     if not pretrained:
         raise DataError(f"none of the methods applies; {methods[0]}: {reasons[methods[0]]}")
     inits = {f"{name}-{method}": method for method in pretrained}
-    swept = sweep.run(
-        _shared(SweepSettings, settings, name=f"{name}-sweep")(
-            init=tuple(inits), strategy=(STRATEGY,), judge="held-out"
-        ),
-        say,
-    ).more
+    make = _shared(SweepSettings, settings, name=f"{name}-sweep")
+    with same_threads():
+        swept = sweep.run(make(init=tuple(inits), strategy=(STRATEGY,), judge="held-out"), say).more
     knn = {
         method: _neighbours(settings, init, f"{name}-probe-{method}", say)
         for init, method in [*inits.items(), ("none", SCRATCH)]
@@ -111,9 +118,11 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
 
 def _methods(asked: tuple[str, ...]) -> list[str]:
     methods = list(dict.fromkeys(asked)) or registry.names("pretext")
-    for method in methods:
-        registry.find("pretext", method)
-    return methods
+    alone = [method for method in methods if registry.find("pretext", method).compared]
+    for method in asked:
+        if method not in alone:
+            raise SettingsError(f"{method} cannot be compared: it learns what another run found; leave it out")
+    return alone
 
 
 def _refuse_too_few_labels(settings: Settings, say: Say) -> None:
@@ -131,10 +140,14 @@ def _folder(settings: Settings) -> Path:
     if settings.name is not None and (settings.out / settings.name / runs.SETTINGS).is_file():
         folder = settings.out / settings.name
         content = runs.read_json(folder / runs.SETTINGS)
-        if content["verb"] != "compare" or content["settings"] != config.as_json(settings):
+        if content["verb"] != "compare" or _kept(content["settings"]) != _kept(config.as_json(settings)):
             raise RunError(f"run {folder} was started with other settings; type those, or another --name")
         return folder
     return runs.new_run(settings.out, settings.name, "compare", config.as_json(settings))
+
+
+def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in APART}
 
 
 def _pretrained(settings: Settings, method: str, name: str, say: Say) -> dict[str, Any]:
@@ -143,6 +156,10 @@ def _pretrained(settings: Settings, method: str, name: str, say: Say) -> dict[st
     from ssl_app.pretraining import TRAINING
 
     folder = settings.out / name
+    make = _shared(PretrainSettings, settings, name=name)
+    asked = make(method=method, budget=settings.budget, data=settings.data or "digits")
+    if (folder / runs.SETTINGS).is_file():
+        _refuse_another(folder, config.as_json(asked))
     if runs.finished(folder):
         found: dict[str, Any] = runs.read_json(folder / runs.RESULT)
         return found
@@ -151,11 +168,20 @@ def _pretrained(settings: Settings, method: str, name: str, say: Say) -> dict[st
         return dict(pretrain.run(resumed, None, say).to_json())
     if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
         raise RunError(f"run {folder} was stopped before its first checkpoint; remove it and type the same again")
-    make = _shared(PretrainSettings, settings, name=name)
     try:
-        return dict(pretrain.run(make(method=method, budget=settings.budget), None, say).to_json())
+        return dict(pretrain.run(asked, None, say).to_json())
     except (RunError, CheckpointError) as error:  # of the place, not of the method
         raise UserError(str(error)) from error
+
+
+def _refuse_another(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Raise RunError where a run of this name is no pretraining of this comparison."""
+    content = runs.read_json(folder / runs.SETTINGS)
+    kept = content["settings"]
+    unlike = [key for key in ALIKE if asked[key] is not None and kept.get(key) != asked[key]]
+    if content["verb"] != "pretrain" or unlike:
+        what = f"other settings ({', '.join(unlike)})" if unlike else "another verb"
+        raise RunError(f"run {folder} is of {what}; remove it, or type another --name")
 
 
 def _neighbours(settings: Settings, init: str, name: str, say: Say) -> float:

@@ -53,10 +53,9 @@ def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
     from ssl_app.training.hardware import choose
 
     started = time.monotonic()
-    if settings.budget is not None and settings.epochs is not None:
-        raise SettingsError(
-            f"--budget {settings.budget} and --epochs {settings.epochs} are two lengths; leave one out"
-        )
+    for flag, length in (("--epochs", settings.epochs), ("--steps-per-epoch", settings.steps_per_epoch)):
+        if settings.budget is not None and length is not None:
+            raise SettingsError(f"--budget {settings.budget} and {flag} {length} are two lengths; leave one out")
     resumed: Path | None = None
     if settings.resume is not None:
         settings, own, resumed = _resumed(settings)

@@ -35,6 +35,7 @@ ssl-app probe resnet18.pth --backbone resnet18 --data folders/ --k 200
 POOLED, ALL = "pooled", "all"
 KINDS = {"knn": "nearest neighbours", "linear": "linear probe"}
 KEPT = ("n", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
+SETTLED = 512  # images that a random network takes its batch-norm statistics from
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Settings(RunSettings, PixelSettings, DataSettings):
 
 def run(settings: Settings, say: Say = to_stderr) -> Result:
     """Probe every layer asked for."""
-    from ssl_app import handover, preparing, trial
+    from ssl_app import handover, inference, preparing, trial
+    from ssl_app.choosing import spaced
     from ssl_app.data import splits
     from ssl_app.evaluation import linear_probe
     from ssl_app.tracking import open_tracker
@@ -84,6 +86,10 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         bench = preparing.bench(stage_two, start, recipe, hardware, say)
     dataset, parts = bench.opened.dataset, bench.opened.parts
     backbone, _ = start.build(dataset.images.shape[-1], dataset.image_size, settings.seed)
+    if start.tensors is None:
+        some = spaced(parts.train, SETTLED)
+        inference.settle(backbone, some, dataset.images, bench.pixels, hardware)
+        say(f"random weights, with batch-norm statistics of {len(some)} of the images")
     layers = _layers(settings.layers, backbone)
     units = splits.unit_names(dataset)
     held = linear_probe.hold_out(dataset.labels[parts.train], [units[row] for row in parts.train], settings.seed)

@@ -42,6 +42,23 @@ def paired_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(mean, mean - half, mean + half, len(values))
 
 
+def common_half_width(table: ArrayLike, comparisons: int, level: float = LEVEL) -> float | None:
+    """Half the width of intervals for differences of rows' means, all of which hold at once. (M, D) -> ().
+
+    Rows are what is compared, columns the draws that all share. With row + draw + rest, the rest of the same variance
+    in every row, a difference varies by 2 s2 / D, and s2 has (M - 1) (D - 1) degrees of freedom; the level is
+    Bonferroni's for so many comparisons. One draw gives None.
+    """
+    values = np.asarray(table, dtype=np.float64)
+    rows, draws = values.shape
+    if draws == 1:
+        return None
+    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+    freedom = (rows - 1) * (draws - 1)
+    deviation = (2 * float(np.square(rest).sum()) / freedom / draws) ** 0.5
+    return float(_quantile(freedom, 1 - (1 - level) / comparisons) * deviation)
+
+
 def nested_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
     """Interval for the mean over pretrainings and draws, both taken as samples. (P, D) -> Interval.
 

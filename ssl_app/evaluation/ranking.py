@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.evaluation.intervals import Interval, paired_t
+from ssl_app.evaluation.intervals import Interval, common_half_width
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """One method among others."""
+    """One method among others. All intervals hold at once."""
 
     name: str
     mean: float  # balanced accuracy, mean of the budgets and draws, in [0, 1]
-    over_scratch: Interval  # paired over draws
-    over_next: Interval | None  # against the one below; None for the last
+    over_scratch: Interval
+    behind_best: Interval | None  # the best minus this one; None for the best
 
 
 def ranking(scores: Mapping[str, Sequence[float]], scratch: Sequence[float]) -> list[Ranked]:
@@ -26,15 +26,20 @@ def ranking(scores: Mapping[str, Sequence[float]], scratch: Sequence[float]) -> 
     base = np.asarray(scratch, dtype=np.float64)
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
     order = sorted(arrays, key=lambda name: (-float(arrays[name].mean()), name))
-    below: list[Floats | None] = [arrays[name] for name in order[1:]] + [None]
+    half = common_half_width(np.stack([*arrays.values(), base]), len(arrays))
+
+    def over(name: str, other: Floats) -> Interval:
+        mean = float((arrays[name] - other).mean())
+        return Interval(mean, None if half is None else mean - half, None if half is None else mean + half, len(base))
+
     return [
         Ranked(
             name,
             float(arrays[name].mean()),
-            paired_t(arrays[name] - base),
-            None if other is None else paired_t(arrays[name] - other),
+            over(name, base),
+            None if name == order[0] else over(order[0], arrays[name]),
         )
-        for name, other in zip(order, below, strict=True)
+        for name in order
     ]
 
 
@@ -50,13 +55,13 @@ def advice(ranked: Sequence[Ranked], budgets: Sequence[int], draws: int, each: s
         return f"Undecided, one draw gives no interval: {best.name} leads, {against} ({over})."
     if best.over_scratch.low <= 0:
         return f"No method is known to help on these images: {best.name} leads, {against} ({over})."
-    if best.over_next is None or best.over_next.low is None or best.over_next.low > 0:
-        lead = "" if best.over_next is None else f", {_points(best.over_next)} against {ranked[1].name}, the next"
-        return f"These images want {best.name}: {against}{lead} ({over})."
-    return (
-        f"These images want {best.name} or {ranked[1].name}: {best.name} leads, {against}, "
-        f"but only {_points(best.over_next)} against {ranked[1].name} ({over})."
-    )
+    ahead = [(one, one.behind_best) for one in ranked if one.behind_best is not None]
+    tied = [one.name for one, lead in ahead if lead.low is None or lead.low <= 0]
+    lead = f"{_points(ahead[0][1])} against {ahead[0][0].name}" if ahead else ""
+    if not tied:
+        return f"These images want {best.name}: {against}{f', {lead}, the next' if lead else ''} ({over})."
+    names = " or ".join([", ".join([best.name, *tied[:-1]]), tied[-1]])
+    return f"These images want {names}: {best.name} leads, {against}, but only {lead} ({over})."
 
 
 def _points(interval: Interval) -> str:

@@ -54,6 +54,7 @@ class Pretext(Task):
     augment: ClassVar[Preset] = "light"
     recalibrates: ClassVar[bool] = False  # trained on other than whole images: batch norm is set right at the end
     labels_images: ClassVar[bool] = False  # whether log_clusters is there, for ssl-app label
+    compared: ClassVar[bool] = True  # whether ssl-app compare may ask it: needs nothing but images
     remembers: ClassVar[bool] = False  # keeps a label of each image: others have no score, so none are held out
 
     def __init__(self, backbone: Backbone, config: object, scope: Scope) -> None:

@@ -32,6 +32,7 @@ class FromLabels(Pretext):
     score = "accuracy"
     epochs = 60
     augment = "strong"
+    compared = False
     remembers = True
 
     labels: Tensor

@@ -1,7 +1,8 @@
 """Device, arithmetic and threads of a training, each chosen with a reason that is printed."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,3 +72,13 @@ def _fast_bf16(place: torch.device) -> tuple[bool, str]:
         if flag in words:
             return True, f"the CPU has {known_as}"
     return False, "the CPU has no bf16 units"
+
+
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """Afterwards torch has as many threads as before: a sweep gives each trial one."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -5,8 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from ssl_app.commands import compare, pretrain
+from ssl_app.errors import DataError
 from ssl_app.pacing import seconds_of
+from ssl_app.pretext.rotnet import RotNet
 from tests.command.conftest import TINY, Answer, make_images, type_in
 
 WORDS = ["--budget", "1s", "--per-class", 2, "--draws", 2, "--steps", 2, "--jobs", 1, "--name", "which"]
@@ -16,7 +20,7 @@ WORDS = ["--budget", "1s", "--per-class", 2, "--draws", 2, "--steps", 2, "--jobs
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Answer]:
     folder = tmp_path_factory.mktemp("compare")
     data, out = make_images(folder / "scans"), folder / "runs"
-    methods = "rotnet,from-labels,colorization,sela"
+    methods = "rotnet,colorization,sela"
     words = ["compare", "--data", data, "--out", out, "--methods", methods, *WORDS, *TINY, "--json"]
     return data, out, type_in(*words)
 
@@ -28,13 +32,12 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
     result = answer.result
     assert {one["name"] for one in result["ranking"]} == {"rotnet", "sela"}
     assert set(result["knn"]) == {"rotnet", "sela", "scratch"}
-    assert result["does_not_apply"]["from-labels"].startswith("from-labels has nothing to learn; type --labels")
     assert result["does_not_apply"]["colorization"].startswith(
         "colorization needs colour images: these have 1 channels"
     )
     assert set(result["leaks"]) == {"rotnet", "sela"}, "they saw the images that are scored, and it is said"
     assert result["advice"].endswith("The methods had seen the scored images, without their labels.")
-    assert "not ranked: from-labels (from-labels has nothing to learn" in answer.err
+    assert "not ranked: colorization (colorization needs colour images" in answer.err
     assert result["advice"] in answer.err
     assert "balanced accuracy, %" in answer.err
     best = result["ranking"][0]["name"]
@@ -65,13 +68,62 @@ def test_the_test_part_is_left_alone(compared: tuple[Path, Path, Answer]) -> Non
 def test_the_same_command_again_does_nothing_twice(compared: tuple[Path, Path, Answer]) -> None:
     data, out, first = compared
     changed = (out / "which-rotnet" / "result.json").stat().st_mtime_ns
-    words = ["compare", "--data", data, "--out", out, "--methods", "rotnet,from-labels,colorization,sela"]
+    words = ["compare", "--data", data, "--out", out, "--methods", "rotnet,colorization,sela"]
     again = type_in(*words, *WORDS, *TINY, "--json")
     assert again.result["ranking"] == first.result["ranking"]
     assert (out / "which-rotnet" / "result.json").stat().st_mtime_ns == changed
     assert type_in(*words[:5], *WORDS, *TINY).error == (
         f"run {out / 'which'} was started with other settings; type those, or another --name"
     )
+
+
+def test_a_run_of_another_comparison_is_not_ranked(compared: tuple[Path, Path, Answer]) -> None:
+    data, out, _ = compared
+    words = ["compare", "--data", data, "--out", out, "--methods", "rotnet,sela", *TINY, *WORDS]
+    rest = ["--seed", 1, "--name", "other"]
+    (out / "other-rotnet").symlink_to(out / "which-rotnet")
+    try:
+        assert type_in(*words, *rest).error == (
+            f"run {out / 'other-rotnet'} is of other settings (seed); remove it, or type another --name"
+        )
+    finally:
+        (out / "other-rotnet").unlink()
+
+
+def test_a_method_that_fails_is_said_and_the_others_go_on(
+    compared: tuple[Path, Path, Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, _, _ = compared
+    monkeypatch.setattr(RotNet, "rate", 1e30)
+    words = ["compare", "--data", data, "--out", tmp_path, "--methods", "rotnet,sela", *WORDS, *TINY, "--json"]
+    answer = type_in(*words)
+    assert {one["name"] for one in answer.result["ranking"]} == {"sela"}
+    assert "loss became" in answer.result["does_not_apply"]["rotnet"]
+    assert "rotnet has failed:" in answer.err
+
+
+def test_methods_train_on_all_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+
+    def stand_in(*anything: object) -> None:
+        found.append(torch.get_num_threads())
+        raise DataError("enough")
+
+    monkeypatch.setattr(pretrain, "run", stand_in)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(DataError, match="none of the methods applies"):
+            compare.run(compare.Settings(data="digits", out=tmp_path, methods=("rotnet", "sela"), name="which"))
+    finally:
+        torch.set_num_threads(before)
+    assert found == [2, 2]
+
+
+def test_from_labels_is_not_compared(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
+    data, _, _ = compared
+    words = ["compare", "--data", data, "--out", tmp_path, "--methods", "rotnet,from-labels", *WORDS, *TINY]
+    assert type_in(*words).error == ("from-labels cannot be compared: it learns what another run found; leave it out")
 
 
 def test_too_few_labels_are_told_before_any_method_has_its_time(
@@ -92,13 +144,18 @@ def test_a_time_is_turned_into_epochs_and_kept(compared: tuple[Path, Path, Answe
     data, _, _ = compared
     words = ["pretrain", "--data", data, "--out", tmp_path, *TINY]
     answer = type_in(*words, "--budget", "2s", "--json")
-    epochs = answer.result["settings"]["epochs"]
-    told = re.search(rf"--budget 2s: {epochs} epochs, of (\d+\.\d) s each", answer.err)
+    settings = answer.result["settings"]
+    epochs, steps = settings["epochs"], settings["steps_per_epoch"]
+    told = re.search(r"--budget 2s: (\d+) epochs? of (\d+) steps", answer.err)
     assert told is not None
-    assert epochs == 1 or epochs * (float(told[1]) - 0.05) <= 2  # on a busy machine one is all there is time for
+    assert (int(told[1]), int(told[2])) == (epochs, steps)
+    assert f"step {epochs * steps} of {epochs * steps}" in answer.err or f"epoch {epochs} of {epochs}" in answer.err
     assert type_in(*words, "--budget", "soon").error == "--budget is 'soon'; expected a time such as 90s, 5m or 1h"
     assert type_in(*words, "--budget", "2s", "--epochs", 3).error == (
         "--budget 2s and --epochs 3 are two lengths; leave one out"
+    )
+    assert type_in(*words, "--budget", "2s", "--steps-per-epoch", 3).error == (
+        "--budget 2s and --steps-per-epoch 3 are two lengths; leave one out"
     )
     assert [seconds_of(text) for text in ("90s", "5m", "1.5h")] == [90, 300, 5400]
 

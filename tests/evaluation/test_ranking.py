@@ -1,5 +1,6 @@
 """The ranking of methods and its sentence, in each of the ways that it can end."""
 
+import numpy as np
 import pytest
 
 from ssl_app.evaluation.ranking import advice, ranking
@@ -17,9 +18,9 @@ def test_methods_are_ranked_by_their_mean_and_compared_draw_by_draw() -> None:
     assert [one.name for one in found] == ["b", "a"]
     assert found[0].mean == pytest.approx(0.6133, abs=1e-4)
     assert found[0].over_scratch.mean == pytest.approx(0.1033, abs=1e-4)
-    assert found[0].over_next is not None
-    assert found[0].over_next.mean == pytest.approx(0.0533, abs=1e-4)
-    assert found[1].over_next is None
+    assert found[0].behind_best is None
+    assert found[1].behind_best is not None
+    assert found[1].behind_best.mean == pytest.approx(0.0533, abs=1e-4)
 
 
 def test_the_sentence_names_a_method_that_stands_out() -> None:
@@ -32,8 +33,22 @@ def test_the_sentence_names_a_method_that_stands_out() -> None:
 def test_the_sentence_says_when_two_are_alike_or_none_helps() -> None:
     alike = said({"a": [0.60, 0.61, 0.63], "b": [0.61, 0.63, 0.60]})
     assert alike.startswith("These images want a or b: a leads, +10.3 [")
+    three = said({"a": [0.60, 0.61, 0.63], "b": [0.61, 0.63, 0.60], "c": [0.60, 0.60, 0.62], "d": [0.5, 0.5, 0.5]})
+    assert three.startswith("These images want a, b or c: a leads, +10.3 [")
     none = said({"a": [0.50, 0.55, 0.49], "b": [0.4, 0.4, 0.4]})
     assert none.startswith("No method is known to help on these images: a leads, +0.3 [")
     assert said({"a": [0.6]}, draws=1).startswith("Undecided, one draw gives no interval: a leads, +10.0 points")
     assert advice([], [8], 3, "5m") == "None of the methods applies to these images."
     assert said({"a": [0.6, 0.62, 0.61]}).startswith("These images want a: +10.0")
+
+
+def test_intervals_hold_at_once_as_often_as_they_say() -> None:
+    random = np.random.default_rng(0)
+    missed = wrong = 0
+    for _ in range(400):
+        table = random.normal(size=(11, 3)) + random.normal(size=3)
+        found = ranking({str(number): row for number, row in enumerate(table[:10])}, table[10])
+        missed += any(one.over_scratch.low > 0 or one.over_scratch.high < 0 for one in found)
+        wrong += not advice(found, [8], 3, "5m").startswith("No method is known to help")
+    assert missed <= 0.08 * 400, "ten methods, none better or worse than scratch"
+    assert wrong <= 0.05 * 400
