@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
@@ -156,3 +157,13 @@ class Everyone:
 
     def total(self, values):
         return values
+
+
+def through_a_lens(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
+    """Grey texture without any layout, in which red and blue are a tenth larger than green. (B, 3, S, S)."""
+    rough = torch.randn(count, 1, side + 2, side + 2, generator=generator)
+    green = functional.avg_pool2d(rough, 3, stride=1)  # (B, 1, S, S)
+    zoom = torch.eye(2, 3).mul(0.9).expand(count, -1, -1)
+    grid = functional.affine_grid(zoom, [count, 1, side, side], align_corners=False)
+    larger = functional.grid_sample(green, grid, align_corners=False)
+    return torch.cat([larger, green, larger], 1)

@@ -61,10 +61,12 @@ def lay_out(image: int, grid: str, gap: float, jitter: float) -> Layout:
         enough = image
         while _of(enough, cells, gap, jitter).tile < SMALLEST_TILE:
             enough += 1
+        enough = 8 * math.ceil(enough / 8)
         fewer = "" if cells == 2 or _of(image, 2, gap, jitter).tile < SMALLEST_TILE else ", or --grid 2"
+        same = f" --grid {cells}" if grid == "auto" and cells_of(grid, enough) != cells else ""
         raise SettingsError(
             f"{cells}x{cells} cells of --image-size {image} hold tiles of {max(0, found.tile)} px, expected at least "
-            f"{SMALLEST_TILE}; type --image-size {8 * math.ceil(enough / 8)}{fewer}"
+            f"{SMALLEST_TILE}; type --image-size {enough}{same}{fewer}"
         )
     return found
 
@@ -108,6 +110,13 @@ def standardise(tiles: Tensor) -> Tensor:
     return (tiles - mean) / deviation.masked_fill(deviation < FLAT, torch.inf)
 
 
+def one_channel(tiles: Tensor, generator: torch.Generator) -> Tensor:
+    """Each tile in one of its channels, drawn, on all of them: no fringe is left. (B, T, C, t, t) -> the same."""
+    count, places, channels = tiles.shape[:3]
+    kept = torch.randint(channels, (count, places, 1, 1, 1), generator=generator).to(tiles.device)
+    return tiles.gather(2, kept.expand(-1, -1, 1, *tiles.shape[3:])).expand_as(tiles)
+
+
 def as_images(tiles: Tensor, side: int, like: Tensor) -> Tensor:
     """All tiles of all images as one batch for the trunk, enlarged to `side` pixels where they are smaller.
 
@@ -142,7 +151,7 @@ def remarks(layout: Layout, side: int) -> tuple[str, ...]:
     if layout.image < THREE_FROM:
         found.append(
             f"images of {layout.image} px are cut into {layout.grid}x{layout.grid} tiles of {layout.tile} px, little "
-            f"to tell places by; --image-size {THREE_FROM} leaves more"
+            f"to tell places by; where the files are larger, --image-size {THREE_FROM} or more leaves more"
         )
     if side > layout.tile:
         found.append(f"tiles of {layout.tile} px are enlarged to {side} px for this backbone")

@@ -1,6 +1,5 @@
 """Jigsaw: tell in which order an image's tiles were shuffled (Noroozi & Favaro, 2016, arXiv:1603.09246)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +35,12 @@ class JigsawConfig:
     per_image: int = option(8, "orders that each image is shown in, for one pass of the trunk", at_least=1)
     gap: float = option(0.06, "least distance of two tiles, as a share of a cell", at_least=0, at_most=0.4)
     jitter: float = option(0.19, "room that a tile moves in, as a share of a cell", at_least=0, at_most=0.4)
-    grey: float = option(0.3, "share of images shown without their colours", at_least=0, at_most=1)
+    colour: Literal["move", "one", "keep"] = option(
+        "move",
+        "against the fringes of lenses, with three channels: move shifts them by a pixel or two, as others do, which "
+        "hides some; one leaves each tile one of them, on all three",
+    )
+    grey: float = option(0.3, "share of images shown without their colours; with colour move", at_least=0, at_most=1)
 
 
 class Jigsaw(Pretext):
@@ -45,8 +49,9 @@ class Jigsaw(Pretext):
     So an order costs a pass of the head, not of the trunk, and an image comes in several: no place can be learnt
     by heart. Shortcuts are closed as in the paper: a gap and a random place in the cell (edges that go on), tiles of
     mean 0 and deviation 1 (light and contrast), and where there are three channels greys, and channels moved apart
-    (the fringes of a lens). Permutations are a group, not the paper's greedy set. The loader's views have no
-    reflected border, as `light` has, which would tell where a tile is from.
+    (the fringes of a lens; of wide ones too little: `--colour one` leaves none). Permutations are a group, not the
+    paper's greedy set. The loader's views have no reflected border, as `light` has, which would tell where a tile is
+    from.
     """
 
     Config = JigsawConfig
@@ -64,7 +69,7 @@ class Jigsaw(Pretext):
     def __init__(self, backbone: Backbone, config: JigsawConfig, scope: Scope) -> None:
         super().__init__(backbone, config, scope)
         self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
-        chosen = permutation_set(_size(config, self.layout.grid))
+        chosen = permutation_set(_size(config, self.layout.grid, self.layout.image))
         self.register_buffer("permutations", chosen, persistent=False)  # (K, T)
         count = len(chosen)
         if config.per_image > count:
@@ -72,7 +77,7 @@ class Jigsaw(Pretext):
                 f"--per-image is {config.per_image}, and there are {count} orders of {self.layout.tiles} tiles; "
                 f"type --per-image {count}, or less"
             )
-        self.per_image, self.grey = config.per_image, config.grey
+        self.per_image, self.grey, self.colour = config.per_image, config.grey, config.colour
         self.chance = 1 / count  # type: ignore[misc]  # the base has it of the class, here it is by the settings
         self.limits = Limits(trivial=0.97, impossible=2 / count)  # type: ignore[misc]  # the same
         self.side = tiles.trunk_side(self.layout, backbone)
@@ -93,7 +98,7 @@ class Jigsaw(Pretext):
         """Cross-entropy over images and orders; how often the order is told, in [0, 1]."""
         cut = self._cut(batch)
         orders = self._orders(batch, self.per_image)  # (B, P)
-        logits = self._logits(self._tile_features(cut, batch.images), orders)  # (B * P, K)
+        logits = self._logits(self._tile_features(cut, batch), orders)  # (B * P, K)
         told = orders.flatten()
         accuracy = (logits.detach().argmax(1) == told).float().mean()
         return functional.cross_entropy(logits, told), {"accuracy": accuracy}
@@ -103,7 +108,7 @@ class Jigsaw(Pretext):
         cut = self._cut(batch)
         orders = self._orders(batch, 1)
         with of_the_batch(self.backbone):  # its statistics are of whole images by now
-            logits = self._logits(self._tile_features(cut, batch.images), orders)
+            logits = self._logits(self._tile_features(cut, batch), orders)
         shuffled = shuffle(cut, self.permutations[orders[:, 0]])
         back = shuffle(shuffled, self.permutations[logits.argmax(1)].argsort(1))
         cell, side = self.layout.cell, batch.images.shape[-1]
@@ -121,11 +126,11 @@ class Jigsaw(Pretext):
         """Tiles as they are cut, before they are standardised. -> (B, T, C, t, t)."""
         images, layout = batch.images, self.layout
         offsets = tiles.draw_offsets(layout, len(images), batch.generator)
-        if images.shape[1] == 3:
+        if images.shape[1] == 3 and self.colour == "move":
             grey = torch.rand(len(images), generator=batch.generator) < self.grey  # (B,)
             mean = images.mean(1, keepdim=True)
             images = torch.where(grey.to(images.device)[:, None, None, None], mean, images)
-            apart = math.ceil(FRINGE * layout.tile)
+            apart = max(1, round(FRINGE * layout.tile))
             moved = torch.randint(-apart, apart + 1, (len(images), layout.tiles, 3, 2), generator=batch.generator)
             moved[grey] = 0
             offsets = (offsets + moved).clamp(0, layout.jitter)  # within the cell: the gap is kept
@@ -136,9 +141,12 @@ class Jigsaw(Pretext):
         drawn = torch.rand(len(batch.images), len(self.permutations), generator=batch.generator)
         return drawn.topk(count, 1).indices.to(batch.images.device)
 
-    def _tile_features(self, cut: Tensor, like: Tensor) -> Tensor:
+    def _tile_features(self, cut: Tensor, batch: Batch) -> Tensor:
         """What each tile is described by, whatever its place. (B, T, C, t, t) -> (B, T, E)."""
-        images = tiles.as_images(tiles.standardise(cut), self.side, like)
+        shown = tiles.standardise(cut)
+        if self.colour == "one" and shown.shape[2] == 3:
+            shown = tiles.one_channel(shown, batch.generator)
+        images = tiles.as_images(shown, self.side, batch.images)
         features: Tensor = self.embed(self.backbone(images).flatten(1))
         return features.view(*cut.shape[:2], -1)
 
@@ -156,14 +164,15 @@ def shuffle(cut: Tensor, permutations: Tensor) -> Tensor:
     return cut[torch.arange(len(cut), device=cut.device)[:, None], permutations]
 
 
-def _size(config: JigsawConfig, grid: int) -> int:
+def _size(config: JigsawConfig, grid: int, image: int) -> int:
     """How many permutations; raises SettingsError where the grid has no set of that size."""
     sizes = SIZES[grid]
     size = sizes[0] if config.permutations == "auto" else int(config.permutations)
     if size not in sizes:
         other = 5 - grid
+        larger = f" --image-size {tiles.THREE_FROM}" if image < tiles.THREE_FROM and other == 3 else ""
         raise SettingsError(
             f"--permutations {size} are of {other**2} tiles, the grid has {grid}x{grid}; type --permutations "
-            f"{sizes[0]}, or --grid {other}"
+            f"{sizes[0]}, or --grid {other}{larger}"
         )
     return size

@@ -34,10 +34,11 @@ class RelativePatchConfig:
     jitter: float = option(
         0.12, "room that a tile moves in, as a share of a cell; the paper's is 0.1", at_least=0, at_most=0.4
     )
-    colour: Literal["drop", "project", "keep"] = option(
+    colour: Literal["drop", "one", "project", "keep"] = option(
         "drop",
-        "against the fringes of lenses, with three channels: drop leaves each tile one of them, as the released code "
-        "does; project takes out what green and magenta differ by, and leaves fringes in part",
+        "against the fringes of lenses, with three channels: drop leaves each tile one of them and noise in the "
+        "others, as the released code does; one shows it on all three; project takes out what green and magenta "
+        "differ by, and leaves fringes in part",
     )
 
 
@@ -127,6 +128,8 @@ class RelativePatch(Pretext):
             return tiles.standardise(cut)
         if self.colour == "project":
             return tiles.standardise(project(cut))
+        if self.colour == "one":
+            return tiles.one_channel(tiles.standardise(cut), generator)
         return drop(tiles.standardise(cut), generator)
 
     def _logits(self, cut: Tensor, batch: Batch) -> Tensor:

@@ -140,7 +140,8 @@ def test_tiles_are_enlarged_to_what_the_trunk_can_compute() -> None:
     assert side >= backbone.smallest_image > layout.tile
     assert tiles.remarks(layout, side) == (f"tiles of 16 px are enlarged to {side} px for this backbone",)
     assert tiles.remarks(lay_out(32, "auto", 0.06, 0.19), 12) == (
-        "images of 32 px are cut into 2x2 tiles of 12 px, little to tell places by; --image-size 64 leaves more",
+        "images of 32 px are cut into 2x2 tiles of 12 px, little to tell places by; where the files are "
+        "larger, --image-size 64 or more leaves more",
     )
 
 
