@@ -18,7 +18,7 @@ from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Limits, Metrics, Needs
 
 AREA = 1 / 4  # of the image that is hidden, at most (section 3.3)
-OVERLAP = 4 / 128  # of the side: what is drawn reaches that far into what can be seen (released code)
+OVERLAP = 4 / 128  # of the side: what is drawn of the middle reaches that far into what can be seen (released code)
 OVERLAP_WEIGHT = 10.0  # of the error there
 CELLS = 4  # a side of the noise that random regions are cut from: holes of about a quarter of the side
 JUDGE_WIDTHS = (32, 64, 128, 256)
@@ -44,10 +44,12 @@ class ContextEncoderConfig:
 class ContextEncoder(Pretext):
     """The maker, trunk and decoder, draws the hidden part; the judge tells drawn from real.
 
-    The loss looks at the hidden part and a band around it, whose squared error counts tenfold. Holes are cut out of
-    the normalised image, another one of each (the released code takes one a batch), and filled with 0. The judge is
-    given the middle, or with random regions the whole image, of real pixels but for what was drawn. It has no batch
-    norm, which would tell real from drawn by the batch they come in, and spectral norm keeps it from being too sure.
+    The loss looks at the hidden part; of the middle, also at a band inside its border that can be seen, whose squared
+    error counts tenfold (with random regions the released code has none: copying it would be most of the loss).
+    Holes are cut out of the normalised image, another one of each (the released code takes one a batch), and filled
+    with 0. The judge is given the middle, or with random regions the whole image, of real pixels but for what was
+    drawn. It has no batch norm, which would tell real from drawn by the batch they come in, and spectral norm keeps
+    it from being too sure.
 
     Score: by how many dB PSNR in the hole is higher than that of the mean of what can be seen of the image.
     """
@@ -147,13 +149,13 @@ class ContextEncoder(Pretext):
         return images[..., start:stop, start:stop]
 
     def _regions(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Where pixels are hidden, and the band around that is drawn with them. -> (B, 1, S, S) twice."""
+        """Where pixels are hidden, and the band that is seen and drawn with them. -> (B, 1, S, S) twice."""
         count, side = len(batch.images), batch.images.shape[-1]
         if self.config.region == "centre":
             hole, band = (mask.to(batch.images.device).expand(count, -1, -1, -1) for mask in centre_hole(side))
             return hole, band
-        hole = random_holes(count, side, batch.generator).to(batch.images.device)
-        return hole, band_around(hole)
+        hole = random_holes(count, side, batch.generator, batch.images.device)
+        return hole, torch.zeros_like(hole)
 
 
 class Judge(nn.Module):
@@ -203,17 +205,10 @@ def centre_hole(side: int) -> tuple[Tensor, Tensor]:
     return hole, drawn & ~hole
 
 
-def random_holes(count: int, side: int, generator: torch.Generator) -> Tensor:
+def random_holes(count: int, side: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
     """The brightest quarter of smooth noise, another one for each image. -> (B, 1, S, S), true where hidden."""
-    noise = torch.rand(count, 1, CELLS, CELLS, generator=generator)
+    noise = torch.rand(count, 1, CELLS, CELLS, generator=generator).to(device, non_blocking=True)
     smooth = functional.interpolate(noise, size=(side, side), mode="bicubic", align_corners=False)
     pixels = smooth.flatten(1)
     kept = pixels.shape[1] - int(AREA * pixels.shape[1])
     return (pixels > pixels.kthvalue(kept, 1, keepdim=True).values).view_as(smooth)
-
-
-def band_around(hole: Tensor) -> Tensor:
-    """Visible pixels that are no farther from a hidden one than the overlap. (B, 1, S, S) -> (B, 1, S, S)."""
-    width = overlap(hole.shape[-1])
-    reached = functional.max_pool2d(hole.float(), 2 * width + 1, stride=1, padding=width) > 0
-    return reached & ~hole
