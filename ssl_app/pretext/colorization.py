@@ -50,8 +50,9 @@ class Colorization(Pretext):
     """The trunk is given luma on all three channels, and a small decoder tells the ab of Lab at half size or less.
 
     At the end luma is folded into the first convolution, so that the network gives of a colour image what it gave of
-    its luma. Images without colour in a set of colour images are left out of loss and score; `grey` is their share.
-    Augmentation that shifts hues (`--augment strong`) falsifies the colours.
+    its luma. `commonest`, beside the first epoch's metrics, is the accuracy of always telling the commonest bin; with
+    `rebalancing` a network may stay below. Images without colour in a set of colour images are left out of loss and
+    score; `grey` is their share. Augmentation that shifts hues (`--augment strong`) falsifies the colours.
     """
 
     Config = ColorizationConfig
@@ -74,6 +75,9 @@ class Colorization(Pretext):
         numbers, scale = (len(self.bins), 1.0) if config.target == "bins" else (2, STEADY)
         shape = backbone.shape(self.layer)
         self.decoder = Decoder(shape, numbers, self.side, narrowest=64, kernel=1, scale=scale)
+        self.notes = (
+            "colorization leaves a network of brightness alone: where classes differ by colour, fine-tune all of it",
+        )
         self.register_buffer("weights", torch.ones(len(self.bins)))
         self.register_buffer("folded", torch.zeros((), dtype=torch.bool))
 
@@ -96,7 +100,7 @@ class Colorization(Pretext):
         )
 
     def start_epoch(self, epoch: int, over_all: OverAll) -> Metrics:
-        """Before the first epoch, weigh the bins by how often they come in all images."""
+        """Before the first epoch, weigh the bins by how often they come in all images. -> share of the commonest."""
         if epoch == 0 and self.config.target == "bins":
             bins = over_all.share(self._some_bins)
             counts = torch.bincount(bins[bins >= 0].long(), minlength=len(self.bins))
@@ -104,6 +108,7 @@ class Colorization(Pretext):
             if float(counts.sum()) > 0:
                 shares = smoothed(counts / counts.sum(), self.bins.centres)
                 self.weights.copy_(weights_of(shares, self.config.rebalancing))
+                return {"commonest": counts.max() / counts.sum()}
         return {}
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
