@@ -100,7 +100,7 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     warmup: float = option(0.05, "share of the steps in which the rate rises", at_least=0, at_most=1)
     clip: float | None = option(None, "largest norm of the gradient", at_least=0)
     accumulate: int = option(1, "micro-batches that a process adds up for one step", at_least=1)
-    augment: Literal["none", "light", "standard", "strong"] | None = option(
+    augment: Literal["none", "light", "crop", "standard", "strong"] | None = option(
         None, "random views of each image; default: the method's"
     )
     mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")

@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Preset = Literal["none", "light", "standard", "strong"]
+Preset = Literal["none", "light", "crop", "standard", "strong"]
 
 
 class Augment:
     """Random views of packed images: (P, P, C) float32 in [0, 1] -> (S, S, C) float32 in [0, 1].
 
-    none: the centre. light: a shift by up to an eighth, and a mirror image. standard: also a random
-    part of at least half the area, brightness and contrast. strong: a part of at least a fifth, brightness and
-    contrast by factors, which leave dark images visible, and where there are three channels colour and greys too:
-    the kinds that self-labelling asks for (Asano et al., 2020, appendix), with less of the hue.
+    none: the centre. light: a shift by up to an eighth, and a mirror image. crop: a random part of at least half
+    the area, and a mirror image. standard: also brightness and contrast. strong: a part of at least a fifth,
+    brightness and contrast by factors, which leave dark images visible, and where there are three channels colour and
+    greys too: the kinds that self-labelling asks for (Asano et al., 2020, appendix), with less of the hue.
     Square in, square out and no fill colour, so that nothing at the border tells a puzzle's answer.
     """
 
@@ -35,7 +35,7 @@ class Augment:
                 side = pack_size + margin
                 steps.append(A.PadIfNeeded(side, side, border_mode=cv2.BORDER_REFLECT_101))
             steps.append(A.RandomCrop(image_size, image_size))
-        elif preset == "standard":
+        elif preset in ("crop", "standard"):
             steps.append(A.RandomResizedCrop((image_size, image_size), scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3)))
         elif preset == "strong":
             steps.append(A.RandomResizedCrop((image_size, image_size), scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3)))
