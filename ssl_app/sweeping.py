@@ -92,6 +92,8 @@ def why_apart(start: Initialisation, taken: list[Initialisation]) -> str | None:
     if twin is not None:
         return f"the same weights as {twin}"
     ours, theirs = start.settings, first.settings
+    if ours.get("method") != theirs.get("method"):  # whose other settings are its own
+        return f"another recipe: {_unlike('method', ours.get('method'), theirs.get('method'))}"
     length = LENGTH if ours.get("budget") is None else ("budget",)  # what fits a time differs from run to run
     unlike = [
         _unlike(key, ours.get(key), theirs.get(key)) for key in (*RECIPE, *length) if ours.get(key) != theirs.get(key)

@@ -82,8 +82,8 @@ def test_there_are_command_lines_of_every_verb() -> None:
 
 
 def test_the_readme_quotes_the_verdict_as_it_is_printed() -> None:
-    saved = LabelsSaved(2.0, 1.6, None, "at least", 32, None)
-    evidence = verdict.Evidence("RUN", 32, 0.731, 0.662, Interval(0.069, 0.041, 0.097, 5), 5, 1, saved, None)
+    saved = LabelsSaved(1.0, 1.0, None, "at least", 32, None)
+    evidence = verdict.Evidence("sela", 32, 0.719, 0.688, Interval(0.031, 0.003, 0.059, 3), 3, 1, saved, None)
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     quoted = " ".join(line.removeprefix("> ") for line in lines if line.startswith("> "))
     assert quoted == verdict.sentence(evidence)

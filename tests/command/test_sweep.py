@@ -144,6 +144,11 @@ def start(name: str, **changed: Any) -> Initialisation:
     ("other", "reason"),
     [
         (start("other", seed=5, threads=3, workers=1, save_every=2.0, data="./scans"), None),
+        (start("other", method="sela", method_settings={}, epochs=9), "another recipe: method sela, not rotnet"),
+        (
+            start("other", budget="5m", epochs=3, steps_per_epoch=7),
+            "another recipe: epochs 3, not the default, steps per epoch 7, not the default",
+        ),
         (start("other", epochs=5), "another recipe: epochs 5, not the default"),
         (start("other", method_settings={"head": "mlp"}), "another recipe: head mlp, not linear"),
         (start("other", data_hash="b"), "another recipe: other data"),
