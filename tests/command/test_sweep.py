@@ -145,10 +145,7 @@ def start(name: str, **changed: Any) -> Initialisation:
     [
         (start("other", seed=5, threads=3, workers=1, save_every=2.0, data="./scans"), None),
         (start("other", method="sela", method_settings={}, epochs=9), "another recipe: method sela, not rotnet"),
-        (
-            start("other", budget="5m", epochs=3, steps_per_epoch=7),
-            "another recipe: epochs 3, not the default, steps per epoch 7, not the default",
-        ),
+        (start("other", budget="5m", epochs=3), "another recipe: budget 5m, not the default"),
         (start("other", epochs=5), "another recipe: epochs 5, not the default"),
         (start("other", method_settings={"head": "mlp"}), "another recipe: head mlp, not linear"),
         (start("other", data_hash="b"), "another recipe: other data"),
@@ -158,6 +155,11 @@ def start(name: str, **changed: Any) -> Initialisation:
 )
 def test_why_a_pretraining_is_outside_the_verdict(other: Initialisation, reason: str | None) -> None:
     assert sweeping.why_apart(other, [start("first")]) == reason
+
+
+def test_what_fits_the_same_time_is_the_same_recipe() -> None:
+    one, other = (start(str(epochs), budget="5m", epochs=epochs, steps_per_epoch=9 * epochs) for epochs in (3, 4))
+    assert sweeping.why_apart(other, [one]) is None
 
 
 def test_others_weights_pool_with_nothing() -> None:
