@@ -271,6 +271,7 @@ class Pretraining:
         return {
             "images": f"{self.opened.dataset.hash} {blake2b(rows.tobytes(), digest_size=8).hexdigest()}",
             "pixels": repr(self.pixels.to_json()),
+            **self.task.given,
         }
 
     def _loader(self, rows: NDArray[np.int64], preset: Any) -> Loader:

@@ -64,6 +64,7 @@ class Pretext(Task):
         self.images = scope.images
         self.clusters = 0  # K of each head, for a self-labelling
         self.notes: tuple[str, ...] = ()  # what the user should be told before training
+        self.given: Mapping[str, str] = {}  # what a resumed training must find as it was, and its hash
 
     @classmethod
     def for_one_epoch(cls, config: object) -> object:

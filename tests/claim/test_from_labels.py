@@ -44,6 +44,13 @@ def test_images_without_a_label_are_not_drawn_and_weigh_nothing(tmp_path: Path) 
     assert float(metrics["accuracy"]) == pytest.approx(sum(hits) / 2)
 
 
+def test_other_labels_are_another_training(tmp_path: Path) -> None:
+    texts = ["path,label\na.png,x\nd.png,y\n", "path,label\na.png,y\nd.png,x\n", "path,label\na.png,x\nd.png,z\n"]
+    hashes = [task_of(tmp_path / "names.csv", text).given["labels"] for text in (*texts, texts[0])]
+    assert len(set(hashes)) == 3
+    assert hashes[3] == hashes[0]
+
+
 def test_a_column_that_says_nothing_is_left_out(tmp_path: Path) -> None:
     task = task_of(tmp_path / "labels.csv", "path,cluster,cluster_2\na.png,1,\nd.png,2,\n")
     assert len(task.heads) == 1
