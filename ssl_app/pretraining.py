@@ -24,6 +24,7 @@ from ssl_app.errors import DataError, SettingsError
 from ssl_app.evaluation.features import effective_rank, spread
 from ssl_app.opening import Opened, default_image_size, open_data, source_of
 from ssl_app.pacing import TRIED, length_within
+from ssl_app.planning import plan_of, resolved
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.report import plots
 from ssl_app.runs import Say
@@ -40,7 +41,6 @@ from ssl_app.watching import Probe
 
 TRAINING = "training.safetensors"  # the state that --resume goes on from
 WATCHED = 256  # images that features are watched on, each epoch
-STEPS, SMALL_BATCH = 5000, 32  # of a training, below which batches are halved, and down to how many images
 SHOWN = 12  # images of a method's pictures
 SAMPLE = 512  # images that a method's applicability is judged by
 
@@ -125,8 +125,8 @@ class Pretraining:
             epochs = settings.epochs or method.epochs
             torch.manual_seed(mix(settings.seed, 6) >> 1)
             task = method(copy.deepcopy(backbone), own, _scope(opened.dataset, learnt, epochs))
-            plan = _plan(settings, method, len(learnt), group.world)
-            told = _resolved(settings, method, plan, size)
+            plan = plan_of(settings, method, len(learnt), group.world)
+            told = resolved(settings, method, plan, size)
             return cls(told, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group, probe)
 
         def fitted(settings: PretrainSettings) -> PretrainSettings:
@@ -135,7 +135,7 @@ class Pretraining:
             for _ in range(2):
                 one = made(replace(settings, epochs=1, batch_size=batch), method.for_one_epoch(own))
                 epochs, steps = group.share(one._length(say))
-                batch = _plan(replace(settings, epochs=epochs), method, len(learnt), group.world).batch_size
+                batch = plan_of(replace(settings, epochs=epochs), method, len(learnt), group.world).batch_size
                 if batch == one.plan.batch_size:
                     break
             return replace(settings, epochs=epochs, steps_per_epoch=steps, batch_size=one.plan.batch_size)
@@ -341,64 +341,8 @@ def _unsaid(sentence: str) -> None:
     """What is said of a trial."""
 
 
-def _resolved(settings: PretrainSettings, method: type[Pretext], plan: Plan, size: int) -> PretrainSettings:
-    """The settings with what was left to us filled in, as they are saved and logged."""
-    return replace(
-        settings,
-        data=settings.data or "digits",
-        image_size=size,
-        epochs=plan.epochs,
-        batch_size=plan.batch_size,
-        lr=method.rate if settings.lr is None else settings.lr,
-        optimizer=plan.optimizer,
-    )
-
-
 def _scope(dataset: Dataset, learnt: NDArray[np.int64], epochs: int) -> Scope:
     """What the method is told."""
     known = dataset.labelled[learnt]
     labels = torch.from_numpy(np.where(known, dataset.labels[learnt], -1)) if known.any() else None
     return Scope(len(learnt), epochs, [dataset.keys[row] for row in learnt], labels)
-
-
-def batch_for(largest: int, images: int, epochs: int) -> int:
-    """Images of a step, where the user names none: fewer where a training would have too few steps otherwise.
-
-    In the same minutes on one CPU core, 32 instead of 128 gave SeLa on 20,000 images of CIFAR-10 .375 instead of
-    .321 by nearest neighbours; RotNet on 1,460 of steel had .92 after 30 epochs, and .81 after 50 (one run each).
-    """
-    batch = min(largest, images)
-    while batch >= 2 * SMALL_BATCH and epochs * images < STEPS * batch:
-        batch //= 2
-    return batch
-
-
-def _plan(settings: PretrainSettings, method: type[Pretext], images: int, world: int) -> Plan:
-    pieces = settings.accumulate * world
-    epochs = settings.epochs or method.epochs
-    batch = settings.batch_size or batch_for(method.batch_size, images, epochs) // pieces * pieces or pieces
-    if batch % pieces:
-        raise SettingsError(
-            f"--batch-size {batch} cannot be cut into {world} processes x {settings.accumulate} micro-batches; "
-            f"type --batch-size {batch // pieces * pieces or pieces}"
-        )
-    if batch // pieces < method.needs.smallest_batch:
-        raise SettingsError(
-            f"{settings.method} needs {method.needs.smallest_batch} images in each micro-batch, --batch-size {batch} "
-            f"in {pieces} has {batch // pieces}; type --batch-size {pieces * method.needs.smallest_batch}, or more"
-        )
-    rate = method.rate if settings.lr is None else settings.lr
-    optimizer = method.optimizer if settings.optimizer == "default" else settings.optimizer
-    return Plan(
-        rates={part: rate * share for part, share in method.shares.items()},
-        epochs=epochs,
-        steps_per_epoch=settings.steps_per_epoch,
-        batch_size=batch,
-        accumulate=settings.accumulate,
-        optimizer=optimizer,  # type: ignore[arg-type]
-        momentum=method.momentum if optimizer == method.optimizer else 0.9,
-        weight_decay=settings.weight_decay,
-        schedule=settings.schedule,
-        warmup=settings.warmup,
-        clip=settings.clip,
-    )

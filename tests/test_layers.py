@@ -20,6 +20,7 @@ ROWS: list[list[set[str]]] = [
             "pretraining",
             "choosing",
             "pacing",
+            "planning",
             "watching",
             "sweeping",
             "trial",

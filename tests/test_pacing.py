@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ssl_app import pacing
 from ssl_app.data.batch import Batch
-from ssl_app.pretraining import batch_for
+from ssl_app.planning import batch_for
 from ssl_app.tasks import Metrics, OverAll, Task
 from ssl_app.training.hardware import choose
 from tests.toys import Everyone
