@@ -13,19 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from ssl_app import config, handover, inference
-from ssl_app.choosing import choose_rows, spaced
-from ssl_app.data.dataset import Dataset
+from ssl_app.choosing import spaced
 from ssl_app.data.leaks import merged, seen
 from ssl_app.data.loading import Loader
-from ssl_app.data.pixels import Pixels, measure
 from ssl_app.data.seeding import mix
-from ssl_app.data.transforms import Augment, centre
-from ssl_app.errors import DataError, SettingsError
+from ssl_app.data.transforms import Augment
 from ssl_app.evaluation.features import effective_rank, spread
-from ssl_app.opening import Opened, default_image_size, open_data, source_of
+from ssl_app.material import Material
 from ssl_app.pacing import TRIED, length_within
 from ssl_app.planning import plan_of, resolved
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Pretext
 from ssl_app.report import plots
 from ssl_app.runs import Say
 from ssl_app.settings import PretrainSettings
@@ -37,31 +34,23 @@ from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
 from ssl_app.training.saving import Row, Saver
 from ssl_app.training.stopping import Stopped
-from ssl_app.watching import Probe
 
 TRAINING = "training.safetensors"  # the state that --resume goes on from
 WATCHED = 256  # images that features are watched on, each epoch
 SHOWN = 12  # images of a method's pictures
-SAMPLE = 512  # images that a method's applicability is judged by
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What is settled before the first step."""
+    """A method on its material, with a plan: what is settled before the first step."""
 
     settings: PretrainSettings
-    opened: Opened
+    own: object  # the method's Config
+    material: Material
     task: Pretext
     plan: Plan
-    pixels: Pixels
-    learnt: NDArray[np.int64]  # rows that are trained on
-    held_out: NDArray[np.int64]  # rows that the score is taken on
-    image_size: int
-    start: handover.Initialisation
-    own: object  # the method's Config
     hardware: Hardware
     group: OneProcess
-    probe: Probe | None = None  # labelled images to watch by
 
     @classmethod
     def prepare(
@@ -74,90 +63,60 @@ class Pretraining:
         say: Say,
     ) -> "Pretraining":
         """Open the data, build the network, and refuse what cannot work, before anything is trained."""
-        start = handover.load_initialisation(settings.init, settings.out, settings.backbone)
-        start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
-        settings = replace(settings, backbone=start.backbone, augment=settings.augment or method.augment)
-        needs = method.needs
-        if needs.true_colours and settings.augment == "strong":
-            raise SettingsError(
-                f"{settings.method} learns colours, and --augment strong changes them; type --augment standard"
-            )
-        source = source_of(settings, settings.data or "digits")
-        size = settings.image_size or start.image_size or default_image_size(source, start.backbone, say)
-        if size < needs.smallest_image:
-            raise SettingsError(
-                f"{settings.method} needs images of at least {needs.smallest_image} px, --image-size is {size}"
-            )
-        channels = settings.channels or start.channels
-        with _first_alone(group):
-            opened = open_data(
-                settings,
-                source,
-                settings.out,
-                image_size=size,
-                channels=channels,
-                intensity=start.intensity or settings.intensity or "range",
-                pack_side=start.pack_side if size == start.image_size else None,
-                say=say,
-            )
-        images = opened.dataset.images
-        learnt, held_out = choose_rows(settings, opened, not method.remembers, say)
-        every = np.sort(np.concatenate([learnt, held_out]))  # the same pixels for every method on these images
-        pixels = start.pixels or measure(images, every, settings.intensity or "range", settings.seed)
-        if needs.value_range == "symmetric":
-            half = (0.5,) * images.shape[-1]
-            pixels = replace(pixels, mean=half, std=half)
-        sample = np.random.default_rng([settings.seed, 5]).permutation(learnt)[:SAMPLE]
-        notes = method.check(centre(pixels.scale(images[np.sort(sample)]), size), own)
-        if needs.channels not in (None, images.shape[-1]):
-            raise DataError(
-                f"{settings.method} needs images of {needs.channels} channels, {opened.dataset.name} has "
-                f"{images.shape[-1]}; take another --method"
-            )
-        backbone, loaded = start.build(images.shape[-1], size, settings.seed)
-        say(f"backbone: {loaded}")
-        pixels.refuse_other_depth(images.dtype, opened.dataset.name)
-
-        channels = int(images.shape[-1])
-        probe = Probe.open(settings, size, channels, pixels.intensity, int(images.shape[1]), say)
-
-        def made(settings: PretrainSettings, own: object) -> Pretraining:
-            epochs = settings.epochs or method.epochs
-            torch.manual_seed(mix(settings.seed, 6) >> 1)
-            task = method(copy.deepcopy(backbone), own, _scope(opened.dataset, learnt, epochs))
-            plan = plan_of(settings, method, len(learnt), group.world)
-            told = resolved(settings, method, plan, size)
-            return cls(told, opened, task, plan, pixels, learnt, held_out, size, start, own, hardware, group, probe)
-
-        def fitted(settings: PretrainSettings) -> PretrainSettings:
-            """With the length that the budget allows; timed once more where so long a training has larger batches."""
-            batch, epochs = settings.batch_size, 1
-            for _ in range(2):
-                one = made(replace(settings, epochs=1, batch_size=batch), method.for_one_epoch(own))
-                epochs, steps = group.share(one._length(say))
-                batch = plan_of(replace(settings, epochs=epochs), method, len(learnt), group.world).batch_size
-                if batch == one.plan.batch_size:
-                    break
-            return replace(settings, epochs=epochs, steps_per_epoch=steps, batch_size=one.plan.batch_size)
-
+        material = Material.gather(settings, method, own, group, say)
+        settings = material.settings
         if settings.budget is not None and settings.epochs is None:
-            settings = fitted(settings)
-        work = made(settings, own)
-        for note in [*notes, *work.task.notes]:
+            settings = cls._within_budget(settings, own, material, hardware, group, say)
+        work = cls.of(settings, own, material, hardware, group)
+        for note in [*material.notes, *work.task.notes]:
             say(f"note: {note}")
         return work
+
+    @classmethod
+    def of(
+        cls, settings: PretrainSettings, own: object, material: Material, hardware: Hardware, group: OneProcess
+    ) -> "Pretraining":
+        """With a task as it begins."""
+        method, images = material.method, len(material.learnt)
+        torch.manual_seed(mix(settings.seed, 6) >> 1)
+        task = method(copy.deepcopy(material.backbone), own, material.scope(settings.epochs or method.epochs))
+        plan = plan_of(settings, method, images, group.world)
+        told = resolved(settings, method, plan, material.image_size)
+        return cls(told, own, material, task, plan, hardware, group)
+
+    @classmethod
+    def _within_budget(
+        cls,
+        settings: PretrainSettings,
+        own: object,
+        material: Material,
+        hardware: Hardware,
+        group: OneProcess,
+        say: Say,
+    ) -> PretrainSettings:
+        """With the length that --budget allows; timed once more where so long a training has larger batches."""
+        method, images = material.method, len(material.learnt)
+        batch, epochs = settings.batch_size, 1
+        for _ in range(2):
+            tried = replace(settings, epochs=1, batch_size=batch)
+            one = cls.of(tried, method.for_one_epoch(own), material, hardware, group)
+            epochs, steps = group.share(one._length(say))
+            batch = plan_of(replace(settings, epochs=epochs), method, images, group.world).batch_size
+            if batch == one.plan.batch_size:
+                break
+        return replace(settings, epochs=epochs, steps_per_epoch=steps, batch_size=one.plan.batch_size)
 
     def _length(self, say: Say) -> tuple[int, int]:
         """Epochs, and steps of each, that --budget allows."""
         assert self.settings.budget is not None
         plan = replace(self.plan, epochs=1, steps_per_epoch=TRIED)
-        tried = replace(self, task=copy.deepcopy(self.task), plan=plan, probe=None)
-        steps = self._loader(self.learnt, "none").steps
+        tried = replace(self, task=copy.deepcopy(self.task), plan=plan, material=replace(self.material, probe=None))
+        steps = self._loader(self.material.learnt, "none").steps
         return length_within(self.settings.budget, tried.task, lambda: tried._fit(_unsaid), steps, self.hardware, say)
 
     def train(self, folder: Path, say: Say) -> dict[str, Any]:
         """Train to the end. -> what result.json adds: checkpoint, final, alarm."""
-        settings, dataset, group = self.settings, self.opened.dataset, self.group
+        settings, dataset, group = self.settings, self.material.dataset, self.group
         uri = settings.tracking_uri if group.rank == 0 else "none"
         tracker = group.agree(lambda: open_tracker(settings.out, uri, "ssl-app", say))
         say(f"tracking: {tracker.where}")
@@ -198,9 +157,9 @@ class Pretraining:
     def _draw(self, folder: Path, rows: list[Row]) -> list[Path]:
         """Pictures of the run: its curves, what the network was shown, and what the method has to show."""
         plots.history(folder / "history.png", [{k: v for k, v in row.items() if k != "ended"} for row in rows])
-        loader = self._loader(self.learnt, self.settings.augment)
+        pixels, loader = self.material.pixels, self._loader(self.material.learnt, self.settings.augment)
         shown = np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in next(loader.epoch(0, 1))])[:36]
-        plots.augmentations(folder / "views.png", np.clip(shown * self.pixels.std + self.pixels.mean, 0, 1))
+        plots.augmentations(folder / "views.png", np.clip(shown * pixels.std + pixels.mean, 0, 1))
         own = []
         for name, pictures in self._pictures().items():
             own.append(folder / f"{name}.png")
@@ -209,14 +168,14 @@ class Pretraining:
 
     def _pictures(self) -> dict[str, NDArray[np.float32]]:
         """The method's own pictures, (n, m, S, S, C) in [0, 1]."""
-        rows = self.held_out if len(self.held_out) else self.learnt
-        loader = self._loader(rows[:SHOWN], "none")
+        loader = self._loader(self.material.unseen[:SHOWN], "none")
         self.task.eval()
         with torch.no_grad():
             batch = next(loader.ordered()).to(self.hardware.device, self.hardware.memory_format)
             found = self.task.pictures(batch)
         arrays = {name: pictures.float().cpu().permute(0, 1, 3, 4, 2).numpy() for name, pictures in found.items()}
-        mean, std = np.asarray(self.pixels.mean, np.float32), np.asarray(self.pixels.std, np.float32)
+        pixels = self.material.pixels
+        mean, std = np.asarray(pixels.mean, np.float32), np.asarray(pixels.std, np.float32)
         return {name: np.clip(pictures * std + mean, 0, 1) for name, pictures in arrays.items()}
 
     def _alarm(self, rows: list[Row]) -> str | None:
@@ -228,32 +187,31 @@ class Pretraining:
 
     def _watch(self, epoch: int) -> Row:
         """What the features look like, of images that are not trained on where there are any."""
-        images = self.opened.dataset.images
-        rows = self.held_out if len(self.held_out) else self.learnt
-        task = self.task
+        material, task, hardware = self.material, self.task, self.hardware
+        images, pixels, probe = material.dataset.images, material.pixels, material.probe
         if task.recalibrates:  # as it would be handed on
             task = copy.deepcopy(task)
-            some = spaced(self.learnt, WATCHED)
-            inference.settle(task.backbone, some, images, self.pixels, self.hardware)
-        found = inference.pooled(task, spaced(rows, WATCHED), images, self.pixels, self.hardware)
+            inference.settle(task.backbone, spaced(material.learnt, WATCHED), images, pixels, hardware)
+        found = inference.pooled(task, spaced(material.unseen, WATCHED), images, pixels, hardware)
         row = {"directions": effective_rank(found), "spread": spread(found)}
         every = self.settings.probe_every or max(1, self.plan.epochs // 10)
-        if self.probe is not None and (epoch % every == every - 1 or epoch == self.plan.epochs - 1):
-            row["probe_knn"] = self.probe.score(task, self.pixels, self.hardware)
+        if probe is not None and (epoch % every == every - 1 or epoch == self.plan.epochs - 1):
+            row["probe_knn"] = probe.score(task, pixels, hardware)
         return row
 
     def _fit(
         self, say: Say, each_epoch: Callable[[list[Row]], None] = lambda rows: None, saver: Saver | None = None
     ) -> list[Row]:
+        held_out = self.material.held_out
         return fit(
             self.task,
-            self._loader(self.learnt, self.settings.augment),
+            self._loader(self.material.learnt, self.settings.augment),
             self.plan,
             self.hardware,
             title=self.settings.method,
             say=say,
             group=self.group,
-            held_out=self._loader(self.held_out, "none") if len(self.held_out) else None,
+            held_out=self._loader(held_out, "none") if len(held_out) else None,
             watch=self._watch,
             each_epoch=each_epoch,
             saver=saver,
@@ -267,15 +225,16 @@ class Pretraining:
 
     def _about(self) -> dict[str, str]:
         """What a resumed run must find as it was."""
-        rows = np.concatenate([self.learnt, [-1], self.held_out])
+        material = self.material
+        rows = np.concatenate([material.learnt, [-1], material.held_out])
         return {
-            "images": f"{self.opened.dataset.hash} {blake2b(rows.tobytes(), digest_size=8).hexdigest()}",
-            "pixels": repr(self.pixels.to_json()),
+            "images": f"{material.dataset.hash} {blake2b(rows.tobytes(), digest_size=8).hexdigest()}",
+            "pixels": repr(material.pixels.to_json()),
             **self.task.given,
         }
 
     def _loader(self, rows: NDArray[np.int64], preset: Any) -> Loader:
-        settings, dataset = self.settings, self.opened.dataset
+        settings, material, dataset = self.settings, self.material, self.material.dataset
         mirror = dataset.mirrors if settings.mirror is None else settings.mirror
         workers = settings.workers
         if workers is None:  # on a CPU a worker takes the core that the network needs
@@ -283,8 +242,8 @@ class Pretraining:
         return Loader(
             dataset.images,
             rows,
-            self.pixels,
-            Augment(preset, self.image_size, dataset.images.shape[1], mirror),
+            material.pixels,
+            Augment(preset, material.image_size, dataset.images.shape[1], mirror),
             batch_size=self.plan.batch_size,
             seed=settings.seed,
             views=self.task.needs.views,
@@ -295,26 +254,26 @@ class Pretraining:
         )
 
     def _hand_over(self, folder: Path, rows: list[Row]) -> None:
-        settings, dataset = self.settings, self.opened.dataset
+        settings, material, dataset = self.settings, self.material, self.material.dataset
         if self.group.rank:
             return
         meta = {
             "backbone": self.task.backbone.name,
             "channels": self.task.backbone.channels,
-            "image_size": self.image_size,
+            "image_size": material.image_size,
             "pack_side": int(dataset.images.shape[1]),
-            "ancestry_known": self.start.ancestry_known,
+            "ancestry_known": material.start.ancestry_known,
             "method": settings.method,
             "settings": config.as_json(settings)
             | {"method_settings": config.as_json(self.own), "data_hash": dataset.hash},
-            "data": {"name": dataset.name, "hash": dataset.hash, "images": len(self.learnt)},
+            "data": {"name": dataset.name, "hash": dataset.hash, "images": len(material.learnt)},
             "rows": rows,
             "versions": {name: version(name) for name in ("ssl-app", "torch", "torchvision")},
         }
-        met = seen(dataset, np.concatenate([self.learnt, self.held_out]))
-        if self.start.seen is not None:  # what an ancestor saw is in the weights as well
-            met = merged(met, self.start.seen)
-        handover.write_backbone(folder / handover.BACKBONE, self.task, self.pixels, met, meta)
+        met = seen(dataset, np.concatenate([material.learnt, material.held_out]))
+        if material.start.seen is not None:  # what an ancestor saw is in the weights as well
+            met = merged(met, material.start.seen)
+        handover.write_backbone(folder / handover.BACKBONE, self.task, material.pixels, met, meta)
 
 
 def _plain(row: Row) -> Row:
@@ -322,27 +281,5 @@ def _plain(row: Row) -> Row:
     return {k: v for k, v in row.items() if k not in ("epoch", "ended")}
 
 
-class _first_alone:  # reads as a statement
-    """Process 0 packs while the others wait; then they find it packed."""
-
-    def __init__(self, group: OneProcess) -> None:
-        self.group = group
-
-    def __enter__(self) -> None:
-        if self.group.rank:
-            self.group.wait()
-
-    def __exit__(self, *error: object) -> None:
-        if not self.group.rank:
-            self.group.wait()
-
-
 def _unsaid(sentence: str) -> None:
     """What is said of a trial."""
-
-
-def _scope(dataset: Dataset, learnt: NDArray[np.int64], epochs: int) -> Scope:
-    """What the method is told."""
-    known = dataset.labelled[learnt]
-    labels = torch.from_numpy(np.where(known, dataset.labels[learnt], -1)) if known.any() else None
-    return Scope(len(learnt), epochs, [dataset.keys[row] for row in learnt], labels)

@@ -21,6 +21,7 @@ ROWS: list[list[set[str]]] = [
             "choosing",
             "pacing",
             "planning",
+            "material",
             "watching",
             "sweeping",
             "trial",
