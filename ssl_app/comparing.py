@@ -138,20 +138,30 @@ def means_by_draw(curve: Curve) -> list[float]:
 
 
 def ranking_rows(
-    ranked: Sequence[Ranked], table: Mapping[Arm, Curve], inits: Mapping[str, str], knn: Mapping[str, float]
+    ranked: Sequence[Ranked],
+    table: Mapping[Arm, Curve],
+    inits: Mapping[str, str],
+    frozen: Mapping[str, Mapping[str, float]],
+    seconds: Mapping[str, float],
 ) -> list[list[str]]:
-    """The table of a comparison of methods: neighbours, each budget, and the mean against scratch."""
+    """The table of a comparison of methods: time, frozen features, each budget, and the mean against scratch."""
     budgets = sorted({budget for curve in table.values() for budget in curve})
-    rows = [["balanced accuracy, %", "kNN", *(f"{budget}/class" for budget in budgets), "mean minus scratch"]]
+    heads = [*(f"{budget}/class" for budget in budgets), "mean minus scratch"]
+    rows = [["balanced accuracy, %", "minutes", "kNN", "linear", *heads]]
     for one in ranked:
         curve = next(curve for arm, curve in table.items() if arm[0] == inits[one.name])
         over = one.over_scratch
         bracket = "" if over.low is None or over.high is None else f" [{100 * over.low:+.1f}, {100 * over.high:+.1f}]"
         cells = [_cell(list(curve[budget].values())) for budget in budgets]
-        rows.append([one.name, f"{100 * knn[one.name]:.1f}", *cells, f"{100 * over.mean:+.1f}{bracket}"])
+        cells = [f"{seconds[one.name] / 60:.1f}", *_frozen(frozen[one.name]), *cells]
+        rows.append([one.name, *cells, f"{100 * over.mean:+.1f}{bracket}"])
     scratch = next(curve for arm, curve in table.items() if arm[0] == SCRATCH)
     cells = [_cell(list(scratch[budget].values())) for budget in budgets]
-    return [*rows, [SCRATCH, f"{100 * knn[SCRATCH]:.1f}", *cells, ""]]
+    return [*rows, [SCRATCH, "", *_frozen(frozen[SCRATCH]), *cells, ""]]
+
+
+def _frozen(scores: Mapping[str, float]) -> list[str]:
+    return [f"{100 * scores[kind]:.1f}" for kind in ("knn", "linear")]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

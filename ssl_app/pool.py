@@ -27,6 +27,17 @@ TABLES = ("per_class", "confusion")  # metrics that are tables: kept in the tria
 MOST_JOBS = 8  # where the user names none: each holds torch and a network
 
 
+class TrialDiverged(RunError):
+    """A trial's loss became nan or infinite. Travels between processes."""
+
+    def __init__(self, sentence: str, init: str) -> None:
+        super().__init__(sentence)
+        self.init = init
+
+    def __reduce__(self) -> tuple[type["TrialDiverged"], tuple[str, str]]:
+        return TrialDiverged, (str(self), self.init)
+
+
 @dataclass(frozen=True)
 class Job:
     """One trial to run: what, on which labels, and where its result goes."""
@@ -75,7 +86,8 @@ def _run(bench: Bench, job: Job, folder: Path, identity: str) -> dict[str, Any]:
     try:
         outcome = trial.run(bench, job.strategy, job.drawn, job.draw)
     except Diverged as error:
-        raise RunError(f"trial {job.key} of {folder}: {error}; the finished trials are kept") from error
+        said = f"trial {job.key} of {folder}: {error}; the finished trials are kept"
+        raise TrialDiverged(said, job.bench) from error
     content = {
         "identity": identity,
         "init": job.bench,

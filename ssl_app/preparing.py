@@ -50,8 +50,7 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
         )
     parts = opened.parts
     if settings.judge == "held-out":
-        parts = hold_out(dataset, replace(parts, val=parts.val[:0]), (asked.split_seed or 0) + JUDGE_SEED)
-        parts = replace(parts, val=parts.val[:0], test=parts.val, how=f"{parts.how}, to be tested on")
+        parts = _judged_on_train(dataset, parts, (asked.split_seed or 0) + JUDGE_SEED)
         say(f"{parts.how}: {len(parts.train)} train, {len(parts.test)} in the place of test")
     if recipe.validation == "held-out" and not len(parts.val):
         parts = hold_out(dataset, parts, asked.split_seed or 0)
@@ -77,6 +76,22 @@ def hold_out(dataset: Dataset, parts: Parts, seed: int) -> Parts:
     val = np.intersect1d(parts.train, again.test)
     return replace(
         parts, train=np.setdiff1d(parts.train, val), val=val, how=f"{parts.how}; a fifth of train held out"
+    )
+
+
+def _judged_on_train(dataset: Dataset, parts: Parts, seed: int) -> Parts:
+    """A fifth of the training part in the place of test, by the first seed that gives both sides every class."""
+    absent = None
+    for tried in range(seed, seed + splits.SEEDS_TRIED):
+        found = hold_out(dataset, replace(parts, val=parts.val[:0]), tried)
+        found = replace(found, val=found.val[:0], test=found.val, how=f"{found.how}, to be tested on")
+        absent = splits.absent(dataset, found)
+        if absent is None:
+            return found
+    assert absent is not None
+    raise DataError(
+        f"class '{absent[0]}' has too few images in the training part to test on some: {len(absent[2])}, or of one "
+        f"group; expected more of it, or leave it out"
     )
 
 

@@ -1,6 +1,7 @@
 """One pretraining: images, method and backbone brought together, trained, and handed over."""
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -32,7 +33,7 @@ from ssl_app.training.hardware import Hardware, cores
 from ssl_app.training.health import alarm, collapse
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
-from ssl_app.training.saving import Row, Saver
+from ssl_app.training.saving import Row, Saver, seconds_so_far
 from ssl_app.training.stopping import Stopped
 
 TRAINING = "training.safetensors"  # the state that --resume goes on from
@@ -115,8 +116,9 @@ class Pretraining:
         return length_within(self.settings.budget, tried.task, lambda: tried._fit(_unsaid), steps, self.hardware, say)
 
     def train(self, folder: Path, say: Say) -> dict[str, Any]:
-        """Train to the end. -> what result.json adds: checkpoint, final, alarm."""
+        """Train to the end. -> what result.json adds: checkpoint, training_seconds, final, alarm, unreadable."""
         settings, dataset, group = self.settings, self.material.dataset, self.group
+        before = seconds_so_far(folder / TRAINING)
         uri = settings.tracking_uri if group.rank == 0 else "none"
         tracker = group.agree(lambda: open_tracker(settings.out, uri, "ssl-app", say))
         say(f"tracking: {tracker.where}")
@@ -132,9 +134,10 @@ class Pretraining:
                 rang.append(told)
                 say(f"alarm: {told}")
 
-        status = "FAILED"
+        status, began = "FAILED", time.monotonic()
         try:
             rows = self._fit(say, each_epoch, self._saver(folder))
+            seconds = before + time.monotonic() - began
             self._hand_over(folder, rows)
             status = "FINISHED"
             if group.rank == 0:
@@ -149,6 +152,7 @@ class Pretraining:
             tracked.finish(status)
         return {
             "checkpoint": str(folder / handover.BACKBONE),
+            "training_seconds": seconds,  # of all runs that it took
             "final": _plain(rows[-1]),
             "alarm": self._alarm(rows),
             "unreadable": list(dataset.unreadable),

@@ -182,6 +182,11 @@ def finished(folder: Path) -> bool:
     return (folder / RESULT).is_file()
 
 
+def started(folder: Path) -> float:
+    """When a run began, in seconds since 1970. Raises RunError where it is none."""
+    return float(read_json(folder / SETTINGS).get("started", 0.0))
+
+
 def find_run(out: Path, name: str) -> Path:
     """The folder of a run given by name or by path. Raises RunError with the nearest name."""
     for folder in (Path(name), out / name):

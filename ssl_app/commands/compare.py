@@ -5,8 +5,11 @@ swept for good. Methods that do not apply are listed with their reason. The same
 stopped, given the --name that the first one said.
 """
 
+import fcntl
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,9 @@ ssl-app compare --data labelled.csv --budget 5m
 ssl-app compare --data labelled.csv --group patient --methods rotnet,sela,autoencoder --budget 20m --name which
 """
 STRATEGY = "two-stage"
+FAILED = "failed.json"  # in the comparison's folder: methods that diverged, which going on does not try again
+FAR_OFF = 0.15  # of the time that all should have had, from where the sentence tells what they had
+FEW = 10  # images of a class: below it one of them moves the score by points
 APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable")  # may differ when a comparison goes on
 ALIKE = (
     "budget", "data", "label", "group", "split", "test_fraction", "split_seed", "image_size", "channels", "intensity",
@@ -50,48 +56,88 @@ class Settings(RunSettings, PixelSettings, DataSettings):
 
 def run(settings: Settings, say: Say = to_stderr) -> Result:
     """Compare, and say which method to take."""
-    from ssl_app import comparing
-    from ssl_app.commands import sweep
-    from ssl_app.evaluation.ranking import advice, ranking
-    from ssl_app.handover import SCRATCH
+    from ssl_app.pacing import seconds_of
+    from ssl_app.tracking import open_tracker
     from ssl_app.training.hardware import same_threads
-    from ssl_app.training.loop import Diverged
 
     started = time.monotonic()
     methods = _methods(settings.methods)
+    seconds_of(settings.budget)
     with same_threads():
-        _refuse_too_few_labels(settings, say)
+        scored = _scored_on(settings, say)
+    runs.prepare_out(settings.out)
+    open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
     folder = _folder(settings)
-    name = folder.name
-    say(f"run {folder}; where it is stopped, the same command with --name {name} goes on")
+    with _alone(folder):
+        say(f"run {folder}; where it is stopped, the same command with --name {folder.name} goes on")
+        pretrained, reasons = _all_pretrained(settings, methods, folder, say)
+        more = _answer(settings, pretrained, reasons, folder.name, scored, say)
+        result = Result("compare", folder, time.monotonic() - started, config.as_json(settings), more)
+        runs.write_json(folder / runs.RESULT, result.to_json())
+    best = more["ranking"][0]["name"]
+    labels = "" if settings.labels is None else f" --labels {settings.labels}"
+    say(
+        f"to see {best} on the test part, type ssl-app sweep --init {folder.name}-{best}{labels} --out {settings.out}"
+    )
+    return result
+
+
+def _all_pretrained(
+    settings: Settings, methods: list[str], folder: Path, say: Say
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """result.json of each method's pretraining, and why others have none. Raises DataError where all have none."""
+    from ssl_app.training.loop import Diverged
+
     pretrained: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = runs.read_json(folder / FAILED) if (folder / FAILED).is_file() else {}
     reasons: dict[str, str] = {}
     for number, method in enumerate(methods, 1):
         say(f"method {number} of {len(methods)}: {method}")
         try:
-            pretrained[method] = _pretrained(settings, method, f"{name}-{method}", say)
+            if method in failed:
+                raise Diverged(failed[method])
+            pretrained[method] = _pretrained(settings, method, f"{folder.name}-{method}", say)
         except (DataError, SettingsError, Diverged) as reason:
             reasons[method] = str(reason)
             say(f"{method} {'has failed' if isinstance(reason, Diverged) else 'does not apply'}: {reason}")
+            if isinstance(reason, Diverged):
+                failed[method] = str(reason)
+                runs.write_json(folder / FAILED, failed)
     if not pretrained:
+        shutil.rmtree(folder)  # so that its name is free for the corrected command
         raise DataError(f"none of the methods applies; {methods[0]}: {reasons[methods[0]]}")
+    return pretrained, reasons
+
+
+def _answer(
+    settings: Settings,
+    pretrained: Mapping[str, Mapping[str, Any]],
+    reasons: Mapping[str, str],
+    name: str,
+    scored: str,
+    say: Say,
+) -> dict[str, Any]:
+    """Sweep and probe what has been pretrained, print the table and the sentence. -> what result.json adds."""
+    from ssl_app import comparing
+    from ssl_app.evaluation.ranking import advice, ranking
+    from ssl_app.handover import SCRATCH
+
     inits = {f"{name}-{method}": method for method in pretrained}
-    make = _shared(SweepSettings, settings, name=f"{name}-sweep")
-    with same_threads():
-        swept = sweep.run(make(init=tuple(inits), strategy=(STRATEGY,), judge="held-out"), say).more
-    knn = {
-        method: _neighbours(settings, init, f"{name}-probe-{method}", say)
+    swept = _swept(settings, tuple(inits), name, say)
+    frozen = {
+        method: _frozen(settings, init, f"{name}-probe-{method}", name)
         for init, method in [*inits.items(), ("none", SCRATCH)]
     }
+    seconds = {method: float(one["training_seconds"]) for method, one in pretrained.items()}
     trials = comparing.scores(swept["trials"])
     means = {arm: comparing.means_by_draw(curve) for arm, curve in trials.items()}
     scratch = next(values for arm, values in means.items() if arm[0] == SCRATCH)
     ranked = ranking({inits[arm[0]]: values for arm, values in means.items() if arm[0] != SCRATCH}, scratch)
     budgets = sorted(set(settings.per_class))
-    told = advice(ranked, budgets, settings.draws, settings.budget)
+    told = advice(ranked, budgets, settings.draws, _each(settings.budget, seconds), scored)
     if any(swept["leaks"].values()):
         told += " The methods had seen the scored images, without their labels."
-    rows = comparing.ranking_rows(ranked, trials, {method: init for init, method in inits.items()}, knn)
+    rows = comparing.ranking_rows(ranked, trials, {m: init for init, m in inits.items()}, frozen, seconds)
     for line in comparing.aligned(rows):
         say(line)
     for one in pretrained.values():
@@ -100,39 +146,66 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     for method, why in reasons.items():
         say(f"not ranked: {method} ({why})")
     say(told)
-    more = {
+    return {
         "ranking": [config.as_json(one) for one in ranked],
-        "knn": knn,
-        "seconds_each": {method: one["seconds"] for method, one in pretrained.items()},
-        "does_not_apply": reasons,
+        "frozen": frozen,
+        "seconds_each": seconds,
+        "does_not_apply": dict(reasons),
         "sweep": f"{name}-sweep",
         "leaks": {inits[init]: found for init, found in swept["leaks"].items()},
         "advice": told,
     }
-    result = Result("compare", folder, time.monotonic() - started, config.as_json(settings), more)
-    runs.write_json(folder / runs.RESULT, result.to_json())
-    best = ranked[0].name
-    say(f"now type ssl-app sweep --init {name}-{best} --out {settings.out}, which looks at the test part")
-    return result
+
+
+def _each(budget: str, seconds: Mapping[str, float]) -> str:
+    """The time of each method: as it should have been, and as it was where that is far from it."""
+    from ssl_app.pacing import seconds_of
+
+    least, most = min(seconds.values()), max(seconds.values())
+    if max(most / seconds_of(budget), seconds_of(budget) / least) <= 1 + FAR_OFF:
+        return budget
+    span = f"{least:.0f} to {most:.0f} s" if most < 90 else f"{least / 60:.1f} to {most / 60:.1f} minutes"
+    return f"about {budget} ({span})"
 
 
 def _methods(asked: tuple[str, ...]) -> list[str]:
+    from ssl_app.commands.pretrain import method_of
+
     methods = list(dict.fromkeys(asked)) or registry.names("pretext")
-    alone = [method for method in methods if registry.find("pretext", method).compared]
+    alone = [method for method in methods if method_of(method).compared]
     for method in asked:
         if method not in alone:
             raise SettingsError(f"{method} cannot be compared: it learns what another run found; leave it out")
     return alone
 
 
-def _refuse_too_few_labels(settings: Settings, say: Say) -> None:
-    """Raise now what the sweep would raise once every method has had its time."""
+def _scored_on(settings: Settings, say: Say) -> str:
+    """What the methods will be scored on; raises now what the sweep would once every method has had its time."""
     from ssl_app import sweeping
     from ssl_app.training.hardware import choose
 
     hardware = choose(settings.device, settings.precision, settings.threads or 1)
     make = _shared(SweepSettings, settings, name="")
-    sweeping.open_benches(make(init=("none",), strategy=(STRATEGY,), judge="held-out"), hardware, say)
+    benches = sweeping.open_benches(make(init=("none",), strategy=(STRATEGY,), judge="held-out"), hardware, say)
+    opened = next(iter(benches.values())).opened
+    labels = [int(label) for label in opened.dataset.labels[opened.parts.test]]
+    fewest = min(opened.dataset.classes, key=lambda name: labels.count(opened.dataset.classes.index(name)))
+    count = labels.count(opened.dataset.classes.index(fewest))
+    few = f", of which only {count} '{fewest}'" if count < FEW else ""
+    return f"{len(labels):,} held-out images{few}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Raises RunError where another process works on the same comparison."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"run {folder} is under way in another process; wait for it, or type another --name"
+            ) from (error)
+        yield
 
 
 def _folder(settings: Settings) -> Path:
@@ -165,9 +238,13 @@ def _pretrained(settings: Settings, method: str, name: str, say: Say) -> dict[st
         return found
     if (folder / TRAINING).is_file():
         resumed = PretrainSettings(out=settings.out, resume=name, tracking_uri=settings.tracking_uri)
-        return dict(pretrain.run(resumed, None, say).to_json())
+        try:
+            return dict(pretrain.run(resumed, None, say).to_json())
+        except CheckpointError as error:
+            cure = f"ssl-app pretrain --resume {name} --any-threads --out {settings.out}"
+            raise CheckpointError(f"{error}: {cure}, and then the same again") from error
     if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
-        raise RunError(f"run {folder} was stopped before its first checkpoint; remove it and type the same again")
+        shutil.rmtree(folder)
     try:
         return dict(pretrain.run(asked, None, say).to_json())
     except (RunError, CheckpointError) as error:  # of the place, not of the method
@@ -184,18 +261,42 @@ def _refuse_another(folder: Path, asked: Mapping[str, Any]) -> None:
         raise RunError(f"run {folder} is of {what}; remove it, or type another --name")
 
 
-def _neighbours(settings: Settings, init: str, name: str, say: Say) -> float:
-    """Balanced accuracy of nearest neighbours on the frozen features."""
+def _swept(settings: Settings, inits: tuple[str, ...], name: str, say: Say) -> Mapping[str, Any]:
+    """What the sweep over all of them found."""
+    from ssl_app.commands import sweep
+    from ssl_app.pool import TrialDiverged
+    from ssl_app.training.hardware import same_threads
+
+    make = _shared(SweepSettings, settings, name=f"{name}-sweep")
+    try:
+        with same_threads():
+            return sweep.run(make(init=inits, strategy=(STRATEGY,), judge="held-out"), say, part_of=name).more
+    except TrialDiverged as error:
+        others = " ".join(f"--init {init}" for init in inits if init != error.init)
+        raise RunError(
+            f"{error}; to sweep the others type ssl-app sweep {others} --strategy {STRATEGY} --judge held-out "
+            f"--out {settings.out}"
+        ) from error
+
+
+def _frozen(settings: Settings, init: str, name: str, comparison: str) -> dict[str, float]:
+    """Balanced accuracy of nearest neighbours and of a linear probe on the frozen features."""
     from ssl_app.commands import probe
 
     folder = settings.out / name
+    if (folder / runs.SETTINGS).is_file():  # of what was there before, or stopped midway
+        before = [comparison] if init == "none" else [comparison, init]
+        since = max(runs.started(settings.out / run) for run in before)
+        if not runs.finished(folder) or runs.started(folder) < since:
+            shutil.rmtree(folder)
     if runs.finished(folder):
         found = runs.read_json(folder / runs.RESULT)
     else:
         make = _shared(probe.Settings, settings, name=name)
         backbone = settings.backbone if init == "none" else None
         found = probe.run(make(run=init, judge="held-out", backbone=backbone), _quiet).to_json()
-    return float(found["probe"][probe.POOLED]["knn"]["balanced_accuracy"])
+    pooled = found["probe"][probe.POOLED]
+    return {kind: float(pooled[kind]["balanced_accuracy"]) for kind in ("knn", "linear")}
 
 
 def _quiet(sentence: str) -> None:

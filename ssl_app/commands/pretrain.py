@@ -33,10 +33,11 @@ Settings = PretrainSettings
 def joined(values: Mapping[str, Any]) -> type | None:
     """The settings of the method that the flags or the recipe name."""
     method = str(values.get("method", "rotnet"))
-    return None if values.get("resume") else _method(method).Config
+    return None if values.get("resume") else method_of(method).Config
 
 
-def _method(name: str) -> Any:
+def method_of(name: str) -> Any:
+    """The class of a method. Raises SettingsError for what is none."""
     method = registry.find("pretext", name)
     for needed in ("Config", "loss", "score"):
         if not hasattr(method, needed):
@@ -63,7 +64,7 @@ def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
             raise RunError(f"run {resumed} has finished; type ssl-app finetune --init {resumed.name}")
     else:
         runs.prepare(settings.out, settings.name, "pretrain")
-    method = _method(settings.method)
+    method = method_of(settings.method)
     own = method.Config() if own is None else own
     hardware = choose(settings.device, settings.precision, settings.threads)
     group = processes(hardware.device.type == "cuda")
@@ -126,7 +127,7 @@ def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
             f"run {folder} is of verb {content['verb']}; --resume takes a pretraining, a sweep goes on by itself"
         )
     stored = dict(content["settings"])
-    own = config.from_json(_method(stored["method"]).Config, stored.pop("method_settings"))
+    own = config.from_json(method_of(stored["method"]).Config, stored.pop("method_settings"))
     saved = config.from_json(Settings, stored)
     free = (
         "resume",

@@ -37,13 +37,13 @@ METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels
 Settings = SweepSettings
 
 
-def run(settings: Settings, say: Say = to_stderr) -> Result:
-    """Run what is missing of a sweep, and answer."""
+def run(settings: Settings, say: Say = to_stderr, part_of: str | None = None) -> Result:
+    """Run what is missing of a sweep, and answer; as a part of a comparison, whose sentence is another, do not."""
     from ssl_app.training.stopping import Stopped
 
     try:
         with _signals_raise():
-            return _run(settings, say)
+            return _run(settings, say, part_of)
     except Stopped:
         say("stopped; type the same command to go on")
         raise
@@ -68,7 +68,7 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run(settings: Settings, say: Say) -> Result:
+def _run(settings: Settings, say: Say, part_of: str | None) -> Result:
     from ssl_app import comparing, preparing
     from ssl_app.evaluation.verdict import Leak
     from ssl_app.sweeping import Sweep, begun
@@ -111,12 +111,13 @@ def _run(settings: Settings, say: Say) -> Result:
     leak = None if worst is None else Leak(worst.total, worst.of)
     judged = "test set" if settings.judge == "test" else "held-out part of train"
     answer = comparing.answer(ordered, pooled, leak, judged)
-    _report(settings, sweep, ordered, answer.verdict, tracker, say)
+    verdict = answer.verdict if part_of is None else f"That of the comparison {part_of}."
+    _report(settings, sweep, ordered, verdict, tracker, say)
     more = {
         "trials": ordered,
         "comparisons": answer.comparisons,
         "labels_saved": answer.labels_saved,
-        "verdict": answer.verdict,
+        "verdict": verdict,
         "leaks": {name: found.sentence() for name, found in leaks.items()},
         "n_test": len(next(iter(sweep.benches.values())).opened.parts.test),
     }
@@ -127,9 +128,10 @@ def _run(settings: Settings, say: Say) -> Result:
     for name, found in leaks.items():
         if not found.groups_known:
             say(f"remark: {name}: {found.sentence()}")
-    if outside:
+    if outside and part_of is None:
         say(f"outside the verdict: {', '.join(f'{name} ({reason})' for name, reason in outside.items())}")
-    say(answer.verdict)
+    if part_of is None:
+        say(verdict)
     say(f"curves: type ssl-app ui --out {settings.out}, or look at {sweep.folder / 'label-efficiency.png'}")
     return result
 

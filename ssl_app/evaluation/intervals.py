@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,12 +43,12 @@ def paired_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(mean, mean - half, mean + half, len(values))
 
 
-def common_half_width(table: ArrayLike, comparisons: int, level: float = LEVEL) -> float | None:
-    """Half the width of intervals for differences of rows' means, all of which hold at once. (M, D) -> ().
+def common_half_width(table: ArrayLike, level: float = LEVEL) -> float | None:
+    """Half the width of intervals for the differences of all pairs of rows, which hold at once. (M, D) -> ().
 
-    Rows are what is compared, columns the draws that all share. With row + draw + rest, the rest of the same variance
-    in every row, a difference varies by 2 s2 / D, and s2 has (M - 1) (D - 1) degrees of freedom; the level is
-    Bonferroni's for so many comparisons. One draw gives None.
+    Tukey's: rows are what is compared, columns the draws that all share. With row + draw + rest, the rest of the same
+    variance in every row, a mean varies by s2 / D, and s2 has (M - 1) (D - 1) degrees of freedom. All pairs, since
+    which row is the best is not known beforehand. One draw gives None.
     """
     values = np.asarray(table, dtype=np.float64)
     rows, draws = values.shape
@@ -55,8 +56,8 @@ def common_half_width(table: ArrayLike, comparisons: int, level: float = LEVEL) 
         return None
     rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
     freedom = (rows - 1) * (draws - 1)
-    deviation = (2 * float(np.square(rest).sum()) / freedom / draws) ** 0.5
-    return float(_quantile(freedom, 1 - (1 - level) / comparisons) * deviation)
+    deviation = (float(np.square(rest).sum()) / freedom / draws) ** 0.5
+    return float(_studentized_range(level, rows, freedom) * deviation)
 
 
 def nested_t(differences: ArrayLike, level: float = LEVEL) -> Interval:
@@ -147,6 +148,13 @@ def _balanced(tallies: NDArray[np.generic]) -> NDArray[np.float64]:
     images, right = np.split(np.asarray(tallies, dtype=np.float64), 2, axis=1)
     recall = np.where(images > 0, right / np.maximum(images, 1), 0.0)
     return np.asarray(recall.sum(axis=1) / (images > 0).sum(axis=1))
+
+
+@cache  # it takes scipy a tenth of a second
+def _studentized_range(level: float, rows: int, freedom: int) -> float:
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(level, rows, freedom))
 
 
 def _quantile(degrees: float, level: float) -> float:

@@ -82,6 +82,7 @@ class GAN(Pretext):
             start_as_dcgan(self.head)
         self.average = copy.deepcopy(self.maker)  # moved by no player
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # begun so far
+        self.early = min(2, scope.epochs)  # epochs before which makers of one image are no alarm
         self.penalised = False  # whether this step is; before_step says so anew
         self.notes = _notes(config, scope.images)
 
@@ -131,7 +132,7 @@ class GAN(Pretext):
 
     def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
         """Of a maker that has found one image which the judge takes for real, and makes no other."""
-        if len(rows) < 2 or rows[-1]["variety"] >= LEAST_VARIETY:
+        if len(rows) < self.early or rows[-1]["variety"] >= LEAST_VARIETY:
             return None
         return (
             f"the gan makes the same image again and again: after epoch {len(rows)} what it makes varies "

@@ -69,6 +69,10 @@ class Jigsaw(Pretext):
     def __init__(self, backbone: Backbone, config: JigsawConfig, scope: Scope) -> None:
         super().__init__(backbone, config, scope)
         self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
+        if config.colour == "move" and backbone.channels == 3 and self.layout.jitter == 0:
+            raise SettingsError(
+                f"--jitter {config.jitter:g} leaves no pixel to move channels by; type a larger one, or --colour one"
+            )
         chosen = permutation_set(_size(config, self.layout.grid, self.layout.image))
         self.register_buffer("permutations", chosen, persistent=False)  # (K, T)
         count = len(chosen)

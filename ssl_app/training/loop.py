@@ -106,6 +106,7 @@ class _Run:
     ) -> None:
         self.task, self.loader, self.plan, self.hardware, self.group = task, loader, plan, hardware, group
         self.saver, self.saved = saver, time.monotonic()
+        self.counted = self.saved  # until when position.seconds is right
         self.weights: Tensor | None = None  # sampling weights of the running epoch
         task.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
         freeze(task, plan)
@@ -252,6 +253,8 @@ class _Run:
         """Write the checkpoint, in process 0. Every process calls this at the same step."""
         if self.saver is not None:
             state = State(self.task, self.optimizers, self.weights)
+            now = time.monotonic()
+            position.seconds, self.counted = position.seconds + now - self.counted, now
             write(self.saver.path, state, position, self.group, self.saver.about, arithmetic(self.hardware))
             self.saved = time.monotonic()
 

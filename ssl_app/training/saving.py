@@ -26,6 +26,7 @@ class Position:
 
     epoch: int = 0
     step: int = 0  # within the epoch
+    seconds: float = 0.0  # that it took so far
     sums: Row = field(default_factory=dict)  # of the metrics of this epoch's steps
     begun: Row = field(default_factory=dict)  # what start_epoch and before_step reported
     rows: list[Row] = field(default_factory=list)  # one an epoch
@@ -59,6 +60,11 @@ def arithmetic(hardware: Hardware) -> dict[str, str]:
         "torch": torch.__version__,
     }
     return found | ({"--threads": str(hardware.threads)} if hardware.device.type == "cpu" else {})
+
+
+def seconds_so_far(path: Path) -> float:
+    """What a training took until it was saved; 0 where it was not yet. Raises CheckpointError."""
+    return float(checkpoint.read(path)[1]["position"].get("seconds", 0.0)) if path.is_file() else 0.0
 
 
 def write(

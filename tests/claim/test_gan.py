@@ -24,9 +24,9 @@ from tests import toys
 SIDE = 16
 
 
-def task_of(channels: int = 1, images: int = 24, **settings: object) -> GAN:
+def task_of(channels: int = 1, images: int = 24, epochs: int = 4, **settings: object) -> GAN:
     torch.manual_seed(0)
-    return GAN(build("small-resnet", channels, SIDE), GAN.Config(**settings), Scope(images, 4))
+    return GAN(build("small-resnet", channels, SIDE), GAN.Config(**settings), Scope(images, epochs))
 
 
 def batch_of(count: int = 8, channels: int = 1, seed: int = 5) -> Batch:
@@ -257,6 +257,7 @@ def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
 def test_a_maker_of_one_image_rings() -> None:
     task = task_of()
     assert task.alarm([{"variety": 0.01}]) is None
+    assert task_of(epochs=1).alarm([{"variety": 0.01}]) is not None
     assert task.alarm([{"variety": 0.01}, {"variety": 0.4}]) is None
     assert "makes the same image again and again: after epoch 2" in str(
         task.alarm([{"variety": 0.4}, {"variety": 0.02}])

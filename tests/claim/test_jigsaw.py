@@ -143,6 +143,9 @@ def test_settings_that_do_not_fit_are_told() -> None:
     with pytest.raises(SettingsError) as error:
         made(32, per_image=25)
     assert str(error.value) == ("--per-image is 25, and there are 24 orders of 4 tiles; type --per-image 24, or less")
+    with pytest.raises(SettingsError) as error:
+        made(32, channels=3, jitter=0.0)
+    assert str(error.value) == ("--jitter 0 leaves no pixel to move channels by; type a larger one, or --colour one")
 
 
 def test_the_trunk_is_handed_on_with_statistics_of_whole_images() -> None:

@@ -1,7 +1,10 @@
 """compare from argv: every method the same time, one sweep, a ranking, and reasons; --budget and --probe-data."""
 
 import csv
+import fcntl
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,7 +34,11 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
     _, out, answer = compared
     result = answer.result
     assert {one["name"] for one in result["ranking"]} == {"rotnet", "sela"}
-    assert set(result["knn"]) == {"rotnet", "sela", "scratch"}
+    assert set(result["frozen"]) == {"rotnet", "sela", "scratch"}
+    assert all(0 <= result["frozen"]["scratch"][kind] <= 1 for kind in ("knn", "linear"))
+    assert set(result["seconds_each"]) == {"rotnet", "sela"}
+    assert re.search(r"one pretraining of (about )?1s( \([^)]*\))? each, \d+ held-out images", result["advice"])
+    assert "Pretraining " not in answer.err, "the sweep's verdict would be that of the first method"
     assert result["does_not_apply"]["colorization"].startswith(
         "colorization needs colour images: these have 1 channels"
     )
@@ -42,7 +49,7 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
     assert "balanced accuracy, %" in answer.err
     best = result["ranking"][0]["name"]
     assert answer.err.rstrip().endswith(
-        f"now type ssl-app sweep --init which-{best} --out {out}, which looks at the test part"
+        f"to see {best} on the test part, type ssl-app sweep --init which-{best} --out {out}"
     )
 
 
@@ -77,6 +84,65 @@ def test_the_same_command_again_does_nothing_twice(compared: tuple[Path, Path, A
     )
 
 
+def test_what_was_stopped_midway_is_made_anew(compared: tuple[Path, Path, Answer]) -> None:
+    data, out, first = compared
+    words = [
+        "compare",
+        "--data",
+        data,
+        "--out",
+        out,
+        "--methods",
+        "rotnet,colorization,sela",
+        *WORDS,
+        *TINY,
+        "--json",
+    ]
+    probed = out / "which-probe-sela"
+    (probed / "result.json").unlink()  # as a kill in the midst of a probe leaves it
+    old = json.loads((out / "which-probe-rotnet" / "settings.json").read_text())
+    (out / "which-probe-rotnet" / "settings.json").write_text(json.dumps(old | {"started": 1.0}))
+    again = type_in(*words)
+    assert again.result["frozen"] == first.result["frozen"]
+    assert json.loads((out / "which-probe-rotnet" / "settings.json").read_text())["started"] > old["started"]
+    (out / "which-rotnet").rename(out / "aside")
+    (out / "which-rotnet").mkdir()
+    (out / "which-rotnet" / "settings.json").write_bytes((out / "aside" / "settings.json").read_bytes())
+    try:  # killed before its first checkpoint: trained anew; the sweep is another one where the weights are
+        answer = type_in(*words)
+        assert answer.code == 0 or "which-sweep" in answer.error
+        assert (out / "which-rotnet" / "result.json").is_file()
+    finally:
+        shutil.rmtree(out / "which-rotnet")
+        (out / "aside").rename(out / "which-rotnet")
+
+
+def test_one_comparison_is_not_made_twice_at_once(compared: tuple[Path, Path, Answer]) -> None:
+    data, out, _ = compared
+    with (out / "which" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        words = ["compare", "--data", data, "--out", out, "--methods", "rotnet,colorization,sela", *WORDS, *TINY]
+        assert "is under way in another process" in type_in(*words).error
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--budget", "5min"], "--budget is '5min'"),
+        (["--tracking-uri", "nonsense://here"], "nonsense"),
+        (["--methods", "json:loads"], "no pretext method"),
+        (["--methods", "colorization"], "none of the methods applies"),
+    ],
+)
+def test_a_mistake_is_told_at_once_and_leaves_the_name_free(
+    compared: tuple[Path, Path, Answer], tmp_path: Path, flags: list[str], told: str
+) -> None:
+    data, _, _ = compared
+    words = ["compare", "--data", data, "--out", tmp_path, *WORDS, *TINY, "--methods", "rotnet", *flags]
+    assert told in type_in(*words).error
+    assert not (tmp_path / "which").exists()
+
+
 def test_a_run_of_another_comparison_is_not_ranked(compared: tuple[Path, Path, Answer]) -> None:
     data, out, _ = compared
     words = ["compare", "--data", data, "--out", out, "--methods", "rotnet,sela", *TINY, *WORDS]
@@ -100,6 +166,11 @@ def test_a_method_that_fails_is_said_and_the_others_go_on(
     assert {one["name"] for one in answer.result["ranking"]} == {"sela"}
     assert "loss became" in answer.result["does_not_apply"]["rotnet"]
     assert "rotnet has failed:" in answer.err
+    assert answer.result["advice"].count("held-out") == 1
+    monkeypatch.undo()
+    again = type_in(*words)  # it is not tried again, or the sweep would be another one
+    assert again.result["ranking"] == answer.result["ranking"]
+    assert "loss became" in again.result["does_not_apply"]["rotnet"]
 
 
 def test_methods_train_on_all_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +209,27 @@ def test_too_few_labels_are_told_before_any_method_has_its_time(
     many = type_in("compare", "--data", data, "--out", out, *WORDS, *TINY, "--per-class", 500)
     assert "500" in many.error
     assert not (out / "which").exists()
+
+
+def test_a_rare_class_is_held_out_all_the_same_and_never_costs_the_test_part(tmp_path: Path) -> None:
+    data = make_images(tmp_path / "scans")
+    rows = ["path,label,split"]
+    for number, path in enumerate(sorted(data.rglob("*.png"))):
+        label, tested = path.parent.name, number % 4 == 0
+        rare = label == "class2" and not tested and sum("class2,train" in row for row in rows) >= 3
+        if not rare:
+            rows.append(f"{path.relative_to(tmp_path)},{label},{'test' if tested else 'train'}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    words = ["sweep", "--init", "none", "--backbone", "small-resnet", "--strategy", "two-stage", "--draws", 1]
+    words += ["--per-class", 1, "--steps", 2, "--judge", "held-out", "--out", tmp_path / "r", "--jobs", 1, *TINY]
+    answer = type_in(*words, "--data", tmp_path / "manifest.csv", "--json")
+    assert answer.code == 0, answer.err
+    kept = [row for row in rows if "class2,train" not in row]
+    first = next(row for row in rows if "class2,train" in row)
+    (tmp_path / "manifest.csv").write_text("\n".join([*kept, first]))
+    assert type_in(*words, "--data", tmp_path / "manifest.csv").error.startswith(
+        "class 'class2' has too few images in the training part to test on some: 1"
+    )
 
 
 def test_a_time_is_turned_into_epochs_and_kept(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
