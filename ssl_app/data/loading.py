@@ -16,7 +16,11 @@ from ssl_app.data.pixels import Pixels
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augment, centre
 
-ORDERED_BATCH = 512  # images at a time when nothing is learnt
+ORDERED_BATCH, FEWEST, NUMBERS = (
+    512,
+    32,
+    2**23,
+)  # images at a time when nothing is learnt, down to 32 MB of large ones
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,12 @@ class Loader:
         """How many images `ordered` has for this process; where none, it gives one that is to be left out."""
         return (self.rank + 1) * self.count // self.world - self.rank * self.count // self.world
 
+    @property
+    def together(self) -> int:
+        """Images of a batch of `ordered`: each worker holds some, and nothing is gained by large ones."""
+        numbers = self.builder.augment.image_size**2 * self.builder.images.shape[-1]
+        return int(max(FEWEST, min(ORDERED_BATCH, NUMBERS // numbers)))
+
     def ordered(self, as_in: int | None = None) -> Iterator[Batch]:
         """Every image of this process's share once, the share being a contiguous piece.
 
@@ -149,8 +159,9 @@ class Loader:
         index = np.arange(first, first + max(min(1, self.count), self.share))
         if as_in is not None:
             index = np.random.default_rng([self.seed, as_in, 4]).permutation(index)
-        pieces = [index[i : i + ORDERED_BATCH] for i in range(0, len(index), ORDERED_BATCH)]
-        place = [None if as_in is None else first + i * ORDERED_BATCH for i in range(len(pieces))]
+        together = self.together
+        pieces = [index[i : i + together] for i in range(0, len(index), together)]
+        place = [None if as_in is None else first + i * together for i in range(len(pieces))]
         requests = [Request(piece, as_in or 0, mix(self.seed, i), place[i]) for i, piece in enumerate(pieces)]
         yield from self._build(requests)
 

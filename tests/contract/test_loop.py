@@ -248,6 +248,15 @@ def test_views_do_not_depend_on_how_a_batch_is_cut() -> None:
     assert torch.equal(whole[0].images, torch.cat([piece.images for piece in pieces]))
 
 
+def test_large_images_are_asked_fewer_at_a_time() -> None:
+    assert toys.loader(side=12).together == 512
+    assert toys.loader(count=1, channels=3, side=224).together == 55
+    assert [len(batch.index) for batch in toys.loader(count=40, channels=3, side=300).ordered()] == [
+        32,
+        8,
+    ]
+
+
 def test_images_asked_as_trained_are_shuffled_views_whose_answers_come_in_order() -> None:
     loader = toys.loader(preset="standard")
     shown = [batch.index for batch in loader.ordered(as_in=2)]
