@@ -1,14 +1,13 @@
 """What `finetune`, `sweep` and `predict` prepare and leave in the same way."""
 
 import csv
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ssl_app import handover
+from ssl_app import handover, runs
 from ssl_app.data import splits
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.leaks import Leaks, count_leaks
@@ -170,7 +169,7 @@ def write_table(
     truth: list[str] | None = None,
 ) -> None:
     """CSV of path, label (the predicted class) and one probability a class; `truth` adds a column."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = runs.draft_of(path)
     try:
         with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
@@ -178,6 +177,6 @@ def write_table(
             for row, (key, values) in enumerate(zip(keys, probabilities, strict=True)):
                 known = [truth[row]] if truth else []
                 writer.writerow([key, classes[int(values.argmax())], *known, *(f"{value:.6f}" for value in values)])
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

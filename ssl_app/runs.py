@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +50,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader finds the old one or the new one, never half of one. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = draft_of(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -138,7 +139,7 @@ def new_run(out: Path, name: str | None, verb: str, settings: Mapping[str, Any])
     clear_half_made(out)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     tries = [name] if name else [f"{verb}-{stamp}"] + [f"{verb}-{stamp}-{n}" for n in range(2, 100)]
-    draft = out / f".{verb}-{os.getpid()}-{time.time_ns()}"
+    draft = draft_of(out / verb)
     draft.mkdir()
     with whole(draft, keep=SETTINGS):
         write_json(draft / SETTINGS, {"verb": verb, "settings": dict(settings), "started": time.time()})
@@ -153,7 +154,12 @@ def new_run(out: Path, name: str | None, verb: str, settings: Mapping[str, Any])
     raise RunError(f"run {out / tries[-1]} was made by another at this moment; choose another --name")
 
 
-HALF_MADE = re.compile(r"\..+[.-](?P<process>\d+)(-[0-9a-f]+)?")  # how those who write whole files name drafts
+HALF_MADE = re.compile(r"\..+\.(?P<process>\d+)-[0-9a-f]{8}")
+
+
+def draft_of(path: Path) -> Path:
+    """Where a file or folder is made before it takes its place; `clear_half_made` finds it after a kill."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def clear_half_made(folder: Path) -> None:

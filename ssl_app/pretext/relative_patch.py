@@ -34,10 +34,10 @@ class RelativePatchConfig:
     jitter: float = option(
         0.12, "room that a tile moves in, as a share of a cell; the paper's is 0.1", at_least=0, at_most=0.4
     )
-    colour: Literal["drop", "one", "project", "keep"] = option(
-        "drop",
-        "against the fringes of lenses, with three channels: drop leaves each tile one of them and noise in the "
-        "others, as the released code does; one shows it on all three; project takes out what green and magenta "
+    colour: Literal["one", "drop", "project", "keep"] = option(
+        "one",
+        "against the fringes of lenses, with three channels: one leaves each tile one of them, shown on all three; "
+        "drop puts noise into the others, as the released code does; project takes out what green and magenta "
         "differ by, and leaves fringes in part",
     )
 
@@ -50,7 +50,9 @@ class RelativePatch(Pretext):
     With three channels there is one more shortcut: lenses spread colours from the middle outwards, which tells
     where in the image a tile was (section 3.1). In texture with fringes of 1 to 2 px and nothing else to go by, a
     small network told .12 of the directions where colours were dropped, .92 where projected, all where they were kept
-    (one run each, tests/claim). The loader's views have no reflected border, as `light` has, which would tell too.
+    (one run each, tests/claim). One channel on all three leaves no fringe either, and the first layer answers to a
+    whole image as it did to tiles: .361 by neighbours and .443 linear on CIFAR-10, where dropping had .347 and .416
+    (one run each of 4,000 steps). The loader's views have no reflected border, as `light` has, which would tell too.
     """
 
     Config = RelativePatchConfig

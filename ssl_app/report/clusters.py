@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app import runs
 from ssl_app.clustering import agreement
 from ssl_app.data.pixels import Pixels
 
@@ -77,7 +77,7 @@ def write_page(
     """
     shown = labelling.most_confident_first()
     columns = int(np.ceil(np.sqrt(per_sheet)))
-    draft = _beside(folder, "new")
+    draft = runs.draft_of(folder)
     draft.mkdir()
     try:
         thumbs = _thumbs(draft / "thumbs.npy", shown.rows, images, pixels, side)
@@ -204,13 +204,8 @@ def _policy(template: str) -> str:
 
 def _settle(draft: Path, folder: Path) -> None:
     """Put a finished folder in the place of the old one, which no system does in one step."""
-    old = _beside(folder, "old")
+    old = runs.draft_of(folder)
     if folder.exists():
         os.replace(folder, old)
     os.replace(draft, folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _beside(folder: Path, what: str) -> Path:
-    """A name of our own for a draft, of the form that runs.clear_half_made takes away after a kill."""
-    return folder.with_name(f".{folder.name}.{what}-{os.getpid()}-{secrets.token_hex(4)}")
