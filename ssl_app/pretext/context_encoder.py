@@ -62,8 +62,9 @@ class ContextEncoder(Pretext):
     limits = Limits(trivial=30.0, impossible=0.5)  # dB
     epochs = 60
     optimizer = "adamw"
-    rate = 1e-3
-    shares = {"backbone": 1.0, "decoder": 1.0, "judge": 0.2}  # noqa: RUF012  # the released code has a tenth
+    # CIFAR-10, 5 minutes: .372 by neighbours and .427 linear; .361 and .409 with half the rate (one run each)
+    rate = 2e-3
+    shares = {"backbone": 1.0, "decoder": 1.0, "judge": 0.1}  # noqa: RUF012  # as in the released code
     momentum = 0.5
     recalibrates = True  # up to a quarter of an image is 0
 
