@@ -202,9 +202,8 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(
-                f"run {folder} is under way in another process; wait for it, or type another --name"
-            ) from (error)
+            told = f"run {folder} is under way in another process; wait for it, or type another --name"
+            raise RunError(told) from error
         yield
 
 
@@ -285,6 +284,8 @@ def _frozen(settings: Settings, init: str, name: str, comparison: str) -> dict[s
 
     folder = settings.out / name
     if (folder / runs.SETTINGS).is_file():  # of what was there before, or stopped midway
+        if runs.read_json(folder / runs.SETTINGS)["verb"] != "probe":
+            raise RunError(f"run {folder} is of another verb; remove it, or type another --name")
         before = [comparison] if init == "none" else [comparison, init]
         since = max(runs.started(settings.out / run) for run in before)
         if not runs.finished(folder) or runs.started(folder) < since:
