@@ -123,11 +123,12 @@ def _answer(
     from ssl_app.handover import SCRATCH
 
     inits = {f"{name}-{method}": method for method in pretrained}
+    frozen = {}
+    for init, method in [("none", SCRATCH), *inits.items()]:
+        frozen[method] = _frozen(settings, init, f"{name}-probe-{method}", name)
+        found = " and ".join(f"{100 * value:.1f} ({kind})" for kind, value in frozen[method].items())
+        say(f"frozen features, {'random weights' if init == 'none' else method}: {found}")
     swept = _swept(settings, tuple(inits), name, say)
-    frozen = {
-        method: _frozen(settings, init, f"{name}-probe-{method}", name)
-        for init, method in [*inits.items(), ("none", SCRATCH)]
-    }
     seconds = {method: float(one["training_seconds"]) for method, one in pretrained.items()}
     trials = comparing.scores(swept["trials"])
     means = {arm: comparing.means_by_draw(curve) for arm, curve in trials.items()}
