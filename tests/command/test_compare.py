@@ -84,6 +84,7 @@ def test_the_same_command_again_does_nothing_twice(compared: tuple[Path, Path, A
     )
 
 
+@pytest.mark.slow  # it trains and probes once more
 def test_what_was_stopped_midway_is_made_anew(compared: tuple[Path, Path, Answer]) -> None:
     data, out, first = compared
     words = [
