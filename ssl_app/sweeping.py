@@ -21,6 +21,7 @@ from ssl_app.errors import DataError, RunError, SettingsError
 from ssl_app.handover import SCRATCH, Initialisation
 from ssl_app.pool import Job, read_trial, run_all
 from ssl_app.runs import Say
+from ssl_app.saying import once
 from ssl_app.settings import SweepSettings
 from ssl_app.training.hardware import Hardware
 from ssl_app.trial import Bench
@@ -118,6 +119,7 @@ def open_benches(settings: SweepSettings, hardware: Hardware, say: Say) -> dict[
     """
     recipe = trial.recipe_of(settings, "within", settings.seed)
     starts = load_starts(settings)
+    say = once(say)  # of data that all of them share
     benches: dict[str, Bench] = {}
     for start in [start for start in starts if start.name != SCRATCH] or starts:
         bench = preparing.bench(settings, start, recipe, hardware, say)

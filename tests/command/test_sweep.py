@@ -133,6 +133,7 @@ def test_the_verdict_pools_the_seeds_of_one_pretraining(place: Place, one: str) 
     assert "two-stage from one and two reaches" in answer.result["verdict"]
     assert "over 2 draws, 2 pretrainings, one test set" in answer.result["verdict"]
     assert "outside the verdict: longer (another recipe: epochs 2, not 1)\n" in answer.err
+    assert answer.err.count(" images packed as ") == 1, "what all share is said once"
 
 
 def start(name: str, **changed: Any) -> Initialisation:
