@@ -22,7 +22,7 @@ WORDS = ["--budget", "1s", "--per-class", 2, "--draws", 2, "--steps", 2, "--jobs
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Answer]:
     folder = tmp_path_factory.mktemp("compare")
-    data, out = make_images(folder / "scans"), folder / "runs"
+    data, out = make_images(folder / "scans", per_class=16), folder / "runs"
     methods = "rotnet,colorization,sela"
     words = ["compare", "--data", data, "--out", out, "--methods", methods, *WORDS, *TINY, "--json"]
     return data, out, type_in(*words)
@@ -64,7 +64,7 @@ def test_the_test_part_is_left_alone(compared: tuple[Path, Path, Answer]) -> Non
     assert type_in(*words, *TINY).code == 0
     with (out / "t" / "test.csv").open() as file:
         tested = {row["path"] for row in csv.DictReader(file)}
-    assert len(tested) == 15
+    assert len(tested) == 6
     assert not drawn & tested
     assert "one held-out part of train" in type_in(
         "sweep", "--init", "which-sela", "--strategy", "two-stage", "--per-class", 2, "--draws", 2, "--steps", 2,
@@ -174,7 +174,11 @@ def test_a_method_that_fails_is_said_and_the_others_go_on(
     assert "loss became" in again.result["does_not_apply"]["rotnet"]
 
 
-def test_methods_train_on_all_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_train_on_all_threads(
+    compared: tuple[Path, Path, Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ("rotnet", "sela")
+    settings = compare.Settings(str(compared[0]), out=tmp_path, methods=methods, per_class=(2,), tracking_uri="none")
     found: list[int] = []
 
     def stand_in(*anything: object) -> None:
@@ -186,7 +190,7 @@ def test_methods_train_on_all_threads(tmp_path: Path, monkeypatch: pytest.Monkey
     torch.set_num_threads(2)
     try:
         with pytest.raises(DataError, match="none of the methods applies"):
-            compare.run(compare.Settings(data="digits", out=tmp_path, methods=("rotnet", "sela"), name="which"))
+            compare.run(settings)
     finally:
         torch.set_num_threads(before)
     assert found == [2, 2]
@@ -234,21 +238,21 @@ def test_a_rare_class_is_held_out_all_the_same_and_never_costs_the_test_part(tmp
 
 
 def test_a_time_is_turned_into_epochs_and_kept(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
-    data, _, _ = compared
-    words = ["pretrain", "--data", data, "--out", tmp_path, *TINY]
-    answer = type_in(*words, "--budget", "2s", "--json")
-    settings = answer.result["settings"]
+    data, out, answer = compared
+    settings = json.loads((out / "which-rotnet" / "settings.json").read_text())["settings"]
     epochs, steps = settings["epochs"], settings["steps_per_epoch"]
-    told = re.search(r"--budget 2s: (\d+) epochs? of (\d+) steps", answer.err)
+    told = re.search(r"--budget 1s: (\d+) epochs? of (\d+) steps", answer.err)
     assert told is not None
     assert (int(told[1]), int(told[2])) == (epochs, steps)
-    assert f"step {epochs * steps} of {epochs * steps}" in answer.err or f"epoch {epochs} of {epochs}" in answer.err
+    ended = (f"step {epochs * steps} of {epochs * steps}", f"rotnet: epoch {epochs} of {epochs}")
+    assert any(line in answer.err for line in ended)
+    words = ["pretrain", "--data", data, "--out", tmp_path, *TINY]
     assert type_in(*words, "--budget", "soon").error == "--budget is 'soon'; expected a time such as 90s, 5m or 1h"
-    assert type_in(*words, "--budget", "2s", "--epochs", 3).error == (
-        "--budget 2s and --epochs 3 are two lengths; leave one out"
+    assert type_in(*words, "--budget", "1s", "--epochs", 3).error == (
+        "--budget 1s and --epochs 3 are two lengths; leave one out"
     )
-    assert type_in(*words, "--budget", "2s", "--steps-per-epoch", 3).error == (
-        "--budget 2s and --steps-per-epoch 3 are two lengths; leave one out"
+    assert type_in(*words, "--budget", "1s", "--steps-per-epoch", 3).error == (
+        "--budget 1s and --steps-per-epoch 3 are two lengths; leave one out"
     )
     assert [seconds_of(text) for text in ("90s", "5m", "1.5h")] == [90, 300, 5400]
 
