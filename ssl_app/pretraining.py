@@ -116,7 +116,7 @@ class Pretraining:
         return length_within(self.settings.budget, tried.task, lambda: tried._fit(_unsaid), steps, self.hardware, say)
 
     def train(self, folder: Path, say: Say) -> dict[str, Any]:
-        """Train to the end. -> what result.json adds: checkpoint, training_seconds, final, alarm, unreadable."""
+        """Train to the end. -> what result.json adds: checkpoint, seconds, final, chance, alarm, unreadable."""
         settings, dataset, group = self.settings, self.material.dataset, self.group
         before = seconds_so_far(folder / TRAINING)
         uri = settings.tracking_uri if group.rank == 0 else "none"
@@ -125,6 +125,8 @@ class Pretraining:
         params = {k: v for k, v in vars(settings).items() if k not in ("out", "name", "resume", "tracking_uri")}
         tracked = tracker.start(folder.name, folder, params | config.as_json(self.own), {"verb": "pretrain"})
         tracked.data(dataset.name, dataset.hash, "pretraining")
+        if self.task.score is not None and self.task.chance is not None:
+            say(f"{self.task.score} is {self.task.chance:.3f} where nothing has been learnt")
         rang: list[str] = []
 
         def each_epoch(rows: list[Row]) -> None:
@@ -154,13 +156,16 @@ class Pretraining:
             "checkpoint": str(folder / handover.BACKBONE),
             "training_seconds": seconds,  # of all runs that it took
             "final": _plain(rows[-1]),
+            "chance": self.task.chance,  # of the method's score, where it is known
             "alarm": self._alarm(rows),
             "unreadable": list(dataset.unreadable),
         }
 
     def _draw(self, folder: Path, rows: list[Row]) -> list[Path]:
         """Pictures of the run: its curves, what the network was shown, and what the method has to show."""
-        plots.history(folder / "history.png", [{k: v for k, v in row.items() if k != "ended"} for row in rows])
+        chance = {} if self.task.score is None or self.task.chance is None else {self.task.score: self.task.chance}
+        curves = [{k: v for k, v in row.items() if k != "ended"} for row in rows]
+        plots.history(folder / "history.png", curves, chance)
         pixels, loader = self.material.pixels, self._loader(self.material.learnt, self.settings.augment)
         shown = np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in next(loader.epoch(0, 1))])[:36]
         plots.augmentations(folder / "views.png", np.clip(shown * pixels.std + pixels.mean, 0, 1))
@@ -186,7 +191,7 @@ class Pretraining:
         task, epochs, method = self.task, self.plan.epochs, self.settings.method
         told = collapse([row["directions"] for row in rows], [row["spread"] for row in rows], epochs, method)
         if told is None and task.limits is not None and task.score is not None and not task.remembers:
-            told = alarm([row[f"val_{task.score}"] for row in rows], epochs, task.limits, method)
+            told = alarm([row[f"val_{task.score}"] for row in rows], epochs, task.limits, method, task.chance)
         return told or task.alarm(rows)
 
     def _watch(self, epoch: int) -> Row:

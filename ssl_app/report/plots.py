@@ -90,8 +90,12 @@ def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
     _save(figure, path)
 
 
-def history(path: Path, metrics: Sequence[Mapping[str, float]]) -> None:
-    """One small panel a metric over epochs; metrics that share all but `train_` or `val_` share a panel."""
+def history(path: Path, metrics: Sequence[Mapping[str, float]], chance: Mapping[str, float] | None = None) -> None:
+    """One small panel a metric over epochs; metrics that share all but `train_` or `val_` share a panel.
+
+    `chance` is the value of a metric where nothing has been learnt, a dashed line.
+    """
+    guessed = chance or {}
     at = [float(row.get("epoch", index + 1)) for index, row in enumerate(metrics)]
     names = list(dict.fromkeys(name for row in metrics for name in row if name != "epoch"))
     panels: dict[str, list[str]] = {}
@@ -114,10 +118,12 @@ def history(path: Path, metrics: Sequence[Mapping[str, float]]) -> None:
                 lw=1.6,
                 label=name,
             )
+        if panel in guessed:
+            axes.axhline(guessed[panel], color=INK, lw=1, ls="--", label="chance")
         axes.set_title(panel.replace("_", " "), loc="left", fontsize=10, color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(axis="y", color=FAINT, lw=0.8)
-        if len(members) > 1:
+        if len(members) > 1 or panel in guessed:
             axes.legend(frameon=False, fontsize=8)
         if place > len(panels) - columns:
             axes.set_xlabel("epoch", fontsize=9)

@@ -22,7 +22,9 @@ def collapse(directions: Sequence[float], spreads: Sequence[float], epochs: int,
     )
 
 
-def alarm(scores: Sequence[float], epochs: int, limits: Limits, method: str) -> str | None:
+def alarm(
+    scores: Sequence[float], epochs: int, limits: Limits, method: str, chance: float | None = None
+) -> str | None:
     """The alarm of a run from its held-out score after each epoch so far, or None.
 
     Too easy: `limits.trivial` or more at an epoch of the first third. Too hard: still under
@@ -36,8 +38,9 @@ def alarm(scores: Sequence[float], epochs: int, limits: Limits, method: str) -> 
                 "A shortcut may answer it, and features may stay shallow; try another method (ssl-app compare)"
             )
     if len(scores) > third and max(scores) < limits.impossible:
+        guessing = "near chance" if chance is None else f"where chance is {chance:.3f}"
         return (
             f"{method} is impossible on these images: held-out score {scores[-1]:.3f} after epoch {len(scores)} of "
-            f"{epochs}, near chance. They may hold no answer to it; try another method (ssl-app compare)"
+            f"{epochs}, {guessing}. They may hold no answer to it; try another method (ssl-app compare)"
         )
     return None

@@ -213,3 +213,32 @@ def test_no_noise_at_all_is_refused() -> None:
     with pytest.raises(SettingsError) as error:
         make(corruption="noise", sigma=0.0)
     assert str(error.value) == "--sigma 0 damages nothing; type a larger one, or --corruption none"
+
+
+def test_own_contrast_is_of_all_channels_at_once() -> None:
+    images = smooth(2) * torch.tensor([1.0, 0.5, 0.1]).view(3, 1, 1) + torch.arange(3.0).view(3, 1, 1)
+    found = make(channels=3, corruption="none", own_contrast=True)._target(images)[0]
+    for image, target in zip(images.double().numpy(), found, strict=True):
+        torch.testing.assert_close(target, torch.from_numpy((image - image.mean()) / image.std()).float())
+
+
+def test_what_is_nearly_flat_is_not_blown_up() -> None:
+    images = torch.tensor([-0.01, 0.01]).repeat(32).view(1, 1, 8, 8) + 5
+    torch.testing.assert_close(make(own_contrast=True)._target(images)[0], 10 * (images - 5), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("corruption", ["mask", "noise", "none"])
+def test_pictures_of_a_perfect_network_are_the_image(corruption: str) -> None:
+    task, images = make(corruption=corruption, own_contrast=True).eval(), smooth(3) * 0.5 + 2
+    task._drawn = lambda damaged: task._target(images)[0]
+    torch.testing.assert_close(task.pictures(batch_of(images))["restored"][:, 2], images)
+
+
+def test_noise_is_another_one_in_each_image_and_channel() -> None:
+    damaged, _ = make(channels=3, corruption="noise")._damaged(batch_of(torch.zeros(40, 3, 32, 32)))
+    assert len(damaged.flatten(0, 1).flatten(1).unique(dim=0)) == 120
+
+
+def test_the_share_is_the_users() -> None:
+    _, where = make(share=0.25)._damaged(batch_of(smooth(4)))
+    assert (where.float().mean((1, 2, 3)) == 0.25).all()

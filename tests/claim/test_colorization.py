@@ -285,6 +285,10 @@ def test_pictures_show_image_luma_and_colours_of_the_same_lightness() -> None:
     assert torch.equal(shown[:, 0], images)
     torch.testing.assert_close(shown[:, 1], _luma_of(images))
     assert shown.abs().max() <= 1
+    inside = ((shown[:, 2] > -1) & (shown[:, 2] < 1)).all(1)  # (4, 16, 16), what no clipping has moved
+    assert inside.float().mean() > 0.5
+    lightness = [lab_of((image + 1) / 2)[:, 0][inside] for image in (shown[:, 0], shown[:, 2])]
+    torch.testing.assert_close(lightness[1], lightness[0], atol=1.0, rtol=0)  # of 100
 
 
 def test_it_learns_in_bf16_with_a_loss_in_float32() -> None:
@@ -304,3 +308,47 @@ def test_many_greys_are_told() -> None:
     assert Colorization.check(images, Colorization.Config()) == (
         "30% of the images are grey, and left out of colorization's loss",
     )
+
+
+@pytest.mark.parametrize("rebalancing", [0.0, 0.9])
+def test_rebalancing_is_the_users_and_the_commonest_colour_is_counted(rebalancing: float) -> None:
+    task, images = make(rebalancing=rebalancing), photographs(6)
+    found = task.start_epoch(0, OverImages(images))
+    ab = functional.avg_pool2d(lab_of((images + 1) / 2)[:, 1:], 2)
+    counts = torch.bincount(ColourBins().nearest(ab).flatten().long(), minlength=313).double()
+    expected = weights_of(smoothed(counts / counts.sum(), bin_centres()), rebalancing)
+    torch.testing.assert_close(task.weights, expected.float())
+    assert float(found["commonest"]) == pytest.approx(float(counts.max() / counts.sum()))
+
+
+def test_the_even_part_is_over_the_colours_that_come() -> None:
+    shares = torch.cat([torch.tensor([0.75, 0.25]), torch.zeros(311)]).double()
+    assert weights_of(shares, 0.5).tolist() == pytest.approx([6 / 7] + [10 / 7] * 312)
+
+
+def test_colours_are_counted_all_over_a_large_image() -> None:
+    task, images = make(64), photographs(2, 64)
+    every = task.bins.nearest(task._targets(images)[0])  # (2, 16, 16)
+    assert torch.equal(task._some_bins(batch_of(images)).long(), every[:, ::2, ::2].flatten(1).long())
+
+
+def test_a_perfect_regression_loses_nothing_and_is_always_right() -> None:
+    task, images = make(target="regression").eval(), photographs()
+    ab, _ = task._targets(images)
+    task._drawn = lambda images: ab / SCALE
+    loss, metrics = task.loss(batch_of(images), "main")
+    assert (loss, metrics["accuracy"]) == (0, 1)
+
+
+def test_features_that_are_watched_are_those_that_will_be_handed_on() -> None:
+    task, images = make().eval(), photographs()
+    before = task.features(images)
+    torch.testing.assert_close(before, task.backbone(_luma_of(images)))
+    task.finish(OverImages(images))
+    torch.testing.assert_close(task.features(images), before, atol=1e-5, rtol=1e-4)
+
+
+def test_pale_colours_are_colours() -> None:
+    pale = np.full((4, 8, 8, 3), 0.5, np.float32)
+    pale[..., 0] = 0.57  # a is 6.7
+    assert Colorization.check(pale, Colorization.Config()) == ()

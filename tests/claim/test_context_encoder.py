@@ -237,12 +237,17 @@ def test_it_learns_more_than_a_mean_and_than_what_the_border_says(region: str) -
     assert metrics["psnr_gain"] > 3
 
 
-def test_the_gain_is_over_the_mean_of_what_can_be_seen() -> None:
-    task = make(adversarial=0.0).eval()
-    images = rings(4)
+@pytest.mark.parametrize("region", REGIONS)
+def test_the_gain_is_over_the_mean_of_what_can_be_seen_in_the_hole_alone(region: str) -> None:
+    task = make(channels=3, region=region, adversarial=0.0).eval()
+    heights, levels = torch.tensor([[1.0, 0.5, -0.3], [0.0, 0.2, 0.4]]).view(2, 3, 1, 1)
+    images = rings(4) * heights + levels
     hole, _ = task._regions(batch_of(images))
-    means = torch.stack([image[0][~here[0]].mean() for image, here in zip(images, hole, strict=True)])
-    task._draw = lambda hidden: means.view(4, 1, 1, 1).expand(4, 1, 16, 16)  # type: ignore[method-assign]
+    made = torch.where(hole, 0.0, 9.0).repeat(1, 3, 1, 1)  # nothing but the hole counts
+    for image, here, drawn in zip(images, hole, made, strict=True):
+        for channel in range(3):
+            drawn[channel][here[0]] = image[channel][~here[0]].mean()
+    task._draw = lambda hidden: made
     assert float(task.loss(batch_of(images), "maker")[1]["psnr_gain"]) == pytest.approx(0, abs=1e-4)
 
 
@@ -271,3 +276,25 @@ def test_a_judge_that_is_always_right_rings() -> None:
     assert task.alarm([{"judge_accuracy": 0.99}, {"judge_accuracy": 0.6}]) is None
     assert "in 98% of cases" in str(task.alarm([{"judge_accuracy": 0.99}, {"judge_accuracy": 0.98}]))
     assert task.alarm([{}, {}]) is None  # no judge
+
+
+def test_one_epoch_of_a_judge_that_is_always_right_does_not_ring() -> None:
+    assert make().alarm([{"judge_accuracy": 0.6}, {"judge_accuracy": 0.99}]) is None
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_judge_asked_alone_is_given_the_same(region: str) -> None:
+    task, images = make(region=region).eval(), rings(4)
+    given: list[torch.Tensor] = []
+    task._draw = lambda hidden: hidden - 1
+    task.judge.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    task.loss(batch_of(images), "judge")
+    hole, band = task._regions(batch_of(images))
+    drawn = torch.where(hole, -1, torch.where(band, images - 1, images))
+    assert torch.equal(given[0], torch.cat([task._shown(images), task._shown(drawn)]))
+
+
+def test_the_judge_learns_at_a_tenth_of_the_makers_rate() -> None:
+    task = make()
+    assert task.shares.keys() == task.parts().keys()
+    assert task.shares["judge"] == task.shares["backbone"] / 10 == task.shares["decoder"] / 10

@@ -15,6 +15,7 @@ from ssl_app.data.pixels import Pixels
 from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
+from ssl_app.pretext import gan
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.gan import GAN, PENALISED_EVERY, judge_loss, maker_loss, squared_gradient
 from ssl_app.training.loop import fit
@@ -262,3 +263,52 @@ def test_a_maker_of_one_image_rings() -> None:
     assert "makes the same image again and again: after epoch 2" in str(
         task.alarm([{"variety": 0.4}, {"variety": 0.02}])
     )
+
+
+def test_whatever_is_judged_is_augmented(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gan, "diff_augment", lambda images, strength, generator: torch.full_like(images, 0.25))
+    task = task_of()
+    judged: list[torch.Tensor] = []
+    task.backbone.register_forward_pre_hook(lambda module, inputs: judged.append(inputs[0]))
+    task.loss(batch_of(), "judge")
+    task.loss(batch_of(), "maker")
+    assert len(judged) == 3  # real, made, and made again
+    assert all((images == 0.25).all() for images in judged)
+
+
+def test_the_average_follows_batch_norm_statistics_too() -> None:
+    task = task_of()
+    task.maker.layers[0].running_mean.fill_(1.0)
+    task.before_step(0.0, None)
+    followed = task.average.layers[0].running_mean
+    torch.testing.assert_close(followed, torch.full_like(followed, 0.9))
+
+
+def test_pictures_are_of_the_average_whatever_the_maker_does() -> None:
+    task = task_of().eval()
+    nn.init.zeros_(task.maker.first.weight)  # the average has not followed yet
+    with torch.no_grad():
+        made = task.pictures(batch_of(3))["made"][:, 1:]
+    assert len(made.flatten(0, 1).flatten(1).unique(dim=0)) == 15
+
+
+def test_a_judge_that_takes_all_for_real_is_right_of_the_real() -> None:
+    task = task_of()
+    task._judge = lambda images: torch.full((len(images),), 2.0)
+    _, metrics = task.loss(batch_of(), "judge")
+    assert (metrics["accuracy_real"], metrics["accuracy_made"]) == (1, 0)
+
+
+def test_copies_of_one_image_are_refused_be_they_ever_so_textured() -> None:
+    one = np.random.default_rng(0).random((1, SIDE, SIDE, 1), np.float32)
+    with pytest.raises(DataError):
+        GAN.check(np.repeat(one, 4, 0), GAN.Config())
+
+
+def test_the_makers_noise_is_normal() -> None:
+    task = task_of()
+    noise: list[torch.Tensor] = []
+    task.maker.register_forward_pre_hook(lambda module, inputs: noise.append(inputs[0]))
+    task.loss(batch_of(200), "judge")
+    assert abs(float(noise[0].mean())) < 0.03
+    assert float(noise[0].std()) == pytest.approx(1, abs=0.03)

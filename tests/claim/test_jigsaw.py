@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from ssl_app.data.batch import Batch
-from ssl_app.errors import SettingsError
+from ssl_app.errors import DataError, SettingsError
 from ssl_app.models import tiles
 from ssl_app.models.backbones import build
 from ssl_app.models.permutations import permutation_set
@@ -68,6 +68,7 @@ def test_one_pass_of_the_trunk_serves_all_orders() -> None:
     seen = []
     task.backbone.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
     task.loss(batch_of(torch.randn(3, 1, 32, 32)), "main")
+    assert task.layout == tiles.lay_out(32, "auto", gap=0.06, jitter=0.19)
     assert seen == [(12, 1, 12, 12)]
 
 
@@ -175,6 +176,13 @@ def test_pictures_are_the_image_the_puzzle_and_what_the_network_made_of_it(monke
     assert not torch.equal(found[:, 1], in_order)
 
 
+def one_telling_tile() -> np.ndarray:
+    """Images that are flat but for one of 3x3 tiles, (20, 48, 48, 1) in [0, 1]."""
+    images = np.full((20, 48, 48, 1), 0.5, np.float32)
+    images[:, :16, :16] = np.random.default_rng(0).random((20, 16, 16, 1), np.float32)
+    return images
+
+
 def structured(images: np.ndarray) -> np.ndarray:
     """A stripe or a bar, another in each quarter, over noise."""
     half = images.shape[1] // 2
@@ -212,3 +220,8 @@ def test_the_fringes_of_a_lens_tell_the_order_unless_each_tile_has_one_channel(
     config = Jigsaw.Config(colour=colour, grey=0.0)
     found = toys.accuracy_through_a_lens(lambda backbone: Jigsaw(backbone, config, Scope(16, 10)))
     assert low <= found <= high, "chance is .042"
+
+
+def test_images_with_one_telling_tile_are_refused() -> None:
+    with pytest.raises(DataError, match="finds nothing to tell tiles by"):
+        Jigsaw.check(one_telling_tile(), Jigsaw.Config(grid="3"))

@@ -7,14 +7,15 @@ from torch import nn
 from torch.nn import functional
 
 from ssl_app.data.batch import Batch
+from ssl_app.errors import DataError
 from ssl_app.models import tiles
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
-from ssl_app.pretext.relative_patch import DIRECTIONS, RelativePatch, drop, neighbours, project
+from ssl_app.pretext.relative_patch import DIRECTIONS, NOISE, RelativePatch, _ring, drop, neighbours, project
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
 from tests import toys
-from tests.claim.test_jigsaw import structured
+from tests.claim.test_jigsaw import one_telling_tile, structured
 
 
 def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
@@ -60,7 +61,7 @@ def test_every_direction_weighs_the_same_so_that_chance_is_an_eighth(grid: str) 
         with torch.no_grad():
             task.head[-1].bias[k] = 1.0
         _, metrics = task.loss(batch_of(images), "main")
-        assert float(metrics["accuracy"]) == pytest.approx(1 / 8)
+        assert float(metrics["accuracy"]) == pytest.approx(RelativePatch.chance) == pytest.approx(1 / 8)
 
 
 @pytest.mark.parametrize(("side", "grid"), [(32, "auto"), (48, "3")])
@@ -172,3 +173,30 @@ def test_the_fringes_of_a_lens_tell_where_a_tile_was_unless_colours_are_dropped(
     assert (
         low <= toys.accuracy_through_a_lens(lambda backbone: RelativePatch(backbone, config, Scope(16, 10))) <= high
     )
+
+
+def test_the_trunk_sees_what_the_setting_says() -> None:
+    cut = torch.randn(50, 4, 3, 8, 8) * 2 + 1
+    even = tiles.standardise(cut)
+
+    def shown(colour: str) -> torch.Tensor:
+        return made(32, 3, colour=colour)._shown(cut, torch.Generator().manual_seed(0))
+
+    assert torch.equal(shown("keep"), even)
+    assert torch.equal(shown("project"), tiles.standardise(project(cut)))
+    assert torch.equal(shown("one"), tiles.one_channel(even, torch.Generator().manual_seed(0)))
+    dropped = shown("drop")
+    kept = (dropped == even).all(-1).all(-1)  # (50, 4, 3)
+    assert (kept.sum(2) == 1).all()
+    assert dropped[~kept].std() == pytest.approx(NOISE, rel=0.05), "a hundredth of the tile's deviation"
+
+
+def test_where_two_tiles_are_put_in_one_place_the_likelier_is_seen() -> None:
+    around = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1, 1)
+    laid = _ring(torch.zeros(1, 1, 1, 1), around, torch.tensor([[4, 4]]), torch.tensor([[-0.1, -2.0]]))
+    assert laid.flatten().tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]
+
+
+def test_images_with_one_telling_tile_are_refused() -> None:
+    with pytest.raises(DataError, match="finds nothing to tell tiles by"):
+        RelativePatch.check(one_telling_tile(), RelativePatch.Config(grid="3"))

@@ -25,6 +25,7 @@ from ssl_app.pretext.triplet import (
     spread,
     warp,
 )
+from ssl_app.tasks import Metrics
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
 from tests import toys
@@ -283,3 +284,42 @@ def test_collapse_and_idle_triplets_ring() -> None:
     assert "3% of the triplets still teach after epoch 1" in str(
         task.alarm([{"embedding_spread": 0.9, "active": 0.03}])
     )
+
+
+def test_retrieval_takes_a_view_of_the_same_image_wherever_it_is() -> None:
+    first = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.8, 0.0, 0.6]])
+    embedding = torch.cat([first, first[[2, 1, 0]]])
+    assert retrieval(embedding, torch.tensor([0, 1, 0])) == 1
+    assert float(retrieval(embedding, torch.tensor([0, 1, 2]))) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("hardest", [False, True])
+def test_views_of_an_image_that_is_there_again_are_no_negatives(hardest: bool) -> None:
+    embedding, index = points(16), torch.arange(16) // 4
+    expected = brute_force(embedding, index, 0.5, hardest)
+    torch.testing.assert_close(mined(embedding, index, 0.5, hardest=hardest), expected)
+
+
+def test_of_a_held_out_image_the_second_view_is_turned() -> None:
+    task, batch = task_of(), batch_of(views=1)
+    first, second = task._views(batch)
+    assert first is batch.images
+    assert torch.equal(second, warp(first, random_affine(8, batch_of(views=1).generator)))
+    assert not torch.allclose(first, second)
+
+
+def test_the_settings_reach_the_loss() -> None:
+    embedding, index = points(8), torch.arange(8)
+
+    def told(**settings: object) -> tuple[torch.Tensor, Metrics]:
+        task = task_of(**settings)
+        task._embed = lambda images: embedding
+        return task.loss(batch_of(8), "main")
+
+    torch.testing.assert_close(told(temperature=0.7)[0], all_pairs(embedding, index, 0.7))
+    for mining in ("semi-hard", "batch-hard"):
+        loss, metrics = told(mining=mining, margin=0.3)
+        hinge = mined(embedding, index, 0.3, hardest=mining == "batch-hard")
+        torch.testing.assert_close(loss, hinge.mean())
+        assert metrics["active"] == (hinge > 0).float().mean()
+        assert 0 < float(metrics["active"]) < 1

@@ -156,6 +156,9 @@ def test_noise_is_impossible_and_not_trivial(ssl, tiny, tmp_path: Path) -> None:
     words += ["--lr", 1e-3]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
     assert "rotnet is impossible on these images" in answer.result["alarm"]
+    assert "where chance is 0.250" in answer.result["alarm"]
+    assert answer.result["chance"] == 0.25
+    assert "accuracy is 0.250 where nothing has been learnt" in answer.err
     assert "too easy" not in answer.err
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_app.batch_norm import of_the_batch
+from ssl_app.batch_norm import batch_norms, of_the_batch
+from ssl_app.data.batch import Batch
 from ssl_app.errors import UserError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Pretext, Scope
@@ -101,7 +102,41 @@ def test_its_loss_and_scores_are_f32_in_bf16_training(method: str) -> None:
             assert all(value.dtype in (torch.float32, torch.float64) for value in metrics.values())
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if find("pretext", name).recalibrates])
+OTHER_THAN_WHOLE = ("autoencoder", "context-encoder", "gan", "jigsaw", "relative-patch")  # masks, holes, tiles, makes
+
+
+def test_methods_that_train_on_other_than_whole_images_say_so() -> None:
+    assert [name for name in METHODS if find("pretext", name).recalibrates] == [*OTHER_THAN_WHOLE]
+
+
+@pytest.mark.parametrize("method", OTHER_THAN_WHOLE)
+def test_pictures_do_not_go_by_statistics_of_whole_images(method: str) -> None:
+    task = make(method, 1).eval()
+    images = torch.rand(16, 1, SIDE, SIDE) * 2 - 1
+
+    def drawn() -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat(list(task.pictures(Batch((images,), torch.arange(16), None, 0)).values()))
+
+    before = drawn()
+    for norm in batch_norms(task.backbone):
+        assert isinstance(norm.running_mean, torch.Tensor)
+        assert isinstance(norm.running_var, torch.Tensor)
+        norm.running_mean += 3
+        norm.running_var *= 50
+    assert torch.equal(before, drawn())
+
+
+@pytest.mark.parametrize("method", ["jigsaw", "relative-patch"])
+def test_what_compares_places_sees_no_reflected_border(method: str) -> None:
+    ramp = np.arange(SIDE, dtype=np.uint8)[None, :, None, None] * 8  # brighter downwards, in each image
+    loader = toys.loader(count=16, batch_size=16, side=SIDE, preset=find("pretext", method).augment)
+    loader.builder.images = np.broadcast_to(ramp, (16, SIDE, SIDE, 1)).copy()
+    (batch,) = next(loader.epoch(0, 1))
+    assert (batch.images.diff(dim=2) >= 0).all()
+
+
+@pytest.mark.parametrize("method", OTHER_THAN_WHOLE)
 def test_what_saw_other_than_whole_images_is_handed_on_with_their_statistics(method: str) -> None:
     task = make(method, 1)
     train(task, 1)

@@ -37,5 +37,6 @@ def test_few_draws_long_names_and_many_classes_are_drawn_without_a_warning(tmp_p
         plots.confusion(tmp_path / "confusion.png", np.eye(30, dtype=int), [long] * 30)
         plots.history(tmp_path / "history.png", [{"epoch": 1, "train_loss": 1.0}, {"val_loss": 2.0}])
         plots.history(tmp_path / "one.png", [{"loss": 1.0}])
-    for name in ("new/labels.png", "confusion.png", "history.png", "one.png"):
+        plots.history(tmp_path / "guess.png", [{"accuracy": 0.5}], {"accuracy": 0.25})
+    for name in ("new/labels.png", "confusion.png", "history.png", "one.png", "guess.png"):
         assert min(size(tmp_path / name)) > 300
