@@ -122,3 +122,19 @@ def test_in_use_it_goes_by_what_it_has_and_learns_nothing() -> None:
         assert torch.equal(network(images)[:2], network(images[:2]))
     assert torch.equal(network[1].running_mean, mean)
     assert all(module.training for module in network.modules())
+
+
+def test_nothing_is_dropped_while_statistics_are_taken() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3)).train()
+    images = torch.randn(40, 3)
+    recalibrate(network, images)
+    torch.testing.assert_close(network[1].running_mean, images.mean(0))
+
+
+def test_what_did_not_train_before_does_not_after() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.BatchNorm2d(1)).train()
+    network[0].eval()
+    with as_in_use(network):
+        pass
+    assert [norm.training for norm in network] == [False, True]

@@ -81,3 +81,21 @@ def test_a_training_of_few_steps_has_small_batches() -> None:
     assert batch_for(64, images=1460, epochs=50) == 32
     assert batch_for(48, images=1460, epochs=1) == 48, "not below 32"
     assert batch_for(128, images=20, epochs=1000) == 20
+
+
+def test_as_many_passes_as_come_nearest(slow: Slow) -> None:
+    found = pacing.length_within("255s", slow, lambda: trial(slow), 600, choose(device="cpu"), lambda sentence: None)
+    assert found[0] == 3
+
+
+def test_what_ends_an_epoch_is_counted(slow: Slow) -> None:
+    def longer() -> None:
+        everyone = Everyone(slow, torch.zeros(1, 1, 4, 4))
+        for number in range(pacing.TRIED):
+            slow.before_step(number / pacing.TRIED, everyone)
+            slow.loss(None, "all")
+        slow.clock[0] += 20.0
+        slow.finish(everyone)
+
+    epochs, steps = pacing.length_within("5m", slow, longer, 600, choose(device="cpu"), lambda sentence: None)
+    assert 299 < epochs * (50 + 0.11 * steps) + 5 < 300.5

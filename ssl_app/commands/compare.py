@@ -74,7 +74,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         more = _answer(settings, pretrained, reasons, folder.name, scored, say)
         result = Result("compare", folder, time.monotonic() - started, config.as_json(settings), more)
         runs.write_json(folder / runs.RESULT, result.to_json())
-    best = more["ranking"][0]["name"]
+    best = (more["wanted"] or [more["ranking"][0]["name"]])[0]
     labels = "" if settings.labels is None else f" --labels {settings.labels}"
     say(
         f"to see {best} on the test part, type ssl-app sweep --init {folder.name}-{best}{labels} --out {settings.out}"
@@ -119,7 +119,7 @@ def _answer(
 ) -> dict[str, Any]:
     """Sweep and probe what has been pretrained, print the table and the sentence. -> what result.json adds."""
     from ssl_app import comparing
-    from ssl_app.evaluation.ranking import advice, ranking
+    from ssl_app.evaluation.ranking import advice, ranking, wanted
     from ssl_app.handover import SCRATCH
 
     inits = {f"{name}-{method}": method for method in pretrained}
@@ -149,6 +149,7 @@ def _answer(
     say(told)
     return {
         "ranking": [config.as_json(one) for one in ranked],
+        "wanted": [one.name for one in wanted(ranked)],
         "frozen": frozen,
         "seconds_each": seconds,
         "does_not_apply": dict(reasons),

@@ -51,6 +51,12 @@ def ranking(scores: Mapping[str, Sequence[float]], scratch: Sequence[float]) -> 
     ]
 
 
+def wanted(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """The methods to take, the best first: known to beat scratch, and not known to be behind the best."""
+    known = [one for one in ranked if _above_0(one.over_scratch)]
+    return [one for one in known if not _behind(one)] or known
+
+
 def advice(ranked: Sequence[Ranked], budgets: Sequence[int], draws: int, each: str, scored: str) -> str:
     """The one sentence: which method, how sure, over what.
 
@@ -58,24 +64,45 @@ def advice(ranked: Sequence[Ranked], budgets: Sequence[int], draws: int, each: s
     """
     if not ranked:
         return "None of the methods applies to these images."
-    best = ranked[0]
     labels = " and ".join(str(budget) for budget in budgets)
     plural = "s" * (draws != 1)
     over = f"mean of {labels} labels per class, {draws} draw{plural}, one pretraining of {each} each, {scored}"
+    leads = f"{ranked[0].name} leads, {_points(ranked[0].over_scratch)} points against scratch"
+    if ranked[0].over_scratch.low is None:
+        return f"Undecided, one draw gives no interval: {leads} ({over})."
+    chosen = wanted(ranked)
+    if not chosen:
+        return f"No method is known to help on these images: {leads} ({over})."
+    best = chosen[0]
     against = f"{_points(best.over_scratch)} points against scratch"
-    if best.over_scratch.low is None:
-        return f"Undecided, one draw gives no interval: {best.name} leads, {against} ({over})."
-    if all(one.over_scratch.low is None or one.over_scratch.low <= 0 for one in ranked):
-        return f"No method is known to help on these images: {best.name} leads, {against} ({over})."
     if len(ranked) == 1:
         return f"{best.name} helps on these images: {against}; no other method was ranked ({over})."
-    ahead = [(one, one.behind_best) for one in ranked if one.behind_best is not None]
-    tied = [one.name for one, lead in ahead if lead.low is None or lead.low <= 0]
-    lead = f"{_points(ahead[0][1])} against {ahead[0][0].name}"
-    if not tied:
-        return f"These images want {best.name}: {against}, {lead}, the next ({over})."
-    names = " or ".join([", ".join([best.name, *tied[:-1]]), tied[-1]])
-    return f"These images want {names}: {best.name} leads, {against}, but only {lead} ({over})."
+    unsure = [one.name for one in ranked if one not in chosen and not _behind(one)]
+    told = f"These images want {_either([one.name for one in chosen])}: "
+    if len(chosen) > 1:
+        told += f"{best.name} leads, "
+    told += against
+    following = chosen[1] if len(chosen) > 1 else next((one for one in ranked if _behind(one)), None)
+    if best is ranked[0] and following is not None and following.behind_best is not None:
+        lead = f"{_points(following.behind_best)} against {following.name}"
+        told += f", but only {lead}" if len(chosen) > 1 else f", {lead}, the next"
+    if unsure:
+        told += f"; {_either(unsure)} cannot be told from scratch"
+    return f"{told} ({over})."
+
+
+def _above_0(interval: Interval) -> bool:
+    return interval.low is not None and interval.low > 0
+
+
+def _behind(one: Ranked) -> bool:
+    """Whether it is known to be behind the best."""
+    return one.behind_best is not None and _above_0(one.behind_best)
+
+
+def _either(names: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b or c`."""
+    return " or ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def _points(interval: Interval) -> str:

@@ -10,7 +10,17 @@ import pytest
 from ssl_app.data.dataset import Dataset, alone, in_class_order
 from ssl_app.data.leaks import Leaks, count_leaks, exclude, seen
 from ssl_app.data.sources.base import Columns, open_source
-from ssl_app.data.splits import Parts, check_classes, draw, folds, hold_out_units, split, unit_names, write_draw
+from ssl_app.data.splits import (
+    Parts,
+    check_classes,
+    draw,
+    folds,
+    hashed,
+    hold_out_units,
+    split,
+    unit_names,
+    write_draw,
+)
 from ssl_app.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -311,3 +321,45 @@ def test_the_test_part_of_the_same_set_was_never_seen() -> None:
     dataset = made([None] * 60, [f"p{i // 2}" for i in range(60)])
     parts = split(dataset)
     assert count_leaks(seen(dataset, parts.train), dataset, parts.test).total == 0
+
+
+def test_splits_and_draws_are_the_same_in_every_version() -> None:
+    assert hashed("p1") == 10506498227197777640
+    dataset = made(["a", "b"] * 20, content=list(range(1, 41)))
+    assert draw(dataset, np.arange(40), 3, seed=0, draw=0).tolist() == [6, 19, 23, 24, 35, 38]
+
+
+def test_a_draw_does_not_depend_on_the_names_of_the_files() -> None:
+    dataset = made(["a", "b"] * 20)
+    renamed = replace(dataset, keys=tuple(reversed(dataset.keys)))
+    assert (
+        draw(renamed, np.arange(40), 5, seed=0, draw=0).tolist()
+        == draw(dataset, np.arange(40), 5, seed=0, draw=0).tolist()
+    )
+
+
+def test_a_class_more_leaves_the_draws_of_others_alone() -> None:
+    dataset = made(["b", "a"] * 20)
+    alone = part(dataset, list(range(0, 40, 2)))
+    alone = replace(alone, classes=("b",), labels=np.zeros(20, np.int64))
+    of_b = [i for i in draw(dataset, np.arange(40), 5, seed=0, draw=0) if dataset.labels[i] == 1]
+    assert [dataset.keys[i] for i in of_b] == [alone.keys[i] for i in draw(alone, np.arange(20), 5, seed=0, draw=0)]
+
+
+def test_what_a_copy_joins_has_the_groups_name() -> None:
+    assert unit_names(made([None] * 3, ["p", "p", None], None, [1, 2, 2])) == ["p"] * 3
+
+
+def test_copies_without_a_group_are_told_in_a_given_split() -> None:
+    parts = split(made(["a"] * 3, [None, None, "q"], ["train", "test", "test"], [5, 5, 6]))
+    assert parts.how == "split as given by column split; 1 of 2 test images have an exact copy in train"
+
+
+def test_a_given_split_without_a_test_part_tests_on_val() -> None:
+    assert split(made(["a"] * 3, None, ["train", "val", "val"])).val.tolist() == []
+
+
+@pytest.mark.parametrize("groups", [None, [f"p{i // 2}" for i in range(40)]])
+def test_folds_differ_by_seed(groups: list[str] | None) -> None:
+    one, other = (folds(np.array([0, 1] * 20), groups, 5, seed) for seed in (0, 1))
+    assert [held.tolist() for _, held in one] != [held.tolist() for _, held in other]

@@ -33,3 +33,13 @@ def test_an_image_without_features_does_not_spoil_them() -> None:
     x[5] = 0
     assert np.isfinite(spread(x))
     assert np.isfinite(effective_rank(x))
+
+
+def test_directions_are_the_entropy_of_singular_values() -> None:
+    x = np.array([[3.0, 0], [-3, 0], [0, 1], [0, -1]])  # singular values 3 and 1 times the root of 2
+    assert effective_rank(x) == pytest.approx(0.75**-0.75 * 0.25**-0.25)
+
+
+def test_spread_is_a_root_and_leaves_images_without_features_out() -> None:
+    assert spread(np.array([[2.0, 0], [0, 1]])) == pytest.approx(0.5**0.5)
+    assert spread(np.array([[2.0, 0], [0, 1], [0, 0]])) == pytest.approx((1 / 3) ** 0.5)

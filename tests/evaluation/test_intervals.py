@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssl_app.evaluation.intervals import Interval, bootstrap_balanced_accuracy, nested_t, paired_t
+from ssl_app.evaluation.intervals import Interval, bootstrap_balanced_accuracy, common_half_width, nested_t, paired_t
 
 
 def test_paired_t_is_students():
@@ -90,3 +90,23 @@ def test_ten_thousand_images_take_under_a_second():
     start = time.perf_counter()
     bootstrap_balanced_accuracy(labels, random.permutation(labels), None, seed=0)
     assert time.perf_counter() - start < 1
+
+
+def test_over_two_arms_tukeys_interval_is_students():
+    a, b = np.array([0.6, 0.7, 0.65, 0.8]), np.array([0.5, 0.62, 0.6, 0.61])
+    own = paired_t(a - b)
+    assert common_half_width([a, b]) == pytest.approx(own.high - own.mean, rel=1e-6)
+
+
+def test_nested_t_is_satterthwaites():
+    rows, columns, rest = np.array([[3.0], [-3.0]]), np.array([-3.0, 0.0, 3.0]), np.array([[1.0, -1, 0], [-1, 1, 0]])
+    table = rows + columns + rest
+    degrees = 70**2 / (54**2 / 1 + 18**2 / 2 + 2**2 / 2)  # mean squares 54, 18 and 2; 54 + 18 - 2 of 6 numbers
+    half = stats.t.ppf(0.975, degrees) * (70 / 6) ** 0.5
+    interval = nested_t(table)
+    assert (interval.mean, interval.low, interval.high) == pytest.approx((0, -half, half))
+
+
+def test_a_class_that_a_resample_lacks_does_not_count():
+    labels = np.array([0] * 9 + [1])
+    assert bootstrap_balanced_accuracy(labels, labels, None, seed=0) == Interval(1.0, 1.0, 1.0, 10)

@@ -134,6 +134,16 @@ def test_no_group_is_cut():
 
 
 def test_groups_that_are_large_give_their_smallest():
-    groups = np.repeat([0, 1, 2, 3], [30, 10, 20, 40])
-    labels = np.repeat([0, 0, 0, 1], [30, 10, 20, 40])
+    groups = np.repeat([0, 1, 2, 3], [30, 15, 20, 40])
+    labels = np.repeat([0, 0, 0, 1], [30, 15, 20, 40])
     assert set(groups[linear_probe.hold_out(labels, groups, 0)]) == {1}
+
+
+@pytest.mark.parametrize("above", [0, 1000])
+def test_classes_weigh_the_same_in_the_choice(above, monkeypatch):
+    monkeypatch.setattr(linear_probe, "LARGE", above)
+    rows = np.arange(200)
+    labels, held = (rows % 10 == 0).astype(int), rows // 10 % 5 == 0
+    features = np.random.default_rng(1).normal(size=(200, 20))
+    features[:, 0] += 1.5 * labels
+    assert linear_probe.fit(features, labels, 2, held).classifier.strength == 30, "3 where images weigh the same"

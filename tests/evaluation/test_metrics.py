@@ -42,3 +42,12 @@ def test_an_absent_class_is_none_and_not_zero():
     result = classification(np.eye(3)[[0, 1, 1]], [0, 1, 0], ["a", "b", "c"])
     assert result["balanced_accuracy"] == 0.75
     assert result["per_class"][2] == {"class": "c", "n": 0, "precision": None, "recall": None, "f1": None}
+
+
+def test_f1_is_of_the_classes_that_are_there():
+    assert classification(np.eye(3)[[0, 1, 1]], [0, 1, 0], ["a", "b", "c"])["macro_f1"] == pytest.approx(2 / 3)
+
+
+def test_of_equal_scores_the_first_class_is_taken():
+    for label, hit in ((0, 1.0), (5, 0.0)):
+        assert classification(np.zeros((1, 6)), [label], list("abcdef"))["top5_accuracy"] == hit

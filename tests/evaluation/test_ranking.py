@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ssl_app.evaluation.ranking import advice, ranking
+from ssl_app.evaluation.intervals import Interval
+from ssl_app.evaluation.ranking import Ranked, advice, ranking, wanted
 
 SCRATCH = [0.50, 0.52, 0.51]
 
@@ -40,6 +41,34 @@ def test_the_sentence_says_when_two_are_alike_or_none_helps() -> None:
     assert said({"a": [0.6]}, draws=1).startswith("Undecided, one draw gives no interval: a leads, +10.0 points")
     assert advice([], [8], 3, "5m", "") == "None of the methods applies to these images."
     assert said({"a": [0.6, 0.62, 0.61]}).startswith("a helps on these images: +10.0 [")
+    assert said({"a": [0.60, 0.66, 0.63]}).startswith("a helps on these images: +12.0 [+7.0, +17.0] points against")
+
+
+def test_the_gap_is_the_one_to_the_next() -> None:
+    found = said({"a": [0.60, 0.62, 0.61], "b": [0.55, 0.57, 0.56], "c": [0.52, 0.54, 0.53]})
+    assert ", +5.0 [+5.0, +5.0] against b, the next (" in found
+
+
+def ranked(name: str, over_scratch: tuple[float, float], behind: tuple[float, float] | None = None) -> Ranked:
+    ends = [None if pair is None else Interval(sum(pair) / 2, *pair, 3) for pair in (over_scratch, behind)]
+    assert ends[0] is not None
+    return Ranked(name, 0.6, ends[0], ends[1])
+
+
+def test_a_method_that_varies_too_much_to_be_told_from_scratch_is_not_wanted() -> None:
+    first, next_one = ranked("a", (0.05, 0.15)), ranked("b", (0.01, 0.03), (0.02, 0.14))
+    noisy = ranked("noisy", (-0.15, 0.14), (-0.05, 0.25))
+    assert [one.name for one in wanted([first, next_one, noisy])] == ["a"]
+    assert advice([first, next_one, noisy], [8], 3, "5m", "x").startswith(
+        "These images want a: +10.0 [+5.0, +15.0] points against scratch, +8.0 [+2.0, +14.0] against b, the next; "
+        "noisy cannot be told from scratch ("
+    )
+    ahead, behind = ranked("noisy", (-0.1, 0.4)), ranked("a", (0.05, 0.15), (-0.1, 0.2))
+    assert [one.name for one in wanted([ahead, behind])] == ["a"]
+    assert advice([ahead, behind], [8], 3, "5m", "x").startswith(
+        "These images want a: +10.0 [+5.0, +15.0] points against scratch; noisy cannot be told from scratch ("
+    )
+    assert wanted([noisy]) == []
 
 
 @pytest.mark.parametrize("noise_of_scratch", [1.0, 2.0])

@@ -75,3 +75,8 @@ def test_several_pretrainings_a_bound_and_a_leak_are_told():
 )
 def test_the_budget_is_32_or_the_nearest(budgets, chosen):
     assert nearest_budget(budgets) == chosen
+
+
+def test_no_difference_at_all_is_no_help():
+    evidence = replace(EVIDENCE, difference=Interval(0.0, 0.0, 0.0, 2))
+    assert sentence(evidence).startswith("Pretraining did not help here")
