@@ -565,3 +565,9 @@ def test_a_mistake_of_ours_is_not_dressed_up_as_the_users(ssl, tiny, trained, mo
 
 def test_an_error_is_one_line_whatever_it_holds() -> None:
     assert str(UserError("a\n  b\tc")) == "a b c"
+
+
+def test_colours_that_are_to_be_learnt_are_not_changed(refuse) -> None:
+    assert refuse("pretrain", "--method", "colorization", "--augment", "strong") == (
+        "colorization learns colours, and --augment strong changes them; type --augment standard"
+    )
