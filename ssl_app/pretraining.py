@@ -113,7 +113,8 @@ class Pretraining:
         plan = replace(self.plan, epochs=1, steps_per_epoch=TRIED)
         tried = replace(self, task=copy.deepcopy(self.task), plan=plan, material=replace(self.material, probe=None))
         steps = self._loader(self.material.learnt, "none").steps
-        return length_within(self.settings.budget, tried.task, lambda: tried._fit(_unsaid), steps, self.hardware, say)
+        budget, alone = self.settings.budget, self.group.world == 1
+        return length_within(budget, tried.task, lambda: tried._fit(_unsaid), steps, self.hardware, say, alone=alone)
 
     def train(self, folder: Path, say: Say) -> dict[str, Any]:
         """Train to the end. -> what result.json adds: checkpoint, seconds, final, chance, alarm, unreadable."""

@@ -64,14 +64,33 @@ def test_epochs_fill_the_time_and_are_near_a_pass(slow: Slow, budget: str, epoch
     allowed = pacing.seconds_of(budget)
     assert seconds(*found, step=0.1099) <= allowed
     assert seconds(found[0], found[1] + 2, step=0.1101) > allowed
-    assert told[0].startswith(f"--budget {budget}: {epochs} epoch")
+    assert told[0] == f"--budget {budget}: a few steps are timed first"
+    assert told[1].startswith(f"--budget {budget}: {epochs} epoch")
+
+
+def test_a_trial_of_slow_steps_ends_early(slow: Slow) -> None:
+    def crawl() -> None:
+        for number in range(pacing.TRIED):
+            slow.before_step(number / pacing.TRIED, Everyone(slow, torch.zeros(1, 1, 4, 4)))
+            slow.clock[0] += 20.0
+            slow.steps += 1
+
+    found = pacing.length_within("5m", slow, crawl, 600, choose(device="cpu"), lambda sentence: None)
+    assert found == (1, 13), "30 s before the first step, and 20 s each"
+    assert slow.steps == 8, "half of the time"
+
+
+def test_processes_stop_together(slow: Slow) -> None:
+    cpu = choose(device="cpu")
+    pacing.length_within("1s", slow, lambda: trial(slow), 600, cpu, lambda sentence: None, alone=False)
+    assert slow.steps == pacing.TRIED
 
 
 def test_what_fits_no_time_is_said(slow: Slow) -> None:
     told: list[str] = []
     found = pacing.length_within("20s", slow, lambda: trial(slow), 600, choose(device="cpu"), told.append)
     assert found == (1, 1)
-    assert told[1] == "note: one epoch takes longer than --budget 20s, however few its steps"
+    assert told[2] == "note: one epoch takes longer than --budget 20s, however few its steps"
 
 
 def test_a_training_of_few_steps_has_small_batches() -> None:
