@@ -178,7 +178,7 @@ class Pretraining:
 
     def _pictures(self) -> dict[str, NDArray[np.float32]]:
         """The method's own pictures, (n, m, S, S, C) in [0, 1]."""
-        loader = self._loader(self.material.unseen[:SHOWN], "none")
+        loader = self._loader(spaced(self.material.unseen, SHOWN), "none")
         self.task.eval()
         with torch.no_grad():
             batch = next(loader.ordered()).to(self.hardware.device, self.hardware.memory_format)
