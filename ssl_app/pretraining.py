@@ -205,7 +205,11 @@ class Pretraining:
         found = inference.pooled(task, spaced(material.unseen, WATCHED), images, pixels, hardware)
         row = {"directions": effective_rank(found), "spread": spread(found)}
         every = self.settings.probe_every or max(1, self.plan.epochs // 10)
-        if probe is not None and (epoch % every == every - 1 or epoch == self.plan.epochs - 1):
+        if (
+            probe is not None
+            and np.isfinite(found).all()
+            and (epoch % every == every - 1 or epoch == self.plan.epochs - 1)
+        ):
             row["probe_knn"] = probe.score(task, pixels, hardware)
         return row
 

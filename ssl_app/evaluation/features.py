@@ -7,9 +7,12 @@ from numpy.typing import ArrayLike
 def effective_rank(features: ArrayLike) -> float:
     """Directions that images spread over: exp of the entropy of the singular values. (N, d) -> 1 to min(N - 1, d).
 
-    Of centred features (Roy and Vetterli, 2007). 1 where all differences lie on a line, and where there are none.
+    Of centred features (Roy and Vetterli, 2007). 1 where all differences lie on a line, and where there are none;
+    nan where a feature is not finite.
     """
     x = np.asarray(features, dtype=np.float64)
+    if not np.isfinite(x).all():
+        return float("nan")
     values = np.linalg.svd(x - x.mean(0), compute_uv=False)
     total = values.sum()
     if total <= 1e-12 * max(1.0, float(np.abs(x).max())) * len(x):
@@ -21,9 +24,12 @@ def effective_rank(features: ArrayLike) -> float:
 def spread(features: ArrayLike) -> float:
     """How far images are apart in angle: root mean square distance of the unit features to their mean. In [0, 1].
 
-    0 where all point one way, near 1 where they point everywhere. A row of zeros counts as the mean direction.
+    0 where all point one way, near 1 where they point everywhere. A row of zeros counts as the mean direction;
+    nan where a feature is not finite.
     """
     x = np.asarray(features, dtype=np.float64)
+    if not np.isfinite(x).all():
+        return float("nan")
     length = np.linalg.norm(x, axis=1, keepdims=True)
     unit = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
     unit = np.where(length > 0, unit, unit[length[:, 0] > 0].mean(0) if (length > 0).any() else 0)

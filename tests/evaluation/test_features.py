@@ -43,3 +43,11 @@ def test_directions_are_the_entropy_of_singular_values() -> None:
 def test_spread_is_a_root_and_leaves_images_without_features_out() -> None:
     assert spread(np.array([[2.0, 0], [0, 1]])) == pytest.approx(0.5**0.5)
     assert spread(np.array([[2.0, 0], [0, 1], [0, 0]])) == pytest.approx((1 / 3) ** 0.5)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_features_that_overflowed_have_neither(value: float) -> None:
+    x = cloud(50)
+    x[3, 2] = value
+    assert np.isnan(effective_rank(x))
+    assert np.isnan(spread(x))
