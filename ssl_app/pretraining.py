@@ -117,7 +117,10 @@ class Pretraining:
         return length_within(budget, tried.task, lambda: tried._fit(_unsaid), steps, self.hardware, say, alone=alone)
 
     def train(self, folder: Path, say: Say) -> dict[str, Any]:
-        """Train to the end. -> what result.json adds: checkpoint, seconds, final, chance, alarm, unreadable."""
+        """Train to the end.
+
+        -> what result.json adds: checkpoint, training_seconds, final, chance, alarm, unreadable.
+        """
         settings, dataset, group = self.settings, self.material.dataset, self.group
         before = seconds_so_far(folder / TRAINING)
         uri = settings.tracking_uri if group.rank == 0 else "none"
@@ -205,11 +208,8 @@ class Pretraining:
         found = inference.pooled(task, spaced(material.unseen, WATCHED), images, pixels, hardware)
         row = {"directions": effective_rank(found), "spread": spread(found)}
         every = self.settings.probe_every or max(1, self.plan.epochs // 10)
-        if (
-            probe is not None
-            and np.isfinite(found).all()
-            and (epoch % every == every - 1 or epoch == self.plan.epochs - 1)
-        ):
+        due = epoch % every == every - 1 or epoch == self.plan.epochs - 1
+        if probe is not None and due and np.isfinite(found).all():
             row["probe_knn"] = probe.score(task, pixels, hardware)
         return row
 
