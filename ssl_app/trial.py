@@ -219,13 +219,13 @@ def _closed(bench: Bench, classifier: Classifier, drawn: NDArray[np.int64], draw
     """Fill a linear head in by a convex fit on features, cached or computed for these rows. -> how C was chosen."""
     dataset, recipe = bench.opened.dataset, bench.recipe
     labels = dataset.labels[drawn]
-    groups = None if dataset.groups is None else [dataset.groups[row] for row in drawn]
     validation, folds = None, None
     if recipe.validation == "held-out":
         val = bench.opened.parts.val
         validation = (_features_of(bench, classifier, val), dataset.labels[val])
     else:
-        folds = splits.folds(labels, groups, FOLDS, mix(recipe.seed, draw) % 2**32)
+        units = [dataset.units[row] for row in drawn]
+        folds = splits.folds(labels, units, FOLDS, mix(recipe.seed, draw) % 2**32)
     features = _features_of(bench, classifier, drawn)
     found = logistic.fit(features, labels, len(dataset.classes), folds=folds, validation=validation)
     with torch.no_grad():

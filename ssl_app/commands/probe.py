@@ -67,7 +67,6 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     """Probe every layer asked for."""
     from ssl_app import handover, inference, preparing, trial
     from ssl_app.choosing import spaced
-    from ssl_app.data import splits
     from ssl_app.evaluation import linear_probe
     from ssl_app.tracking import open_tracker
     from ssl_app.training.hardware import choose
@@ -91,8 +90,8 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         inference.settle(backbone, some, dataset.images, bench.pixels, hardware)
         say(f"random weights, with batch-norm statistics of {len(some)} of the images")
     layers = _layers(settings.layers, backbone)
-    units = splits.unit_names(dataset)
-    held = linear_probe.hold_out(dataset.labels[parts.train], [units[row] for row in parts.train], settings.seed)
+    units = [dataset.units[row] for row in parts.train]
+    held = linear_probe.hold_out(dataset.labels[parts.train], units, settings.seed)
     leaks = preparing.leak_sentence(bench)
     stored = config.as_json(settings)
     folder = runs.new_run(settings.out, settings.name, "probe", stored)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ssl_app.data.packing import pack
 from ssl_app.data.sources.base import Columns, Source
@@ -43,6 +45,24 @@ class Dataset:
             state.update(f"{label}\0{group}\n".encode("utf-8", "surrogateescape"))
         return state.hexdigest()
 
+    @cached_property
+    def units(self) -> list[str]:
+        """(N,) what is never split, by name: the group, or the content; joined where they share an image."""
+        if self.groups is None:
+            return [alone(int(content)) for content in self.content]
+        names, group = np.unique(np.array(self.groups), return_inverse=True)
+        contents, content = np.unique(self.content, return_inverse=True)
+        size = len(names) + len(contents)  # a graph of groups and pictures; an image joins the two
+        edges = coo_array((np.ones(len(group)), (group, content + len(names))), shape=(size, size))
+        component = connected_components(edges, directed=False)[1].astype(np.int64)
+        smallest: dict[int, str] = {}
+        for number, name in sorted(
+            zip(component.tolist(), map(str, names), strict=False),
+            key=lambda pair: (named_alone(pair[1]), pair[1]),
+        ):
+            smallest.setdefault(number, name)
+        return [smallest[number] for number in component[group].tolist()]
+
     def grouped(self) -> NDArray[np.bool_]:
         """(N,) whether the image has a group that the data name."""
         if self.groups is None:
@@ -54,6 +74,11 @@ class Dataset:
 def alone(content: int) -> str:
     """The group of an image that is in none: its content, so that exact copies stay together."""
     return f"image {content & (2**64 - 1):016x}"
+
+
+def named_alone(unit: str) -> bool:
+    """True for the unit of an image without a group: a group it is joined with goes first."""
+    return unit.startswith("image ")
 
 
 def open_dataset(

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from ssl_app.data.dataset import Dataset, alone
+from ssl_app.data.dataset import Dataset
 from ssl_app.data.sources.base import origin
 from ssl_app.data.store import write_whole
 from ssl_app.errors import DataError
@@ -45,7 +43,7 @@ def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0) -> Parts:
     """
     if dataset.splits is not None and (parts := given(dataset)) is not None:
         return parts
-    units = unit_names(dataset)
+    units = dataset.units
     drawn = {unit: share(seed, unit) < fraction for unit in set(units)}
     test = np.array([drawn[unit] for unit in units], dtype=bool)
     if dataset.groups is None:
@@ -87,29 +85,6 @@ def refuse_cut(dataset: Dataset, train: Indices, test: Indices, source: str) -> 
             f"{source} puts {beside} of {len(test)} test images beside a train image of the same {group}; "
             f"type --split none to split by {group}"
         )
-
-
-def unit_names(dataset: Dataset) -> list[str]:
-    """(N,) what is never split, by name: the group, or the content; joined where they share an image."""
-    if dataset.groups is None:
-        return [alone(int(content)) for content in dataset.content]
-    names, group = np.unique(np.array(dataset.groups), return_inverse=True)
-    contents, content = np.unique(dataset.content, return_inverse=True)
-    size = len(names) + len(contents)  # a graph of groups and pictures; an image joins the two
-    edges = coo_array((np.ones(len(group)), (group, content + len(names))), shape=(size, size))
-    component = connected_components(edges, directed=False)[1].astype(np.int64)
-    smallest: dict[int, str] = {}
-    for number, name in sorted(
-        zip(component.tolist(), map(str, names), strict=False),
-        key=lambda pair: (named_alone(pair[1]), pair[1]),
-    ):
-        smallest.setdefault(number, name)
-    return [smallest[number] for number in component[group].tolist()]
-
-
-def named_alone(unit: str) -> bool:
-    """True for the unit of an image without a group: a group it is joined with goes first."""
-    return unit.startswith("image ")
 
 
 def share(seed: int, unit: str) -> float:
@@ -202,23 +177,20 @@ def fewest(dataset: Dataset, train: Indices) -> int:
     return int(counts.min())
 
 
-def folds(
-    labels: NDArray[Any], groups: Sequence[str] | None, count: int, seed: int
-) -> list[tuple[Indices, Indices]] | None:
-    """(fit, held) positions in labels, stratified, by group where there are groups; every class in every fit part.
+def folds(labels: NDArray[Any], units: Sequence[str], count: int, seed: int) -> list[tuple[Indices, Indices]] | None:
+    """(fit, held) positions in labels, stratified, no unit on both sides; every class in every fit part.
 
     count is the most: a class of two images has two folds. None where no such folds are possible.
     """
     fewest_of_class = min(Counter(np.asarray(labels).tolist()).values(), default=0)
-    for number in range(min(count, fewest_of_class), 1, -1):
-        if groups is not None and len(set(groups)) >= number:
-            by_group = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
-            if usable(found := list(by_group.split(labels, labels, groups)), labels):
-                return found
-    if groups is not None or fewest_of_class < 2 or count < 2:
-        return None
-    by_image = StratifiedKFold(min(count, fewest_of_class), shuffle=True, random_state=seed)
-    return list(by_image.split(labels, labels))
+    most = min(count, fewest_of_class)
+    if most >= 2 and len(set(units)) == len(units):
+        return list(StratifiedKFold(most, shuffle=True, random_state=seed).split(labels, labels))
+    for number in range(min(most, len(set(units))), 1, -1):
+        by_unit = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+        if usable(found := list(by_unit.split(labels, labels, units)), labels):
+            return found
+    return None
 
 
 def usable(found: list[tuple[Indices, Indices]], labels: NDArray[Any]) -> bool:
@@ -233,7 +205,7 @@ def hold_out_units(dataset: Dataset, rows: Indices, share: float, most: int, see
     At most `most` rows and twice the share: a giant group is passed over. Where every unit is larger, the smallest
     is held out; where the rows are one unit, whole pictures are. Raises DataError where they are one picture.
     """
-    names, unit = np.unique(np.array(unit_names(dataset))[rows], return_inverse=True)
+    names, unit = np.unique(np.array(dataset.units)[rows], return_inverse=True)
     if len(names) == 1:
         names, unit = np.unique(dataset.content[rows], return_inverse=True)
     if len(names) == 1:

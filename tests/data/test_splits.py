@@ -18,7 +18,6 @@ from ssl_app.data.splits import (
     hashed,
     hold_out_units,
     split,
-    unit_names,
     write_draw,
 )
 from ssl_app.errors import DataError
@@ -228,15 +227,24 @@ def test_folds_keep_groups_whole_and_classes_in_every_fit_part() -> None:
 
 
 def test_folds_shrink_to_the_smallest_class_and_give_up_below_two() -> None:
-    assert len(folds(np.array([0, 0, 1, 1, 1, 1]), None, 5, 0) or []) == 2
-    assert folds(np.array([0, 1, 1, 1]), None, 5, 0) is None
-    assert folds(np.array([], np.int64), None, 5, 0) is None
+    assert len(folds(np.array([0, 0, 1, 1, 1, 1]), list("abcdef"), 5, 0) or []) == 2
+    assert folds(np.array([0, 1, 1, 1]), list("abcd"), 5, 0) is None
+    assert folds(np.array([], np.int64), [], 5, 0) is None
 
 
 def test_no_folds_where_a_class_lies_in_one_group() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     assert folds(labels, list("aaabcd"), 3, 0) is None  # a fold would cut group a
-    assert folds(labels, None, 3, 0) is not None
+    assert folds(labels, list("abcdef"), 3, 0) is not None
+
+
+def test_folds_keep_copies_without_a_group_together() -> None:
+    dataset = made([None] * 40, content=[i // 2 + 1 for i in range(40)])  # each picture twice
+    found = folds(np.array([0, 0, 1, 1] * 10), dataset.units, 5, 0)
+    assert found is not None
+    assert len(found) == 5
+    for fit, held in found:
+        assert not set(dataset.content[fit].tolist()) & set(dataset.content[held].tolist())
 
 
 # held out of pretraining
@@ -248,7 +256,7 @@ def test_held_out_units_are_whole(seed: int) -> None:
     dataset = made([None] * 1000, [f"p{i // 4}" if i % 3 else None for i in range(1000)], None, content)
     rows = np.arange(100, 1000)
     kept, held = hold_out_units(dataset, rows, 0.1, 512, seed)
-    units = unit_names(dataset)
+    units = dataset.units
     assert not {units[i] for i in held} & {units[i] for i in kept}
     assert sorted([*kept, *held]) == rows.tolist()
     assert 90 <= len(held) <= 180
@@ -347,7 +355,7 @@ def test_a_class_more_leaves_the_draws_of_others_alone() -> None:
 
 
 def test_what_a_copy_joins_has_the_groups_name() -> None:
-    assert unit_names(made([None] * 3, ["p", "p", None], None, [1, 2, 2])) == ["p"] * 3
+    assert made([None] * 3, ["p", "p", None], None, [1, 2, 2]).units == ["p"] * 3
 
 
 def test_copies_without_a_group_are_told_in_a_given_split() -> None:
@@ -359,7 +367,8 @@ def test_a_given_split_without_a_test_part_tests_on_val() -> None:
     assert split(made(["a"] * 3, None, ["train", "val", "val"])).val.tolist() == []
 
 
-@pytest.mark.parametrize("groups", [None, [f"p{i // 2}" for i in range(40)]])
-def test_folds_differ_by_seed(groups: list[str] | None) -> None:
-    one, other = (folds(np.array([0, 1] * 20), groups, 5, seed) for seed in (0, 1))
+@pytest.mark.parametrize("size", [1, 2])
+def test_folds_differ_by_seed(size: int) -> None:
+    units = [f"p{i // size}" for i in range(40)]
+    one, other = (folds(np.array([0, 1] * 20), units, 5, seed) for seed in (0, 1))
     assert [held.tolist() for _, held in one] != [held.tolist() for _, held in other]
