@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= ssl-runs
 export OMP_WAIT_POLICY ?= PASSIVE
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile  # a process takes about a gigabyte
+# a process takes about a gigabyte; in the order of the tree long files do not come last
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo format check test test-all browser docker clean
 

@@ -62,6 +62,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def address(out: Path) -> Iterator[str]:
+    """MLflow's own pages over these runs, served once."""
+    with serve(out, 0) as server:
+        yield server.address
+
+
 # what the first chart draws, and the page's words
 LOOK = """
 const chart = document.querySelector('.js-plotly-plot');
@@ -128,10 +135,10 @@ def opened(address: str, profile: Path) -> Iterator[Browser]:
         process.wait(30)
 
 
-def test_the_printed_address_shows_label_efficiency_without_a_click(out: Path, tmp_path: Path) -> None:
+def test_the_printed_address_shows_label_efficiency_without_a_click(out: Path, address: str, tmp_path: Path) -> None:
     title, path = pages_of(out)[0]
     assert title == "Label efficiency of sweep-1"
-    with serve(out, 0) as server, opened(f"{server.address}/{path}", tmp_path) as browser:
+    with opened(f"{address}/{path}", tmp_path) as browser:
         seen = browser.until(lambda seen: seen["drawn"] and [len(line["x"]) for line in seen["lines"]] == [4] * 6)
     assert "Error loading shared view state" not in seen["words"]
     assert "Group by: arm" in seen["words"]
@@ -148,10 +155,10 @@ def test_the_printed_address_shows_label_efficiency_without_a_click(out: Path, t
     assert bands == pytest.approx([base + 0.24 + 0.08 for base in sorted(ARMS.values())])  # the best draw
 
 
-def test_the_view_of_training_runs_has_their_metrics(out: Path, tmp_path: Path) -> None:
+def test_the_view_of_training_runs_has_their_metrics(out: Path, address: str, tmp_path: Path) -> None:
     experiment = pages_of(out)[1][1].split("/")[2]
     path = views.view_path(experiment, views.view_id(views.TRAINING))
-    with serve(out, 0) as server, opened(f"{server.address}/{path}", tmp_path) as browser:
+    with opened(f"{address}/{path}", tmp_path) as browser:
         seen = browser.until(lambda seen: seen["lines"] and len(seen["lines"][0]["x"]) == 4)
     assert "pretrain-1 (loss)" in seen["words"]
     assert "1 matching run" in seen["words"]  # and none of the sweep's

@@ -44,7 +44,7 @@ def make(method: str, channels: int, count: int = 16) -> Pretext:
 
 def train(task: Pretext, channels: int, saver: Saver | None = None) -> list[dict[str, float]]:
     loader = toys.loader(count=16, batch_size=8, channels=channels, side=SIDE, views=task.needs.views)
-    plan = Plan(rates=dict.fromkeys(task.parts(), 0.2), epochs=4, batch_size=8)
+    plan = Plan(rates=dict.fromkeys(task.parts(), 0.2), epochs=3, batch_size=8)
     return fit(task, loader, plan, toys.CPU, title="contract", say=quiet, saver=saver,
         held_out=None if task.remembers else loader,
     )  # fmt: skip
