@@ -22,6 +22,7 @@ from ssl_app.training.distributed import OneProcess
 from ssl_app.watching import Probe
 
 SAMPLE = 512  # images that a method's applicability is judged by
+FEW = 6  # images, fewer than which tell nothing of features or of a score
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,13 @@ class Material:
         backbone, loaded = start.build(channels, size, settings.seed)
         say(f"backbone: {loaded}")
         pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
-        probe = Probe.open(settings, size, channels, pixels.intensity, int(dataset.images.shape[1]), say)
+        probe = Probe.open(settings, size, channels, pixels, int(dataset.images.shape[1]), say)
         return cls(settings, method, dataset, learnt, held_out, pixels, size, start, backbone, probe, notes)
 
     @property
-    def unseen(self) -> NDArray[np.int64]:
-        """Rows that are not trained on; where there are none, those that are."""
-        return self.held_out if len(self.held_out) else self.learnt
+    def watched(self) -> NDArray[np.int64]:
+        """Rows that are not trained on; where those are few, the ones that are."""
+        return self.held_out if len(self.held_out) >= FEW else self.learnt
 
     def scope(self, epochs: int) -> Scope:
         """What the method is told."""

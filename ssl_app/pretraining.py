@@ -20,7 +20,7 @@ from ssl_app.data.loading import Loader
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augment
 from ssl_app.evaluation.features import effective_rank, spread
-from ssl_app.material import Material
+from ssl_app.material import FEW, Material
 from ssl_app.pacing import TRIED, length_within
 from ssl_app.planning import plan_of, resolved
 from ssl_app.pretext.base import Pretext
@@ -131,14 +131,16 @@ class Pretraining:
         tracked.data(dataset.name, dataset.hash, "pretraining")
         if self.task.score is not None and self.task.chance is not None:
             say(f"{self.task.score} is {self.task.chance:.3f} where nothing has been learnt")
-        rang: list[str] = []
+        if 0 < len(self.material.held_out) < FEW:
+            say(f"note: {len(self.material.held_out)} images are held out, too few for an alarm by their score")
+        rang: set[str] = set()
 
         def each_epoch(rows: list[Row]) -> None:
             tracked.metrics(_plain(rows[-1]), len(rows), rows[-1]["ended"])
-            told = self._alarm(rows)
-            if told and not rang:
-                rang.append(told)
-                say(f"alarm: {told}")
+            for kind, told in self._alarms(rows).items():
+                if kind not in rang:
+                    rang.add(kind)
+                    say(f"alarm: {told}")
 
         status, began = "FAILED", time.monotonic()
         try:
@@ -161,7 +163,7 @@ class Pretraining:
             "training_seconds": seconds,  # of all runs that it took
             "final": _plain(rows[-1]),
             "chance": self.task.chance,  # of the method's score, where it is known
-            "alarm": self._alarm(rows),
+            "alarm": next(iter(self._alarms(rows).values()), None),
             "unreadable": list(dataset.unreadable),
         }
 
@@ -181,7 +183,7 @@ class Pretraining:
 
     def _pictures(self) -> dict[str, NDArray[np.float32]]:
         """The method's own pictures, (n, m, S, S, C) in [0, 1]."""
-        loader = self._loader(spaced(self.material.unseen, SHOWN), "none")
+        loader = self._loader(spaced(self.material.watched, SHOWN), "none")
         self.task.eval()
         with torch.no_grad():
             batch = next(loader.ordered()).to(self.hardware.device, self.hardware.memory_format)
@@ -191,21 +193,24 @@ class Pretraining:
         mean, std = np.asarray(pixels.mean, np.float32), np.asarray(pixels.std, np.float32)
         return {name: np.clip(pictures * std + mean, 0, 1) for name, pictures in arrays.items()}
 
-    def _alarm(self, rows: list[Row]) -> str | None:
+    def _alarms(self, rows: list[Row]) -> dict[str, str]:
+        """What rings after these epochs, by what it is about; the gravest first."""
         task, epochs, method = self.task, self.plan.epochs, self.settings.method
-        told = collapse([row["directions"] for row in rows], [row["spread"] for row in rows], epochs, method)
-        if told is None and task.limits is not None and task.score is not None and not task.remembers:
-            told = alarm([row[f"val_{task.score}"] for row in rows], epochs, task.limits, method, task.chance)
-        return told or task.alarm(rows)
+        found = {"features": collapse([r["directions"] for r in rows], [r["spread"] for r in rows], epochs, method)}
+        if task.limits is not None and task.score is not None and len(self.material.held_out) >= FEW:
+            scores = [row[f"val_{task.score}"] for row in rows]
+            found["score"] = alarm(scores, epochs, task.limits, method, task.chance)
+        found["method"] = task.alarm(rows)
+        return {kind: told for kind, told in found.items() if told is not None}
 
     def _watch(self, epoch: int) -> Row:
-        """What the features look like, of images that are not trained on where there are any."""
+        """What the features look like, of images that are not trained on where there are enough of them."""
         material, task, hardware = self.material, self.task, self.hardware
         images, pixels, probe = material.dataset.images, material.pixels, material.probe
         if task.recalibrates:  # as it would be handed on
             task = copy.deepcopy(task)
             inference.settle(task.backbone, spaced(material.learnt, WATCHED), images, pixels, hardware)
-        found = inference.pooled(task, spaced(material.unseen, WATCHED), images, pixels, hardware)
+        found = inference.pooled(task, spaced(material.watched, WATCHED), images, pixels, hardware)
         row = {"directions": effective_rank(found), "spread": spread(found)}
         every = self.settings.probe_every or max(1, self.plan.epochs // 10)
         due = epoch % every == every - 1 or epoch == self.plan.epochs - 1

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ssl_app import inference
 from ssl_app.data.dataset import Dataset, open_dataset
 from ssl_app.data.pixels import Pixels
-from ssl_app.data.sources.base import Columns, open_source
+from ssl_app.data.sources.base import UNUSED, Columns, Source, open_source
 from ssl_app.data.splits import split
 from ssl_app.errors import DataError
 from ssl_app.evaluation import knn, metrics
@@ -30,17 +30,16 @@ class Probe:
 
     @classmethod
     def open(
-        cls, settings: PretrainSettings, image_size: int, channels: int, intensity: str, side: int, say: Say
+        cls, settings: PretrainSettings, image_size: int, channels: int, pixels: Pixels, side: int, say: Say
     ) -> "Probe | None":
-        """What --probe-data names, or None. Raises DataError where it has no labels."""
+        """What --probe-data names, or None. Raises DataError where it has no labels, or is of another depth."""
         if settings.probe_data is None:
             return None
-        label = None if settings.label == "none" else settings.label  # what pretrains may have its labels unread
         dataset = open_dataset(
-            open_source(settings.probe_data, Columns(label, settings.group, settings.split)),
+            _source(settings, settings.probe_data, say),
             image_size=image_size,
             channels=channels,
-            intensity=intensity,
+            intensity=pixels.intensity,
             cache=settings.out / "cache",
             max_unreadable=settings.max_unreadable,
             progress=True,
@@ -50,6 +49,7 @@ class Probe:
             raise DataError(
                 f"--probe-data {settings.probe_data} has no labels; take labelled images, or leave it out"
             )
+        pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
         parts = split(dataset)
         order = np.random.default_rng(0).permutation(len(dataset.keys))
         bank, asked = (
@@ -60,7 +60,8 @@ class Probe:
                 f"--probe-data {settings.probe_data} has too few labels: {len(bank)} and {len(asked)} on either "
                 f"side; leave it out"
             )
-        say(f"watched by {dataset.name}: {len(asked)} labelled images among {len(bank)}, for the eye only")
+        how = f"{len(asked)} labelled images among {len(bank)}, {parts.how}"
+        say(f"watched by {dataset.name}, for the eye only: {how}")
         return cls(dataset, bank, asked)
 
     def score(self, task: Pretext, pixels: Pixels, hardware: Hardware) -> float:
@@ -75,3 +76,18 @@ class Probe:
         score = found["balanced_accuracy"]
         assert isinstance(score, float)
         return score
+
+
+def _source(settings: PretrainSettings, data: str, say: Say) -> Source:
+    """Labelled images, by the columns of --data; where they have no such columns, by their own."""
+    label = None if settings.label == UNUSED else settings.label  # what pretrains may have its labels unread
+    asked = Columns(label, settings.group, settings.split)
+    own = Columns(*(column if column == UNUSED else None for column in (label, settings.group, settings.split)))
+    try:
+        return open_source(data, asked)
+    except DataError as error:
+        if asked == own:
+            raise
+        found = open_source(data, own)
+        say(f"note: --probe-data by its own columns ({error})")
+        return found

@@ -8,8 +8,11 @@ import pytest
 
 from ssl_app import watching
 from ssl_app.data.dataset import Dataset
+from ssl_app.data.pixels import Pixels
 from ssl_app.data.splits import split
 from tests.data.test_splits import made
+
+PIXELS = Pixels("range", 0, 255, (0.5,), (0.5,), "uint8")
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def test_labelled_images_of_either_part_vote_and_are_asked(
     monkeypatch.setattr(watching, "open_source", lambda *about: None)
     monkeypatch.setattr(watching, "open_dataset", lambda *about, **more: labelled_set)
     settings = SimpleNamespace(probe_data="d", label=None, group=None, split=None, out=tmp_path, max_unreadable=0)
-    probe = watching.Probe.open(settings, 2, 1, "range", 2, lambda sentence: None)
+    probe = watching.Probe.open(settings, 2, 1, PIXELS, 2, lambda sentence: None)
     parts = split(labelled_set)
     for rows, of in ((probe.bank, parts.train), (probe.asked, parts.test)):
         assert rows.tolist() == [row for row in of if labelled_set.labelled[row]]

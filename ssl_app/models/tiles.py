@@ -58,10 +58,9 @@ def lay_out(image: int, grid: str, gap: float, jitter: float) -> Layout:
     cells = cells_of(grid, image)
     found = _of(image, cells, gap, jitter)
     if found.tile < SMALLEST_TILE:
-        enough = image
+        enough = 8 * math.ceil(image / 8)
         while _of(enough, cells, gap, jitter).tile < SMALLEST_TILE:
-            enough += 1
-        enough = 8 * math.ceil(enough / 8)
+            enough += 8
         fewer = "" if cells == 2 or _of(image, 2, gap, jitter).tile < SMALLEST_TILE else ", or --grid 2"
         same = f" --grid {cells}" if grid == "auto" and cells_of(grid, enough) != cells else ""
         raise SettingsError(

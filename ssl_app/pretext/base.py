@@ -88,8 +88,8 @@ class Pretext(Task):
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """What shows how well it works, by name: n rows of m pictures each, (n, m, C, S, S).
 
-        Drawn once training has ended, in eval mode and without gradients, of unaugmented images that were held out.
-        In the scale of the batch's images.
+        Drawn once training has ended, in eval mode and without gradients, of unaugmented images that were held out
+        (where those are few, of others). In the scale of the batch's images.
         """
         return {}
 

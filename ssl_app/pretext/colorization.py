@@ -40,7 +40,7 @@ class ColorizationConfig:
     )
     rebalancing: float = option(
         0.5,
-        "how much more rare colours count; 0: all alike, 1: by the inverse of their share (section 2.2)",
+        "with bins, how much more rare colours count; 0: all alike, 1: by the inverse of their share (section 2.2)",
         at_least=0,
         at_most=1,
     )

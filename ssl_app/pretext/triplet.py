@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Metrics, Needs
@@ -34,8 +34,10 @@ class TripletConfig:
         "all-pairs",
         "negatives of an image: all of the batch in one softmax (NT-Xent), or one a triplet, as FaceNet mines it",
     )
-    temperature: float = option(0.2, "of the softmax over all pairs; smaller looks at near images", at_least=0.01)
-    margin: float = option(0.5, "by how much a negative must be farther than the positive, of 2 at most", at_least=0)
+    temperature: float = option(0.2, "with all-pairs, of its softmax; smaller looks at near images", at_least=0.01)
+    margin: float = option(
+        0.5, "with the other two, by how much a negative must be farther than the positive, of 2 at most", at_least=0
+    )
     affine: bool = option(False, "also turn, scale, shear and shift both views a little, filled by reflection")
 
 
@@ -57,6 +59,7 @@ class Triplet(Pretext):
     def __init__(self, backbone: Backbone, config: TripletConfig, scope: Scope) -> None:
         super().__init__(backbone, config, scope)
         self.config = config
+        self.compared_views = False
         features = math.prod(backbone.shape())
         width = min(WIDEST, max(EMBEDDING, features))
         self.head = nn.Sequential(
@@ -128,6 +131,10 @@ class Triplet(Pretext):
             return first, warp(second, random_affine(len(second), batch.generator))
         if self.config.affine:
             first, second = (warp(view, random_affine(len(view), batch.generator)) for view in (first, second))
+        if not self.compared_views:
+            self.compared_views = True
+            if torch.equal(first, second):
+                raise SettingsError("both views of every image are the same; type --affine, or another --augment")
         return first, second
 
     def _embed(self, images: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ FEWEST_DIRECTIONS, LEAST_SPREAD = 1.5, 0.02  # of features, below which they hav
 
 
 def collapse(directions: Sequence[float], spreads: Sequence[float], epochs: int, method: str) -> str | None:
-    """The alarm of features that are all alike after the first third of the epochs, or None.
+    """The alarm of features that are all alike after the first third of the epochs (of one or two: ever), or None.
 
     From the effective rank and the spread of the features after each epoch so far, see `evaluation.features`.
     """
-    if len(directions) <= max(1, epochs // 3):
+    if len(directions) <= epochs // 3:
         return None
     if directions[-1] >= FEWEST_DIRECTIONS and spreads[-1] >= LEAST_SPREAD:
         return None
@@ -28,9 +28,9 @@ def alarm(
     """The alarm of a run from its held-out score after each epoch so far, or None.
 
     Too easy: `limits.trivial` or more at an epoch of the first third. Too hard: still under
-    `limits.impossible` after the first third.
+    `limits.impossible` after the first third. One or two epochs have no first third.
     """
-    third = max(1, epochs // 3)
+    third = epochs // 3
     for epoch, score in enumerate(scores[:third], 1):
         if score >= limits.trivial:
             return (

@@ -82,10 +82,9 @@ def fit(
                 run.weights = None
                 run.save(position)
                 each_epoch(position.rows)
-                if plan.epochs > 1:
-                    shown = [f"{k} {row[k]:.3f}" for k in row if k not in ("epoch", "images_per_second", "ended")]
-                    pace = f"{row['images_per_second']:.0f} images/s"
-                    progress.line(f"epoch {position.epoch} of {plan.epochs}, {', '.join(shown)}, {pace}")
+                shown = [f"{k} {row[k]:.3f}" for k in row if k not in ("epoch", "images_per_second", "ended")]
+                pace = f"{row['images_per_second']:.0f} images/s"
+                progress.line(f"epoch {position.epoch} of {plan.epochs}, {', '.join(shown)}, {pace}")
             task.finish(_OverAll(run, position))
     finally:
         progress.close()

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from ssl_app.data.batch import Batch
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.triplet import (
@@ -230,11 +230,19 @@ def test_affine_maps_keep_their_bounds() -> None:
     assert maps.mean(0).sub(IDENTITY).abs().max() < 0.02
 
 
+def test_views_that_are_the_same_are_refused() -> None:
+    same = torch.randn(8, 1, SIDE, SIDE)
+    with pytest.raises(SettingsError, match="type --affine, or another --augment"):
+        task_of()._views(Batch((same, same.clone()), torch.arange(8), None, 5))
+    task_of(affine=True)._views(Batch((same, same.clone()), torch.arange(8), None, 5))
+
+
 def test_affine_alters_both_views_each_in_its_own_way() -> None:
     plain, bent = task_of(), task_of(affine=True)
     same = torch.randn(4, 1, SIDE, SIDE)
     batch = Batch((same, same), torch.arange(4), None, 3)
-    assert all(view is same for view in plain._views(batch))
+    apart = Batch((same, same + 1), torch.arange(4), None, 3)
+    assert plain._views(apart) == apart.views
     first, second = bent._views(batch)
     assert not torch.allclose(first, same)
     assert not torch.allclose(second, same)

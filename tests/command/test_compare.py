@@ -7,6 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -274,3 +276,18 @@ def test_labelled_images_watch_and_change_nothing(compared: tuple[Path, Path, An
     assert type_in(*words, "--probe-data", tmp_path / "bare").error == (
         f"--probe-data {tmp_path / 'bare'} has no labels; take labelled images, or leave it out"
     )
+    deep = make_images(tmp_path / "deep", per_class=4)
+    for path in deep.rglob("*.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.uint16) * 200)
+    assert "holds uint16 images, the network was trained on uint8" in type_in(*words, "--probe-data", deep).error
+
+
+def test_labelled_images_watch_by_their_own_columns(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
+    data, _, _ = compared
+    table = tmp_path / "all.csv"
+    table.write_text("\n".join(["path,patient", *(f"{path},{path.stem}" for path in sorted(data.rglob("*.png")))]))
+    words = ["pretrain", "--data", table, "--group", "patient", "--epochs", 1, "--batch-size", 16, "--out", tmp_path]
+    answer = type_in(*words, "--probe-data", data, *TINY)
+    assert answer.code == 0, answer.err
+    assert "note: --probe-data by its own columns (--group patient: the folder" in answer.err
+    assert re.search(r"labelled images among \d+, split by image content", answer.err)

@@ -150,6 +150,15 @@ def test_the_alarm_of_a_trivial_task_rings(ssl, tiny, tmp_path: Path) -> None:
     assert answer.err.count("alarm: rotnet is too easy") == 1
 
 
+def test_few_images_ring_no_alarm_by_the_few_that_are_held_out(ssl, tiny, images, tmp_path: Path) -> None:
+    words = ["--data", images(tmp_path / "few", per_class=12, side=16), "--epochs", 1, "--batch-size", 8]
+    answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
+    assert answer.result["alarm"] is None
+    assert "images are held out, too few for an alarm by their score" in answer.err
+    assert answer.result["final"]["directions"] > 1.5
+    assert "rotnet: epoch 1 of 1, " in answer.err
+
+
 def test_noise_is_impossible_and_not_trivial(ssl, tiny, tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (160, 8, 8), dtype=np.uint8)
     words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 32]

@@ -41,6 +41,9 @@ def test_tiles_under_8_px_are_refused() -> None:
     assert str(error.value) == (
         "2x2 cells of --image-size 16 hold tiles of 6 px, expected at least 8; type --image-size 24"
     )
+    with pytest.raises(SettingsError, match="hold tiles of 6 px, expected at least 8; type --image-size 120"):
+        lay_out(80, "3", 0.4, 0.4)  # of 112 px a tile is rounded down to 7
+    assert lay_out(120, "3", 0.4, 0.4).tile >= 8
     assert lay_out(40, "3", 0.06, 0.19).tile >= 8
     assert lay_out(24, "auto", 0.06, 0.19).tile >= 8
 

@@ -1,5 +1,7 @@
 """Alarms, on scores and features made up: when they ring and when they do not."""
 
+import pytest
+
 from ssl_app.tasks import Limits
 from ssl_app.training.health import alarm, collapse
 
@@ -14,6 +16,14 @@ def test_collapse_rings_after_the_first_third_by_either_sign() -> None:
     assert rings(good, good, narrow)
     assert not rings(flat, narrow), "within the first third"
     assert not rings(flat, narrow, (1.5, 0.02)), "recovered"
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_short_trainings_have_no_first_third(epochs: int) -> None:
+    assert collapse([1.0], [0.0], epochs, "m") is not None
+    limits = Limits(trivial=0.9, impossible=0.3)
+    assert alarm([0.99], epochs, limits, "m") is None
+    assert "impossible" in str(alarm([0.2], epochs, limits, "m"))
 
 
 def test_alarms_keep_to_their_third() -> None:
