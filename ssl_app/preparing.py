@@ -42,7 +42,10 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
     dataset = opened.dataset
     if not dataset.labelled.any():
         if settings.data is None and start.settings:
-            raise DataError(f"run {start.name} was trained on {dataset.name}, which has no labels; add --data")
+            raise DataError(
+                f"run {start.name} was trained on {dataset.name}, which has no labels; "
+                f"add --labels FILE, or --data of labelled images"
+            )
         raise DataError(
             f"{dataset.name} has no labels; put images into one folder a class, "
             f"write a manifest.csv, or type --labels FILE"

@@ -16,6 +16,7 @@ from typing import Any
 from ssl_app.errors import RunError, SettingsError, UserError, nearest
 
 Say = Callable[[str], None]
+OUT = Path("ssl-runs")  # where runs lie unless --out says otherwise
 RESULT = "result.json"
 SETTINGS = "settings.json"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -99,6 +100,11 @@ def prepare(out: Path, name: str | None, verb: str) -> None:
         same = read_json(taken / SETTINGS).get("verb") == verb == "pretrain"
         cure = f"type --resume {name}, or another --name" if same else f"it has not finished: remove it, or {cure}"
     raise RunError(f"run {taken} exists already; {cure}")
+
+
+def out_flag(out: Path) -> str:
+    """` --out DIR` for a command to type, where it is not the default."""
+    return "" if out == OUT else f" --out {out}"
 
 
 def check_output(path: Path | None, kinds: tuple[str, ...] = ()) -> None:

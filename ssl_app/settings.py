@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ssl_app.config import option
+from ssl_app.runs import OUT
 
 LARGEST_SEED = 2**32 - 1  # what every library takes
 
@@ -13,7 +14,7 @@ LARGEST_SEED = 2**32 - 1  # what every library takes
 class RunSettings:
     """Where a run lies and what makes it repeatable."""
 
-    out: Path = option(Path("ssl-runs"), "folder of mlflow.db, the cache and one folder a run", metavar="DIR")
+    out: Path = option(OUT, "folder of mlflow.db, the cache and one folder a run", metavar="DIR")
     name: str | None = option(None, "name of the run's folder; default: verb and time", metavar="NAME")
     seed: int = option(0, "seed of everything random in the run", at_least=0, at_most=LARGEST_SEED)
     tracking_uri: str | None = option(
@@ -33,7 +34,9 @@ class DataSettings:
     """What to read, and which of it is test."""
 
     data: str | None = option(
-        None, "folder, manifest (.csv, .tsv, .parquet), .npz, tar shards, or the built-in 'digits'", metavar="D"
+        None,
+        "folder, manifest (.csv, .tsv, .parquet), .npz, shards, or digits; default: the pretraining's, or digits",
+        metavar="D",
     )
     label: str | None = option(None, "column of the labels; default: label, where present", metavar="COLUMN")
     group: str | None = option(
@@ -62,9 +65,14 @@ class DataSettings:
 class PixelSettings:
     """How an image becomes numbers; a checkpoint carries these, so only pretraining and scratch choose them."""
 
-    image_size: int | None = option(None, "side of the training images in pixels; default: by the data", at_least=8)
+    image_size: int | None = option(
+        None, "side of the training images in pixels; default: the checkpoint's, or by the data", at_least=8
+    )
     channels: int | None = option(
-        None, "auto or a number; auto takes grey RGB files as one channel", at_least=1, metavar="N|auto"
+        None,
+        "auto or a number; auto takes grey RGB files as one channel; default: the checkpoint's, or auto",
+        at_least=1,
+        metavar="N|auto",
     )
     intensity: Literal["range", "dtype", "per-image"] | None = option(
         None,
@@ -90,7 +98,7 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     )
     batch_size: int | None = option(
         None,
-        "images of one step, over all processes; default: the method's, or down to 32 for 5,000 steps in all",
+        "images of one step, over all processes; default: the method's, halved while steps are under 5,000, to 32",
         at_least=2,
     )
     lr: float | None = option(None, "highest learning rate; default: the method's", at_least=0)
@@ -108,7 +116,8 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
     probe_data: str | None = option(
         None,
-        "labelled data to watch features by: nearest neighbours' accuracy; trains and chooses nothing",
+        "labelled data to watch features by: nearest neighbours' accuracy; trains and chooses nothing; its time is "
+        "not in --budget",
         metavar="D",
     )
     probe_every: int | None = option(None, "epochs between two looks at --probe-data; default: a tenth", at_least=1)

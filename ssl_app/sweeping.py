@@ -126,7 +126,7 @@ def open_benches(settings: SweepSettings, hardware: Hardware, say: Say) -> dict[
         dataset, train = bench.opened.dataset, bench.opened.parts.train
         for first in list(benches.values())[:1]:
             refuse_unlike(first, bench, say)
-        splits.draw(dataset, train, max(settings.per_class), seed=settings.seed, draw=0)  # else refused half-way
+        splits.refuse_more(dataset, train, settings.per_class)  # else refused half-way
         if settings.head == "linear" and start.tensors is not None:
             bench = trial.features(bench, settings.out / "cache")
         benches[start.name] = bench

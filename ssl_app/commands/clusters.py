@@ -45,7 +45,7 @@ class Settings:
         64, "images of a cluster shown at first, and lying on one sheet", at_least=1, at_most=400
     )
     thumb: int = option(48, "side of a thumbnail in pixels", at_least=16, at_most=256)
-    out: Path = option(Path("ssl-runs"), "folder of the runs", metavar="DIR")
+    out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
 
 
 def run(settings: Settings, say: Say = to_stderr) -> Result:

@@ -1,8 +1,8 @@
-"""Write a run's network as a plain state dict that torchvision loads, without ssl-app.
+"""Write a run's network as a plain state dict, which torchvision loads without ssl-app.
 
-A pretraining gives its backbone; a finetune run its backbone with the classifier as torchvision's
-own last layer, where the head is linear on the pooled features. A JSON file beside it says how the
-pixels are to be scaled.
+A pretraining gives its backbone; a finetune run its backbone with the classifier: under the name of what ends
+torchvision's network (`fc`, `classifier`), where the head is linear on the pooled features, else as `head`. A JSON
+file beside it says how the pixels are to be scaled.
 """
 
 import time
@@ -24,7 +24,10 @@ ssl-app export pretrain-20261121-101500
 ssl-app export my-run --what classifier --output resnet18-scans.pt
 """
 KINDS = (".safetensors", ".pt", ".pth")
-LAST = {"resnet": "fc", "alexnet": "classifier", "vgg": "classifier"}
+LAST = {
+    "fc": ("resnet", "resnext", "wide_resnet", "regnet", "shufflenet", "googlenet", "inception"),
+    "classifier": ("alexnet", "vgg", "densenet", "mobilenet", "efficientnet", "mnasnet", "convnext", "squeezenet"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,11 @@ class Settings:
         "auto", "backbone or classifier; auto: what the run made", choices=("auto", "backbone", "classifier")
     )
     output: Path | None = option(
-        None, "file to write, .safetensors or .pt; default: export.safetensors in the run", metavar="FILE"
+        None,
+        "file to write, not there yet, .safetensors or .pt; default: export.safetensors in the run",
+        metavar="FILE",
     )
-    out: Path = option(Path("ssl-runs"), "folder of the runs", metavar="DIR")
+    out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
 
 
 def run(settings: Settings, say: Say = to_stderr) -> Result:
@@ -54,6 +59,8 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
 
     started = time.monotonic()
     runs.check_output(settings.output, KINDS)
+    if settings.output is not None:
+        runs.check_output(settings.output.with_suffix(".json"))
     folder = runs.find_run(settings.out, settings.run)
     made = next((name for name in (handover.CLASSIFIER, handover.BACKBONE) if (folder / name).is_file()), None)
     if made is None or not runs.finished(folder):
@@ -82,7 +89,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
 def _last_layer(tensors: "dict[str, torch.Tensor]", meta: dict[str, object]) -> "dict[str, torch.Tensor]":
     """The linear head under the name of torchvision's last layer, or `head` where the network has none."""
     network = str(meta["backbone"])
-    name = next((last for family, last in LAST.items() if network.startswith(family)), "head")
+    name = next((last for last, families in LAST.items() if network.startswith(families)), "head")
     head = {k: t for k, t in tensors.items() if k.startswith("head.layers.")}
     if meta["head"] == "linear" and meta["layer"] is None:
         return {f"{name}.{k.split('.')[-1]}": t for k, t in head.items()}

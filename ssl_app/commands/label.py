@@ -35,7 +35,7 @@ class Settings:
     output: Path | None = option(
         None, "table to write, .csv or .parquet, not there yet; default: labels.csv in the run", metavar="FILE"
     )
-    out: Path = option(Path("ssl-runs"), "folder of the runs", metavar="DIR")
+    out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
     max_unreadable: int = option(0, "unreadable images to put up with; they are listed and left out", at_least=0)
     device: str = option("auto", "auto, cpu, cuda or cuda:N", metavar="NAME")
     threads: int | None = option(None, "CPU threads", at_least=1)
@@ -108,7 +108,9 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         shown = ", ".join(f"{name} {value:.3f}" for name, value in more["agreement"].items() if name != "n")
         say(f"with the {more['agreement']['n']} labels there, first head: {shown}")
     if settings.output is None:
-        say(f"now type ssl-app clusters {folder.name}, or ssl-app pretrain --method from-labels --labels {path}")
+        flag = runs.out_flag(settings.out)
+        again = f"ssl-app pretrain --method from-labels --labels {path} --data {data}{flag}"
+        say(f"now type ssl-app clusters {folder.name}{flag}, or {again}")
     return Result("label", folder, time.monotonic() - started, config.as_json(settings), more)
 
 

@@ -30,7 +30,7 @@ class Settings:
     output: Path | None = option(
         None, "CSV to write, not there yet; default: predictions.csv in a new run", metavar="FILE"
     )
-    out: Path = option(Path("ssl-runs"), "folder of the runs", metavar="DIR")
+    out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
     name: str | None = option(None, "name of this run's folder; default: verb and time", metavar="NAME")
     max_unreadable: int = option(0, "unreadable images to put up with; they are listed and left out", at_least=0)
     device: str = option("auto", "auto, cpu, cuda or cuda:N", metavar="NAME")

@@ -85,7 +85,9 @@ def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
                 runs.write_json(folder / runs.RESULT, result.to_json())
         if group.rank == 0:
             (folder / TRAINING).unlink(missing_ok=True)  # not before: a kill in between would train all over
-            say(f"done: {more['checkpoint']}; now type ssl-app finetune --strategy two-stage --per-class 32")
+            labels = "" if work.material.dataset.labelled.any() else " --labels FILE"
+            finetune = f"ssl-app finetune --strategy two-stage --per-class 32{labels}{runs.out_flag(settings.out)}"
+            say(f"done: {more['checkpoint']}; now type {finetune}")
         group.wait()
     finally:
         group.close()

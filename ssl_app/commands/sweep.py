@@ -29,7 +29,7 @@ EXAMPLES = """
 ssl-app sweep
 ssl-app sweep --data labelled.csv --group patient --per-class 1,2,4,8,16,32,64
 ssl-app sweep --init run-a --init run-b --strategy two-stage --draws 10
-ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18
+ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18 --data labelled.csv --image-size 64
 """
 METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 
@@ -106,6 +106,7 @@ def _run(settings: Settings, say: Say, part_of: str | None) -> Result:
             say(f"trial {number} of {len(missing)}: {about}: {scored}")
     ordered = [trials[job.key] for job in sweep.jobs]
     leaks = {name: found for name, bench in sweep.benches.items() if (found := preparing.leaks_of(bench)) is not None}
+    trained = {name: bench for name, bench in sweep.benches.items() if bench.start.tensors is not None}
     pooled, outside = sweep.pooled(), sweep.outside()
     worst = max((leaks[name] for name in pooled if name in leaks), key=lambda found: found.total, default=None)
     leak = None if worst is None else Leak(worst.total, worst.of)
@@ -118,16 +119,16 @@ def _run(settings: Settings, say: Say, part_of: str | None) -> Result:
         "comparisons": answer.comparisons,
         "labels_saved": answer.labels_saved,
         "verdict": verdict,
-        "leaks": {name: found.sentence() for name, found in leaks.items()},
+        "leaks": {name: preparing.leak_sentence(bench) for name, bench in trained.items()},
         "n_test": len(next(iter(sweep.benches.values())).opened.parts.test),
     }
     result = Result("sweep", sweep.folder, time.monotonic() - started, config.as_json(settings), more)
     runs.write_json(sweep.folder / runs.RESULT, result.to_json())
     for line in [*comparing.table_lines(ordered), *comparing.claim_lines(answer.comparisons)]:
         say(line)
-    for name, found in leaks.items():
-        if not found.groups_known:
-            say(f"remark: {name}: {found.sentence()}")
+    for name, bench in trained.items():
+        if not bench.start.ancestry_known or not leaks[name].groups_known:
+            say(f"remark: {name}: {preparing.leak_sentence(bench)}")
     if outside and part_of is None:
         say(f"outside the verdict: {', '.join(f'{name} ({reason})' for name, reason in outside.items())}")
     if part_of is None:

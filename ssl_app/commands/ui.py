@@ -19,7 +19,7 @@ from typing import IO
 
 from ssl_app.config import option
 from ssl_app.errors import RunError, SettingsError, UserError
-from ssl_app.runs import Say
+from ssl_app.runs import OUT, Say
 
 EXAMPLES = """
 ssl-app ui
@@ -34,7 +34,7 @@ STOPS_WITHIN = 10.0
 class Settings:
     """What to show, and where."""
 
-    out: Path = option(Path("ssl-runs"), "folder of the runs, with mlflow.db in it", metavar="DIR")
+    out: Path = option(OUT, "folder of the runs, with mlflow.db in it", metavar="DIR")
     port: int = option(5000, "port on this machine; 0 takes a free one", at_least=0, at_most=65535)
     host: str = option(
         "127.0.0.1", "address to listen on; others than this machine's have no password", metavar="HOST"

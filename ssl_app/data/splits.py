@@ -66,23 +66,24 @@ def given(dataset: Dataset) -> Parts | None:
     val = np.flatnonzero(marks == "val") if test_mark == "test" else np.array([], np.int64)
     if not len(train):
         raise DataError(f"{source} marks no image as train; type --split none to split anew")
-    refuse_cut(dataset, train, test, source)
-    copies = int(np.isin(dataset.content[test], dataset.content[train]).sum())
+    others, named = np.concatenate([train, val]), "train or val" if len(val) else "train"
+    refuse_cut(dataset, others, test, source, named)
+    copies = int(np.isin(dataset.content[test], dataset.content[others]).sum())
     remarks = [f"its {len(test)} val images are the test set"] if test_mark == "val" else []
-    remarks += [f"{copies} of {len(test)} test images have an exact copy in train"] if copies else []
+    remarks += [f"{copies} of {len(test)} test images have an exact copy in {named}"] if copies else []
     return Parts(train, val, test, "; ".join([f"split as given by {source}", *remarks]))
 
 
-def refuse_cut(dataset: Dataset, train: Indices, test: Indices, source: str) -> None:
-    """Raise DataError where a test image has a train image of its group beside it."""
+def refuse_cut(dataset: Dataset, others: Indices, test: Indices, source: str, named: str) -> None:
+    """Raise DataError where a test image has another image of its group beside it; `named` tells which those are."""
     if dataset.groups is None:
         return
-    trained = {dataset.groups[i] for i in train}
-    beside = sum(dataset.groups[i] in trained for i in test[dataset.grouped()[test]])
+    met = {dataset.groups[i] for i in others}
+    beside = sum(dataset.groups[i] in met for i in test[dataset.grouped()[test]])
     if beside:
         group = dataset.columns.group
         raise DataError(
-            f"{source} puts {beside} of {len(test)} test images beside a train image of the same {group}; "
+            f"{source} puts {beside} of {len(test)} test images beside a {named} image of the same {group}; "
             f"type --split none to split by {group}"
         )
 
@@ -157,24 +158,28 @@ def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, 
     Nested: per seed, draw and class one permutation in content order, so that the first 8 are
     among the first 16. Raises DataError where a class has too few.
     """
+    if per_class is not None:
+        refuse_more(dataset, train, [per_class])
     chosen = []
     for label, name in enumerate(dataset.classes):
         mine = train[dataset.labelled[train] & (dataset.labels[train] == label)]
-        if per_class is not None and len(mine) < per_class:
-            raise DataError(
-                f"class '{name}' has {len(mine)} training images, --per-class asks for {per_class}; "
-                f"type --per-class {fewest(dataset, train)} or less"
-            )
         ordered = sorted(mine.tolist(), key=lambda i: (int(dataset.content[i]), dataset.keys[i]))
         order = np.random.default_rng([seed, draw, hashed(name)]).permutation(len(ordered))
         chosen += [ordered[i] for i in order[:per_class]]
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def fewest(dataset: Dataset, train: Indices) -> int:
-    """Labelled training images of the class that has the fewest."""
+def refuse_more(dataset: Dataset, train: Indices, per_class: Sequence[int]) -> None:
+    """Raise DataError where a class has fewer labelled training images than one of these numbers."""
     counts = np.bincount(dataset.labels[train][dataset.labelled[train]], minlength=len(dataset.classes))
-    return int(counts.min())
+    fewest, most = int(counts.min()), max(per_class)
+    if fewest < most:
+        fitting = [number for number in per_class if number <= fewest]
+        cure = ",".join(map(str, fitting)) if fitting else f"{fewest} or less"
+        raise DataError(
+            f"class '{dataset.classes[counts.argmin()]}' has {fewest} training images, --per-class asks for {most}; "
+            f"type --per-class {cure}"
+        )
 
 
 def folds(labels: NDArray[Any], units: Sequence[str], count: int, seed: int) -> list[tuple[Indices, Indices]] | None:

@@ -89,7 +89,7 @@ def _fitted(
         reason = f"chosen by {len(folds)} folds inside the draw"
     else:
         each = int(np.bincount(y, minlength=classes).min())
-        reason = f"by rule: {each} label{'s' * (each != 1)} per class cannot be folded"
+        reason = f"by rule: {each} label{'s' * (each != 1)} per class cannot be folded{' whole' * (each > 1)}"
     strength = _chosen(parts, classes, strengths) if parts else RULE
     solution = None
     for warm in [c for c in strengths if c < strength] + [strength]:

@@ -105,9 +105,9 @@ def test_a_missing_column(refuse, images) -> None:
 
 def test_a_class_with_too_few_images(refuse_beside, trained) -> None:
     assert refuse_beside("finetune", "--init", "p", "--per-class", 500, "--steps", 2) == (
-        "class 'class0' has 21 training images, --per-class asks for 500; type --per-class 18 or less"
+        "class 'class1' has 18 training images, --per-class asks for 500; type --per-class 18 or less"
     )
-    assert "--per-class asks for 64; type --per-class 18 or less" in refuse_beside(
+    assert "--per-class asks for 64; type --per-class 2" in refuse_beside(
         "sweep", "--init", "p", "--per-class", "2,64", "--draws", 1, "--name", "never"
     )
 
@@ -196,9 +196,10 @@ def test_a_name_longer_than_a_file_may_have(refuse) -> None:
 
 def test_no_labels_for_finetune(ssl, tiny, images) -> None:
     images(Path("scans"), per_class=12, classes=1)
-    assert ssl("pretrain", "--data", "scans", *ONCE, "--out", "o", "--name", "7", *tiny).code == 0
+    pretrained = ssl("pretrain", "--data", "scans", *ONCE, "--out", "o", "--name", "7", *tiny)
+    assert "now type ssl-app finetune --strategy two-stage --per-class 32 --labels FILE --out o\n" in pretrained.err
     assert ssl("finetune", *SHORT, "--out", "o", *tiny).error == (
-        "run 7 was trained on scans, which has no labels; add --data"
+        "run 7 was trained on scans, which has no labels; add --labels FILE, or --data of labelled images"
     )
     assert ssl("finetune", "--data", "scans", *SHORT, "--out", "o", *tiny).error == (
         "scans has no labels; put images into one folder a class, write a manifest.csv, or type --labels FILE"

@@ -34,6 +34,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_labels_are_written_for_every_image_and_every_head(name: str, heads: int, place: tuple[Path, Path]) -> None:
     data, out = place
     answer = type_in("label", name, "--out", out, "--json", "--threads", 1)
+    table = f"--labels {out / name / 'labels.csv'} --data {data} --out {out}"
+    assert f"now type ssl-app clusters {name} --out {out}, or " in answer.err
+    assert answer.err.endswith(f"ssl-app pretrain --method from-labels {table}\n")
     result = answer.result
     assert result["n"] == 72
     assert result["clusters"] == [4] * heads

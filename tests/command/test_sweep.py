@@ -20,6 +20,7 @@ from ssl_app.data import splits
 from ssl_app.handover import Initialisation
 from ssl_app.settings import SweepSettings
 from ssl_app.training.hardware import choose
+from tests.command.conftest import type_in
 
 SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
 ONCE = (*SHORT, "--draws", 1, "--jobs", 1, "--baseline", "none")
@@ -120,6 +121,19 @@ def test_the_split_is_that_of_the_pretraining_where_the_data_are_named_too(place
     answer = place.type("finetune", *words)
     assert "split seed 1, as in leaky" in answer.err
     assert answer.result["leaks"] is None
+
+
+def test_of_plain_weights_it_is_said_that_their_images_are_not_known(place: Place, one: str, tmp_path: Path) -> None:
+    exported = tmp_path / "theirs.safetensors"
+    assert type_in("export", one, "--output", exported, "--out", place.out).code == 0
+    words = ["--init", one, "--init", exported, "--backbone", "small-resnet", "--image-size", 16]
+    words += ["--data", place.data]
+    answer = place.type("sweep", *words, *TWO_STAGE)
+    assert answer.result["leaks"] == {one: None, "theirs": "what theirs was trained on is not known"}
+    assert "remark: theirs: what theirs was trained on is not known" in answer.err
+    assert type_in("export", one, "--output", exported.with_suffix(".pt"), "--out", place.out).error == (
+        f"--output {exported.with_suffix('.json')} exists already; remove it, or name another file"
+    )
 
 
 # what is compared

@@ -85,6 +85,7 @@ def test_every_decision_is_printed_with_its_reason(trained) -> None:
         "its labels: class0 24, class1 24, class2 24",
         "split by image content (no group column), 20 % of images, seed 0: 57 train, 0 val, 15 test",
         "small-resnet from random weights, seed 0",
+        f"now type ssl-app finetune --strategy two-stage --per-class 32 --out {trained.out}",
     ):
         assert line in trained.answer.err
 

@@ -121,7 +121,7 @@ def test_a_given_split_that_cuts_a_group_is_refused() -> None:
     with pytest.raises(DataError) as raised:
         split(dataset)
     assert str(raised.value) == (
-        "column split puts 1 of 3 test images beside a train image of the same patient; "
+        "column split puts 2 of 3 test images beside a train or val image of the same patient; "
         "type --split none to split by patient"
     )
 
