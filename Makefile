@@ -6,7 +6,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # a process takes about a gigabyte; in the order of the tree long files do not come last
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo format check test test-all browser docker clean
+.PHONY: install demo format check test test-all docker clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -31,7 +31,7 @@ check: .venv/installed          ## format, lint, types, layers
 	$(BIN)/python -m pytest tests/test_layers.py
 
 test: .venv/installed           ## the fast tests; the browser's too where Chromium is
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-all: .venv/installed       ## all tests
 	$(BIN)/python -m pytest $(PARALLEL)

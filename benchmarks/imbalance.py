@@ -47,7 +47,7 @@ def rows_of(labels: np.ndarray, train: np.ndarray, kind: str, count: int, seed: 
 def all_images(source: Source) -> np.ndarray:
     """(N, H, W, C), read in order: a shard is a stream."""
     images = []
-    for row, image in source.read_all():
+    for row, image in source.each(lambda array: array):
         if isinstance(image, Unreadable):
             raise SystemExit(f"{source.keys[row]} cannot be read: {image}")
         images.append(image)

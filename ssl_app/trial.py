@@ -175,7 +175,6 @@ def _phase(bench: Bench, classifier: Classifier, phase: Phase, loader: Loader) -
         epochs=looks,
         steps_per_epoch=phase.steps // looks,
         batch_size=recipe.batch_size,
-        still=phase.still,
         optimizer=recipe.optimizer,
         weight_decay=recipe.weight_decay,
         clip=recipe.clip,

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app.errors import DataError
 
-Intensity = Literal["range", "dtype", "per-image"]
 QUANTILES = (0.001, 0.999)  # not the extremes: one hot pixel would darken the set
 MOST_IMAGES = 2000
 MOST_VALUES = 20_000_000  # of float pixels, which are sorted rather than counted

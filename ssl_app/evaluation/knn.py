@@ -21,31 +21,25 @@ def votes(
     *,
     k: Sequence[int] = (NEIGHBOURS,),
     sigma: float = SIGMA,
-    same: bool = False,
     device: torch.device | str = "cpu",
 ) -> dict[int, NDArray[np.float64]]:
     """Each class's share of the vote, for every k at once. (N, d), (N,), (n, d) -> {k: (n, classes)}.
 
     A neighbour votes with exp(cosine / sigma); rows sum to 1, and `metrics.classification` takes them as they
-    are. A k above the number of neighbours means all of them. `same` says that the queries are the bank: no
-    image is its own neighbour then. Features are finite; a row of zeros is as near to one as to another. Which
-    of several equally near images are the last of the k is not defined. Never more than one block of
-    similarities is in memory.
+    are. A k above the number of neighbours means all of them. Features are finite; a row of zeros is as near to
+    one as to another. Which of several equally near images are the last of the k is not defined. Never more than
+    one block of similarities is in memory.
     """
     asked = tuple(dict.fromkeys(k))
     voters = torch.tensor(np.asarray(labels, dtype=np.int64), device=device)  # (N,)
     known = _unit(bank, device)
-    wanted = known if same else _unit(queries, device)
-    others = len(known) - same
+    wanted = _unit(queries, device)
     assert len(voters) == len(known), (len(voters), len(known))
-    assert not same or len(np.asarray(queries)) == len(known), "the queries are not the bank"
     assert min(asked) > 0, asked
-    assert others > 0, "no neighbours"
+    assert len(known) > 0, "no neighbours"
     found = {size: np.zeros((len(wanted), classes)) for size in asked}
     for first in range(0, len(wanted), QUERIES):
-        near, which = _nearest(
-            known, wanted[first : first + QUERIES], min(max(asked), others), first if same else None
-        )
+        near, which = _nearest(known, wanted[first : first + QUERIES], min(max(asked), len(known)))
         # over the nearest one's: a small sigma overflows no exponential, and shares stay the same
         weight = ((near - near[:, :1]).double() / sigma).exp()
         for size in asked:
@@ -55,35 +49,12 @@ def votes(
     return found
 
 
-def predict(
-    bank: ArrayLike,
-    labels: ArrayLike,
-    queries: ArrayLike,
-    classes: int,
-    *,
-    k: int = NEIGHBOURS,
-    sigma: float = SIGMA,
-    same: bool = False,
-    device: torch.device | str = "cpu",
-) -> NDArray[np.int64]:
-    """The class with most of the vote, the first of equals. (N, d), (N,), (n, d) -> (n,)."""
-    found = votes(bank, labels, queries, classes, k=(k,), sigma=sigma, same=same, device=device)
-    return np.asarray(found[k].argmax(axis=1), dtype=np.int64)
-
-
-def _nearest(bank: Tensor, queries: Tensor, k: int, own: int | None) -> tuple[Tensor, Tensor]:
-    """Cosine and row of the k nearest, nearest first. (N, d), (B, d) -> (B, k), (B, k).
-
-    `own` is the row of the first query in the bank, None where the queries are others.
-    """
+def _nearest(bank: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosine and row of the k nearest, nearest first. (N, d), (B, d) -> (B, k), (B, k)."""
     near = torch.zeros(len(queries), 0, device=bank.device)
     which = torch.zeros(len(queries), 0, dtype=torch.int64, device=bank.device)
     for left in range(0, len(bank), BANK):
         cosine = queries @ bank[left : left + BANK].T  # (B, at most BANK)
-        if own is not None:
-            column = torch.arange(own - left, own - left + len(queries), device=bank.device)
-            row = torch.nonzero((column >= 0) & (column < cosine.shape[1])).flatten()
-            cosine[row, column[row]] = -torch.inf
         top = cosine.topk(min(k, cosine.shape[1]), dim=1)
         near = torch.cat([near, top.values], 1)
         which = torch.cat([which, top.indices + left], 1)

@@ -51,8 +51,7 @@ class Backbone(nn.Module):
 
     `body` keeps its own parameter names: without the prefix `body.`, the state of a torchvision
     backbone loads into plain torchvision. `layers` are the named cuts in order; any other dotted
-    module name of the body is a cut too. `layer` is the cut where none is asked for; None is the
-    pooled output.
+    module name of the body is a cut too. Without one, the output is pooled.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class Backbone(nn.Module):
         self.image_size = image_size
         self.front: nn.Module = Sobel() if name.endswith(SOBEL) else nn.Identity()
         self.body = body
-        self.layer: str | None = None
         self._cuts = cuts or {}  # public name -> dotted name of a module of the body
         self._smallest: int | None = None
 
@@ -78,7 +76,6 @@ class Backbone(nn.Module):
 
         What lies above the layer is not computed. Raises SettingsError for a layer that is not there.
         """
-        layer = layer or self.layer
         if layer is None:
             features: Tensor = self.body(self.front(images))
             if features.dim() == 4:

@@ -90,13 +90,6 @@ def saved_views(tags: Mapping[str, str]) -> list[SavedView]:
     return found
 
 
-def read_state(value: str) -> dict[str, Any]:
-    """The state in a view's tag."""
-    packed = json.loads(value)["state"].removeprefix("deflate;")
-    state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
-    return state
-
-
 def _view(identity: str, name: str, state: dict[str, Any], at: int) -> View:
     packed = "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
     value = json.dumps({"name": name, "createdAt": at, "updatedAt": at, "state": packed})

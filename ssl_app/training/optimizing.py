@@ -16,7 +16,7 @@ class Plan:
     """How to train: one call of the loop.
 
     A part of the task without a rate is frozen: no gradient, eval mode, so that not one weight and
-    not one batch-norm statistic moves. A part named in `still` moves its weights only.
+    not one batch-norm statistic moves.
     """
 
     rates: Mapping[str, float]  # learning rate at its highest, by part
@@ -24,7 +24,6 @@ class Plan:
     batch_size: int  # images of one optimizer step, over all processes and micro-batches
     steps_per_epoch: int | None = None  # None: one pass over the images
     accumulate: int = 1  # micro-batches of one process in one step
-    still: tuple[str, ...] = ()
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9  # adamw: its first beta
     weight_decay: float = 5e-4
@@ -55,10 +54,6 @@ def freeze(task: Task, plan: Plan) -> None:
         part.requires_grad_(moves)
         if not moves:
             part.eval()
-        elif name in plan.still:
-            for module in part.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
 
 
 def build_optimizer(task: Task, player: str, plan: Plan) -> torch.optim.Optimizer:

@@ -12,7 +12,6 @@ class Phase:
     name: str
     steps: int
     rates: Mapping[str, float]
-    still: tuple[str, ...] = ()  # parts that learn, but keep their batch-norm statistics
     closed: bool = False  # a convex fit of a linear head on unaugmented features, which takes no steps
 
 

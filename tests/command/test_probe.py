@@ -155,7 +155,7 @@ def test_the_features_are_those_of_the_frozen_backbone(probe, trained, faint) ->
     features = maps.flatten(1).numpy()  # 128 x 4 x 4: within 4,096 numbers as it is
     labels = np.array([int(row["label"][1:]) for row in rows])
     test = np.array([row["split"] == "test" for row in rows])
-    predicted = knn.predict(features[~test], labels[~test], features[test], 3, k=9)
+    predicted = knn.votes(features[~test], labels[~test], features[test], 3, k=(9,))[9].argmax(1)
     assert result["probe"]["stage3"]["knn"]["accuracy"] == pytest.approx((predicted == labels[test]).mean(), abs=0.04)
     assert result["probe"]["stage3"]["features"] == features.shape[1]
 
@@ -249,7 +249,9 @@ def test_a_run_without_labels(ssl, tiny, images, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "o", *tiny]
     words = ["--data", data, "--epochs", 1, "--batch-size", 16, "--name", "p"]
     assert ssl("pretrain", *words, *out).code == 0
-    assert ssl("probe", "p", *out).error == f"run p was trained on {data}, which has no labels; add --data"
+    assert ssl("probe", "p", *out).error == (
+        f"run p was trained on {data}, which has no labels; add --labels FILE, or --data of labelled images"
+    )
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["cache", "p"]
 
 

@@ -37,7 +37,7 @@ def opened(data: str | Path, columns: Columns = NONE) -> Source:
 
 
 def values(source: Source) -> list[int | str]:
-    return [str(a) if isinstance(a, Unreadable) else int(a[0, 0, 0]) for _, a in source.read_all()]
+    return [str(a) if isinstance(a, Unreadable) else int(a[0, 0, 0]) for _, a in source.each(lambda array: array)]
 
 
 def tar(path: Path, members: dict[str, bytes]) -> None:

@@ -92,13 +92,6 @@ def test_computing_stops_at_the_layer_and_gradients_with_it():
     assert not backbone.body.stage2._forward_hooks
 
 
-def test_the_default_cut_is_settable():
-    backbone = build("nin", 1, 32)
-    backbone.layer = "block2"
-    assert backbone.shape() == (192, 8, 8)
-    assert backbone(torch.zeros(2, 1, 32, 32)).shape == (2, 192, 8, 8)
-
-
 def test_a_dry_run_leaves_modes_statistics_and_randomness_alone():
     backbone = build("resnet18", 1, 32)
     backbone.body.layer1.eval()

@@ -99,10 +99,6 @@ class Source(ABC):
 
         return in_order(done, range(len(self.keys)))
 
-    def read_all(self) -> Iterator[tuple[int, NDArray[Any] | Unreadable]]:
-        """Every image in order, read a little ahead in threads."""
-        return self.each(lambda array: array)
-
 
 def in_order(work: Callable[[A], T], items: Iterable[A], chunk: int = 8) -> Iterator[T]:
     """work(item) for every item, in order, in threads; never more than a few chunks ahead."""
