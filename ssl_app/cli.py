@@ -21,8 +21,8 @@ Two commands on built-in data:
   ssl-app pretrain
   ssl-app finetune --strategy two-stage --per-class 32
 and on images of your own:
-  ssl-app pretrain --data scans/
-  ssl-app sweep --data labelled.csv --group patient --per-class 1,2,4,8,16,32,64"""
+  ssl-app pretrain --data all.csv --group patient
+  ssl-app sweep --per-class 1,2,4,8,16,32,64"""
 
 
 class Verb(click.Command):

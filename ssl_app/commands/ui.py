@@ -1,4 +1,4 @@
-"""Show the runs of --out in the browser: MLflow's pages, opened at the comparison of the newest sweep."""
+"""Serve MLflow's pages over the runs of --out, and print their addresses: the newest sweep's comparison first."""
 
 import os
 import signal
