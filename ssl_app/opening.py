@@ -10,6 +10,7 @@ from ssl_app.data.label_files import numbered, read_labels
 from ssl_app.data.packing import first_image
 from ssl_app.data.sources.base import Columns, Source, open_source
 from ssl_app.data.splits import Parts, split
+from ssl_app.errors import DataError
 from ssl_app.runs import Say
 from ssl_app.settings import DataSettings
 
@@ -41,6 +42,14 @@ def with_labels(dataset: Dataset, path: Path, say: Say) -> Dataset:
     known = labels >= 0
     found = f"{known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}"
     say(f"labels: {found}; they are what is tested, too")
+    lost = table.unmatched(dataset.keys)
+    if lost:
+        say(f"note: {len(lost)} of {len(table.rows)} rows of {path} name no image, the first is '{lost[0]}'")
+    if len(classes) < 2:
+        only = f"the label '{classes[0]}' alone" if classes else "no label"
+        raise DataError(
+            f"{path} gives {only} to these images; expected two classes or more: fill its column {column}"
+        )
     return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labelled=known)
 
 

@@ -44,11 +44,11 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
         if settings.data is None and start.settings:
             raise DataError(
                 f"run {start.name} was trained on {dataset.name}, which has no labels; "
-                f"add --labels FILE, or --data of labelled images"
+                f"add --label COLUMN, --labels FILE, or other --data"
             )
         raise DataError(
-            f"{dataset.name} has no labels; put images into one folder a class, "
-            f"write a manifest.csv, or type --labels FILE"
+            f"{dataset.name} has no labels; type --label COLUMN or --labels FILE, "
+            f"or put images into one folder a class"
         )
     parts = opened.parts
     if settings.judge == "held-out":
@@ -58,7 +58,12 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
         parts = hold_out(dataset, parts, asked.split_seed or 0)
     kept = {name: getattr(parts, name)[dataset.labelled[getattr(parts, name)]] for name in ("train", "val", "test")}
     parts = replace(parts, **kept)
-    splits.check_classes(dataset, parts)
+    try:
+        splits.check_classes(dataset, parts)
+    except DataError as error:
+        if start.seen is None or "--split-seed" not in str(error):
+            raise
+        raise DataError(f"{error} (and pretrain with the same: {start.name} has seen what is test then)") from error
     if recipe.validation == "held-out" and not len(parts.val):
         raise DataError(f"{dataset.name} has no labelled image to hold out beside the draw; type --validation within")
     opened = replace(opened, parts=parts)

@@ -25,7 +25,7 @@ from ssl_app.pacing import TRIED, length_within
 from ssl_app.planning import plan_of, resolved
 from ssl_app.pretext.base import Pretext
 from ssl_app.report import plots
-from ssl_app.runs import Say
+from ssl_app.runs import Say, out_flag
 from ssl_app.settings import PretrainSettings
 from ssl_app.tracking import open_tracker
 from ssl_app.training.distributed import OneProcess
@@ -137,10 +137,13 @@ class Pretraining:
 
         def each_epoch(rows: list[Row]) -> None:
             tracked.metrics(_plain(rows[-1]), len(rows), rows[-1]["ended"])
-            for kind, told in self._alarms(rows).items():
-                if kind not in rang:
-                    rang.add(kind)
-                    say(f"alarm: {told}")
+            alarms = self._alarms(rows)
+            for kind in sorted(rang - alarms.keys()):
+                say(f"the alarm about the {kind} no longer stands")
+            for kind in [kind for kind in alarms if kind not in rang]:
+                say(f"alarm: {alarms[kind]}")
+            rang.clear()
+            rang.update(alarms)
 
         status, began = "FAILED", time.monotonic()
         try:
@@ -154,7 +157,7 @@ class Pretraining:
                     tracked.artifact(path)
         except Stopped:
             status = "KILLED"
-            say(f"stopped; type ssl-app pretrain --resume {folder.name} --out {settings.out} to go on")
+            say(f"stopped; type ssl-app pretrain --resume {folder.name}{out_flag(settings.out)} to go on")
             raise
         finally:
             tracked.finish(status)
@@ -199,7 +202,8 @@ class Pretraining:
         found = {"features": collapse([r["directions"] for r in rows], [r["spread"] for r in rows], epochs, method)}
         if task.limits is not None and task.score is not None and len(self.material.held_out) >= FEW:
             scores = [row[f"val_{task.score}"] for row in rows]
-            found["score"] = alarm(scores, epochs, task.limits, method, task.chance)
+            steps = self.plan.steps_per_epoch or self._loader(self.material.learnt, "none").steps
+            found["score"] = alarm(scores, epochs, task.limits, method, task.chance, steps)
         found["method"] = task.alarm(rows)
         return {kind: told for kind, told in found.items() if told is not None}
 
@@ -281,7 +285,7 @@ class Pretraining:
             "channels": self.task.backbone.channels,
             "image_size": material.image_size,
             "pack_side": int(dataset.images.shape[1]),
-            "ancestry_known": material.start.ancestry_known,
+            "ancestry_known": all(ancestor.ancestry_known for ancestor in self._ancestors()),
             "method": settings.method,
             "settings": config.as_json(settings)
             | {"method_settings": config.as_json(self.own), "data_hash": dataset.hash},
@@ -290,9 +294,18 @@ class Pretraining:
             "versions": {name: version(name) for name in ("ssl-app", "torch", "torchvision")},
         }
         met = seen(dataset, np.concatenate([material.learnt, material.held_out]))
-        if material.start.seen is not None:  # what an ancestor saw is in the weights as well
-            met = merged(met, material.start.seen)
+        for ancestor in self._ancestors():  # what they saw is in the weights as well
+            if ancestor.seen is not None:
+                met = merged(met, ancestor.seen)
         handover.write_backbone(folder / handover.BACKBONE, self.task, material.pixels, met, meta)
+
+    def _ancestors(self) -> list[handover.Initialisation]:
+        """Whose weights these go back to: what was started from, and the run whose labels are learnt."""
+        file = self.task.learnt_from
+        teacher = None if file is None else file.parent / handover.BACKBONE
+        if teacher is None or not teacher.is_file():
+            return [self.material.start]
+        return [self.material.start, handover.load_initialisation(str(teacher), self.settings.out, None)]
 
 
 def _plain(row: Row) -> Row:

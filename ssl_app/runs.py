@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ssl_app.errors import RunError, SettingsError, UserError, nearest
@@ -104,7 +105,7 @@ def prepare(out: Path, name: str | None, verb: str) -> None:
 
 def out_flag(out: Path) -> str:
     """` --out DIR` for a command to type, where it is not the default."""
-    return "" if out == OUT else f" --out {out}"
+    return "" if out == OUT else f" --out {quote(str(out))}"
 
 
 def check_output(path: Path | None, kinds: tuple[str, ...] = ()) -> None:

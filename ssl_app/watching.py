@@ -49,7 +49,11 @@ class Probe:
             raise DataError(
                 f"--probe-data {settings.probe_data} has no labels; take labelled images, or leave it out"
             )
-        pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
+        if pixels.intensity == "range" and pixels.dtype not in ("", dataset.images.dtype.name):
+            raise DataError(
+                f"--probe-data {dataset.name} holds {dataset.images.dtype} images, --data {pixels.dtype}; expected "
+                f"the same depth: type --intensity dtype, or leave it out"
+            )
         parts = split(dataset)
         order = np.random.default_rng(0).permutation(len(dataset.keys))
         bank, asked = (
@@ -60,7 +64,7 @@ class Probe:
                 f"--probe-data {settings.probe_data} has too few labels: {len(bank)} and {len(asked)} on either "
                 f"side; leave it out"
             )
-        how = f"{len(asked)} labelled images among {len(bank)}, {parts.how}"
+        how = f"neighbours of {len(asked)} labelled images among {len(bank)} others, {parts.how}"
         say(f"watched by {dataset.name}, for the eye only: {how}")
         return cls(dataset, bank, asked)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ssl_app import config, registry, runs
@@ -64,7 +65,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     methods = _methods(settings.methods)
     seconds_of(settings.budget)
     with same_threads():
-        scored = _scored_on(settings, say)
+        scored, fitting = _scored_on(settings, say)
     runs.prepare_out(settings.out)
     open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
     folder = _folder(settings)
@@ -75,10 +76,9 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         result = Result("compare", folder, time.monotonic() - started, config.as_json(settings), more)
         runs.write_json(folder / runs.RESULT, result.to_json())
     best = (more["wanted"] or [more["ranking"][0]["name"]])[0]
-    labels = "" if settings.labels is None else f" --labels {settings.labels}"
-    say(
-        f"to see {best} on the test part, type ssl-app sweep --init {folder.name}-{best}{labels} --out {settings.out}"
-    )
+    labels = "" if settings.labels is None else f" --labels {quote(str(settings.labels))}"
+    flags = f"{labels}{fitting}{runs.out_flag(settings.out)}"
+    say(f"to see {best} on the test part, type ssl-app sweep --init {folder.name}-{best}{flags}")
     return result
 
 
@@ -121,6 +121,7 @@ def _answer(
     from ssl_app import comparing
     from ssl_app.evaluation.ranking import advice, ranking, wanted
     from ssl_app.handover import SCRATCH
+    from ssl_app.training.health import ANOTHER
 
     inits = {f"{name}-{method}": method for method in pretrained}
     frozen = {}
@@ -143,7 +144,7 @@ def _answer(
         say(line)
     for one in pretrained.values():
         if one.get("alarm"):
-            say(f"alarm: {one['alarm']}")
+            say(f"alarm: {one['alarm'].removesuffix(ANOTHER)}")
     for method, why in reasons.items():
         say(f"not ranked: {method} ({why})")
     say(told)
@@ -181,20 +182,26 @@ def _methods(asked: tuple[str, ...]) -> list[str]:
     return alone
 
 
-def _scored_on(settings: Settings, say: Say) -> str:
-    """What the methods will be scored on; raises now what the sweep would once every method has had its time."""
+def _scored_on(settings: Settings, say: Say) -> tuple[str, str]:
+    """What the methods will be scored on, and the flag of a sweep's sizes that the labels allow, where not all.
+
+    Raises now what the sweep would once every method has had its time.
+    """
     from ssl_app import sweeping
+    from ssl_app.data import splits
     from ssl_app.training.hardware import choose
 
     hardware = choose(settings.device, settings.precision, settings.threads or 1)
     make = _shared(SweepSettings, settings, name="")
     benches = sweeping.open_benches(make(init=("none",), strategy=(STRATEGY,), judge="held-out"), hardware, say)
     opened = next(iter(benches.values())).opened
-    labels = [int(label) for label in opened.dataset.labels[opened.parts.test]]
-    fewest = min(opened.dataset.classes, key=lambda name: labels.count(opened.dataset.classes.index(name)))
-    count = labels.count(opened.dataset.classes.index(fewest))
-    few = f", of which only {count} '{fewest}'" if count < FEW else ""
-    return f"{len(labels):,} held-out images{few}"
+    dataset, parts = opened.dataset, opened.parts
+    name, count = splits.fewest(dataset, parts.test)
+    few = f", of which only {count} '{name}'" if count < FEW else ""
+    usual = SweepSettings().per_class
+    fitting = [str(size) for size in usual if size <= splits.fewest(dataset, parts.train)[1]]
+    flag = "" if len(fitting) == len(usual) else f" --per-class {','.join(fitting)}"
+    return f"{len(parts.test):,} held-out images{few}", flag
 
 
 @contextmanager
@@ -242,7 +249,7 @@ def _pretrained(settings: Settings, method: str, name: str, say: Say) -> dict[st
         try:
             return dict(pretrain.run(resumed, None, say).to_json())
         except CheckpointError as error:
-            cure = f"ssl-app pretrain --resume {name} --any-threads --out {settings.out}"
+            cure = f"ssl-app pretrain --resume {name} --any-threads{runs.out_flag(settings.out)}"
             raise CheckpointError(f"{error}: {cure}, and then the same again") from error
     if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
         shutil.rmtree(folder)
@@ -275,8 +282,8 @@ def _swept(settings: Settings, inits: tuple[str, ...], name: str, say: Say) -> M
     except TrialDiverged as error:
         others = " ".join(f"--init {init}" for init in inits if init != error.init)
         raise RunError(
-            f"{error}; to sweep the others type ssl-app sweep {others} --strategy {STRATEGY} --judge held-out "
-            f"--out {settings.out}"
+            f"{error}; to sweep the others type ssl-app sweep {others} --strategy {STRATEGY} --judge held-out"
+            f"{runs.out_flag(settings.out)}"
         ) from error
 
 

@@ -6,6 +6,7 @@ The table lies in the run, where `ssl-app clusters` shows it, and is what `--lab
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
@@ -109,7 +110,10 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         say(f"with the {more['agreement']['n']} labels there, first head: {shown}")
     if settings.output is None:
         flag = runs.out_flag(settings.out)
-        again = f"ssl-app pretrain --method from-labels --labels {path} --data {data}{flag}"
+        same_split = {name: theirs.get(name) for name in ("label", "group", "split", "split_seed", "test_fraction")}
+        typed = {"labels": path, "data": data} | (same_split if same else {})
+        flags = [f"--{name.replace('_', '-')} {quote(str(v))}" for name, v in typed.items() if v is not None]
+        again = f"ssl-app pretrain --method from-labels {' '.join(flags)}{flag}"
         say(f"now type ssl-app clusters {folder.name}{flag}, or {again}")
     return Result("label", folder, time.monotonic() - started, config.as_json(settings), more)
 

@@ -9,13 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, registry, runs
 from ssl_app.errors import RunError, SettingsError
 from ssl_app.runs import Result, Say
 from ssl_app.saying import to_stderr
 from ssl_app.settings import PretrainSettings
+
+if TYPE_CHECKING:
+    from ssl_app.pretraining import Pretraining
 
 EXAMPLES = """
 ssl-app pretrain
@@ -85,13 +88,25 @@ def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
                 runs.write_json(folder / runs.RESULT, result.to_json())
         if group.rank == 0:
             (folder / TRAINING).unlink(missing_ok=True)  # not before: a kill in between would train all over
-            labels = "" if work.material.dataset.labelled.any() else " --labels FILE"
-            finetune = f"ssl-app finetune --strategy two-stage --per-class 32{labels}{runs.out_flag(settings.out)}"
+            finetune = f"ssl-app finetune --strategy two-stage {_labels(work)}{runs.out_flag(settings.out)}"
             say(f"done: {more['checkpoint']}; now type {finetune}")
         group.wait()
     finally:
         group.close()
     return result
+
+
+def _labels(work: "Pretraining") -> str:
+    """Flags of a finetune on these images: as many labels as there are, or where they are to come from."""
+    import numpy as np
+
+    from ssl_app.data.splits import fewest
+
+    material = work.material
+    if not material.dataset.labelled.any():
+        return "--per-class 32 --labels FILE"
+    count = fewest(material.dataset, np.concatenate([material.learnt, material.held_out]))[1]
+    return f"--per-class {min(32, 2 ** (max(1, count).bit_length() - 1))}"
 
 
 @contextmanager
@@ -107,7 +122,7 @@ def _resumable(folder: Path, out: Path) -> Iterator[None]:
                 raise
             raise RunError(
                 f"the disk is full ({error.filename or 'while writing'}); free some space and type "
-                f"ssl-app pretrain --resume {folder.name} --out {out}"
+                f"ssl-app pretrain --resume {folder.name}{runs.out_flag(out)}"
             ) from error
 
 

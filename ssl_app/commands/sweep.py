@@ -133,7 +133,7 @@ def _run(settings: Settings, say: Say, part_of: str | None) -> Result:
         say(f"outside the verdict: {', '.join(f'{name} ({reason})' for name, reason in outside.items())}")
     if part_of is None:
         say(verdict)
-    say(f"curves: type ssl-app ui --out {settings.out}, or look at {sweep.folder / 'label-efficiency.png'}")
+    say(f"curves: type ssl-app ui{runs.out_flag(settings.out)}, or look at {sweep.folder / 'label-efficiency.png'}")
     return result
 
 

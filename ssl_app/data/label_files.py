@@ -31,9 +31,13 @@ class LabelFile:
             theirs = next(iter(self.rows))
             raise DataError(
                 f"{self.path} names none of {len(keys)} images: its first path is '{theirs}', theirs '{keys[0]}'; "
-                f"expected paths as ssl-app label writes them for the same --data"
+                f"expected paths as --data lists them: write '{keys[0]}' there"
             )
         return [[None if row is None else (column[row] or None) for row in rows] for column in self.columns.values()]
+
+    def unmatched(self, keys: Sequence[str]) -> list[str]:
+        """Paths that are none of these images."""
+        return sorted(self.rows.keys() - set(keys))
 
 
 def read_labels(path: Path) -> LabelFile:

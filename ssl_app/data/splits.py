@@ -171,15 +171,18 @@ def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, 
 
 def refuse_more(dataset: Dataset, train: Indices, per_class: Sequence[int]) -> None:
     """Raise DataError where a class has fewer labelled training images than one of these numbers."""
-    counts = np.bincount(dataset.labels[train][dataset.labelled[train]], minlength=len(dataset.classes))
-    fewest, most = int(counts.min()), max(per_class)
-    if fewest < most:
-        fitting = [number for number in per_class if number <= fewest]
-        cure = ",".join(map(str, fitting)) if fitting else f"{fewest} or less"
-        raise DataError(
-            f"class '{dataset.classes[counts.argmin()]}' has {fewest} training images, --per-class asks for {most}; "
-            f"type --per-class {cure}"
-        )
+    name, count = fewest(dataset, train)
+    if count < max(per_class):
+        fitting = [number for number in per_class if number <= count]
+        cure = ",".join(map(str, fitting)) if fitting else f"{count} or less"
+        asked = f"--per-class asks for {max(per_class)}"
+        raise DataError(f"class '{name}' has {count} training images, {asked}; type --per-class {cure}")
+
+
+def fewest(dataset: Dataset, rows: Indices) -> tuple[str, int]:
+    """The class with the fewest labelled images among these, and how many it has."""
+    counts = np.bincount(dataset.labels[rows][dataset.labelled[rows]], minlength=len(dataset.classes))
+    return dataset.classes[counts.argmin()], int(counts.min())
 
 
 def folds(labels: NDArray[Any], units: Sequence[str], count: int, seed: int) -> list[tuple[Indices, Indices]] | None:

@@ -5,6 +5,7 @@ A method is one file here: a class named like its file, with its settings in `Co
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -65,6 +66,7 @@ class Pretext(Task):
         self.clusters = 0  # K of each head, for a self-labelling
         self.notes: tuple[str, ...] = ()  # what the user should be told before training
         self.given: Mapping[str, str] = {}  # what a resumed training must find as it was, and its hash
+        self.learnt_from: Path | None = None  # a file of another run, whose images count as seen
 
     @classmethod
     def for_one_epoch(cls, config: object) -> object:

@@ -42,6 +42,7 @@ class FromLabels(Pretext):
         super().__init__(backbone, config, scope)
         if config.labels is None:
             raise SettingsError("from-labels has nothing to learn; type --labels FILE, such as ssl-app label writes")
+        self.learnt_from = config.labels
         read = [numbered(column) for column in read_labels(config.labels).of(scope.keys)]
         columns = [(classes, numbers) for classes, numbers in read if len(classes) > 1]  # one says nothing
         if not columns:

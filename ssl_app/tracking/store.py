@@ -15,6 +15,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from ssl_app.errors import RunError, SettingsError
+from ssl_app.runs import out_flag
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
@@ -37,7 +38,7 @@ class Store:
 def find_store(out: Path, uri: str | None) -> Store:
     """The store behind a URI, its database made where it is missing. Raises SettingsError or RunError."""
     if uri is None:
-        return _local(out.absolute() / DATABASE, f"{out / DATABASE}", "out", f"ssl-app ui --out {out} shows it")
+        return _local(out.absolute() / DATABASE, f"{out / DATABASE}", "out", f"ssl-app ui{out_flag(out)} shows it")
     scheme = re.split(r"[:+]", uri, maxsplit=1)[0].lower()
     if scheme not in SCHEMES or (scheme != "databricks" and "://" not in uri):
         raise SettingsError(

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 from ssl_app.tasks import Limits
 
+ANOTHER = "; try another method (ssl-app compare)"
+FEWEST_STEPS = 50  # before which no task is called impossible
 FEWEST_DIRECTIONS, LEAST_SPREAD = 1.5, 0.02  # of features, below which they have collapsed
 
 
 def collapse(directions: Sequence[float], spreads: Sequence[float], epochs: int, method: str) -> str | None:
-    """The alarm of features that are all alike after the first third of the epochs (of one or two: ever), or None.
+    """The alarm of features that are all alike after the first third of the epochs, or None.
 
     From the effective rank and the spread of the features after each epoch so far, see `evaluation.features`.
     """
-    if len(directions) <= epochs // 3:
+    if len(directions) <= _third(epochs):
         return None
     if directions[-1] >= FEWEST_DIRECTIONS and spreads[-1] >= LEAST_SPREAD:
         return None
@@ -23,24 +25,29 @@ def collapse(directions: Sequence[float], spreads: Sequence[float], epochs: int,
 
 
 def alarm(
-    scores: Sequence[float], epochs: int, limits: Limits, method: str, chance: float | None = None
+    scores: Sequence[float], epochs: int, limits: Limits, method: str, chance: float | None = None, steps: int = 100
 ) -> str | None:
     """The alarm of a run from its held-out score after each epoch so far, or None.
 
     Too easy: `limits.trivial` or more at an epoch of the first third. Too hard: still under
-    `limits.impossible` after the first third. One or two epochs have no first third.
+    `limits.impossible` after the first third, and after FEWEST_STEPS `steps` of an epoch at least.
     """
-    third = epochs // 3
+    third = _third(epochs)
     for epoch, score in enumerate(scores[:third], 1):
         if score >= limits.trivial:
             return (
                 f"{method} is too easy on these images: held-out score {score:.3f} by epoch {epoch} of {epochs}. "
-                "A shortcut may answer it, and features may stay shallow; try another method (ssl-app compare)"
+                f"A shortcut may answer it, and features may stay shallow{ANOTHER}"
             )
-    if len(scores) > third and max(scores) < limits.impossible:
+    if len(scores) > third and len(scores) * steps >= FEWEST_STEPS and max(scores) < limits.impossible:
         guessing = "near chance" if chance is None else f"where chance is {chance:.3f}"
         return (
             f"{method} is impossible on these images: held-out score {scores[-1]:.3f} after epoch {len(scores)} of "
-            f"{epochs}, {guessing}. They may hold no answer to it; try another method (ssl-app compare)"
+            f"{epochs}, {guessing}. They may hold no answer to it{ANOTHER}"
         )
     return None
+
+
+def _third(epochs: int) -> int:
+    """Epochs of the first third: none of one, one of two."""
+    return 0 if epochs == 1 else max(1, epochs // 3)

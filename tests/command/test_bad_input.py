@@ -199,10 +199,10 @@ def test_no_labels_for_finetune(ssl, tiny, images) -> None:
     pretrained = ssl("pretrain", "--data", "scans", *ONCE, "--out", "o", "--name", "7", *tiny)
     assert "now type ssl-app finetune --strategy two-stage --per-class 32 --labels FILE --out o\n" in pretrained.err
     assert ssl("finetune", *SHORT, "--out", "o", *tiny).error == (
-        "run 7 was trained on scans, which has no labels; add --labels FILE, or --data of labelled images"
+        "run 7 was trained on scans, which has no labels; add --label COLUMN, --labels FILE, or other --data"
     )
     assert ssl("finetune", "--data", "scans", *SHORT, "--out", "o", *tiny).error == (
-        "scans has no labels; put images into one folder a class, write a manifest.csv, or type --labels FILE"
+        "scans has no labels; type --label COLUMN or --labels FILE, or put images into one folder a class"
     )
     assert half_made(Path("o")) == ["7"]
 
@@ -572,3 +572,14 @@ def test_colours_that_are_to_be_learnt_are_not_changed(refuse) -> None:
     assert refuse("pretrain", "--method", "colorization", "--augment", "strong") == (
         "colorization learns colours, and --augment strong changes them; type --augment standard"
     )
+
+
+def test_another_split_seed_wants_another_pretraining(ssl, tiny, tmp_path: Path, images) -> None:
+    data, out = images(tmp_path / "scans", per_class=40, classes=1), tmp_path / "o"
+    assert ssl("pretrain", "--data", data, *ONCE, "--name", "p", "--out", out, *tiny).code == 0
+    keys = sorted(str(path.relative_to(data)) for path in data.rglob("*.png"))
+    table = tmp_path / "few.csv"
+    table.write_text("\n".join(["path,label", *(f"{key},{'ab'[i < 3]}" for i, key in enumerate(keys))]))
+    error = ssl("finetune", "--init", "p", "--labels", table, *SHORT, "--out", out, *tiny).error
+    assert error.startswith("class 'b' has no ")
+    assert error.endswith("(and pretrain with the same: p has seen what is test then)")

@@ -51,7 +51,7 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
     assert "balanced accuracy, %" in answer.err
     best = result["ranking"][0]["name"]
     assert answer.err.rstrip().endswith(
-        f"to see {best} on the test part, type ssl-app sweep --init which-{best} --out {out}"
+        f"to see {best} on the test part, type ssl-app sweep --init which-{best} --per-class 1,2,4,8 --out {out}"
     )
 
 
@@ -279,7 +279,10 @@ def test_labelled_images_watch_and_change_nothing(compared: tuple[Path, Path, An
     deep = make_images(tmp_path / "deep", per_class=4)
     for path in deep.rglob("*.png"):
         cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.uint16) * 200)
-    assert "holds uint16 images, the network was trained on uint8" in type_in(*words, "--probe-data", deep).error
+    assert type_in(*words, "--probe-data", deep).error == (
+        f"--probe-data {deep} holds uint16 images, --data uint8; expected the same depth: type --intensity dtype, "
+        f"or leave it out"
+    )
 
 
 def test_labelled_images_watch_by_their_own_columns(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
@@ -290,4 +293,4 @@ def test_labelled_images_watch_by_their_own_columns(compared: tuple[Path, Path, 
     answer = type_in(*words, "--probe-data", data, *TINY)
     assert answer.code == 0, answer.err
     assert "note: --probe-data by its own columns (--group patient: the folder" in answer.err
-    assert re.search(r"labelled images among \d+, split by image content", answer.err)
+    assert re.search(r"labelled images among \d+ others, split by image content", answer.err)

@@ -250,7 +250,7 @@ def test_a_run_without_labels(ssl, tiny, images, tmp_path: Path) -> None:
     words = ["--data", data, "--epochs", 1, "--batch-size", 16, "--name", "p"]
     assert ssl("pretrain", *words, *out).code == 0
     assert ssl("probe", "p", *out).error == (
-        f"run p was trained on {data}, which has no labels; add --labels FILE, or --data of labelled images"
+        f"run p was trained on {data}, which has no labels; add --label COLUMN, --labels FILE, or other --data"
     )
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["cache", "p"]
 

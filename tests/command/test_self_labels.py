@@ -66,6 +66,11 @@ def test_another_network_learns_the_labels_and_is_transferred(place: tuple[Path,
     assert "note: 2 labellings of 57 of 57 images" in answer.err
     finetuned = type_in("finetune", "--init", "t", "--per-class", 2, "--steps", 2, "--out", out, *TINY, "--json")
     assert finetuned.result["test"]["n"] == 15
+    assert finetuned.result["leaks"] is None
+    apart = [*words, "--split-seed", 7, "--epochs", 1, "--batch-size", 16, "--name", "u", "--out", out, *TINY]
+    assert type_in(*apart).code == 0
+    finetuned = type_in("finetune", "--init", "u", "--per-class", 2, "--steps", 2, "--out", out, *TINY, "--json")
+    assert "exact copies of pretraining images" in finetuned.result["leaks"], "the labels' own network learnt them"
 
 
 def test_names_of_clusters_are_labels_to_train_on(place: tuple[Path, Path], tmp_path: Path) -> None:
@@ -75,10 +80,26 @@ def test_names_of_clusters_are_labels_to_train_on(place: tuple[Path, Path], tmp_
         writer = csv.writer(file)
         writer.writerow(["path", "cluster", "label"])
         writer.writerows([path, 1, "dark, mostly" if i % 2 else 'say "bright"'] for i, path in enumerate(paths))
+        writer.writerow(["gone.png", 1, "dark, mostly"])
     words = ["finetune", "--init", "s", "--labels", tmp_path / "names.csv", "--per-class", 2, "--steps", 2]
     answer = type_in(*words, "--out", out, *TINY, "--json")
     assert {row["class"] for row in answer.result["test"]["per_class"]} == {"dark, mostly", 'say "bright"'}
     assert "labels: 72 of 72 images, 2 classes, from column label of" in answer.err
+    assert f"note: 1 of 73 rows of {tmp_path / 'names.csv'} name no image, the first is 'gone.png'" in answer.err
+
+
+@pytest.mark.parametrize(("label", "given"), [("", "no label"), ("dark", "the label 'dark' alone")])
+def test_a_table_of_fewer_than_two_classes_is_refused(
+    label: str, given: str, place: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, out = place
+    table = tmp_path / "one.csv"
+    table.write_text(
+        "\n".join(["path,label", *(f"{path.relative_to(data)},{label}" for path in data.rglob("*.png"))])
+    )
+    assert type_in("finetune", "--init", "s", "--labels", table, "--out", out, *TINY).error == (
+        f"{table} gives {given} to these images; expected two classes or more: fill its column label"
+    )
 
 
 def test_what_makes_no_clusters_is_refused(place: tuple[Path, Path], trained: Trained, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_every_decision_is_printed_with_its_reason(trained) -> None:
         "its labels: class0 24, class1 24, class2 24",
         "split by image content (no group column), 20 % of images, seed 0: 57 train, 0 val, 15 test",
         "small-resnet from random weights, seed 0",
-        f"now type ssl-app finetune --strategy two-stage --per-class 32 --out {trained.out}",
+        f"now type ssl-app finetune --strategy two-stage --per-class 16 --out {trained.out}",
     ):
         assert line in trained.answer.err
 
@@ -162,7 +162,7 @@ def test_few_images_ring_no_alarm_by_the_few_that_are_held_out(ssl, tiny, images
 
 def test_noise_is_impossible_and_not_trivial(ssl, tiny, tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (160, 8, 8), dtype=np.uint8)
-    words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 32]
+    words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 4]
     words += ["--lr", 1e-3]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
     assert "rotnet is impossible on these images" in answer.result["alarm"]

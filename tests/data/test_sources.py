@@ -152,6 +152,14 @@ def manifest(tmp_path: Path, text: str, name: str = "m.csv") -> Path:
     return tmp_path / name
 
 
+def test_a_manifest_without_a_column_label_names_those_it_has(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path,diagnosis,patient\n1.png,a,p\n")
+    told = f"{path} has no column label; --label names another of its columns: diagnosis"
+    assert opened(path, Columns(group="patient")).notes == (told,)
+    assert opened(path, Columns("diagnosis", "patient")).notes == ()
+    assert opened(path, Columns("none")).notes == ()
+
+
 def test_a_manifest_is_text_and_what_is_empty_is_unknown(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         write(tmp_path / f"{number}.png", number)

@@ -1,7 +1,5 @@
 """Alarms, on scores and features made up: when they ring and when they do not."""
 
-import pytest
-
 from ssl_app.tasks import Limits
 from ssl_app.training.health import alarm, collapse
 
@@ -18,12 +16,20 @@ def test_collapse_rings_after_the_first_third_by_either_sign() -> None:
     assert not rings(flat, narrow, (1.5, 0.02)), "recovered"
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_short_trainings_have_no_first_third(epochs: int) -> None:
-    assert collapse([1.0], [0.0], epochs, "m") is not None
+def test_one_epoch_has_no_first_third_and_two_have_one() -> None:
     limits = Limits(trivial=0.9, impossible=0.3)
-    assert alarm([0.99], epochs, limits, "m") is None
-    assert "impossible" in str(alarm([0.2], epochs, limits, "m"))
+    assert collapse([1.0], [0.0], 1, "m") is not None
+    assert alarm([0.99], 1, limits, "m") is None
+    assert "impossible" in str(alarm([0.2], 1, limits, "m"))
+    assert collapse([1.0], [0.0], 2, "m") is None
+    assert "too easy" in str(alarm([0.99], 2, limits, "m"))
+    assert alarm([0.2], 2, limits, "m") is None
+
+
+def test_a_few_steps_prove_no_task_impossible() -> None:
+    limits = Limits(trivial=0.9, impossible=0.3)
+    assert alarm([0.2] * 3, 6, limits, "m", steps=16) is None
+    assert alarm([0.2] * 3, 6, limits, "m", steps=17) is not None
 
 
 def test_alarms_keep_to_their_third() -> None:

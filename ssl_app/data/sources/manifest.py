@@ -35,6 +35,9 @@ class Manifest(Source):
             group=chosen(data, table, "group", columns.group),
             split=chosen(data, table, "split", columns.split),
         )
+        others = [name for name in table.columns if name not in {PATH, *vars(self.columns).values()}]
+        if self.columns.label is None and columns.label is None and others:
+            self.notes = (f"{data} has no column label; --label names another of its columns: {', '.join(others)}",)
         self.keys = paths(data, self.root, values(table, PATH))
         self.labels = known(table, self.columns.label)
         self.groups = known(table, self.columns.group)
