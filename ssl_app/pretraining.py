@@ -131,8 +131,10 @@ class Pretraining:
         tracked.data(dataset.name, dataset.hash, "pretraining")
         if self.task.score is not None and self.task.chance is not None:
             say(f"{self.task.score} is {self.task.chance:.3f} where nothing has been learnt")
-        if 0 < len(self.material.held_out) < FEW:
-            say(f"note: {len(self.material.held_out)} images are held out, too few for an alarm by their score")
+        few = len(self.material.held_out)
+        if 0 < few < FEW:
+            held = "1 image is" if few == 1 else f"{few} images are"
+            say(f"note: {held} held out, too few for an alarm by the score")
         rang: set[str] = set()
 
         def each_epoch(rows: list[Row]) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -54,6 +55,16 @@ def test_labels_are_written_for_every_image_and_every_head(name: str, heads: int
     again = type_in("label", name, "--out", out, "--data", data, "--output", out / f"{name}.parquet", "--threads", 1)
     assert again.code == 0, again.err
     pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), table, check_dtype=False)
+
+
+def test_what_to_type_next_keeps_groups_and_paths_with_spaces(place: tuple[Path, Path], tmp_path: Path) -> None:
+    data, _ = place
+    table, out = tmp_path / "all scans.csv", tmp_path / "o"
+    table.write_text("\n".join(["path,patient", *(f"{path},{path.stem}" for path in sorted(data.rglob("*.png")))]))
+    words = ["pretrain", "--data", table, "--group", "patient", "--method", "sela", "--heads", 1, "--clusters", 4]
+    assert type_in(*words, "--epochs", 1, "--batch-size", 16, "--name", "g", "--out", out, *TINY).code == 0
+    told = type_in("label", "g", "--out", out, "--threads", 1).err.split("or ssl-app ")[1]
+    assert shlex.split(told)[-6:] == ["--data", str(table), "--group", "patient", "--out", str(out)]
 
 
 def test_another_network_learns_the_labels_and_is_transferred(place: tuple[Path, Path]) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ssl_app import handover, registry, runs
+from ssl_app.commands import export
 
 SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
 BASE = {"verb", "run", "seconds", "settings"}
@@ -155,7 +156,7 @@ def test_few_images_ring_no_alarm_by_the_few_that_are_held_out(ssl, tiny, images
     words = ["--data", images(tmp_path / "few", per_class=12, side=16), "--epochs", 1, "--batch-size", 8]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
     assert answer.result["alarm"] is None
-    assert "images are held out, too few for an alarm by their score" in answer.err
+    assert "images are held out, too few for an alarm by the score" in answer.err
     assert answer.result["final"]["directions"] > 1.5
     assert "rotnet: epoch 1 of 1, " in answer.err
 
@@ -170,6 +171,27 @@ def test_noise_is_impossible_and_not_trivial(ssl, tiny, tmp_path: Path) -> None:
     assert answer.result["chance"] == 0.25
     assert "accuracy is 0.250 where nothing has been learnt" in answer.err
     assert "too easy" not in answer.err
+
+
+def test_every_alarm_is_said_when_it_begins_and_when_it_ends(ssl, tiny, trained, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ssl_app.pretraining.collapse", lambda *about: "all flat")
+    monkeypatch.setattr(
+        "ssl_app.pretext.rotnet.RotNet.alarm", lambda self, rows: "look out" if len(rows) == 1 else None
+    )
+    words = ["--data", trained.data, "--epochs", 3, "--batch-size", 16, "--out", tmp_path / "o", *tiny, "--json"]
+    answer = ssl("pretrain", *words)
+    said = [line for line in answer.err.splitlines() if line.startswith(("alarm: ", "the alarm "))]
+    assert said == ["alarm: all flat", "alarm: look out", "the alarm about the method no longer stands"]
+    assert answer.result["alarm"] == "all flat"
+
+
+def test_one_image_held_out_is_enough_for_pictures(ssl, tiny, images, tmp_path: Path) -> None:
+    words = ["--data", images(tmp_path / "few", per_class=9), "--method", "autoencoder", "--backbone", "resnet18"]
+    words += ["--image-size", 32, "--steps-per-epoch", 1, "--epochs", 1, "--batch-size", 8, "--out", tmp_path / "o"]
+    answer = ssl("pretrain", *words, *tiny, "--json")
+    assert answer.code == 0, answer.err
+    assert "note: 1 image is held out, too few" in answer.err
+    assert (Path(answer.result["run"]) / "restored.png").is_file()
 
 
 # a method of one's own
@@ -483,6 +505,16 @@ def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, tr
     classifier = handover.load_classifier(tmp_path / "o" / "f").classifier
     with torch.no_grad():
         assert torch.allclose(whole.eval()(pictures), classifier(pictures), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("network", "last"), [("wide_resnet50_2", "fc"), ("vgg16_bn", "classifier"), ("small-resnet", "head")]
+)
+def test_a_classifier_is_exported_under_the_networks_own_name(network: str, last: str) -> None:
+    tensors = {"head.layers.0.weight": torch.zeros(2, 3), "backbone.body.conv.weight": torch.zeros(1)}
+    meta: dict[str, object] = {"backbone": network, "head": "linear", "layer": None}
+    assert list(export._last_layer(tensors, meta)) == [f"{last}.weight"]
+    assert list(export._last_layer(tensors, meta | {"head": "mlp"})) == ["head.0.weight"]
 
 
 # methods
