@@ -249,28 +249,27 @@ def test_sheets_are_cut_into_thumbnails_nearest_first(page: str, tmp_path: Path)
         ".every(one => one.complete && one.naturalWidth === 72)"
     )
     with tab(page, tmp_path) as open_page:
-        first = open_page.run(alts)
-        assert first == [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(8)]
+        open_page.until(alts, [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(8)])
         open_page.until(loaded, True)
         assert open_page.run(
             "const {src, style} = document.querySelectorAll('.card')[0].querySelectorAll('.thumb')[5];"
             "return [src.split('/').slice(-3).join('/'), style.objectPosition]"
         ) == ["sheets/1/0-0.jpg", "-48px -24px"]
         framed = "return [...document.querySelectorAll('.thumb.other')].map(one => one.alt)"
-        assert open_page.run(framed) == ["scans/a/000.png", "scans/a/040.png", "scans/a/050.png"]
+        open_page.until(framed, ["scans/a/000.png", "scans/a/040.png", "scans/a/050.png"])
 
         more = (
             "return [...document.querySelectorAll('.card')[0].querySelectorAll('button')].map(one => one.textContent)"
         )
-        assert open_page.run(more) == ["Least confident first", "8 more, of 32"]
+        open_page.until(more, ["Least confident first", "8 more, of 32"])
         open_page.run("document.querySelectorAll('.card')[0].querySelectorAll('button')[1].click()")
-        assert open_page.run(alts) == [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(16)]
+        open_page.until(alts, [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(16)])
         open_page.run("document.querySelectorAll('.card')[0].querySelectorAll('button')[0].click()")
-        assert open_page.run(alts) == [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(39, 31, -1)]
+        open_page.until(alts, [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(39, 31, -1)])
         open_page.until(loaded, True)
 
         facts = "return document.querySelectorAll('.card .facts')[3].textContent"
-        assert open_page.run(facts) == "2 images · confidence 0.41\nmostly cat · purity 1.00"
+        open_page.until(facts, "2 images · confidence 0.41\nmostly cat · purity 1.00")
         assert open_page.complaints() == []
 
 
