@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def start(revision: str | None, only: str) -> tuple[Path, Path | None, "subprocess.Popen[bytes] | None"]:
-    """Begin the runs of a revision. -> where its results will lie, its checkout, its process (None: there already)."""
+    """Begin the runs of a revision. -> where its results will lie, its checkout, its process; None: there already."""
     folder = Path(tempfile.mkdtemp(prefix="golden-"))
     tree: Path | None = None
     target = folder / "result.json"
@@ -113,7 +113,17 @@ def record(only: str) -> Iterator[tuple[str, str]]:
     runs.append(("from-labels", ("pretrain", *pixels, *taught, *LENGTH, *base)))
     for strategy in STRATEGIES:
         for size in (2, 8):
-            words = ("finetune", "--init", "digits-rotnet", "--strategy", strategy, "--per-class", size, "--steps", 20)
+            words = (
+                "finetune",
+                "--init",
+                "digits-rotnet",
+                "--strategy",
+                strategy,
+                "--per-class",
+                size,
+                "--steps",
+                20,
+            )
             runs.append((f"{strategy}-{size}", (*words, *base)))
     words = ("finetune", "--init", "none", "--strategy", "full-fine-tuning", "--per-class", 4, "--steps", 20)
     runs.append(("scratch", (*words, *pixels, *base)))

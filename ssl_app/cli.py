@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ssl_app import config, environment, registry
+from ssl_app import config, console, environment, registry
 from ssl_app.errors import SettingsError, UserError, nearest
 from ssl_app.runs import DISK_FULL
 
@@ -153,10 +153,11 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run one command line and exit: 0 done, 2 the user's mistake, 1 ours."""
     environment.prepare_environment()
+    console.show_messages()
     try:
         code = cli.main(arguments, prog_name="ssl-app", standalone_mode=False)
     except UserError as error:
-        code = _tell(str(error))
+        code = _tell(error.sentence(config.flag))
     except click.exceptions.NoArgsIsHelpError as asked:
         click.echo(asked.format_message())
         code = 0

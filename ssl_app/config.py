@@ -44,6 +44,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def flag(name: str) -> str:
+    """How a setting is typed: `image_size` -> `--image-size`."""
+    return f"--{name.replace('_', '-')}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Field:
     """One setting, as flags and recipes see it."""
@@ -64,7 +69,7 @@ class Field:
     @property
     def flag(self) -> str:
         """How the user types it: `--image-size`."""
-        return f"--{self.name.replace('_', '-')}"
+        return flag(self.name)
 
     def parse(self, text: Any, origin: str) -> Any:
         """The typed value of a flag's text or a recipe's value. Raises SettingsError that names `origin`."""

@@ -1,25 +1,137 @@
-"""What the person at the keyboard is told: what was found, what was expected, what to type.
+"""Errors of the user: what was found, what was expected, and how to fix it, as fields.
 
 UserError                 exit code 2, one line, no traceback
-├── SettingsError         a flag, a recipe key, a name of a method
+├── SettingsError         a setting, a recipe key, a name of a method
 ├── DataError             images, labels, groups, splits
 ├── CheckpointError       weights that do not fit, or are not weights
 └── RunError              a run folder: missing, unfinished, in the way
+
+Below `commands/` nothing knows a flag: an error names settings as the code does (`image_size`), and whoever prints it
+says how they are typed (`sentence`). A new sort of fix is a subclass of Fix.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+Flag = Callable[[str], str]  # how a setting is typed: `image_size` -> `--image-size`
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One way to fix a mistake, in plain words."""
+
+    words: str
+
+    def text(self, flag: Flag) -> str:
+        """What to do, as a clause without a capital."""
+        return self.words
+
+
+@dataclass(frozen=True)
+class Set(Fix):
+    """Give settings other values: `Set("image_size", 64)`; several pairs belong together.
+
+    A value of None stands for one to be filled in by the user, shown as the setting's own name in capitals.
+    """
+
+    words: str  # name of the setting
+    value: object = None
+    also: tuple[tuple[str, object], ...] = ()
+
+    def text(self, flag: Flag) -> str:
+        """`type --image-size 64`."""
+        pairs = ((self.words, self.value), *self.also)
+        typed = [f"{flag(name)} {name.upper() if value is None else value}" for name, value in pairs]
+        return f"type {' '.join(typed)}"
+
+
+@dataclass(frozen=True)
+class Switch(Fix):
+    """Turn a setting on that takes no value: `Switch("affine")`."""
+
+    def text(self, flag: Flag) -> str:
+        """`type --affine`."""
+        return f"type {flag(self.words)}"
+
+
+@dataclass(frozen=True)
+class Change(Fix):
+    """Give a setting another value of some kind: `Change("lr", "a smaller")`."""
+
+    words: str
+    which: str = "another"
+
+    def text(self, flag: Flag) -> str:
+        """`type a smaller --lr`."""
+        return f"type {self.which} {flag(self.words)}"
+
+
+@dataclass(frozen=True)
+class Unset(Fix):
+    """Do not give a setting."""
+
+    def text(self, flag: Flag) -> str:
+        """`leave --channels out`."""
+        return f"leave {flag(self.words)} out"
+
+
+@dataclass(frozen=True)
+class Run(Fix):
+    """Run another verb: `Run("pretrain", (("resume", "my-run"),))`."""
+
+    words: str  # the verb, with what follows it by position
+    settings: tuple[tuple[str, object], ...] = ()
+
+    def text(self, flag: Flag) -> str:
+        """`type ssl-app pretrain --resume my-run`."""
+        typed = [flag(name) if value is None else f"{flag(name)} {value}" for name, value in self.settings]
+        return " ".join(["type ssl-app", self.words, *typed])
 
 
 class UserError(Exception):
-    """A mistake of the user, told in one line that ends with the cure."""
+    """A mistake of the user: what was found, what was expected, and ways to fix it, the best one first."""
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(" ".join(sentence.split()))
+    def __init__(self, found: str, *, expected: str | None = None, fix: Fix | Iterable[Fix] = ()) -> None:
+        self.found = " ".join(found.split())
+        self.expected = expected
+        self.fixes: tuple[Fix, ...] = (fix,) if isinstance(fix, Fix) else tuple(fix)
+        super().__init__(found)
+
+    def sentence(self, flag: Flag) -> str:
+        """One line: `found; expected E; type --a 1, or leave --b out`."""
+        parts = [self.found]
+        if self.expected:
+            parts.append(f"expected {self.expected}")
+        if self.fixes:
+            clauses = [fix.text(flag) for fix in self.fixes]
+            parts.append(f"{clauses[0]}{''.join(f', or {_again(clause)}' for clause in clauses[1:])}")
+        return "; ".join(parts)
+
+    def __str__(self) -> str:
+        return self.sentence(lambda name: name)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.found, self.expected, self.fixes, self.__dict__)
+
+
+def _again(clause: str) -> str:
+    """A further clause, without the verb that the first has said."""
+    return clause.removeprefix("type ") if not clause.startswith("type ssl-app") else clause
+
+
+def _rebuild(
+    kind: type[UserError], found: str, expected: str | None, fixes: tuple[Fix, ...], held: dict[str, object]
+) -> UserError:
+    """An error as it was in another process."""
+    error = kind.__new__(kind)
+    UserError.__init__(error, found, expected=expected, fix=fixes)
+    error.__dict__.update(held)
+    return error
 
 
 class SettingsError(UserError):
-    """A flag, a recipe key or a name that does not exist or does not fit."""
+    """A setting, a recipe key or a name that does not exist or does not fit."""
 
 
 class DataError(UserError):

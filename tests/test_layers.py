@@ -42,7 +42,7 @@ ROWS: list[list[set[str]]] = [
     ],
     [{"tasks", "batch_norm"}],
     [{"data"}, {"models"}, {"clustering"}],
-    [{"config", "registry", "errors", "settings", "runs", "saying", "environment", "__init__"}],
+    [{"config", "registry", "errors", "settings", "runs", "saying", "console", "environment", "__init__"}],
 ]
 PLACE = {name: (row, part) for row, parts in enumerate(ROWS) for part, names in enumerate(parts) for name in names}
 LIGHT = ROWS[-1][0]
