@@ -63,7 +63,7 @@ def main() -> None:
     asked = reader.parse_args()
     source = open_source(asked.data, Columns())
     if source.labels is None or source.splits is None or None in source.labels:
-        raise SystemExit(f"{asked.data} has no labels, or no split; expected a labelled set with train and test")
+        raise SystemExit(f"{asked.data} has no labels, or no split; expected a labeled set with train and test")
     names = in_class_order({str(label) for label in source.labels})
     labels = np.array([names.index(str(label)) for label in source.labels])
     split = np.array([str(part) for part in source.splits])

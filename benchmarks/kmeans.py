@@ -3,7 +3,7 @@
     python benchmarks/kmeans.py [--only mixture|noise] [--points 50000] [--dimensions 256] [--clusters 1000]
                                 [--rounds 5] [--iterations 20] [--threads N]
 
-mixture: rows of length 1 about as many centres as there are clusters; noise: rows of length 1.
+mixture: rows of length 1 about as many centers as there are clusters; noise: rows of length 1.
 f32 and bf16 are `clustering.kmeans`, both from the same start; every contender's time holds its start, its
 iterations and each point's label. Turn about, medians; scikit-learn takes part in a third of the rounds.
 Targets: seconds at most those of faiss, objective at most 1.005 of faiss's.
@@ -37,7 +37,7 @@ from ssl_app.training.hardware import choose, cores
 
 SETS = ("mixture", "noise")
 SLOW = "scikit-learn"  # in every third round
-WIDTH = 1.0  # of a mixture's clusters, in units of the centres' spread
+WIDTH = 1.0  # of a mixture's clusters, in units of the centers' spread
 Contender = Callable[[Tensor, int], Tensor]  # points and seed -> centroids
 
 
@@ -95,8 +95,8 @@ def made(name: str, count: int, width: int, clusters: int) -> Tensor:
     random = torch.Generator().manual_seed(0)
     rows = torch.randn(count, width, generator=random)
     if name == "mixture":
-        centres = torch.randn(clusters, width, generator=random)
-        rows = rows.mul_(WIDTH).add_(centres[torch.randint(clusters, (count,), generator=random)])
+        centers = torch.randn(clusters, width, generator=random)
+        rows = rows.mul_(WIDTH).add_(centers[torch.randint(clusters, (count,), generator=random)])
     return functional.normalize(rows, dim=1)
 
 

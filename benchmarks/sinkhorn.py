@@ -55,16 +55,16 @@ def main() -> None:
 def head(rows: int, clusters: int, width: int) -> tuple[Tensor, Tensor]:
     """Features of unit variance in loose groups, and the weights of a head that has begun to tell them apart."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(clusters, width, generator=generator)
+    centers = torch.randn(clusters, width, generator=generator)
     sizes = 1 / torch.arange(1, clusters + 1).sqrt()  # some groups are larger than others
     group = torch.multinomial(sizes, rows, replacement=True, generator=generator)
     features = torch.empty(rows, width)
     for start in range(0, rows, 65_536):
         chosen = group[start : start + 65_536]
-        features[start : start + 65_536] = centres[chosen] * 0.6 + 0.8 * torch.randn(
+        features[start : start + 65_536] = centers[chosen] * 0.6 + 0.8 * torch.randn(
             len(chosen), width, generator=generator
         )
-    weight = (centres + torch.randn(clusters, width, generator=generator)) * 0.5 / width**0.5
+    weight = (centers + torch.randn(clusters, width, generator=generator)) * 0.5 / width**0.5
     return features, weight
 
 

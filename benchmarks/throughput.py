@@ -45,7 +45,7 @@ from ssl_app.trial import FOLDS
 
 BATCH = 128
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
-SETS = {"64 px grey": (64, 1), "32 px RGB": (32, 3)}
+SETS = {"64 px gray": (64, 1), "32 px RGB": (32, 3)}
 BUDGETS, DRAWS, CLASSES = (1, 2, 4, 8, 16, 32, 64), 5, 10
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     )
     reader.add_argument("--out", type=Path, help="folder of runs, for fits on the features of --init")
     reader.add_argument("--init", help="run whose features are fitted")
-    reader.add_argument("--data", help="labelled data; default: the data of --init")
+    reader.add_argument("--data", help="labeled data; default: the data of --init")
     reader.add_argument("--pace", action="store_true", help=argparse.SUPPRESS)  # what `wait` starts
     asked = reader.parse_args()
     hardware = choose(threads=asked.threads)
@@ -200,7 +200,7 @@ def features_of(
     from ssl_app.commands.sweep import Settings
 
     settings = Settings(out=out or Path("ssl-runs"), data=data, init=(init,))
-    start = handover.load_initialisation(init, settings.out, None)
+    start = handover.load_initialization(init, settings.out, None)
     bench = preparing.bench(settings, start, trial.recipe_of(settings, "within", 0), hardware, print)
     bench = trial.features(bench, settings.out / "cache")
     assert bench.features is not None
@@ -250,7 +250,7 @@ def wait_ratio(steps: int, rounds: int) -> None:
     passive, default = turn_about(images_per_second("PASSIVE"), images_per_second(""), max(1, rounds // 2))
     one, other = statistics.median(passive), statistics.median(default)
     print(
-        f"wait: {one / other:.3f} with OMP_WAIT_POLICY=PASSIVE over the default, 2 threads on 64 px grey; "
+        f"wait: {one / other:.3f} with OMP_WAIT_POLICY=PASSIVE over the default, 2 threads on 64 px gray; "
         f"{one:.0f} against {other:.0f} images/s, medians of {max(1, rounds // 2)} processes each",
         flush=True,
     )
@@ -258,7 +258,7 @@ def wait_ratio(steps: int, rounds: int) -> None:
 
 def pace(hardware: Hardware, steps: int, rounds: int) -> float:
     """Images/s of the real loop in this process."""
-    bench = Bench(*SETS["64 px grey"], hardware, steps)
+    bench = Bench(*SETS["64 px gray"], hardware, steps)
     bench.real()
     return statistics.median(bench.real() for _ in range(rounds))
 

@@ -32,7 +32,7 @@ def sample(images: int, over_all: OverAll) -> Tensor:
 def recalibrate(network: nn.Module, images: Tensor) -> None:
     """Set every batch norm to the mean and variance of what it is given over these images. (n, C, S, S), n over 1.
 
-    512 or fewer go through at once, normalised by their own statistics as in training: exact at any depth. More go
+    512 or fewer go through at once, normalized by their own statistics as in training: exact at any depth. More go
     in pieces drawn at random, so that each holds every class however the data are sorted; statistics are averaged.
     """
     norms = batch_norms(network)

@@ -26,7 +26,7 @@ SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
-class Initialisation:
+class Initialization:
     """Where a backbone starts from: a pretraining, a weights file of another's, or random weights."""
 
     name: str  # as tables show it: the run's name, the file's, or `scratch`
@@ -90,14 +90,14 @@ def write_classifier(path: Path, classifier: Classifier, pixels: Pixels, meta: M
     checkpoint.write(path, classifier.state_dict(), {"kind": "classifier", "pixels": pixels.to_json(), **meta})
 
 
-def load_initialisation(init: str, out: Path, backbone: str | None) -> Initialisation:
+def load_initialization(init: str, out: Path, backbone: str | None) -> Initialization:
     """A run's name or folder, a checkpoint, a weights file of another's, or `none` (or `scratch`).
 
     A checkpoint knows its backbone; for a plain weights file `backbone` must name it. Raises
     CheckpointError and RunError.
     """
     if init in ("none", SCRATCH):
-        return Initialisation(SCRATCH, backbone or "small-resnet")
+        return Initialization(SCRATCH, backbone or "small-resnet")
     path = Path(init)
     if path.is_file() and path.suffix != ".safetensors":
         return _plain(path, backbone)
@@ -131,14 +131,14 @@ def _is_ours(path: Path) -> bool:
     return True
 
 
-def _plain(path: Path, backbone: str | None) -> Initialisation:
+def _plain(path: Path, backbone: str | None) -> Initialization:
     if backbone is None:
         raise CheckpointError(f"--init {path} does not say which network it is of; add --backbone, such as resnet18")
     tensors = weights.read_weights(path)
-    return Initialisation(path.stem, backbone, tensors, str(path), content=_digest(tensors), ancestry_known=False)
+    return Initialization(path.stem, backbone, tensors, str(path), content=_digest(tensors), ancestry_known=False)
 
 
-def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) -> Initialisation:
+def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) -> Initialization:
     tensors, meta = checkpoint.read(path)
     if meta.get("kind") not in ("backbone", "classifier"):
         raise CheckpointError(
@@ -156,7 +156,7 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
     seen = None
     if "seen.content" in tensors:
         seen = Seen(tensors.pop("seen.content").numpy(), tensors.pop("seen.groups").numpy())
-    return Initialisation(
+    return Initialization(
         name or (path.parent.name if path.name == BACKBONE else path.stem),
         meta["backbone"],
         {k: t for k, t in tensors.items() if k.startswith("backbone.")},
@@ -183,33 +183,33 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 @dataclass(frozen=True)
-class Labeller:
-    """A finished self-labelling: the method with its heads, as it was when training ended."""
+class Labeler:
+    """A finished self-labeling: the method with its heads, as it was when training ended."""
 
     task: Pretext
     pixels: Pixels
     meta: Mapping[str, Any]
 
 
-def load_labeller(run: Path) -> Labeller:
+def load_labeler(run: Path) -> Labeler:
     """The method of a finished pretraining that makes clusters. Raises RunError for any other run."""
     if not runs.finished(run) or not (run / BACKBONE).is_file():
-        raise RunError(f"run {run} is no finished pretraining; expected one by {' or '.join(labelling_methods())}")
+        raise RunError(f"run {run} is no finished pretraining; expected one by {' or '.join(labeling_methods())}")
     tensors, meta = checkpoint.read(run / BACKBONE)
     method = registry.find("pretext", meta["method"])
     if not method.labels_images:
         raise RunError(
             f"run {run} was pretrained by {meta['method']}, which makes no clusters; "
-            f"expected {' or '.join(labelling_methods())}"
+            f"expected {' or '.join(labeling_methods())}"
         )
     own = config.from_json(method.Config, meta["settings"]["method_settings"])
     backbone = backbones.build(meta["backbone"], meta["channels"], meta["image_size"])
     task = method(backbone, own, Scope(meta["data"]["images"], len(meta["rows"])))
     task.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith("seen.")})
-    return Labeller(task.eval(), Pixels.from_json(meta["pixels"]), meta)
+    return Labeler(task.eval(), Pixels.from_json(meta["pixels"]), meta)
 
 
-def labelling_methods() -> list[str]:
+def labeling_methods() -> list[str]:
     """Names of the methods that make clusters."""
     return [name for name in registry.names("pretext") if registry.find("pretext", name).labels_images]
 

@@ -11,7 +11,7 @@ from ssl_app import handover
 from ssl_app.choosing import choose_rows
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.pixels import Pixels, measure
-from ssl_app.data.transforms import centre
+from ssl_app.data.transforms import center
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.opening import Opened, default_image_size, open_data, source_of
@@ -36,9 +36,9 @@ class Material:
     held_out: NDArray[np.int64]  # rows that the score is taken on
     pixels: Pixels
     image_size: int
-    start: handover.Initialisation
+    start: handover.Initialization
     backbone: Backbone
-    probe: Probe | None  # labelled images to watch by
+    probe: Probe | None  # labeled images to watch by
     notes: Sequence[str]
 
     @classmethod
@@ -46,7 +46,7 @@ class Material:
         cls, settings: PretrainSettings, method: type[Pretext], own: object, group: OneProcess, say: Say
     ) -> "Material":
         """Open the data and the weights. Raises DataError or SettingsError where the method cannot use them."""
-        start = handover.load_initialisation(settings.init, settings.out, settings.backbone)
+        start = handover.load_initialization(settings.init, settings.out, settings.backbone)
         start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
         settings = replace(settings, backbone=start.backbone, augment=settings.augment or method.augment)
         opened, size = _open(settings, method, start, group, say)
@@ -55,7 +55,7 @@ class Material:
         learnt, held_out = choose_rows(settings, opened, not method.remembers, say)
         pixels = _pixels(settings, method, start, dataset, np.sort(np.concatenate([learnt, held_out])))
         sample = np.random.default_rng([settings.seed, 5]).permutation(learnt)[:SAMPLE]
-        notes = method.check(centre(pixels.scale(dataset.images[np.sort(sample)]), size), own)
+        notes = method.check(center(pixels.scale(dataset.images[np.sort(sample)]), size), own)
         if method.needs.channels not in (None, channels):
             raise DataError(
                 f"{settings.method} needs images of {method.needs.channels} channels, {dataset.name} has "
@@ -74,18 +74,18 @@ class Material:
 
     def scope(self, epochs: int) -> Scope:
         """What the method is told."""
-        known = self.dataset.labelled[self.learnt]
+        known = self.dataset.labeled[self.learnt]
         labels = torch.from_numpy(np.where(known, self.dataset.labels[self.learnt], -1)) if known.any() else None
         return Scope(len(self.learnt), epochs, [self.dataset.keys[row] for row in self.learnt], labels)
 
 
 def _open(
-    settings: PretrainSettings, method: type[Pretext], start: handover.Initialisation, group: OneProcess, say: Say
+    settings: PretrainSettings, method: type[Pretext], start: handover.Initialization, group: OneProcess, say: Say
 ) -> tuple[Opened, int]:
     """The images, and the size that the network sees them in."""
-    if method.needs.true_colours and settings.augment == "strong":
+    if method.needs.true_colors and settings.augment == "strong":
         raise SettingsError(
-            f"{settings.method} learns colours, and --augment strong changes them; type --augment standard"
+            f"{settings.method} learns colors, and --augment strong changes them; type --augment standard"
         )
     source = source_of(settings, settings.data or "digits")
     size = settings.image_size or start.image_size or default_image_size(source, start.backbone, say)
@@ -110,7 +110,7 @@ def _open(
 def _pixels(
     settings: PretrainSettings,
     method: type[Pretext],
-    start: handover.Initialisation,
+    start: handover.Initialization,
     dataset: Dataset,
     rows: NDArray[np.int64],
 ) -> Pixels:

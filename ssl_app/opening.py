@@ -50,7 +50,7 @@ def with_labels(dataset: Dataset, path: Path, say: Say) -> Dataset:
         raise DataError(
             f"{path} gives {only} to these images; expected two classes or more: fill its column {column}"
         )
-    return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labelled=known)
+    return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labeled=known)
 
 
 def default_image_size(source: Source, backbone: str, say: Say) -> int:
@@ -101,10 +101,10 @@ def tell(dataset: Dataset, say: Say) -> None:
     channels = dataset.images.shape[-1]
     if channels > MANY_CHANNELS:
         say(f"note: images of {channels} channels: pages of a file count as channels, and volumes are not understood")
-    if dataset.labelled.any():
-        counts = np.bincount(dataset.labels[dataset.labelled], minlength=len(dataset.classes)).tolist()
+    if dataset.labeled.any():
+        counts = np.bincount(dataset.labels[dataset.labeled], minlength=len(dataset.classes)).tolist()
         shown = [f"{name} {count}" for name, count in zip(dataset.classes, counts, strict=True)]
         more = [f"and {len(shown) - MOST_CLASSES} more"] if len(shown) > MOST_CLASSES else []
-        none = int((~dataset.labelled).sum())
-        unlabelled = f"; {none} without a label" if none else ""
-        say(f"its labels: {', '.join(shown[:MOST_CLASSES] + more)}{unlabelled}")
+        none = int((~dataset.labeled).sum())
+        unlabeled = f"; {none} without a label" if none else ""
+        say(f"its labels: {', '.join(shown[:MOST_CLASSES] + more)}{unlabeled}")

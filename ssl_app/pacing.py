@@ -46,7 +46,7 @@ def length_within(
     """Epochs that a time allows, one at least, and the steps of each: as many passes as come nearest.
 
     `train` trains `task`, which is thrown away, for one epoch of TRIED steps; `steps` are those of one pass over the
-    images. An epoch is counted with what begins and ends it (labelling, clustering, scoring), the end of the
+    images. An epoch is counted with what begins and ends it (labeling, clustering, scoring), the end of the
     training once. Steps fill the time, so that methods with long epochs are not given less of it.
 
     Where TRIED steps would take more than SHARE of the time, fewer are tried and what ends an epoch is not counted;

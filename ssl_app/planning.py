@@ -14,7 +14,7 @@ def batch_for(largest: int, images: int, epochs: int) -> int:
     """Images of a step, where the user names none: fewer where a training would have too few steps otherwise.
 
     In the same minutes on one CPU core, 32 instead of 128 gave SeLa on 20,000 images of CIFAR-10 .375 instead of
-    .321 by nearest neighbours; RotNet on 1,460 of steel had .92 after 30 epochs, and .81 after 50 (one run each).
+    .321 by nearest neighbors; RotNet on 1,460 of steel had .92 after 30 epochs, and .81 after 50 (one run each).
     """
     batch = min(largest, images)
     while batch >= 2 * SMALL_BATCH and epochs * images < STEPS * batch:

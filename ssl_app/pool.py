@@ -43,7 +43,7 @@ class Job:
     """One trial to run: what, on which labels, and where its result goes."""
 
     key: str  # names its folder
-    bench: str  # which initialisation
+    bench: str  # which initialization
     strategy: str
     per_class: int
     draw: int

@@ -14,7 +14,7 @@ from ssl_app.data.leaks import Leaks, count_leaks
 from ssl_app.data.pixels import measure
 from ssl_app.data.splits import Parts
 from ssl_app.errors import DataError
-from ssl_app.handover import Initialisation
+from ssl_app.handover import Initialization
 from ssl_app.opening import default_image_size, open_data, source_of, with_labels
 from ssl_app.runs import Say
 from ssl_app.settings import DataSettings, StageTwoSettings
@@ -26,8 +26,8 @@ JUDGE_SEED = 2_000_003  # added likewise, so that what is tested on is not what 
 VALIDATION_SEED = 1_000_003  # added to the split seed, so that this hash is another
 
 
-def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, hardware: Hardware, say: Say) -> Bench:
-    """Open the labelled set as the initialisation wants it. Raises DataError where no trial could be run on it."""
+def bench(settings: StageTwoSettings, start: Initialization, recipe: Recipe, hardware: Hardware, say: Say) -> Bench:
+    """Open the labeled set as the initialization wants it. Raises DataError where no trial could be run on it."""
     start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
     asked = with_data_of(settings, start, say)
     source = source_of(asked, asked.data or "digits")
@@ -40,7 +40,7 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
     if settings.labels is not None:
         opened = replace(opened, dataset=with_labels(opened.dataset, settings.labels, say))
     dataset = opened.dataset
-    if not dataset.labelled.any():
+    if not dataset.labeled.any():
         if settings.data is None and start.settings:
             raise DataError(
                 f"run {start.name} was trained on {dataset.name}, which has no labels; "
@@ -56,7 +56,7 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
         say(f"{parts.how}: {len(parts.train)} train, {len(parts.test)} in the place of test")
     if recipe.validation == "held-out" and not len(parts.val):
         parts = hold_out(dataset, parts, asked.split_seed or 0)
-    kept = {name: getattr(parts, name)[dataset.labelled[getattr(parts, name)]] for name in ("train", "val", "test")}
+    kept = {name: getattr(parts, name)[dataset.labeled[getattr(parts, name)]] for name in ("train", "val", "test")}
     parts = replace(parts, **kept)
     try:
         splits.check_classes(dataset, parts)
@@ -65,7 +65,7 @@ def bench(settings: StageTwoSettings, start: Initialisation, recipe: Recipe, har
             raise
         raise DataError(f"{error} (and pretrain with the same: {start.name} has seen what is test then)") from error
     if recipe.validation == "held-out" and not len(parts.val):
-        raise DataError(f"{dataset.name} has no labelled image to hold out beside the draw; type --validation within")
+        raise DataError(f"{dataset.name} has no labeled image to hold out beside the draw; type --validation within")
     opened = replace(opened, parts=parts)
     pixels = start.pixels or measure(dataset.images, parts.train, settings.intensity or "range", settings.seed)
     pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
@@ -102,7 +102,7 @@ def _judged_on_train(dataset: Dataset, parts: Parts, seed: int) -> Parts:
     )
 
 
-def with_data_of(settings: StageTwoSettings, start: Initialisation, say: Say) -> StageTwoSettings:
+def with_data_of(settings: StageTwoSettings, start: Initialization, say: Say) -> StageTwoSettings:
     """The settings, with the pretraining's data where the user named none, and its split; a flag given beats it."""
     if not start.settings:
         return settings

@@ -301,13 +301,13 @@ class Pretraining:
                 met = merged(met, ancestor.seen)
         handover.write_backbone(folder / handover.BACKBONE, self.task, material.pixels, met, meta)
 
-    def _ancestors(self) -> list[handover.Initialisation]:
+    def _ancestors(self) -> list[handover.Initialization]:
         """Whose weights these go back to: what was started from, and the run whose labels are learnt."""
         file = self.task.learnt_from
         teacher = None if file is None else file.parent / handover.BACKBONE
         if teacher is None or not teacher.is_file():
             return [self.material.start]
-        return [self.material.start, handover.load_initialisation(str(teacher), self.settings.out, None)]
+        return [self.material.start, handover.load_initialization(str(teacher), self.settings.out, None)]
 
 
 def _plain(row: Row) -> Row:

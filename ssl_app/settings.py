@@ -70,7 +70,7 @@ class PixelSettings:
     )
     channels: int | None = option(
         None,
-        "auto or a number; auto takes grey RGB files as one channel; default: the checkpoint's, or auto",
+        "auto or a number; auto takes gray RGB files as one channel; default: the checkpoint's, or auto",
         at_least=1,
         metavar="N|auto",
     )
@@ -116,7 +116,7 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
     probe_data: str | None = option(
         None,
-        "labelled data to watch features by: nearest neighbours' accuracy; trains and chooses nothing; its time is "
+        "labeled data to watch features by: nearest neighbors' accuracy; trains and chooses nothing; its time is "
         "not in --budget",
         metavar="D",
     )
@@ -175,8 +175,8 @@ class SweepSettings(StageTwoSettings):
     )  # fmt: skip
     strategy: tuple[str, ...] = option((), "comma list of strategies; default: all", metavar="S,S")
     per_class: tuple[int, ...] = option(
-        (1, 2, 4, 8, 16, 32, 64), "labelled images of each class", at_least=1, metavar="N,N"
+        (1, 2, 4, 8, 16, 32, 64), "labeled images of each class", at_least=1, metavar="N,N"
     )
-    draws: int = option(5, "labelled draws of each size; they carry the intervals", at_least=1)
+    draws: int = option(5, "labeled draws of each size; they carry the intervals", at_least=1)
     baseline: Literal["scratch", "none"] = option("scratch", "what to compare with: random weights, trained fully")
     jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)

@@ -18,7 +18,7 @@ from ssl_app import config, handover, preparing, runs, trial
 from ssl_app.data import splits
 from ssl_app.data.dataset import Dataset
 from ssl_app.errors import DataError, RunError, SettingsError
-from ssl_app.handover import SCRATCH, Initialisation
+from ssl_app.handover import SCRATCH, Initialization
 from ssl_app.pool import Job, read_trial, run_all
 from ssl_app.runs import Say
 from ssl_app.saying import once
@@ -82,7 +82,7 @@ class Sweep:
         return found
 
 
-def why_apart(start: Initialisation, taken: list[Initialisation]) -> str | None:
+def why_apart(start: Initialization, taken: list[Initialization]) -> str | None:
     """Why a pretraining is no further seed of those in the verdict; None where it is one."""
     first = taken[0]
     if not start.settings:
@@ -113,7 +113,7 @@ def _unlike(key: str, ours: Any, theirs: Any) -> str:
 
 
 def open_benches(settings: SweepSettings, hardware: Hardware, say: Say) -> dict[str, Bench]:
-    """A bench for each initialisation and for scratch, which is built as the first of them is.
+    """A bench for each initialization and for scratch, which is built as the first of them is.
 
     Raises DataError and RunError where two would differ in more than their weights.
     """
@@ -133,15 +133,15 @@ def open_benches(settings: SweepSettings, hardware: Hardware, say: Say) -> dict[
     wanted = settings.baseline == SCRATCH or any(start.name == SCRATCH for start in starts)
     if wanted and SCRATCH not in benches:
         one = next(iter(benches.values()))
-        benches[SCRATCH] = replace(one, start=Initialisation(SCRATCH, one.start.backbone), features=None)
+        benches[SCRATCH] = replace(one, start=Initialization(SCRATCH, one.start.backbone), features=None)
     return benches
 
 
-def load_starts(settings: SweepSettings) -> list[Initialisation]:
+def load_starts(settings: SweepSettings) -> list[Initialization]:
     """What --init names, in order. Raises SettingsError where a table could not tell two of them apart."""
-    starts: list[Initialisation] = []
+    starts: list[Initialization] = []
     for init in settings.init:
-        start = handover.load_initialisation(init, settings.out, settings.backbone)
+        start = handover.load_initialization(init, settings.out, settings.backbone)
         if any(start.name == other.name for other in starts):
             raise SettingsError(
                 f"--init names two that the table would both call {start.name} ({init} is the second); "

@@ -44,7 +44,7 @@ class Needs:
     value_range: Literal["standard", "symmetric"] = "standard"  # mean 0 and deviation 1, or [-1, 1]
     smallest_image: int = 1  # pixels
     smallest_batch: int = 1  # images of one call of loss
-    true_colours: bool = False  # no augmentation may change them
+    true_colors: bool = False  # no augmentation may change them
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One trial: one initialisation, one strategy, one labelled draw; trained on the draw, tested once.
+"""One trial: one initialization, one strategy, one labeled draw; trained on the draw, tested once.
 
 `finetune` runs one of these and `sweep` many, so that both mean the same by every number.
 """
@@ -23,7 +23,7 @@ from ssl_app.data.pixels import Pixels
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augment
 from ssl_app.evaluation.metrics import classification
-from ssl_app.handover import Initialisation
+from ssl_app.handover import Initialization
 from ssl_app.inference import pooled_features, probabilities, probabilities_of_features
 from ssl_app.models import logistic
 from ssl_app.models.heads import build_head
@@ -35,7 +35,7 @@ from ssl_app.training.optimizing import Plan
 from ssl_app.training.saving import Row
 from ssl_app.transfer.base import Budget, Phase, Strategy
 
-FOLDS = 5  # inside a draw, to choose the regularisation
+FOLDS = 5  # inside a draw, to choose the regularization
 # steps where the user names none, fewer cut scratch short (docs/design.md): ten for each label
 STEPS_PER_LABEL, FEWEST_STEPS, MOST_STEPS = 10, 300, 1000
 PASSES = 30  # over the labels, where those are so many that MOST_STEPS make less
@@ -77,10 +77,10 @@ def recipe_of(settings: TransferSettings, validation: Validation, seed: int) -> 
 
 @dataclass(frozen=True)
 class Bench:
-    """A set, an initialisation and the hardware: what trials of one initialisation are run on."""
+    """A set, an initialization and the hardware: what trials of one initialization are run on."""
 
     opened: Opened
-    start: Initialisation
+    start: Initialization
     pixels: Pixels
     recipe: Recipe
     hardware: Hardware

@@ -1,4 +1,4 @@
-"""A pretraining watched by labelled images: neighbours on its features, every few epochs, for the eye only."""
+"""A pretraining watched by labeled images: neighbors on its features, every few epochs, for the eye only."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ MOST = 5000  # images of either side
 
 @dataclass(frozen=True)
 class Probe:
-    """A labelled set in two: those that vote, and those that are asked."""
+    """A labeled set in two: those that vote, and those that are asked."""
 
     dataset: Dataset
     bank: NDArray[np.int64]
@@ -45,10 +45,8 @@ class Probe:
             progress=True,
             pack_side=side,
         )
-        if not dataset.labelled.any():
-            raise DataError(
-                f"--probe-data {settings.probe_data} has no labels; take labelled images, or leave it out"
-            )
+        if not dataset.labeled.any():
+            raise DataError(f"--probe-data {settings.probe_data} has no labels; take labeled images, or leave it out")
         if pixels.intensity == "range" and pixels.dtype not in ("", dataset.images.dtype.name):
             raise DataError(
                 f"--probe-data {dataset.name} holds {dataset.images.dtype} images, --data {pixels.dtype}; expected "
@@ -57,24 +55,24 @@ class Probe:
         parts = split(dataset)
         order = np.random.default_rng(0).permutation(len(dataset.keys))
         bank, asked = (
-            np.sort(order[np.isin(order, rows[dataset.labelled[rows]])][:MOST]) for rows in (parts.train, parts.test)
+            np.sort(order[np.isin(order, rows[dataset.labeled[rows]])][:MOST]) for rows in (parts.train, parts.test)
         )
         if not len(bank) or not len(asked):
             raise DataError(
                 f"--probe-data {settings.probe_data} has too few labels: {len(bank)} and {len(asked)} on either "
                 f"side; leave it out"
             )
-        how = f"neighbours of {len(asked)} labelled images among {len(bank)} others, {parts.how}"
+        how = f"neighbors of {len(asked)} labeled images among {len(bank)} others, {parts.how}"
         say(f"watched by {dataset.name}, for the eye only: {how}")
         return cls(dataset, bank, asked)
 
     def score(self, task: Pretext, pixels: Pixels, hardware: Hardware) -> float:
-        """Balanced accuracy of the nearest neighbours."""
+        """Balanced accuracy of the nearest neighbors."""
         bank, asked = (
             inference.pooled(task, rows, self.dataset.images, pixels, hardware) for rows in (self.bank, self.asked)
         )
         classes = self.dataset.classes
-        k = min(knn.NEIGHBOURS, max(1, len(bank) // (2 * len(classes))))  # half a class at most
+        k = min(knn.NEIGHBORS, max(1, len(bank) // (2 * len(classes))))  # half a class at most
         shares = knn.votes(bank, self.dataset.labels[self.bank], asked, len(classes), k=(k,))[k]
         found = metrics.classification(shares, self.dataset.labels[self.asked], classes)
         score = found["balanced_accuracy"]
@@ -83,7 +81,7 @@ class Probe:
 
 
 def _source(settings: PretrainSettings, data: str, say: Say) -> Source:
-    """Labelled images, by the columns of --data; where they have no such columns, by their own."""
+    """Labeled images, by the columns of --data; where they have no such columns, by their own."""
     label = None if settings.label == UNUSED else settings.label  # what pretrains may have its labels unread
     asked = Columns(label, settings.group, settings.split)
     own = Columns(*(column if column == UNUSED else None for column in (label, settings.group, settings.split)))

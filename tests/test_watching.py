@@ -1,4 +1,4 @@
-"""The labelled images that watch a pretraining: which vote, which are asked, and what is made of the votes."""
+"""The labeled images that watch a pretraining: which vote, which are asked, and what is made of the votes."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,28 +16,28 @@ PIXELS = Pixels("range", 0, 255, (0.5,), (0.5,), "uint8")
 
 
 @pytest.fixture
-def labelled_set() -> Dataset:
+def labeled_set() -> Dataset:
     labels = ["a" if i % 4 else "b" for i in range(80)]
     labels[::5] = [None] * 16
     return made(labels)
 
 
-def test_labelled_images_of_either_part_vote_and_are_asked(
-    labelled_set: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_labeled_images_of_either_part_vote_and_are_asked(
+    labeled_set: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(watching, "open_source", lambda *about: None)
-    monkeypatch.setattr(watching, "open_dataset", lambda *about, **more: labelled_set)
+    monkeypatch.setattr(watching, "open_dataset", lambda *about, **more: labeled_set)
     settings = SimpleNamespace(probe_data="d", label=None, group=None, split=None, out=tmp_path, max_unreadable=0)
     probe = watching.Probe.open(settings, 2, 1, PIXELS, 2, lambda sentence: None)
-    parts = split(labelled_set)
+    parts = split(labeled_set)
     for rows, of in ((probe.bank, parts.train), (probe.asked, parts.test)):
-        assert rows.tolist() == [row for row in of if labelled_set.labelled[row]]
+        assert rows.tolist() == [row for row in of if labeled_set.labeled[row]]
 
 
-def test_the_score_is_balanced_accuracy_by_few_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_score_is_balanced_accuracy_by_few_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
     angles = np.array([0.3] * 2 + [0.35] * 6 + [0.0] * 3 + [1.5])
     features = np.stack([np.cos(angles), np.sin(angles)], 1)
     dataset = SimpleNamespace(images=None, classes=("a", "b"), labels=np.array([1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]))
     monkeypatch.setattr(watching.inference, "pooled", lambda task, rows, *more: features[rows])
     score = watching.Probe(dataset, np.arange(8), np.arange(8, 12)).score(None, None, None)
-    assert score == pytest.approx((1 + 1 / 3) / 2), "by two neighbours; of all eight most are of class a"
+    assert score == pytest.approx((1 + 1 / 3) / 2), "by two neighbors; of all eight most are of class a"

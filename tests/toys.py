@@ -82,7 +82,7 @@ class SelfLabels(Task):
             order = scores[:, 0].argsort()  # balanced: a third each
             self.labels[order] = torch.arange(len(order)) * 3 // len(order)
             self.done += 1
-            return {"relabelled": self.done.double()}
+            return {"relabeled": self.done.double()}
         return {}
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
@@ -161,7 +161,7 @@ class Everyone:
 
 
 def through_a_lens(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
-    """Grey texture without any layout, in which red and blue are a tenth larger than green. (B, 3, S, S)."""
+    """Gray texture without any layout, in which red and blue are a tenth larger than green. (B, 3, S, S)."""
     rough = torch.randn(count, 1, side + 2, side + 2, generator=generator)
     green = functional.avg_pool2d(rough, 3, stride=1)  # (B, 1, S, S)
     zoom = torch.eye(2, 3).mul(0.9).expand(count, -1, -1)

@@ -286,11 +286,11 @@ class _Partition:
 
 def _half(rows: Tensor) -> Tensor:
     """The rows on one side of their mean along their main axis, where they differ; at least one, never all. (n,)."""
-    centred = rows - rows.mean(0)
-    axis = centred[centred.square().sum(1).argmax()]
+    centered = rows - rows.mean(0)
+    axis = centered[centered.square().sum(1).argmax()]
     for _ in range(TURNS):
-        axis = functional.normalize(centred.t() @ (centred @ axis), dim=0)
-    half = centred @ axis > 0
+        axis = functional.normalize(centered.t() @ (centered @ axis), dim=0)
+    half = centered @ axis > 0
     if not 0 < int(half.sum()) < len(rows):  # equal, or as good as equal
         half = torch.arange(len(rows), device=rows.device) < len(rows) // 2
     return half

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ssl_app.errors import DataError
 
-CHUNK = 4 << 20  # numbers that are centred at a time
+CHUNK = 4 << 20  # numbers that are centered at a time
 FLOOR = 1e-5  # of the largest eigenvalue: a direction that hardly varies is not blown up into noise
 TINY = 1e-12  # length below which a row is not made longer: an image without features stays zero
 
@@ -27,7 +27,7 @@ class Whitening:
         whitened = torch.empty(len(features), self.basis.shape[1], device=features.device)
         for start, chunk in _chunks(features):
             rows = whitened[start : start + len(chunk)]
-            # centred before the product: taking the mean's projection off afterwards costs digits
+            # centered before the product: taking the mean's projection off afterwards costs digits
             torch.mm(chunk.float() - self.mean, self.basis, out=rows)
             functional.normalize(rows, dim=1, eps=TINY, out=rows)
         return whitened
@@ -54,8 +54,8 @@ def fit(features: Tensor, dimensions: int, floor: float = FLOOR) -> Whitening:
     mean = total / count
     covariance = torch.zeros(width, width, dtype=torch.float64, device=features.device)
     for _, chunk in _chunks(features):
-        centred = chunk.double() - mean
-        covariance.addmm_(centred.t(), centred)
+        centered = chunk.double() - mean
+        covariance.addmm_(centered.t(), centered)
     values, axes = torch.linalg.eigh(covariance / (count - 1))  # ascending
     kept = min(dimensions, width, count - 1)
     values, axes = values.flip(0)[:kept], axes.flip(1)[:, :kept]

@@ -34,9 +34,9 @@ KEPT = ("cluster", "confidence")  # columns of labels.csv that each head has, wi
 class Settings:
     """Settings of a cluster page."""
 
-    run: str = option("", "run that ssl-app label has labelled: its name, or its folder", argument=True)
+    run: str = option("", "run that ssl-app label has labeled: its name, or its folder", argument=True)
     data: str | None = option(
-        None, "where the labelled images lie now; default: where ssl-app label read them", metavar="D"
+        None, "where the labeled images lie now; default: where ssl-app label read them", metavar="D"
     )
     head: int | None = option(
         None, "only this head, from 1; default: all, to choose from in the page", at_least=1, metavar="N"
@@ -52,7 +52,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     """Make the page, and say where it lies."""
     import numpy as np
 
-    from ssl_app.report.clusters import Labelling, write_page
+    from ssl_app.report.clusters import Labeling, write_page
 
     started = time.monotonic()
     folder = runs.find_run(settings.out, settings.run)
@@ -64,10 +64,10 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     if not at:
         raise DataError(
             f"{LABELS} of run {folder} names none of the {len(dataset.keys)} images of {dataset.name}; its first "
-            f"path is '{held.paths[0]}', theirs '{dataset.keys[0]}': type --data with the images that were labelled"
+            f"path is '{held.paths[0]}', theirs '{dataset.keys[0]}': type --data with the images that were labeled"
         )
     rows = np.array([place[held.paths[i]] for i in at], dtype=np.int64)
-    labelling = Labelling(
+    labeling = Labeling(
         run=folder.name,
         identity=str(runs.read_json(folder / runs.SETTINGS).get("started", folder.name)),
         data=dataset.name,
@@ -78,7 +78,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         sizes=tuple(held.sizes[head - 1] for head in heads),
         clusters=np.array([held.clusters[head - 1] for head in heads], dtype=np.int64)[:, at],
         classes=dataset.classes,
-        labels=np.where(dataset.labelled[rows], dataset.labels[rows], -1),
+        labels=np.where(dataset.labeled[rows], dataset.labels[rows], -1),
     )
     for count, sentence in (
         (len(held.paths) - len(at), f"rows of {LABELS} are of no image of {dataset.name}, and left out"),
@@ -89,23 +89,23 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     runs.clear_half_made(folder)
     page = write_page(
         folder / FOLDER,
-        labelling,
+        labeling,
         dataset.images,
         pixels,
         side=settings.thumb,
         per_sheet=settings.per_cluster,
     )
-    used = [len(np.unique(clusters)) for clusters in labelling.clusters]
+    used = [len(np.unique(clusters)) for clusters in labeling.clusters]
     more: dict[str, Any] = {
         "page": str(page),
         "n": len(at),
         "heads": list(heads),
-        "clusters": list(labelling.sizes),
+        "clusters": list(labeling.sizes),
         "clusters_used": used,
         "unreadable": list(dataset.unreadable),
     }
     several = f", {len(heads)} heads" if len(heads) > 1 else ""
-    say(f"{len(at)} images in {used[0]} of {labelling.sizes[0]} clusters{several}; open this in a browser: {page}")
+    say(f"{len(at)} images in {used[0]} of {labeling.sizes[0]} clusters{several}; open this in a browser: {page}")
     return Result("clusters", folder, time.monotonic() - started, config.as_json(settings), more)
 
 
@@ -128,7 +128,7 @@ def _read(folder: Path, typed: str) -> _Held:
     if not runs.finished(folder):
         raise RunError(f"run {folder} has not finished; type ssl-app pretrain --resume {typed}, or name another run")
     if not (folder / BACKBONE).is_file():
-        raise RunError(f"run {folder} holds no {BACKBONE}; expected a pretraining that ssl-app label has labelled")
+        raise RunError(f"run {folder} holds no {BACKBONE}; expected a pretraining that ssl-app label has labeled")
     for name in (LABELS, ABOUT):
         if not (folder / name).is_file():
             raise RunError(f"run {folder} has no {name}; {again} first")
@@ -181,7 +181,7 @@ def _heads(settings: Settings, folder: Path, count: int) -> tuple[int, ...]:
 
 
 def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixels]":
-    """The labelled images as the run saw them, and how it scaled them. Raises DataError, CheckpointError."""
+    """The labeled images as the run saw them, and how it scaled them. Raises DataError, CheckpointError."""
     from ssl_app import handover
     from ssl_app.data.dataset import open_dataset
     from ssl_app.data.pixels import Pixels

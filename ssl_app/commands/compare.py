@@ -23,8 +23,8 @@ from ssl_app.saying import to_stderr
 from ssl_app.settings import DataSettings, PixelSettings, PretrainSettings, RunSettings, SweepSettings
 
 EXAMPLES = """
-ssl-app compare --data labelled.csv --budget 5m
-ssl-app compare --data labelled.csv --group patient --methods rotnet,sela,autoencoder --budget 20m --name which
+ssl-app compare --data labeled.csv --budget 5m
+ssl-app compare --data labeled.csv --group patient --methods rotnet,sela,autoencoder --budget 20m --name which
 """
 STRATEGY = "two-stage"
 FAILED = "failed.json"  # in the comparison's folder: methods that diverged, which going on does not try again
@@ -44,8 +44,8 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     methods: tuple[str, ...] = option((), "comma list of methods; default: all", metavar="M,M")
     budget: str = option("5m", "time that each method pretrains, such as 90s, 5m or 1h", metavar="TIME")
     backbone: str = option("small-resnet", "network of all of them", metavar="B")
-    per_class: tuple[int, ...] = option((8, 32), "labelled images of each class", at_least=1, metavar="N,N")
-    draws: int = option(3, "labelled draws of each size; they carry the intervals", at_least=1)
+    per_class: tuple[int, ...] = option((8, 32), "labeled images of each class", at_least=1, metavar="N,N")
+    draws: int = option(3, "labeled draws of each size; they carry the intervals", at_least=1)
     steps: int | None = option(
         None, "optimizer steps of a trial; default: ten a label, 300 to 1000, 30 passes at least", at_least=2
     )
@@ -288,7 +288,7 @@ def _swept(settings: Settings, inits: tuple[str, ...], name: str, say: Say) -> M
 
 
 def _frozen(settings: Settings, init: str, name: str, comparison: str) -> dict[str, float]:
-    """Balanced accuracy of nearest neighbours and of a linear probe on the frozen features."""
+    """Balanced accuracy of nearest neighbors and of a linear probe on the frozen features."""
     from ssl_app.commands import probe
 
     folder = settings.out / name

@@ -17,7 +17,7 @@ from ssl_app.settings import StageTwoSettings
 
 EXAMPLES = """
 ssl-app finetune --strategy two-stage --per-class 32
-ssl-app finetune --init pretrain-20261121-101500 --data labelled.csv --group patient
+ssl-app finetune --init pretrain-20261121-101500 --data labeled.csv --group patient
 ssl-app finetune --init none --strategy full-fine-tuning --per-class 8 --data folders/
 ssl-app finetune --init resnet18.pth --backbone resnet18 --data folders/ --per-class 16
 """
@@ -34,9 +34,9 @@ class Settings(StageTwoSettings):
     )
     strategy: str = option("two-stage", "transfer strategy, see ssl-app methods", metavar="S")
     per_class: int | None = option(
-        None, "labelled images of each class; default: all of the training part", at_least=1
+        None, "labeled images of each class; default: all of the training part", at_least=1
     )
-    draw: int = option(0, "number of the labelled draw; draws are nested in --per-class", at_least=0)
+    draw: int = option(0, "number of the labeled draw; draws are nested in --per-class", at_least=0)
     validation: Literal["within", "held-out"] = option(
         "within",
         "within: no label outside the draw is used; held-out: selection on further labels, as in papers",
@@ -60,7 +60,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         say(f"init: {init}, the newest finished pretraining in {settings.out} (--init says otherwise)")
     hardware = choose(settings.device, settings.precision, settings.threads)
     say(hardware.sentence())
-    start = handover.load_initialisation(init, settings.out, settings.backbone)
+    start = handover.load_initialization(init, settings.out, settings.backbone)
     bench = preparing.bench(
         settings, start, trial.recipe_of(settings, settings.validation, settings.seed), hardware, say
     )

@@ -1,4 +1,4 @@
-"""Write the clusters that a self-labelling run gives to images: a table of path, cluster, confidence and margin.
+"""Write the clusters that a self-labeling run gives to images: a table of path, cluster, confidence and margin.
 
 The table lies in the run, where `ssl-app clusters` shows it, and is what `--labels` of the other verbs takes.
 """
@@ -28,7 +28,7 @@ KINDS = (".csv", ".parquet")
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a labelling."""
+    """Settings of a labeling."""
 
     run: str = option("", "finished pretraining by sela or deepcluster: its name, or its folder", argument=True)
     data: str | None = option(None, "images to label; default: those of the run, test part and all", metavar="D")
@@ -55,8 +55,8 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     started = time.monotonic()
     runs.check_output(settings.output, KINDS)
     folder = runs.find_run(settings.out, settings.run)
-    labeller = handover.load_labeller(folder)
-    meta, theirs = labeller.meta, labeller.meta["settings"]
+    labeler = handover.load_labeler(folder)
+    meta, theirs = labeler.meta, labeler.meta["settings"]
     same = settings.data is None
     data = settings.data or theirs["data"] or "digits"
     columns = Columns(
@@ -68,23 +68,23 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         open_source(data, columns),
         image_size=meta["image_size"],
         channels=meta["channels"],
-        intensity=labeller.pixels.intensity,
+        intensity=labeler.pixels.intensity,
         cache=settings.out / "cache",
         max_unreadable=unreadable,
         progress=True,
         pack_side=meta["pack_side"],
     )
     opening.tell(dataset, say)
-    labeller.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
+    labeler.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
 
     def ask(images: torch.Tensor) -> torch.Tensor:
-        best, places = labeller.task.log_clusters(images).float().exp().topk(2, 2)  # (B, T, 2)
+        best, places = labeler.task.log_clusters(images).float().exp().topk(2, 2)  # (B, T, 2)
         return torch.stack([places[..., 0].float(), best[..., 0], best[..., 0] - best[..., 1]], 2)  # (B, T, 3)
 
     rows = np.arange(len(dataset.keys))
-    found = inference.over(labeller.task, ask, rows, dataset.images, labeller.pixels, hardware).numpy()  # (N, T, 3)
+    found = inference.over(labeler.task, ask, rows, dataset.images, labeler.pixels, hardware).numpy()  # (N, T, 3)
     path = settings.output or folder / LABELS
-    clusters = [labeller.task.clusters] * found.shape[1]
+    clusters = [labeler.task.clusters] * found.shape[1]
     _write(path, dataset.keys, found)
     about = {
         "data": {"data": data, "label": columns.label, "group": columns.group, "split": columns.split}
@@ -104,8 +104,8 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         "unreadable": list(dataset.unreadable),
     }
     say(f"{len(rows)} images in {more['clusters_used'][0]} of {clusters[0]} clusters, {len(clusters)} heads: {path}")
-    if dataset.labelled.any():
-        more["agreement"] = _agreement(first[dataset.labelled], dataset.labels[dataset.labelled])
+    if dataset.labeled.any():
+        more["agreement"] = _agreement(first[dataset.labeled], dataset.labels[dataset.labeled])
         shown = ", ".join(f"{name} {value:.3f}" for name, value in more["agreement"].items() if name != "n")
         say(f"with the {more['agreement']['n']} labels there, first head: {shown}")
     if settings.output is None:

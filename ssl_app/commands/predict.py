@@ -76,7 +76,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     with runs.whole(folder, keep="predictions.csv"):
         preparing.write_table(path, list(dataset.keys), classes, probabilities)
     more: dict[str, Any] = {"predictions": str(path), "n": len(rows), "unreadable": list(dataset.unreadable)}
-    known = np.flatnonzero(dataset.labelled)
+    known = np.flatnonzero(dataset.labeled)
     if len(known) and set(dataset.classes) <= set(classes):
         labels = np.array([classes.index(dataset.classes[label]) for label in dataset.labels[known]])
         more["test"] = classification(probabilities[known], labels, classes)

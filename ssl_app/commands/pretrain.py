@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 ssl-app pretrain
 ssl-app pretrain --data scans/ --image-size 64 --epochs 50
-ssl-app pretrain --data all.csv --group patient --exclude labelled.csv
+ssl-app pretrain --data all.csv --group patient --exclude labeled.csv
 ssl-app pretrain --method rotnet --help
 ssl-app pretrain --resume pretrain-20261121-101500
 torchrun --nproc-per-node 2 -m ssl_app pretrain --data scans/
@@ -103,7 +103,7 @@ def _labels(work: "Pretraining") -> str:
     from ssl_app.data.splits import fewest
 
     material = work.material
-    if not material.dataset.labelled.any():
+    if not material.dataset.labeled.any():
         return "--per-class 32 --labels FILE"
     count = fewest(material.dataset, np.concatenate([material.learnt, material.held_out]))[1]
     return f"--per-class {min(32, 2 ** (max(1, count).bit_length() - 1))}"

@@ -1,4 +1,4 @@
-"""Measure what a frozen backbone tells apart, layer by layer: nearest neighbours and a linear probe.
+"""Measure what a frozen backbone tells apart, layer by layer: nearest neighbors and a linear probe.
 
 RUN is a pretraining, a checkpoint, a weights file, or none for random weights. Both are fitted to all labels of
 the training part and tested once. With no --data it takes the data of the pretraining. What has to be chosen, the
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 ssl-app probe pretrain-20261121-101500
-ssl-app probe pretrain-20261121-101500 --layers all --data labelled.csv --group patient
+ssl-app probe pretrain-20261121-101500 --layers all --data labeled.csv --group patient
 ssl-app probe none --backbone small-resnet --layers stage2,stage3
 ssl-app probe resnet18.pth --backbone resnet18 --data folders/ --k 200
 """
 POOLED, ALL = "pooled", "all"
-KINDS = {"knn": "nearest neighbours", "linear": "linear probe"}
+KINDS = {"knn": "nearest neighbors", "linear": "linear probe"}
 KEPT = ("n", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
 SETTLED = 512  # images that a random network takes its batch-norm statistics from
 
@@ -51,7 +51,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     )
     k: tuple[int, ...] = option(
         (10, 50, 200),
-        "nearest neighbours that vote; of several the best on a fifth of train",
+        "nearest neighbors that vote; of several the best on a fifth of train",
         at_least=1,
         metavar="N,N",
     )
@@ -80,7 +80,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     }
     stage_two = StageTwoSettings(**shared)
     with _run_in_place_of_init():
-        start = handover.load_initialisation(settings.run, settings.out, settings.backbone)
+        start = handover.load_initialization(settings.run, settings.out, settings.backbone)
         recipe = trial.recipe_of(stage_two, "within", settings.seed)
         bench = preparing.bench(stage_two, start, recipe, hardware, say)
     dataset, parts = bench.opened.dataset, bench.opened.parts
@@ -183,13 +183,13 @@ def _probed(
         chosen = {k: judged(votes) for k, votes in inside.items()}
     k = max(chosen, key=lambda k: chosen[k] or 0.0)
     votes = knn.votes(train, labels, test, len(classes), k=(k,), device=device)[k]
-    neighbours = tested(votes)
-    neighbours.pop("top5_accuracy", None)  # most classes have no vote at all: the first of them would be right
+    neighbors = tested(votes)
+    neighbors.pop("top5_accuracy", None)  # most classes have no vote at all: the first of them would be right
     probe = linear_probe.fit(train, labels, len(classes), held, device=device)
     logits = probe.classifier.logits(test)
     return {
         "features": int(features.shape[1]),
-        "knn": {"k": min(k, len(train)), "sigma": knn.SIGMA, "held_out": chosen[k]} | neighbours,
+        "knn": {"k": min(k, len(train)), "sigma": knn.SIGMA, "held_out": chosen[k]} | neighbors,
         "linear": {
             "how": probe.classifier.how,
             "held_out": None if probe.held_logits is None else judged(probe.held_logits),

@@ -1,6 +1,6 @@
-"""Find out what pretraining is worth: initialisations x strategies x labels per class x draws, against scratch.
+"""Find out what pretraining is worth: initializations x strategies x labels per class x draws, against scratch.
 
-Every arm sees the same labelled draws for the same number of optimizer steps. The end is a table,
+Every arm sees the same labeled draws for the same number of optimizer steps. The end is a table,
 paired differences, the labels saved, and one sentence. The same command again, after a stop, does
 only what is missing.
 """
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 ssl-app sweep
-ssl-app sweep --data labelled.csv --group patient --per-class 1,2,4,8,16,32,64
+ssl-app sweep --data labeled.csv --group patient --per-class 1,2,4,8,16,32,64
 ssl-app sweep --init run-a --init run-b --strategy two-stage --draws 10
-ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18 --data labelled.csv --image-size 64
+ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18 --data labeled.csv --image-size 64
 """
 METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one micro-batch, normalised, on one device.
+    """Images of one micro-batch, normalized, on one device.
 
     `index` counts within the loader's own images, 0 to N - 1, and is stable over epochs: label
     memories are addressed by it.

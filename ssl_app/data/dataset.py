@@ -23,9 +23,9 @@ class Dataset:
     images: NDArray[Any]  # (N, P, P, C) memory-mapped, read-only
     keys: tuple[str, ...]  # (N,)
     content: NDArray[np.int64]  # (N,) equal for equal pictures
-    classes: tuple[str, ...]  # sorted, as numbers where all are; empty where nothing is labelled
-    labels: NDArray[np.int64]  # (N,) position in classes; means nothing where labelled is False
-    labelled: NDArray[np.bool_]  # (N,)
+    classes: tuple[str, ...]  # sorted, as numbers where all are; empty where nothing is labeled
+    labels: NDArray[np.int64]  # (N,) position in classes; means nothing where labeled is False
+    labeled: NDArray[np.bool_]  # (N,)
     groups: tuple[str, ...] | None  # (N,) never split; an image without one is its own
     splits: tuple[str | None, ...] | None  # (N,) train, val or test, as given with the data
     columns: Columns  # those used
@@ -39,8 +39,8 @@ class Dataset:
     def hash(self) -> str:
         """16 hexadecimal digits over content, labels and groups, in order: the data of a run, for its log."""
         state = hashlib.blake2b(self.content.tobytes(), digest_size=8)
-        for i, labelled in enumerate(self.labelled):
-            label = self.classes[self.labels[i]] if labelled else ""
+        for i, labeled in enumerate(self.labeled):
+            label = self.classes[self.labels[i]] if labeled else ""
             group = self.groups[i] if self.groups is not None else ""
             state.update(f"{label}\0{group}\n".encode("utf-8", "surrogateescape"))
         return state.hexdigest()
@@ -106,7 +106,7 @@ def open_dataset(
         progress=progress,
         side=pack_side,
     )
-    classes, labels, labelled = label_arrays(source, packed.rows)
+    classes, labels, labeled = label_arrays(source, packed.rows)
     groups = None
     if source.groups is not None:
         groups = tuple(
@@ -120,7 +120,7 @@ def open_dataset(
         content=packed.content,
         classes=classes,
         labels=labels,
-        labelled=labelled,
+        labeled=labeled,
         groups=groups,
         splits=None if source.splits is None else tuple(source.splits[row] for row in packed.rows),
         columns=source.columns,
@@ -135,7 +135,7 @@ def open_dataset(
 def label_arrays(
     source: Source, rows: NDArray[np.int64]
 ) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.bool_]]:
-    """Classes, labels and labelled of the source's rows; a class without a readable image is none."""
+    """Classes, labels and labeled of the source's rows; a class without a readable image is none."""
     found = [None] * len(rows) if source.labels is None else [source.labels[row] for row in rows]
     classes = in_class_order({label for label in found if label is not None})
     position = {name: i for i, name in enumerate(classes)}

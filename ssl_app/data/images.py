@@ -116,9 +116,9 @@ def decode_pillow(content: bytes) -> NDArray[Any]:
 
 
 def decode_deep_png(content: bytes) -> NDArray[Any]:
-    """PNG of 16 bits, which Pillow would cut to 8 where it has colour."""
+    """PNG of 16 bits, which Pillow would cut to 8 where it has color."""
     array = from_opencv(content)
-    if content[25] == 4:  # grey and alpha, which OpenCV spreads over four channels
+    if content[25] == 4:  # gray and alpha, which OpenCV spreads over four channels
         array = array[..., 0]
     turn = 1
     if b"eXIf" in content:
@@ -135,7 +135,7 @@ def deep_pnm(content: bytes) -> bool:
 
 
 def from_opencv(content: bytes) -> NDArray[Any]:
-    """OpenCV's exact reading, as grey or RGB; alpha dropped."""
+    """OpenCV's exact reading, as gray or RGB; alpha dropped."""
     array: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None:
         raise Unreadable("the file is damaged")
@@ -143,7 +143,7 @@ def from_opencv(content: bytes) -> NDArray[Any]:
 
 
 def decode_tiff(content: bytes) -> NDArray[Any]:
-    """TIFF: bands and depth by tifffile; eight-bit kinds that need a colour rule by Pillow."""
+    """TIFF: bands and depth by tifffile; eight-bit kinds that need a color rule by Pillow."""
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages[0]
         pages = len(file.pages)

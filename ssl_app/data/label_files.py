@@ -18,7 +18,7 @@ class LabelFile:
     """Labels by the name of an image, in one column or, from several heads, in several."""
 
     path: Path
-    rows: dict[str, int]  # by path, normalised
+    rows: dict[str, int]  # by path, normalized
     columns: dict[str, list[str]]  # text; empty where not known
 
     def of(self, keys: Sequence[str]) -> list[list[str | None]]:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ssl_app.data.batch import Batch
 from ssl_app.data.pixels import Pixels
 from ssl_app.data.seeding import mix
-from ssl_app.data.transforms import Augment, centre
+from ssl_app.data.transforms import Augment, center
 
 ORDERED_BATCH, FEWEST, NUMBERS = (
     512,
@@ -25,7 +25,7 @@ ORDERED_BATCH, FEWEST, NUMBERS = (
 
 @dataclass(frozen=True)
 class Request:
-    """One micro-batch to build. `first` is its place in the epoch; None asks for the centres, unaugmented."""
+    """One micro-batch to build. `first` is its place in the epoch; None asks for the centers, unaugmented."""
 
     index: NDArray[np.int64]  # (B,)
     epoch: int
@@ -63,9 +63,9 @@ class Builder(TorchDataset[Batch]):
             seeds = (mix(self.seed, request.epoch, request.first + place, view) for place in range(len(scaled)))
             images = np.stack([self.augment(image, seed) for image, seed in zip(scaled, seeds, strict=True)])
         else:
-            images = centre(scaled, self.augment.image_size)
-        normalised = (images - self.mean) / self.std
-        return torch.from_numpy(np.ascontiguousarray(normalised)).permute(0, 3, 1, 2)  # NCHW seen, NHWC stored
+            images = center(scaled, self.augment.image_size)
+        normalized = (images - self.mean) / self.std
+        return torch.from_numpy(np.ascontiguousarray(normalized)).permute(0, 3, 1, 2)  # NCHW seen, NHWC stored
 
 
 class Loader:

@@ -56,7 +56,7 @@ def pack(
 ) -> Packed:
     """The source's images at one size, from the cache where they lie there already.
 
-    channels None takes grey files, and RGB files with R = G = B throughout, as one channel.
+    channels None takes gray files, and RGB files with R = G = B throughout, as one channel.
     depth "strict" refuses mixed bit depths, "scaled" turns them into float32 in [0, 1].
     side None takes the side by the first image; a number is used as it is, so that a picture's
     pixels do not depend on the set it lies in, and smaller images are enlarged to it.

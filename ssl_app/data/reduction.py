@@ -1,4 +1,4 @@
-"""One image reduced to the size of the pack, with what was seen of it at full size: hash, colour."""
+"""One image reduced to the size of the pack, with what was seen of it at full size: hash, color."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ BANDS = 4  # channels that OpenCV shrinks at a time
 class Reduced:
     """One image at the size of the pack, with what was seen at full size."""
 
-    small: NDArray[Any]  # (P, P, C): one channel where the picture is grey
+    small: NDArray[Any]  # (P, P, C): one channel where the picture is gray
     content: int
-    grey: bool  # one channel, or R = G = B
+    gray: bool  # one channel, or R = G = B
     channels: int  # of the file
 
 
 def reduce(array: NDArray[Any], side: int) -> Reduced:
-    """(H, W, C) -> the centre square at side pixels, and the hash of all pixels."""
+    """(H, W, C) -> the center square at side pixels, and the hash of all pixels."""
     channels = array.shape[2]
-    grey = channels == 1 or (channels == 3 and same_channels(array))
-    if grey and channels == 3:
+    gray = channels == 1 or (channels == 3 and same_channels(array))
+    if gray and channels == 3:
         array = np.ascontiguousarray(array[..., :1])
-    return Reduced(squared(array, side), content_hash(array), grey, channels)
+    return Reduced(squared(array, side), content_hash(array), gray, channels)
 
 
 def same_channels(array: NDArray[Any]) -> bool:
-    """Whether R = G = B everywhere; a coarse grid first, because colour shows at once."""
+    """Whether R = G = B everywhere; a coarse grid first, because color shows at once."""
     for some in (array[::16, ::16], array):
         if not (np.array_equal(some[..., 0], some[..., 1]) and np.array_equal(some[..., 0], some[..., 2])):
             return False
@@ -47,7 +47,7 @@ def content_hash(array: NDArray[Any]) -> int:
 
 
 def squared(array: NDArray[Any], side: int) -> NDArray[Any]:
-    """The centre square of (H, W, C), resized to (side, side, C) in the same type."""
+    """The center square of (H, W, C), resized to (side, side, C) in the same type."""
     height, width, channels = array.shape
     short = min(height, width)
     top, left = (height - short) // 2, (width - short) // 2

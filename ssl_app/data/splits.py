@@ -100,7 +100,7 @@ def hashed(text: str) -> int:
 
 def check_classes(dataset: Dataset, parts: Parts) -> None:
     """Raise DataError unless there are two classes or more, each on both sides."""
-    if not dataset.labelled.any():
+    if not dataset.labeled.any():
         raise DataError(
             f"{dataset.name} has no labels; give a manifest with a column label, or one sub-folder a class"
         )
@@ -125,7 +125,7 @@ def check_classes(dataset: Dataset, parts: Parts) -> None:
 def absent(dataset: Dataset, parts: Parts) -> tuple[str, str, Indices] | None:
     """A class that one side lacks: its name, the side, and its images on the other."""
     for label, name in enumerate(dataset.classes):
-        of_class = dataset.labelled & (dataset.labels == label)
+        of_class = dataset.labeled & (dataset.labels == label)
         train, test = parts.train[of_class[parts.train]], parts.test[of_class[parts.test]]
         if not len(test):
             return name, "test", train
@@ -153,7 +153,7 @@ def better_seed(dataset: Dataset, parts: Parts) -> str:
 
 
 def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, draw: int) -> Indices:
-    """per_class labelled images of every class, sorted; None takes all.
+    """per_class labeled images of every class, sorted; None takes all.
 
     Nested: per seed, draw and class one permutation in content order, so that the first 8 are
     among the first 16. Raises DataError where a class has too few.
@@ -162,7 +162,7 @@ def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, 
         refuse_more(dataset, train, [per_class])
     chosen = []
     for label, name in enumerate(dataset.classes):
-        mine = train[dataset.labelled[train] & (dataset.labels[train] == label)]
+        mine = train[dataset.labeled[train] & (dataset.labels[train] == label)]
         ordered = sorted(mine.tolist(), key=lambda i: (int(dataset.content[i]), dataset.keys[i]))
         order = np.random.default_rng([seed, draw, hashed(name)]).permutation(len(ordered))
         chosen += [ordered[i] for i in order[:per_class]]
@@ -170,7 +170,7 @@ def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, 
 
 
 def refuse_more(dataset: Dataset, train: Indices, per_class: Sequence[int]) -> None:
-    """Raise DataError where a class has fewer labelled training images than one of these numbers."""
+    """Raise DataError where a class has fewer labeled training images than one of these numbers."""
     name, count = fewest(dataset, train)
     if count < max(per_class):
         fitting = [number for number in per_class if number <= count]
@@ -180,8 +180,8 @@ def refuse_more(dataset: Dataset, train: Indices, per_class: Sequence[int]) -> N
 
 
 def fewest(dataset: Dataset, rows: Indices) -> tuple[str, int]:
-    """The class with the fewest labelled images among these, and how many it has."""
-    counts = np.bincount(dataset.labels[rows][dataset.labelled[rows]], minlength=len(dataset.classes))
+    """The class with the fewest labeled images among these, and how many it has."""
+    counts = np.bincount(dataset.labels[rows][dataset.labeled[rows]], minlength=len(dataset.classes))
     return dataset.classes[counts.argmin()], int(counts.min())
 
 
@@ -241,7 +241,7 @@ def write_draw(path: Path, dataset: Dataset, indices: Indices) -> None:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["path", "label", "group"])
     for i in indices.tolist():
-        label = dataset.classes[dataset.labels[i]] if dataset.labelled[i] else ""
+        label = dataset.classes[dataset.labels[i]] if dataset.labeled[i] else ""
         group = dataset.groups[i] if dataset.groups is not None and grouped[i] else ""
         rows.writerow([dataset.keys[i], label, group])
     write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))

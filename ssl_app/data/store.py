@@ -18,7 +18,7 @@ from ssl_app.errors import DataError
 class Store:
     """The images of a pack as they come: one .npy, written from front to back.
 
-    Begun narrow (one channel, the first depth) and rewritten where the first colour, or the first
+    Begun narrow (one channel, the first depth) and rewritten where the first color, or the first
     other depth, turns up: which of them a set holds is known at its end only.
     """
 
@@ -76,7 +76,7 @@ class Form:
     dtype: np.dtype[Any] | None = None  # its depth
     mixed: bool = False
     single: str | None = None  # the first file of one channel
-    colour: str | None = None  # the first image of real colour
+    color: str | None = None  # the first image of real color
 
     def admit(self, key: str, image: Reduced) -> None:
         """Take note of one more image."""
@@ -91,8 +91,8 @@ class Form:
             self.mixed = True
         if image.channels == 1:
             self.single = self.single or key
-        elif not image.grey:
-            self.colour = self.colour or key
+        elif not image.gray:
+            self.color = self.color or key
         self.admit_channels(key, image.channels)
 
     def admit_channels(self, key: str, channels: int) -> None:
@@ -107,15 +107,15 @@ class Form:
                 f"{key} has {channels} channels and {self.first} has {self.native}; expected one number of "
                 f"channels: list those that belong together in a manifest"
             )
-        elif self.native in (1, 3) and self.single and self.colour:
+        elif self.native in (1, 3) and self.single and self.color:
             raise DataError(
-                f"{self.colour} has colour and {self.single} has one channel; "
-                f"type --channels 3 (grey is repeated) or --channels 1 (colour becomes grey)"
+                f"{self.color} has color and {self.single} has one channel; "
+                f"type --channels 3 (gray is repeated) or --channels 1 (color becomes gray)"
             )
 
     def fit(self, small: NDArray[Any]) -> NDArray[Any]:
         """(P, P, c) in a file's form -> (P, P, C) in the form of the pack so far."""
-        channels = self.asked or (self.native if self.native not in (1, 3) else 3 if self.colour else 1)
+        channels = self.asked or (self.native if self.native not in (1, 3) else 3 if self.color else 1)
         if small.shape[2] != channels:
             small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else small.repeat(3, 2)
         if self.mixed and small.dtype.kind == "u":

@@ -17,11 +17,11 @@ Preset = Literal["none", "light", "crop", "standard", "strong"]
 class Augment:
     """Random views of packed images: (P, P, C) float32 in [0, 1] -> (S, S, C) float32 in [0, 1].
 
-    none: the centre. light: a shift by up to an eighth, and a mirror image. crop: a random part of at least half
+    none: the center. light: a shift by up to an eighth, and a mirror image. crop: a random part of at least half
     the area, and a mirror image. standard: also brightness and contrast. strong: a part of at least a fifth,
-    brightness and contrast by factors, which leave dark images visible, and where there are three channels colour and
-    greys too: the kinds that self-labelling asks for (Asano et al., 2020, appendix), with less of the hue.
-    Square in, square out and no fill colour, so that nothing at the border tells a puzzle's answer.
+    brightness and contrast by factors, which leave dark images visible, and where there are three channels color and
+    grays too: the kinds that self-labeling asks for (Asano et al., 2020, appendix), with less of the hue.
+    Square in, square out and no fill color, so that nothing at the border tells a puzzle's answer.
     """
 
     def __init__(self, preset: Preset, image_size: int, pack_size: int, mirrors: bool) -> None:
@@ -57,7 +57,7 @@ class Augment:
         """One view of one image; the same seed gives the same view."""
         view: NDArray[np.float32]
         if self.pipeline is None:
-            (view,) = centre(image[None], self.image_size)
+            (view,) = center(image[None], self.image_size)
             return view
         pipeline = self.by_channels.get(image.shape[-1], self.pipeline)
         pipeline.set_random_seed(seed % 2**32)
@@ -65,7 +65,7 @@ class Augment:
         return view
 
 
-def centre(images: NDArray[np.float32], image_size: int) -> NDArray[np.float32]:
-    """The centre squares that a network is tested on. (N, P, P, C) -> (N, S, S, C)."""
+def center(images: NDArray[np.float32], image_size: int) -> NDArray[np.float32]:
+    """The center squares that a network is tested on. (N, P, P, C) -> (N, S, S, C)."""
     start = (images.shape[1] - image_size) // 2
     return images[:, start : start + image_size, start : start + image_size]

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 def effective_rank(features: ArrayLike) -> float:
     """Directions that images spread over: exp of the entropy of the singular values. (N, d) -> 1 to min(N - 1, d).
 
-    Of centred features (Roy and Vetterli, 2007). 1 where all differences lie on a line, and where there are none;
+    Of centered features (Roy and Vetterli, 2007). 1 where all differences lie on a line, and where there are none;
     nan where a feature is not finite.
     """
     x = np.asarray(features, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours: what features are worth with nothing trained (Wu et al., 2018, arXiv:1805.01978)."""
+"""Weighted nearest neighbors: what features are worth with nothing trained (Wu et al., 2018, arXiv:1805.01978)."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-NEIGHBOURS = 200
+NEIGHBORS = 200
 SIGMA = 0.1  # of the authors' code
 QUERIES, BANK = 1024, 16_384  # images of a block of similarities, which takes 64 MiB
 TINY = float(np.finfo(np.float32).tiny)
@@ -19,14 +19,14 @@ def votes(
     queries: ArrayLike,
     classes: int,
     *,
-    k: Sequence[int] = (NEIGHBOURS,),
+    k: Sequence[int] = (NEIGHBORS,),
     sigma: float = SIGMA,
     device: torch.device | str = "cpu",
 ) -> dict[int, NDArray[np.float64]]:
     """Each class's share of the vote, for every k at once. (N, d), (N,), (n, d) -> {k: (n, classes)}.
 
-    A neighbour votes with exp(cosine / sigma); rows sum to 1, and `metrics.classification` takes them as they
-    are. A k above the number of neighbours means all of them. Features are finite; a row of zeros is as near to
+    A neighbor votes with exp(cosine / sigma); rows sum to 1, and `metrics.classification` takes them as they
+    are. A k above the number of neighbors means all of them. Features are finite; a row of zeros is as near to
     one as to another. Which of several equally near images are the last of the k is not defined. Never more than
     one block of similarities is in memory.
     """
@@ -36,7 +36,7 @@ def votes(
     wanted = _unit(queries, device)
     assert len(voters) == len(known), (len(voters), len(known))
     assert min(asked) > 0, asked
-    assert len(known) > 0, "no neighbours"
+    assert len(known) > 0, "no neighbors"
     found = {size: np.zeros((len(wanted), classes)) for size in asked}
     for first in range(0, len(wanted), QUERIES):
         near, which = _nearest(known, wanted[first : first + QUERIES], min(max(asked), len(known)))

@@ -81,7 +81,7 @@ def _read(
 
 
 def _rising(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest curve that never falls: neighbours that do are averaged (pool adjacent violators)."""
+    """The nearest curve that never falls: neighbors that do are averaged (pool adjacent violators)."""
     pools: list[tuple[float, int]] = []
     for mean in means.tolist():
         pools.append((mean, 1))

@@ -107,8 +107,8 @@ def _large(
     order = np.argsort(held, kind="stable")  # those held out last, so that either part is a view of one copy
     x = torch.from_numpy(np.asarray(features, dtype=np.float32)[order]).to(device)
     y = torch.from_numpy(truth[order]).to(device)
-    centre = x.mean(0)
-    x -= centre
+    center = x.mean(0)
+    x -= center
     scale = float(torch.linalg.vector_norm(x, dim=1).double().square().mean().sqrt()) or 1.0
     x /= scale
     axes: NDArray[Any] = np.eye(x.shape[1])
@@ -123,7 +123,7 @@ def _large(
         logits = _logits(x[split:], solution).double().cpu().numpy()
     solution = _solve(x, y, classes, strength, solution)
     weight = solution[:, :-1] @ axes.T / scale
-    bias = solution[:, -1] - weight @ centre.double().cpu().numpy()
+    bias = solution[:, -1] - weight @ center.double().cpu().numpy()
     return Probe(Logistic(weight, bias, strength, _how(strength, held)), logits)
 
 
@@ -155,7 +155,7 @@ def _logits(x: Tensor, solution: Floats) -> Tensor:
 
 
 def _solve(x: Tensor, y: Tensor, classes: int, strength: float, start: Floats | None) -> Floats:
-    """Weights and, in the last column, unpenalised biases. (N, r), (N,) -> (K, r + 1)."""
+    """Weights and, in the last column, unpenalized biases. (N, r), (N,) -> (K, r + 1)."""
     from scipy.optimize import minimize
 
     rows, width = x.shape

@@ -1,4 +1,4 @@
-"""What a classifier is worth on labelled images: probabilities in, plain numbers out."""
+"""What a classifier is worth on labeled images: probabilities in, plain numbers out."""
 
 from collections.abc import Sequence
 

@@ -36,9 +36,9 @@ class Sobel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Reflected at the border, where zeros would draw a frame."""
-        grey = functional.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="reflect")
+        gray = functional.pad(images.mean(1, keepdim=True), (1, 1, 1, 1), mode="reflect")
         assert isinstance(self.kernels, Tensor)
-        return functional.conv2d(grey, self.kernels)
+        return functional.conv2d(gray, self.kernels)
 
 
 class _Reached(Exception):

@@ -13,7 +13,7 @@ DCGAN_NARROW, DCGAN_WIDEST = 64, 512
 class ImageGenerator(nn.Module):
     """A linear layer to a small map, which doubles until an image is full. (B, Z) -> (B, C, S, S), in [-1, 1].
 
-    Where S is not 4 to 8 times a power of two the image is made a little larger and its centre kept: nothing is
+    Where S is not 4 to 8 times a power of two the image is made a little larger and its center kept: nothing is
     interpolated. Each doubling repeats pixels and convolves, which leaves no checkerboard; `transposed` has
     DCGAN's convolutions and widths instead.
     """
@@ -36,7 +36,7 @@ class ImageGenerator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """float32 under autocast too: the judge must not know a made image by its coarser grey values."""
+        """float32 under autocast too: the judge must not know a made image by its coarser gray values."""
         small = self.first(noise).unflatten(1, (-1, self.start, self.start))
         maps = self.layers(small)
         with torch.autocast(maps.device.type, enabled=False):

@@ -1,6 +1,6 @@
 """Multinomial logistic regression with L2, fitted to the end: feature extraction and probes in closed form.
 
-Few images span few dimensions, so the fit happens there and is exact (the penalised optimum lies in the span
+Few images span few dimensions, so the fit happens there and is exact (the penalized optimum lies in the span
 of the training images, whatever d is); the answer comes back as the weights of a linear layer.
 """
 
@@ -29,7 +29,7 @@ class Logistic:
 
     weight: Floats  # (K, d)
     bias: Floats  # (K,)
-    strength: float  # C, as scikit-learn counts it, on features centred and scaled to unit mean square norm
+    strength: float  # C, as scikit-learn counts it, on features centered and scaled to unit mean square norm
     how: str  # how C was chosen, for people
 
     def logits(self, features: ArrayLike) -> Floats:
@@ -52,7 +52,7 @@ def fit(
 ) -> Logistic:
     """The classifier of these features; C chosen on `validation`, else by `folds`, else by rule.
 
-    Features are centred and divided by one number, not feature by feature: a deviation from a few images is
+    Features are centered and divided by one number, not feature by feature: a deviation from a few images is
     noise (digits, 4 per class: .81 against .76 on pixels, .84 against .79 on a 4x4 map of 128 channels, .44
     against .45 on pooled features, level from 8 per class on). C is the one with the least log-loss, classes
     weighing the same: of 2 to 16 images per class it lost .006 to the best C in hindsight, balanced accuracy
@@ -74,14 +74,14 @@ def _fitted(
     validation: tuple[ArrayLike, ArrayLike] | None,
     strengths: Sequence[float],
 ) -> Logistic:
-    centre = x.mean(axis=0)
-    x = x - centre
+    center = x.mean(axis=0)
+    x = x - center
     scale = float(np.sqrt(np.square(x).sum(axis=1).mean())) or 1.0
     x /= scale
     z, basis = _turned(x)
     parts: list[tuple[Floats, Integers, Floats, Integers]] = []  # to fit, to judge
     if validation is not None:
-        v = (np.asarray(validation[0], dtype=np.float64) - centre) / scale
+        v = (np.asarray(validation[0], dtype=np.float64) - center) / scale
         parts = [(z, y, v @ basis, np.asarray(validation[1], dtype=np.int64))]
         reason = f"chosen on {len(v):,} validation images"
     elif folds:
@@ -97,7 +97,7 @@ def _fitted(
     assert solution is not None
     w, bias = solution[:, :-1], solution[:, -1]
     weight = w @ basis.T / scale  # (K, d)
-    return Logistic(weight, bias - weight @ centre, strength, f"C = {strength:g}, {reason}")
+    return Logistic(weight, bias - weight @ center, strength, f"C = {strength:g}, {reason}")
 
 
 def _turned(x: Floats) -> tuple[Floats, Floats]:
@@ -143,7 +143,7 @@ def _chosen(
 
 
 def _solve(x: Floats, y: Integers, classes: int, strength: float, start: Floats | None, tolerance: float) -> Floats:
-    """Weights and, in the last column, unpenalised biases. (N, r), (N,) -> (K, r + 1)."""
+    """Weights and, in the last column, unpenalized biases. (N, r), (N,) -> (K, r + 1)."""
     from scipy.optimize import minimize
 
     rows, width = x.shape

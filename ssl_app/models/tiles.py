@@ -99,8 +99,8 @@ def cut(images: Tensor, layout: Layout, offsets: Tensor) -> Tensor:
     return windows[image, torch.arange(channels, device=images.device), rows, columns]
 
 
-def standardise(tiles: Tensor) -> Tensor:
-    """Mean 0 and deviation 1 of every tile and channel, which else tell neighbours apart. (..., t, t) -> the same.
+def standardize(tiles: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 of every tile and channel, which else tell neighbors apart. (..., t, t) -> the same.
 
     A tile of one value becomes 0.
     """
@@ -133,7 +133,7 @@ def trunk_side(layout: Layout, backbone: Backbone) -> int:
     """Side in pixels that tiles are given to the trunk in: their own, unless it is too small for the trunk.
 
     That is where the trunk cannot compute it, or where its deepest map would be a single pixel: there a 3x3 filter
-    learns its centre only, and the rest of it goes on to whole images as random as it began.
+    learns its center only, and the rest of it goes on to whole images as random as it began.
     """
     side = max(layout.tile, backbone.smallest_image)
     try:
@@ -185,7 +185,7 @@ def sheet(tiles: Tensor, cell: int, side: int) -> Tensor:
 
 
 def refuse_flat(images: NDArray[np.float32], grid: str, method: str) -> None:
-    """Raise DataError where tiles show nothing: fewer than a tenth of the images have two that are not of one colour.
+    """Raise DataError where tiles show nothing: fewer than a tenth of the images have two that are not of one color.
 
     (M, S, S, C) in [0, 1], a sample.
     """
@@ -198,6 +198,6 @@ def refuse_flat(images: NDArray[np.float32], grid: str, method: str) -> None:
     if tell.mean() < TELLING:
         raise DataError(
             f"{method} finds nothing to tell tiles by: {int((~tell).sum())} of {len(images)} sampled images are of "
-            f"one colour in all of their {cells}x{cells} tiles but one; expected something in every part: crop the "
+            f"one color in all of their {cells}x{cells} tiles but one; expected something in every part: crop the "
             f"images to what they show, or type --method rotnet"
         )

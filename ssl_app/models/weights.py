@@ -28,10 +28,10 @@ KINDS = (".safetensors", ".pt", ".pth", ".tar")
 def adapt_first_conv(weight: Tensor, channels: int) -> Tensor:
     """First convolution's weight for another number of channels. (O, I, k, k) -> (O, C, k, k).
 
-    One channel: the sum over the input channels, which answers a grey image exactly as the original
+    One channel: the sum over the input channels, which answers a gray image exactly as the original
     answers it repeated I times. N channels: the filters repeated in turn and scaled by I / N, so that
     the response keeps its size. timm does the same and says that it is one choice of several; for
-    channels that are not colours (infrared, a z-stack) none of them is right, only a start.
+    channels that are not colors (infrared, a z-stack) none of them is right, only a start.
     """
     given = weight.shape[1]
     if channels == given:

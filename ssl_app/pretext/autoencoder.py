@@ -18,7 +18,7 @@ from ssl_app.models.decoders import Decoder, mean_within, psnr_gain
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Limits, Metrics
 
-BLOCKS = 8  # a side: single pixels could be told from their neighbours, without knowing what the image shows
+BLOCKS = 8  # a side: single pixels could be told from their neighbors, without knowing what the image shows
 PLAIN_CODE = 1 / 8  # of the image's numbers, where the code alone keeps the network from copying
 LEAST_DEVIATION = 0.1  # of an image, in deviations of the set: what is flat is not blown up into noise
 
@@ -51,7 +51,7 @@ class Autoencoder(Pretext):
 
     Of masked images only what was hidden is compared: nothing leads around the trunk, and what copies the rest
     through it cannot tell the hidden part. Score: by how many dB PSNR is higher than that of the damaged image or,
-    where nothing is damaged, than that of the set's mean colour.
+    where nothing is damaged, than that of the set's mean color.
     """
 
     Config = AutoencoderConfig

@@ -63,7 +63,7 @@ class Pretext(Task):
         super().__init__()
         self.backbone = backbone
         self.images = scope.images
-        self.clusters = 0  # K of each head, for a self-labelling
+        self.clusters = 0  # K of each head, for a self-labeling
         self.notes: tuple[str, ...] = ()  # what the user should be told before training
         self.given: Mapping[str, str] = {}  # what a resumed training must find as it was, and its hash
         self.learnt_from: Path | None = None  # a file of another run, whose images count as seen
@@ -96,7 +96,7 @@ class Pretext(Task):
         return {}
 
     def log_clusters(self, images: Tensor) -> Tensor:
-        """For a self-labelling: log-probability of each head's clusters, (B, C, S, S) -> (B, T, K).
+        """For a self-labeling: log-probability of each head's clusters, (B, C, S, S) -> (B, T, K).
 
         The largest is the image's cluster. Raises TypeError for a method that has none, as `labels_images` says.
         """

@@ -1,4 +1,4 @@
-"""Colorization: tell the colours of an image from its brightness (Zhang et al., 2016, arXiv:1603.08511)."""
+"""Colorization: tell the colors of an image from its brightness (Zhang et al., 2016, arXiv:1603.08511)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.decoders import STEADY, Decoder
-from ssl_app.models.lab import LUMA, SIGMA, ColourBins, SoftColours, lab_of, luma, rgb_of
+from ssl_app.models.lab import LUMA, SIGMA, ColorBins, SoftColors, lab_of, luma, rgb_of
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Metrics, Needs, OverAll
 
-MANY_GREY = 0.2  # share from which the user is told
-GREY = 5.0  # an image in which neither |a| nor |b| is larger anywhere has no colours to learn (released code)
+MANY_GRAY = 0.2  # share from which the user is told
+GRAY = 5.0  # an image in which neither |a| nor |b| is larger anywhere has no colors to learn (released code)
 TEMPERATURE = 0.38  # of the annealed mean (section 2.3)
 LARGEST_DRAWN = 28  # pixels: 313 numbers each are most of what the decoder costs; the paper draws 44 to 56
-POINTS = 8  # a side: pixels of an image that are counted for the weights of colours
+POINTS = 8  # a side: pixels of an image that are counted for the weights of colors
 SEEN = 1e-5  # share below which a bin counts as one that never comes
-MOST_WEIGHT = 10.0  # of a rare colour, times the mean: on small sets a few pixels would rule the loss
+MOST_WEIGHT = 10.0  # of a rare color, times the mean: on small sets a few pixels would rule the loss
 SETTLED = 50  # rounds of clipping; each is a sum of 313 numbers
-SCALE = 25.0  # ab of one unit of a regression's output, about what colours spread by
+SCALE = 25.0  # ab of one unit of a regression's output, about what colors spread by
 CHUNK = 32  # images that are looked at together
 
 
@@ -36,11 +36,11 @@ class ColorizationConfig:
     """Settings of colorization."""
 
     target: Literal["bins", "regression"] = option(
-        "bins", "313 bins of colour, or the colour itself, whose mean is grey where it could be either of two"
+        "bins", "313 bins of color, or the color itself, whose mean is gray where it could be either of two"
     )
     rebalancing: float = option(
         0.5,
-        "with bins, how much more rare colours count; 0: all alike, 1: by the inverse of their share (section 2.2)",
+        "with bins, how much more rare colors count; 0: all alike, 1: by the inverse of their share (section 2.2)",
         at_least=0,
         at_most=1,
     )
@@ -49,14 +49,14 @@ class ColorizationConfig:
 class Colorization(Pretext):
     """The trunk is given luma on all three channels, and a small decoder tells the ab of Lab at half size or less.
 
-    At the end luma is folded into the first convolution, so that the network gives of a colour image what it gave of
+    At the end luma is folded into the first convolution, so that the network gives of a color image what it gave of
     its luma. `commonest`, beside the first epoch's metrics, is the accuracy of always telling the commonest bin; with
-    `rebalancing` a network may stay below. Images without colour in a set of colour images are left out of loss and
-    score; `grey` is their share. Augmentation that shifts hues (`--augment strong`) falsifies the colours.
+    `rebalancing` a network may stay below. Images without color in a set of color images are left out of loss and
+    score; `gray` is their share. Augmentation that shifts hues (`--augment strong`) falsifies the colors.
     """
 
     Config = ColorizationConfig
-    needs = Needs(channels=3, value_range="symmetric", true_colours=True)
+    needs = Needs(channels=3, value_range="symmetric", true_colors=True)
     score = "accuracy"
     epochs = 60
     optimizer = "adamw"
@@ -71,31 +71,31 @@ class Colorization(Pretext):
         convolutions_of_images(backbone)  # refuses now what could not be folded at the end
         self.layer = backbone.map_layer()
         self.side = drawn_side(backbone.image_size)
-        self.bins = ColourBins()
+        self.bins = ColorBins()
         numbers, scale = (len(self.bins), 1.0) if config.target == "bins" else (2, STEADY)
         shape = backbone.shape(self.layer)
         self.decoder = Decoder(shape, numbers, self.side, narrowest=64, kernel=1, scale=scale)
         self.notes = (
-            "colorization leaves a network of brightness alone: where classes differ by colour, fine-tune all of it",
+            "colorization leaves a network of brightness alone: where classes differ by color, fine-tune all of it",
         )
         self.register_buffer("weights", torch.ones(len(self.bins)))
         self.register_buffer("folded", torch.zeros((), dtype=torch.bool))
 
     @classmethod
     def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
-        """Raise DataError where none of the images has a colour; say so where many have none."""
+        """Raise DataError where none of the images has a color; say so where many have none."""
         if images.shape[-1] != 3:
             raise DataError(
-                f"colorization needs colour images: these have {images.shape[-1]} channels, expected 3; "
+                f"colorization needs color images: these have {images.shape[-1]} channels, expected 3; "
                 f"type --method rotnet, jigsaw or autoencoder"
             )
         pieces = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
-        coloured = sum(int(has_colour(lab_of(torch.from_numpy(p).permute(0, 3, 1, 2))).sum()) for p in pieces)
-        grey = 1 - coloured / len(images)
-        if coloured:
-            return (f"{grey:.0%} of the images are grey, and left out of colorization's loss",) * (grey > MANY_GREY)
+        colored = sum(int(has_color(lab_of(torch.from_numpy(p).permute(0, 3, 1, 2))).sum()) for p in pieces)
+        gray = 1 - colored / len(images)
+        if colored:
+            return (f"{gray:.0%} of the images are gray, and left out of colorization's loss",) * (gray > MANY_GRAY)
         raise DataError(
-            f"colorization needs colour images: {len(images)} of {len(images)} sampled images have no chroma; "
+            f"colorization needs color images: {len(images)} of {len(images)} sampled images have no chroma; "
             f"type --method rotnet, jigsaw or autoencoder"
         )
 
@@ -106,7 +106,7 @@ class Colorization(Pretext):
             counts = torch.bincount(bins[bins >= 0].long(), minlength=len(self.bins))
             counts = over_all.total(counts.double())
             if float(counts.sum()) > 0:
-                shares = smoothed(counts / counts.sum(), self.bins.centres)
+                shares = smoothed(counts / counts.sum(), self.bins.centers)
                 self.weights.copy_(weights_of(shares, self.config.rebalancing))
                 return {"commonest": counts.max() / counts.sum()}
         return {}
@@ -114,25 +114,25 @@ class Colorization(Pretext):
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         """Cross-entropy of soft bins, weighted by the true bin (equation 2), or squared distance.
 
-        Over the pixels of images with colour, as is the accuracy of the bin, in [0, 1].
+        Over the pixels of images with color, as is the accuracy of the bin, in [0, 1].
         """
-        ab, coloured = self._targets(batch.images)
-        colours = self.bins.encode(ab)
+        ab, colored = self._targets(batch.images)
+        colors = self.bins.encode(ab)
         drawn = self._drawn(batch.images)
         if self.config.target == "bins":
-            errors = soft_cross_entropy(drawn, colours) * self.weights[colours.nearest]
+            errors = soft_cross_entropy(drawn, colors) * self.weights[colors.nearest]
             guessed = drawn.detach().argmax(1)
         else:
             errors = (drawn - ab / SCALE).square().sum(1)
             guessed = self.bins.nearest(drawn.detach() * SCALE)
-        counted = coloured[:, None, None].expand_as(errors)  # (B, h, w)
+        counted = colored[:, None, None].expand_as(errors)  # (B, h, w)
         count = counted.sum().clamp_min(1)
-        hits = (guessed == colours.nearest) & counted
-        metrics = {"accuracy": hits.sum() / count, "grey": 1 - coloured.float().mean()}
+        hits = (guessed == colors.nearest) & counted
+        metrics = {"accuracy": hits.sum() / count, "gray": 1 - colored.float().mean()}
         return (errors * counted).sum() / count, metrics
 
     def finish(self, over_all: OverAll) -> None:
-        """Give the network colour images from here on: fold luma into what sees them."""
+        """Give the network color images from here on: fold luma into what sees them."""
         if not bool(self.folded):
             for convolution in convolutions_of_images(self.backbone):
                 fold(convolution)
@@ -140,16 +140,16 @@ class Colorization(Pretext):
 
     def features(self, images: Tensor) -> Tensor:
         """Of luma, which is all that the trunk sees before it is folded in."""
-        found: Tensor = self.backbone(images if bool(self.folded) else _grey(images))
+        found: Tensor = self.backbone(images if bool(self.folded) else _gray(images))
         return found
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Of each image: itself, its luma, and its lightness in the colours that were told."""
+        """Of each image: itself, its luma, and its lightness in the colors that were told."""
         images = batch.images.float()
-        return {"coloured": torch.stack([images, _grey(images), self.colour(images)], 1)}
+        return {"colored": torch.stack([images, _gray(images), self.color(images)], 1)}
 
-    def colour(self, images: Tensor) -> Tensor:
-        """The images in the colours that the network tells. (B, 3, S, S) -> (B, 3, S, S), both in [-1, 1]."""
+    def color(self, images: Tensor) -> Tensor:
+        """The images in the colors that the network tells. (B, 3, S, S) -> (B, 3, S, S), both in [-1, 1]."""
         lightness = lab_of((images.float() + 1) / 2)[:, :1]
         drawn = self._drawn(images)
         ab = self.bins.mean(drawn, TEMPERATURE) if self.config.target == "bins" else drawn * SCALE
@@ -158,20 +158,20 @@ class Colorization(Pretext):
 
     def _drawn(self, images: Tensor) -> Tensor:
         """Logits of the bins or ab, of luma alone. (B, 3, S, S) -> (B, 313 or 2, h, w)."""
-        drawn: Tensor = self.decoder(self.backbone(_grey(images), self.layer))
+        drawn: Tensor = self.decoder(self.backbone(_gray(images), self.layer))
         return drawn
 
     def _targets(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean ab of each pixel to be drawn, and which images have colour. -> (B, 2, h, w), (B,)."""
+        """Mean ab of each pixel to be drawn, and which images have color. -> (B, 2, h, w), (B,)."""
         lab = lab_of((images + 1) / 2)
-        return functional.adaptive_avg_pool2d(lab[:, 1:], self.side), has_colour(lab)
+        return functional.adaptive_avg_pool2d(lab[:, 1:], self.side), has_color(lab)
 
     def _some_bins(self, batch: Batch) -> Tensor:
-        """The bins of a grid of pixels, -1 in images without colour. -> (B, up to 64) int16: kept for all images."""
-        ab, coloured = self._targets(batch.images)
+        """The bins of a grid of pixels, -1 in images without color. -> (B, up to 64) int16: kept for all images."""
+        ab, colored = self._targets(batch.images)
         step = -(-self.side // POINTS)
         bins = self.bins.nearest(ab[..., ::step, ::step]).flatten(1)
-        return torch.where(coloured[:, None], bins, -1).to(torch.int16)
+        return torch.where(colored[:, None], bins, -1).to(torch.int16)
 
 
 def drawn_side(image_size: int) -> int:
@@ -182,19 +182,19 @@ def drawn_side(image_size: int) -> int:
     return side
 
 
-def has_colour(lab: Tensor) -> Tensor:
-    """Whether any pixel of an image is off grey. (B, 3, H, W) -> (B,)."""
-    return lab[:, 1:].abs().amax((1, 2, 3)) > GREY
+def has_color(lab: Tensor) -> Tensor:
+    """Whether any pixel of an image is off gray. (B, 3, H, W) -> (B,)."""
+    return lab[:, 1:].abs().amax((1, 2, 3)) > GRAY
 
 
-def soft_cross_entropy(logits: Tensor, colours: SoftColours) -> Tensor:
+def soft_cross_entropy(logits: Tensor, colors: SoftColors) -> Tensor:
     """-sum_q z_q log softmax(logits)_q, (B, Q, h, w) -> (B, h, w), from the few bins that have a share."""
-    return logits.logsumexp(1) - (colours.weight * logits.gather(1, colours.index)).sum(1)
+    return logits.logsumexp(1) - (colors.weight * logits.gather(1, colors.index)).sum(1)
 
 
-def smoothed(shares: Tensor, centres: Tensor) -> Tensor:
+def smoothed(shares: Tensor, centers: Tensor) -> Tensor:
     """Shares of the bins, each spread over those around it by a Gaussian; the sum stays. (Q,), (Q, 2) -> (Q,) f64."""
-    kernel = torch.exp(-torch.cdist(centres.double(), centres.double()).square() / (2 * SIGMA**2))
+    kernel = torch.exp(-torch.cdist(centers.double(), centers.double()).square() / (2 * SIGMA**2))
     return shares.double() @ (kernel / kernel.sum(1, keepdim=True))
 
 
@@ -248,15 +248,15 @@ def convolutions_of_images(backbone: Backbone) -> list[nn.Conv2d]:
 
 @torch.no_grad()
 def fold(convolution: nn.Conv2d) -> None:
-    """Let a convolution give of colours what it gave of their luma on three channels, in place.
+    """Let a convolution give of colors what it gave of their luma on three channels, in place.
 
-    Padding stays right: the luma of a padded colour is the padded luma.
+    Padding stays right: the luma of a padded color is the padded luma.
     """
     weight = convolution.weight
     coefficients = torch.tensor(LUMA, dtype=weight.dtype, device=weight.device)
     weight.copy_(weight.sum(1, keepdim=True) * coefficients[:, None, None])
 
 
-def _grey(images: Tensor) -> Tensor:
+def _gray(images: Tensor) -> Tensor:
     """Luma on each of three channels. (B, 3, S, S) -> (B, 3, S, S)."""
     return luma(images).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

@@ -30,7 +30,7 @@ JUDGE_SIDE = 4  # pixels of the map that the judge decides by
 class ContextEncoderConfig:
     """Settings of the context encoder."""
 
-    region: Literal["random", "centre"] = option(
+    region: Literal["random", "center"] = option(
         "random", "what is hidden, up to a quarter: blots, the best for features (section 5.2), or the middle"
     )
     adversarial: float = option(
@@ -46,7 +46,7 @@ class ContextEncoder(Pretext):
 
     The loss looks at the hidden part; of the middle, also at a band inside its border that can be seen, whose squared
     error counts tenfold (with random regions the released code has none: copying it would be most of the loss).
-    Holes are cut out of the normalised image, another one of each (the released code takes one a batch), and filled
+    Holes are cut out of the normalized image, another one of each (the released code takes one a batch), and filled
     with 0. The judge is given the middle, or with random regions the whole image, of real pixels but for what was
     drawn. It has no batch norm, which would tell real from drawn by the batch they come in, and spectral norm keeps
     it from being too sure.
@@ -62,7 +62,7 @@ class ContextEncoder(Pretext):
     limits = Limits(trivial=30.0, impossible=0.5)  # dB
     epochs = 60
     optimizer = "adamw"
-    # CIFAR-10, 5 minutes: .372 by neighbours and .427 linear; .361 and .409 with half the rate (one run each)
+    # CIFAR-10, 5 minutes: .372 by neighbors and .427 linear; .361 and .409 with half the rate (one run each)
     rate = 2e-3
     shares = {"backbone": 1.0, "decoder": 1.0, "judge": 0.1}  # noqa: RUF012  # as in the released code
     momentum = 0.5
@@ -74,7 +74,7 @@ class ContextEncoder(Pretext):
         self.layer = backbone.map_layer()
         side = backbone.image_size
         self.decoder = Decoder(backbone.shape(self.layer), backbone.channels, side)
-        self.judge = Judge(backbone.channels, side // 2 if config.region == "centre" else side)
+        self.judge = Judge(backbone.channels, side // 2 if config.region == "center" else side)
         self.drawn: dict[int, Tensor] = {}  # what the judge is to see in this step, by the batch's seed
 
     def parts(self) -> Mapping[str, nn.Module]:
@@ -152,8 +152,8 @@ class ContextEncoder(Pretext):
     def _regions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Where pixels are hidden, and the band that is seen and drawn with them. -> (B, 1, S, S) twice."""
         count, side = len(batch.images), batch.images.shape[-1]
-        if self.config.region == "centre":
-            hole, band = (mask.to(batch.images.device).expand(count, -1, -1, -1) for mask in centre_hole(side))
+        if self.config.region == "center":
+            hole, band = (mask.to(batch.images.device).expand(count, -1, -1, -1) for mask in center_hole(side))
             return hole, band
         hole = random_holes(count, side, batch.generator, batch.images.device)
         return hole, torch.zeros_like(hole)
@@ -197,7 +197,7 @@ def middle(side: int) -> tuple[int, int]:
     return (side - side // 2) // 2, (side - side // 2) // 2 + side // 2
 
 
-def centre_hole(side: int) -> tuple[Tensor, Tensor]:
+def center_hole(side: int) -> tuple[Tensor, Tensor]:
     """The middle quarter of an image, less a band that can be seen; and the band. -> (1, 1, S, S) twice."""
     (start, stop), width = middle(side), overlap(side)
     drawn, hole = torch.zeros(2, 1, 1, side, side, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""From labels: learn what another run's labelling says, from random weights (label transfer: Asano et al., 2020)."""
+"""From labels: learn what another run's labeling says, from random weights (label transfer: Asano et al., 2020)."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -53,7 +53,7 @@ class FromLabels(Pretext):
         features = int(torch.Size(backbone.shape()).numel())
         self.heads = nn.ModuleList(nn.Linear(features, len(classes)) for classes, _ in columns)
         known = int(self._known().sum())
-        heads = f"{len(columns)} labellings" if len(columns) > 1 else f"{len(columns[0][0])} labels"
+        heads = f"{len(columns)} labelings" if len(columns) > 1 else f"{len(columns[0][0])} labels"
         self.notes = (f"{heads} of {known} of {scope.images} images, from {config.labels}",)
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:

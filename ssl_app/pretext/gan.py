@@ -21,7 +21,7 @@ from ssl_app.models.heads import build_head
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.tasks import Metrics, Needs, OverAll
 
-PENALISED_EVERY = 16  # steps (Karras et al., 2020, arXiv:1912.04958, appendix B)
+PENALIZED_EVERY = 16  # steps (Karras et al., 2020, arXiv:1912.04958, appendix B)
 DECAY = 0.999  # of the generator's moving average, once it has run for a while
 MADE = 5  # pictures made beside each real one
 FEW = 10_000  # images below which a judge soon knows each by heart (Zhao et al., 2020)
@@ -64,7 +64,7 @@ class GAN(Pretext):
     epochs = 60
     batch_size = 64
     optimizer = "adamw"
-    # CIFAR-10, 781 steps: .366 by neighbours and .423 linear; .349 and .399 with the 2e-4 of DCGAN (one run each)
+    # CIFAR-10, 781 steps: .366 by neighbors and .423 linear; .349 and .399 with the 2e-4 of DCGAN (one run each)
     rate = 1e-3
     momentum = 0.5  # DCGAN, section 4
     recalibrates = True
@@ -84,7 +84,7 @@ class GAN(Pretext):
         self.average = copy.deepcopy(self.maker)  # moved by no player
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # begun so far
         self.early = min(2, scope.epochs)  # epochs before which makers of one image are no alarm
-        self.penalised = False  # whether this step is; before_step says so anew
+        self.penalized = False  # whether this step is; before_step says so anew
         self.notes = _notes(config, scope.images)
 
     @classmethod
@@ -104,11 +104,11 @@ class GAN(Pretext):
         return (parameter for module in modules for parameter in module.parameters())
 
     def before_step(self, progress: float, over_all: OverAll) -> Metrics:
-        """Move the average towards the maker of the step before, and say whether this step is penalised."""
+        """Move the average towards the maker of the step before, and say whether this step is penalized."""
         self.steps += 1
         step = int(self.steps)
         _follow(self.average, self.maker, min(DECAY, step / (step + 9)))  # the first makers are soon forgotten
-        self.penalised = self.r1 > 0 and step % PENALISED_EVERY == 0
+        self.penalized = self.r1 > 0 and step % PENALIZED_EVERY == 0
         return {}
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
@@ -121,10 +121,10 @@ class GAN(Pretext):
             shown = self._shown(made, batch)
         of_real, of_made = self._judge(real), self._judge(shown)  # each (B,)
         loss = judge_loss(of_real, of_made)
-        if self.penalised and self.training:
+        if self.penalized and self.training:
             with torch.autocast(real.device.type, enabled=False), as_in_use(self.backbone):
                 # once in 16 steps, so 16 times as much
-                loss = loss + PENALISED_EVERY * self.r1 / 2 * squared_gradient(self._judge, real.float())
+                loss = loss + PENALIZED_EVERY * self.r1 / 2 * squared_gradient(self._judge, real.float())
         return loss, {
             "accuracy_real": (of_real.detach() > 0).float().mean(),
             "accuracy_made": (of_made.detach() < 0).float().mean(),

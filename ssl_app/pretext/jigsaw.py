@@ -35,12 +35,12 @@ class JigsawConfig:
     per_image: int = option(8, "orders that each image is shown in, for one pass of the trunk", at_least=1)
     gap: float = option(0.06, "least distance of two tiles, as a share of a cell", at_least=0, at_most=0.4)
     jitter: float = option(0.19, "room that a tile moves in, as a share of a cell", at_least=0, at_most=0.4)
-    colour: Literal["move", "one", "keep"] = option(
+    color: Literal["move", "one", "keep"] = option(
         "move",
         "against the fringes of lenses, with three channels: move shifts them by a pixel or two, as others do, which "
         "hides some; one leaves each tile one of them, on all three",
     )
-    grey: float = option(0.3, "share of images shown without their colours; with colour move", at_least=0, at_most=1)
+    gray: float = option(0.3, "share of images shown without their colors; with color move", at_least=0, at_most=1)
 
 
 class Jigsaw(Pretext):
@@ -48,8 +48,8 @@ class Jigsaw(Pretext):
 
     So an order costs a pass of the head, not of the trunk, and an image comes in several: no place can be learnt
     by heart. Shortcuts are closed as in the paper: a gap and a random place in the cell (edges that go on), tiles of
-    mean 0 and deviation 1 (light and contrast), and where there are three channels greys, and channels moved apart
-    (the fringes of a lens; of wide ones too little: `--colour one` leaves none). Permutations are a group, not the
+    mean 0 and deviation 1 (light and contrast), and where there are three channels grays, and channels moved apart
+    (the fringes of a lens; of wide ones too little: `--color one` leaves none). Permutations are a group, not the
     paper's greedy set. The loader's views have no reflected border, as `light` has, which would tell where a tile is
     from.
     """
@@ -61,7 +61,7 @@ class Jigsaw(Pretext):
     epochs = 60
     augment = "crop"  # a tile's brightness and contrast are taken away anyhow
     # less of a whole image is border: variances of tiles were 1.8 times as large in the deepest layer (small ResNet,
-    # digits), and five neighbours told .660 of 797 digits before and .680 after at 32 px, .640 and .642 at 64 px
+    # digits), and five neighbors told .660 of 797 digits before and .680 after at 32 px, .640 and .642 at 64 px
     recalibrates = True
 
     permutations: Tensor
@@ -69,9 +69,9 @@ class Jigsaw(Pretext):
     def __init__(self, backbone: Backbone, config: JigsawConfig, scope: Scope) -> None:
         super().__init__(backbone, config, scope)
         self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
-        if config.colour == "move" and backbone.channels == 3 and self.layout.jitter == 0:
+        if config.color == "move" and backbone.channels == 3 and self.layout.jitter == 0:
             raise SettingsError(
-                f"--jitter {config.jitter:g} leaves no pixel to move channels by; type a larger one, or --colour one"
+                f"--jitter {config.jitter:g} leaves no pixel to move channels by; type a larger one, or --color one"
             )
         chosen = permutation_set(_size(config, self.layout.grid, self.layout.image))
         self.register_buffer("permutations", chosen, persistent=False)  # (K, T)
@@ -81,7 +81,7 @@ class Jigsaw(Pretext):
                 f"--per-image is {config.per_image}, and there are {count} orders of {self.layout.tiles} tiles; "
                 f"type --per-image {count}, or less"
             )
-        self.per_image, self.grey, self.colour = config.per_image, config.grey, config.colour
+        self.per_image, self.gray, self.color = config.per_image, config.gray, config.color
         self.chance = 1 / count  # type: ignore[misc]  # the base has it of the class, here it is by the settings
         self.limits = Limits(trivial=0.97, impossible=2 / count)  # type: ignore[misc]  # the same
         self.side = tiles.trunk_side(self.layout, backbone)
@@ -127,16 +127,16 @@ class Jigsaw(Pretext):
         return ()
 
     def _cut(self, batch: Batch) -> Tensor:
-        """Tiles as they are cut, before they are standardised. -> (B, T, C, t, t)."""
+        """Tiles as they are cut, before they are standardized. -> (B, T, C, t, t)."""
         images, layout = batch.images, self.layout
         offsets = tiles.draw_offsets(layout, len(images), batch.generator)
-        if images.shape[1] == 3 and self.colour == "move":
-            grey = torch.rand(len(images), generator=batch.generator) < self.grey  # (B,)
+        if images.shape[1] == 3 and self.color == "move":
+            gray = torch.rand(len(images), generator=batch.generator) < self.gray  # (B,)
             mean = images.mean(1, keepdim=True)
-            images = torch.where(grey.to(images.device)[:, None, None, None], mean, images)
+            images = torch.where(gray.to(images.device)[:, None, None, None], mean, images)
             apart = max(1, round(FRINGE * layout.tile))
             moved = torch.randint(-apart, apart + 1, (len(images), layout.tiles, 3, 2), generator=batch.generator)
-            moved[grey] = 0
+            moved[gray] = 0
             offsets = (offsets + moved).clamp(0, layout.jitter)  # within the cell: the gap is kept
         return tiles.cut(images, layout, offsets)
 
@@ -147,8 +147,8 @@ class Jigsaw(Pretext):
 
     def _tile_features(self, cut: Tensor, batch: Batch) -> Tensor:
         """What each tile is described by, whatever its place. (B, T, C, t, t) -> (B, T, E)."""
-        shown = tiles.standardise(cut)
-        if self.colour == "one" and shown.shape[2] == 3:
+        shown = tiles.standardize(cut)
+        if self.color == "one" and shown.shape[2] == 3:
             shown = tiles.one_channel(shown, batch.generator)
         images = tiles.as_images(shown, self.side, batch.images)
         features: Tensor = self.embed(self.backbone(images).flatten(1))

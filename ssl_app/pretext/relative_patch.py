@@ -34,7 +34,7 @@ class RelativePatchConfig:
     jitter: float = option(
         0.12, "room that a tile moves in, as a share of a cell; the paper's is 0.1", at_least=0, at_most=0.4
     )
-    colour: Literal["one", "drop", "project", "keep"] = option(
+    color: Literal["one", "drop", "project", "keep"] = option(
         "one",
         "against the fringes of lenses, with three channels: one leaves each tile one of them, shown on all three; "
         "drop puts noise into the others, as the released code does; project takes out what green and magenta "
@@ -43,15 +43,15 @@ class RelativePatchConfig:
 
 
 class RelativePatch(Pretext):
-    """Every pair of neighbouring tiles is asked, in both orders, after one pass of the trunk over the tiles.
+    """Every pair of neighboring tiles is asked, in both orders, after one pass of the trunk over the tiles.
 
     Directions weigh the same, however many pairs lie so: a grid of 3x3 has six pairs side by side, four across a
     corner. The first layer of the head is a sum of a half for each tile, so it is computed for tiles, not for pairs.
-    With three channels there is one more shortcut: lenses spread colours from the middle outwards, which tells
+    With three channels there is one more shortcut: lenses spread colors from the middle outwards, which tells
     where in the image a tile was (section 3.1). In texture with fringes of 1 to 2 px and nothing else to go by, a
-    small network told .12 of the directions where colours were dropped, .92 where projected, all where they were kept
+    small network told .12 of the directions where colors were dropped, .92 where projected, all where they were kept
     (one run each, tests/claim). One channel on all three leaves no fringe either, and the first layer answers to a
-    whole image as it did to tiles: .361 by neighbours and .443 linear on CIFAR-10, where dropping had .347 and .416
+    whole image as it did to tiles: .361 by neighbors and .443 linear on CIFAR-10, where dropping had .347 and .416
     (one run each of 4,000 steps). The loader's views have no reflected border, as `light` has, which would tell too.
     """
 
@@ -70,11 +70,11 @@ class RelativePatch(Pretext):
 
     def __init__(self, backbone: Backbone, config: RelativePatchConfig, scope: Scope) -> None:
         super().__init__(backbone, config, scope)
-        self.colour = config.colour
+        self.color = config.color
         self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
         self.side = tiles.trunk_side(self.layout, backbone)
         self.notes = tiles.remarks(self.layout, self.side)
-        for name, values in zip(("first", "second", "directions"), neighbours(self.layout.grid), strict=True):
+        for name, values in zip(("first", "second", "directions"), neighbors(self.layout.grid), strict=True):
             self.register_buffer(name, values, persistent=False)  # (P,) each
         often = torch.bincount(self.directions, minlength=len(DIRECTIONS))
         self.register_buffer("weights", 1 / (len(DIRECTIONS) * often[self.directions]), persistent=False)
@@ -97,7 +97,7 @@ class RelativePatch(Pretext):
         return loss, {"accuracy": accuracy}
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Each image, a tile among its neighbours, and where the network puts them around it."""
+        """Each image, a tile among its neighbors, and where the network puts them around it."""
         cut = self._cut(batch)
         middle = self.layout.tiles // 2 if self.layout.grid == 3 else 0
         asked = self.first == middle  # (P,)
@@ -110,7 +110,7 @@ class RelativePatch(Pretext):
         rows = [batch.images]
         for directions in (told, guesses):
             rows.append(tiles.sheet(_ring(cut[:, middle], around, directions, log_likely), cell, side))
-        return {"neighbours": torch.stack(rows, 1)}
+        return {"neighbors": torch.stack(rows, 1)}
 
     @classmethod
     def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
@@ -120,22 +120,22 @@ class RelativePatch(Pretext):
         return ()
 
     def _cut(self, batch: Batch) -> Tensor:
-        """Tiles before they are standardised. -> (B, T, C, t, t)."""
+        """Tiles before they are standardized. -> (B, T, C, t, t)."""
         offsets = tiles.draw_offsets(self.layout, len(batch.images), batch.generator)
         return tiles.cut(batch.images, self.layout, offsets)
 
     def _shown(self, cut: Tensor, generator: torch.Generator) -> Tensor:
         """Tiles as the trunk sees them. (B, T, C, t, t) -> the same."""
-        if cut.shape[2] != 3 or self.colour == "keep":
-            return tiles.standardise(cut)
-        if self.colour == "project":
-            return tiles.standardise(project(cut))
-        if self.colour == "one":
-            return tiles.one_channel(tiles.standardise(cut), generator)
-        return drop(tiles.standardise(cut), generator)
+        if cut.shape[2] != 3 or self.color == "keep":
+            return tiles.standardize(cut)
+        if self.color == "project":
+            return tiles.standardize(project(cut))
+        if self.color == "one":
+            return tiles.one_channel(tiles.standardize(cut), generator)
+        return drop(tiles.standardize(cut), generator)
 
     def _logits(self, cut: Tensor, batch: Batch) -> Tensor:
-        """Of every pair of neighbours. (B, T, C, t, t) -> (B, P, 8)."""
+        """Of every pair of neighbors. (B, T, C, t, t) -> (B, P, 8)."""
         images = tiles.as_images(self._shown(cut, batch.generator), self.side, batch.images)
         features = self.embed(self.backbone(images).flatten(1))  # (B * T, E)
         halves = [functional.linear(features, weight) for weight in self.join.weight.chunk(2, dim=1)]
@@ -145,8 +145,8 @@ class RelativePatch(Pretext):
         return logits.view(*pairs.shape[:2], -1)
 
 
-def neighbours(grid: int) -> tuple[Tensor, Tensor, Tensor]:
-    """All pairs of neighbouring cells, in both orders: one, the other, direction from one to other, (P,) each."""
+def neighbors(grid: int) -> tuple[Tensor, Tensor, Tensor]:
+    """All pairs of neighboring cells, in both orders: one, the other, direction from one to other, (P,) each."""
     cells = [divmod(number, grid) for number in range(grid**2)]
     pairs = [
         (one, cells.index((row + down, column + right)), direction)
@@ -159,7 +159,7 @@ def neighbours(grid: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def project(cut: Tensor) -> Tensor:
-    """Without the direction (-1, 2, -1) of colour, from magenta to green (section 3.1). (..., 3, t, t) -> the same.
+    """Without the direction (-1, 2, -1) of color, from magenta to green (section 3.1). (..., 3, t, t) -> the same.
 
     In deviations of the set, as images come.
     """

@@ -27,12 +27,12 @@ class SeLaConfig:
     clusters: int | None = option(
         None, "clusters K of each head; default: a 400th of the images, 16 to 3,000", at_least=2, metavar="K"
     )
-    heads: int = option(10, "labellings learnt at a time, each by its own head (section 3.3)", at_least=1)
+    heads: int = option(10, "labelings learnt at a time, each by its own head (section 3.3)", at_least=1)
     sharpness: float = option(
         10.0, "lambda of the assignment; the paper takes 10 for CIFAR, 25 for ImageNet", at_least=0.1
     )
     relabels: int | None = option(
-        None, "times that all images are labelled anew; default: as many as epochs", at_least=1
+        None, "times that all images are labeled anew; default: as many as epochs", at_least=1
     )
     spacing: Literal["quadratic", "linear"] = option(
         "quadratic", "when: often at first, as for ImageNet, or evenly, as for CIFAR"
@@ -51,7 +51,7 @@ class SeLa(Pretext):
     """Labels are an assignment in which every cluster has its share, so that they cannot collapse.
 
     The rows of the assignment are this process's images; scores come from features that are computed once for
-    all heads. Labels start as a random balanced assignment; the first relabelling, before the first step, replaces
+    all heads. Labels start as a random balanced assignment; the first relabeling, before the first step, replaces
     them (with `faithful` and linear spacing a head's turn may come epochs later, as in the released CIFAR code).
     """
 
@@ -78,12 +78,12 @@ class SeLa(Pretext):
         random = torch.stack([start[torch.randperm(scope.images)] for _ in self.heads])
         self.register_buffer("labels", random.to(torch.int32))  # (T, N)
         self.register_buffer("potentials", torch.zeros(config.heads, self.clusters, dtype=torch.float64))
-        self.register_buffer("done", torch.zeros((), dtype=torch.int64))  # relabellings so far
+        self.register_buffer("done", torch.zeros((), dtype=torch.int64))  # relabelings so far
         self.times = moments(config.relabels or scope.epochs, scope.epochs, config.spacing, config.faithful)
 
     @classmethod
     def for_one_epoch(cls, config: object) -> object:
-        """One relabelling, as there is in the mean; with `relabels` above the epochs, a --budget is overrun."""
+        """One relabeling, as there is in the mean; with `relabels` above the epochs, a --budget is overrun."""
         assert isinstance(config, SeLaConfig)
         return replace(config, relabels=1)
 
@@ -116,7 +116,7 @@ class SeLa(Pretext):
             used.append(agreement.use(self.labels[number].cpu().numpy(), self.clusters))
         self.done.fill_(due)
         return {
-            "relabelled": self.done.double(),
+            "relabeled": self.done.double(),
             "labels_changed": torch.stack(changed).mean(),
             "cluster_use": torch.tensor(used).mean(),
             "sinkhorn_iterations": torch.tensor(iterations).mean(),
@@ -145,7 +145,7 @@ class SeLa(Pretext):
         With `skew` the labels' sizes follow the scores: the prior is not in it.
         """
         features = self._features_of(images).float()
-        with torch.autocast(features.device.type, enabled=False):  # as relabelling computes them
+        with torch.autocast(features.device.type, enabled=False):  # as relabeling computes them
             logits = torch.stack([head(features) for head in self.heads], 1)
         return torch.log_softmax(logits + (self.potentials / self.config.sharpness).float(), 2)
 
@@ -176,7 +176,7 @@ class SeLa(Pretext):
         return found
 
     def _prior(self, scores: sinkhorn.Linear, over_all: OverAll) -> Tensor:
-        """(K,) f64. Shares that fall with rank, the largest for the cluster that the network itself favours most."""
+        """(K,) f64. Shares that fall with rank, the largest for the cluster that the network itself favors most."""
         prior = torch.ones_like(self.potentials[0])
         if self.config.skew > 0:
             rank = sinkhorn.masses(scores, over_all.total).argsort(descending=True).argsort()
@@ -185,7 +185,7 @@ class SeLa(Pretext):
 
 
 def moments(relabels: int, epochs: int, spacing: str, released: bool) -> list[float]:
-    """Epochs, in fractions, before whose steps images are labelled anew; the first is 0.
+    """Epochs, in fractions, before whose steps images are labeled anew; the first is 0.
 
     E * (i / n)^2, so that half lie in the first quarter, or E * i / n. The released code takes (E + 1.01) *
     linspace(0, 1, n), whose last come after the training has ended.

@@ -194,7 +194,7 @@ def spread(embedding: Tensor) -> Tensor:
 
 
 def random_affine(count: int, generator: torch.Generator) -> Tensor:
-    """Maps from a copy's places to its image's, about the centre, in half sides. -> (count, 2, 3), on the CPU."""
+    """Maps from a copy's places to its image's, about the center, in half sides. -> (count, 2, 3), on the CPU."""
     turn, scale, shear, right, down = torch.rand(5, count, generator=generator) * 2 - 1
     turn, shear = turn * math.radians(TURN), (shear * math.radians(SHEAR)).tan()
     cosine, sine, scale = turn.cos(), turn.sin(), SCALE**scale
@@ -212,7 +212,7 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
     (B, C, S, S), (B, 2, 3) -> (B, C, S, S), in the memory format that it came in. The identity copies.
     """
     side = images.shape[-1]
-    # our own grid: torch's is rounded twice, and the identity would mix a millionth of the neighbours in
+    # our own grid: torch's is rounded twice, and the identity would mix a millionth of the neighbors in
     place = (2 * torch.arange(side, device=images.device) + 1) / side - 1
     x, y = place[None, :, None], place[:, None, None]
     of_x, of_y, shift = maps.to(images.device, non_blocking=True)[:, None, None].unbind(4)  # each (B, 1, 1, 2)

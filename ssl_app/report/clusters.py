@@ -34,7 +34,7 @@ POLICY = "{{policy}}"
 
 
 @dataclass(frozen=True, eq=False)
-class Labelling:
+class Labeling:
     """N images with their clusters in T heads, and what the page says of them."""
 
     run: str  # its name
@@ -49,10 +49,10 @@ class Labelling:
     classes: tuple[str, ...]
     labels: NDArray[np.int64]  # (N,) place in classes, -1 where the data know none
 
-    def most_confident_first(self) -> "Labelling":
+    def most_confident_first(self) -> "Labeling":
         """The same in the order of the page, that of its first head; equals stay as they were."""
         order = np.argsort(-self.confidence[0], kind="stable")
-        return Labelling(
+        return Labeling(
             self.run,
             self.identity,
             self.data,
@@ -68,14 +68,14 @@ class Labelling:
 
 
 def write_page(
-    folder: Path, labelling: Labelling, images: NDArray[Any], pixels: Pixels, *, side: int, per_sheet: int
+    folder: Path, labeling: Labeling, images: NDArray[Any], pixels: Pixels, *, side: int, per_sheet: int
 ) -> Path:
     """Write the page and its sheets into a folder, new or in place of the old one, and give the page's path.
 
     images are packed, (M, P, P, C); thumbnails have `side` pixels and lie `per_sheet` on a sheet. Memory is that
     of the data and of a few sheets; the thumbnails lie on the disk meanwhile. Raises OSError.
     """
-    shown = labelling.most_confident_first()
+    shown = labeling.most_confident_first()
     columns = int(np.ceil(np.sqrt(per_sheet)))
     draft = runs.draft_of(folder)
     draft.mkdir()
@@ -98,7 +98,7 @@ def write_page(
     return folder / PAGE
 
 
-def content(shown: Labelling) -> dict[str, Any]:
+def content(shown: Labeling) -> dict[str, Any]:
     """What the page knows, as plain JSON values; images in the order given."""
     return {
         "run": shown.run,
@@ -122,7 +122,7 @@ def content(shown: Labelling) -> dict[str, Any]:
     }
 
 
-def facts(shown: Labelling, clusters: NDArray[np.int64], confidence: NDArray[np.float64]) -> list[dict[str, Any]]:
+def facts(shown: Labeling, clusters: NDArray[np.int64], confidence: NDArray[np.float64]) -> list[dict[str, Any]]:
     """Of every cluster of a head with images: number, size, mean confidence, and purity by the labels there are."""
     numbers, place, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     means = np.bincount(place, confidence) / sizes
@@ -135,7 +135,7 @@ def facts(shown: Labelling, clusters: NDArray[np.int64], confidence: NDArray[np.
         by_number = {one["number"]: one for one in found}
         pure = agreement.purity(clusters[known], shown.labels[known])
         for number, count, share, label in zip(pure.clusters, pure.sizes, pure.each, pure.commonest, strict=True):
-            more = {"labelled": int(count), "purity": round(float(share), 4), "majority": int(label)}
+            more = {"labeled": int(count), "purity": round(float(share), 4), "majority": int(label)}
             by_number[int(number)].update(more)
     return found
 

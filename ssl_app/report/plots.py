@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssl_app.evaluation.intervals import paired_t
 
-# Okabe and Ito's colours, which every kind of colour vision tells apart; each series also has its own marker
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A6A6A", "#000000")
+# Okabe and Ito's colors, which every kind of color vision tells apart; each series also has its own marker
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A6A6A", "#000000")
 MARKERS = "osD^vPX*"
 INK, FAINT = "#222222", "#DDDDDD"
 DPI = 150
@@ -27,7 +27,7 @@ def label_efficiency(
     figure, axes = _figure(7.5, 4.8)
     budgets = sorted({budget for scores in series.values() for budget in scores})
     for index, (name, scores) in enumerate(series.items()):
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         x = np.array(sorted(scores), dtype=np.float64)
         intervals = [paired_t(list(scores[budget])) for budget in sorted(scores)]
         means = [interval.mean for interval in intervals]
@@ -35,11 +35,11 @@ def label_efficiency(
         aside = 2 ** (0.06 * (index - (len(series) - 1) / 2))
         for at, budget in zip(x, sorted(scores), strict=True):
             draws = list(scores[budget])
-            axes.plot([at * aside] * len(draws), draws, marker, color=colour, alpha=0.35, ms=3.5, mew=0)
+            axes.plot([at * aside] * len(draws), draws, marker, color=color, alpha=0.35, ms=3.5, mew=0)
         low = [mean if i.low is None else i.low for i, mean in zip(intervals, means, strict=True)]
         high = [mean if i.high is None else i.high for i, mean in zip(intervals, means, strict=True)]
-        axes.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
-        axes.plot(x, means, "-" + marker, color=colour, lw=1.8, ms=6, mec="white", mew=0.8, label=name, zorder=3)
+        axes.fill_between(x, low, high, color=color, alpha=0.13, lw=0)
+        axes.plot(x, means, "-" + marker, color=color, lw=1.8, ms=6, mec="white", mew=0.8, label=name, zorder=3)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(budgets))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -58,7 +58,7 @@ def label_efficiency(
 
 
 def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
-    """Confusion matrix, coloured by share of the true class, with counts where they fit."""
+    """Confusion matrix, colored by share of the true class, with counts where they fit."""
     counts = np.asarray(matrix, dtype=np.int64)
     size = len(classes)
     names = [_short(name, 24) for name in classes]
@@ -70,9 +70,9 @@ def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
     fits = size <= 25
     for row, column in np.ndindex(size, size):
         if fits and counts[row, column]:
-            colour = "white" if shares[row, column] > 0.55 else INK
+            color = "white" if shares[row, column] > 0.55 else INK
             text = _compact(int(counts[row, column]))
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     step = max(1, math.ceil(size / 60))  # above 60 classes, every second or third name
     ticks = range(0, size, step)
     axes.set_xticks(ticks, [names[k] for k in ticks], rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
@@ -114,7 +114,7 @@ def history(path: Path, metrics: Sequence[Mapping[str, float]], chance: Mapping[
                 [x for x, _ in known],
                 [y for _, y in known],
                 marker=marker,
-                color=COLOURS[index % len(COLOURS)],
+                color=COLORS[index % len(COLORS)],
                 lw=1.6,
                 label=name,
             )

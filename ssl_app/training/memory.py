@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Tell malloc to reuse large blocks and give none back; True where that could be done.
 
     By default each large tensor is mapped anew, and the kernel clears its pages, at every step. Small
-    ResNet, 64 px grey, batch 512, bf16, two threads of an AMD EPYC, torch 2.15: 610 images/s, with this 845,
+    ResNet, 64 px gray, batch 512, bf16, two threads of an AMD EPYC, torch 2.15: 610 images/s, with this 845,
     for a fifth more memory.
     """
     if not sys.platform.startswith("linux"):

@@ -20,7 +20,7 @@ class Budget:
     """What a strategy may spend, the same for every strategy and for scratch."""
 
     steps: int  # optimizer steps in all
-    labels: int  # labelled images
+    labels: int  # labeled images
     rate: float  # for parts that start from random weights
     pretrained: bool  # whether the backbone has weights worth keeping
     linear: bool  # whether the head is one linear layer, which a closed fit can fill in

@@ -13,7 +13,7 @@ import pytest
 
 from ssl_app.data.label_files import read_labels
 from ssl_app.data.pixels import Pixels
-from ssl_app.report.clusters import Labelling, write_page
+from ssl_app.report.clusters import Labeling, write_page
 from tests.browser.test_views import CHROMIUM, DRIVER, Browser, opened
 
 ODD = "odd/\"<script>alert(1)</script>, ü'&amp;.png"
@@ -32,7 +32,7 @@ def make_page(folder: Path, identity: str = "1763720000.5") -> str:
     first = np.repeat(np.arange(4), sizes)
     paths = [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(N)]
     paths[N - 1] = ODD
-    labelling = Labelling(
+    labeling = Labeling(
         run="my-run",
         identity=identity,
         data="scans",
@@ -46,7 +46,7 @@ def make_page(folder: Path, identity: str = "1763720000.5") -> str:
         labels=np.where(np.arange(N) % 10 == 0, 1, 0),
     )
     images = generator.integers(0, 255, (N, 16, 16, 1), dtype=np.uint8)
-    page = write_page(folder / "clusters", labelling, images, Pixels("dtype", 0, 255, (), ()), side=24, per_sheet=8)
+    page = write_page(folder / "clusters", labeling, images, Pixels("dtype", 0, 255, (), ()), side=24, per_sheet=8)
     return page.absolute().as_uri()
 
 
@@ -165,8 +165,8 @@ def test_names_are_kept_downloaded_and_taken_up_again(page: str, tmp_path: Path)
 def test_a_download_is_the_table(page: str, tmp_path: Path) -> None:
     (tmp_path / "down").mkdir()
     with tab(page, tmp_path / "profile") as open_page:
-        behaviour = {"behavior": "allow", "downloadPath": str(tmp_path / "down")}
-        open_page.ask("goog/cdp/execute", cmd="Browser.setDownloadBehavior", params=behaviour)
+        behavior = {"behavior": "allow", "downloadPath": str(tmp_path / "down")}
+        open_page.ask("goog/cdp/execute", cmd="Browser.setDownloadBehavior", params=behavior)
         open_page.type_in(".name", "Zelle, groß")
         open_page.click("#download")
         path = tmp_path / "down" / "names-my-run-head-1.csv"

@@ -9,7 +9,7 @@ from torch.nn import functional
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import build
-from ssl_app.models.lab import LUMA, ColourBins, bin_centres, lab_of
+from ssl_app.models.lab import LUMA, ColorBins, bin_centers, lab_of
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.colorization import (
     MOST_WEIGHT,
@@ -23,7 +23,7 @@ from ssl_app.pretext.colorization import (
     weights_of,
 )
 
-OFF_GREY = torch.tensor([0.3, -0.3 * LUMA[0] / LUMA[1], 0.0]).view(1, 3, 1, 1)  # a colour whose luma is 0
+OFF_GRAY = torch.tensor([0.3, -0.3 * LUMA[0] / LUMA[1], 0.0]).view(1, 3, 1, 1)  # a color whose luma is 0
 
 
 def batch_of(images: torch.Tensor) -> Batch:
@@ -36,12 +36,12 @@ def make(side: int = 16, backbone: str = "small-resnet", **settings: object) -> 
 
 
 def photographs(count: int = 4, side: int = 16, seed: int = 0) -> torch.Tensor:
-    """Smooth images in many colours, (B, 3, S, S) in [-1, 1]."""
+    """Smooth images in many colors, (B, 3, S, S) in [-1, 1]."""
     coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     return functional.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=False) * 2 - 1
 
 
-def greys(count: int = 4, side: int = 16) -> torch.Tensor:
+def grays(count: int = 4, side: int = 16) -> torch.Tensor:
     return photographs(count, side, seed=1)[:, :1].expand(-1, 3, -1, -1).clone()
 
 
@@ -58,7 +58,7 @@ class OverImages:
         return values
 
 
-def test_the_loss_is_the_weighted_cross_entropy_of_dense_soft_colours() -> None:
+def test_the_loss_is_the_weighted_cross_entropy_of_dense_soft_colors() -> None:
     task = make().eval()
     task.weights.copy_(torch.rand(313) + 0.5)
     images = photographs()
@@ -67,7 +67,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_dense_soft_colours() -> None:
     ab = lab_of((images + 1) / 2)[:, 1:].unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)).double()  # (4, 2, 8, 8)
     losses, hits = [], []
     for image, y, x in np.ndindex(4, 8, 8):  # equation 2, a pixel at a time
-        apart = (bin_centres().double() - ab[image, :, y, x]).norm(dim=1)
+        apart = (bin_centers().double() - ab[image, :, y, x]).norm(dim=1)
         near = apart.argsort()[:5]
         truth = torch.zeros(313, dtype=torch.float64)
         truth[near] = torch.exp(-(apart[near] ** 2) / 50)
@@ -79,49 +79,49 @@ def test_the_loss_is_the_weighted_cross_entropy_of_dense_soft_colours() -> None:
         np.mean(losses), abs=2e-3
     )  # the fifth bin is looked up for rounded ab
     assert float(metrics["accuracy"]) == pytest.approx(np.mean(hits))
-    assert metrics["grey"] == 0
+    assert metrics["gray"] == 0
 
 
 def _luma_of(images: torch.Tensor) -> torch.Tensor:
-    grey = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
-    return torch.cat([grey, grey, grey], 1)
+    gray = 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]
+    return torch.cat([gray, gray, gray], 1)
 
 
 def test_a_network_that_knows_nothing_loses_log_313() -> None:
     loss, _ = make().eval().loss(batch_of(photographs()), "main")
     assert abs(float(loss.detach()) - np.log(313)) < 0.5
     uniform = torch.zeros(1, 313, 1, 1)
-    colours = ColourBins().encode(torch.tensor([33.0, -12.0]).view(1, 2, 1, 1))
-    assert float(soft_cross_entropy(uniform, colours)) == pytest.approx(np.log(313), abs=1e-5)
+    colors = ColorBins().encode(torch.tensor([33.0, -12.0]).view(1, 2, 1, 1))
+    assert float(soft_cross_entropy(uniform, colors)) == pytest.approx(np.log(313), abs=1e-5)
 
 
 def test_the_network_sees_luma_only() -> None:
     task = make().eval()
     images = photographs() * 0.4
-    other = images + OFF_GREY
+    other = images + OFF_GRAY
     torch.testing.assert_close(task._drawn(images), task._drawn(other), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(task._drawn(images), task._drawn(images + 0.2), atol=1e-3)
 
 
 @pytest.mark.parametrize("target", ["bins", "regression"])
-def test_grey_images_are_left_out_of_loss_and_score(target: str) -> None:
+def test_gray_images_are_left_out_of_loss_and_score(target: str) -> None:
     task = make(target=target).eval()
-    colour, grey = photographs(3), greys(1)
-    alone, of_alone = task.loss(batch_of(colour), "main")
-    mixed, of_mixed = task.loss(batch_of(torch.cat([colour, grey])), "main")
+    color, gray = photographs(3), grays(1)
+    alone, of_alone = task.loss(batch_of(color), "main")
+    mixed, of_mixed = task.loss(batch_of(torch.cat([color, gray])), "main")
     torch.testing.assert_close(alone, mixed)
     torch.testing.assert_close(of_alone["accuracy"], of_mixed["accuracy"])
-    assert of_mixed["grey"] == 0.25
+    assert of_mixed["gray"] == 0.25
     task.train()
-    nothing, metrics = task.loss(batch_of(greys(2)), "main")
+    nothing, metrics = task.loss(batch_of(grays(2)), "main")
     nothing.backward()
     assert nothing == 0
-    assert metrics["grey"] == 1
+    assert metrics["gray"] == 1
     assert all(not p.grad.any() for p in task.parameters() if p.grad is not None)
 
 
 def test_weights_have_mean_1_and_fall_with_the_share() -> None:
-    shares = smoothed(torch.rand(313, generator=torch.Generator().manual_seed(0)) ** 6, bin_centres())
+    shares = smoothed(torch.rand(313, generator=torch.Generator().manual_seed(0)) ** 6, bin_centers())
     shares /= shares.sum()
     weights = weights_of(shares, 0.5)
     assert float((shares * weights).sum()) == pytest.approx(1)
@@ -131,7 +131,7 @@ def test_weights_have_mean_1_and_fall_with_the_share() -> None:
     assert torch.equal(weights_of(shares, 0.0).float(), torch.ones(313))
 
 
-def test_rare_colours_weigh_at_most_so_much_and_those_that_never_come_as_much_as_the_rarest() -> None:
+def test_rare_colors_weigh_at_most_so_much_and_those_that_never_come_as_much_as_the_rarest() -> None:
     shares = torch.full((313,), 2e-5, dtype=torch.float64)
     shares[:10] = 0
     shares[10] = 1 - shares[11:].sum()
@@ -142,26 +142,26 @@ def test_rare_colours_weigh_at_most_so_much_and_those_that_never_come_as_much_as
     assert shares[20] > SEEN
 
 
-def test_smoothing_spreads_a_share_over_neighbours() -> None:
-    centres = bin_centres()
-    at = int(((centres - torch.tensor([0.0, 0.0])).norm(dim=1) == 0).nonzero())
-    found = smoothed(functional.one_hot(torch.tensor(at), 313), centres)
-    kernel = torch.exp(-centres.double().square().sum(1) / 50)
+def test_smoothing_spreads_a_share_over_neighbors() -> None:
+    centers = bin_centers()
+    at = int(((centers - torch.tensor([0.0, 0.0])).norm(dim=1) == 0).nonzero())
+    found = smoothed(functional.one_hot(torch.tensor(at), 313), centers)
+    kernel = torch.exp(-centers.double().square().sum(1) / 50)
     torch.testing.assert_close(found, kernel / kernel.sum())
 
 
-def test_colours_are_counted_before_the_first_epoch_only() -> None:
+def test_colors_are_counted_before_the_first_epoch_only() -> None:
     task = make()
-    images = torch.cat([photographs(6), greys(2)])
+    images = torch.cat([photographs(6), grays(2)])
     task.start_epoch(0, OverImages(images))
     ab = functional.avg_pool2d(lab_of((images[:6] + 1) / 2)[:, 1:], 2).permute(0, 2, 3, 1).reshape(-1, 2)
-    counts = torch.bincount(torch.cdist(ab, bin_centres()).argmin(1), minlength=313).double()
-    expected = weights_of(smoothed(counts / counts.sum(), bin_centres()), 0.5).float()
+    counts = torch.bincount(torch.cdist(ab, bin_centers()).argmin(1), minlength=313).double()
+    expected = weights_of(smoothed(counts / counts.sum(), bin_centers()), 0.5).float()
     torch.testing.assert_close(task.weights, expected)
     task.start_epoch(1, OverImages(photographs(4, seed=5)))
     torch.testing.assert_close(task.weights, expected)
     nothing = make()
-    nothing.start_epoch(0, OverImages(greys(3)))
+    nothing.start_epoch(0, OverImages(grays(3)))
     assert torch.equal(nothing.weights, torch.ones(313))
 
 
@@ -173,7 +173,7 @@ def test_what_is_drawn_is_half_the_image_or_less() -> None:
 
 
 @pytest.mark.parametrize(("backbone", "side"), [("small-resnet", 16), ("resnet18", 32), ("alexnet", 64)])
-def test_at_the_end_the_network_gives_of_colours_what_it_gave_of_luma(backbone: str, side: int) -> None:
+def test_at_the_end_the_network_gives_of_colors_what_it_gave_of_luma(backbone: str, side: int) -> None:
     task = make(side, backbone).eval()
     images = photographs(2, side)
     before = {layer: task.backbone(_luma_of(images), layer).detach() for layer in (task.layer, None)}
@@ -205,56 +205,56 @@ def test_a_network_that_luma_cannot_be_folded_into_is_refused() -> None:
     )
 
 
-def test_a_set_without_colour_is_refused() -> None:
-    grey = np.repeat(np.random.default_rng(0).random((40, 8, 8, 1), np.float32), 3, axis=3)
+def test_a_set_without_color_is_refused() -> None:
+    gray = np.repeat(np.random.default_rng(0).random((40, 8, 8, 1), np.float32), 3, axis=3)
     with pytest.raises(DataError) as error:
-        Colorization.check(grey, Colorization.Config())
+        Colorization.check(gray, Colorization.Config())
     assert str(error.value) == (
-        "colorization needs colour images: 40 of 40 sampled images have no chroma; "
+        "colorization needs color images: 40 of 40 sampled images have no chroma; "
         "type --method rotnet, jigsaw or autoencoder"
     )
     with pytest.raises(DataError) as error:
-        Colorization.check(grey[..., :1], Colorization.Config())
+        Colorization.check(gray[..., :1], Colorization.Config())
     assert str(error.value) == (
-        "colorization needs colour images: these have 1 channels, expected 3; "
+        "colorization needs color images: these have 1 channels, expected 3; "
         "type --method rotnet, jigsaw or autoencoder"
     )
-    grey[39, 4, 4] = (1, 0, 0)  # one colour is enough to begin with: the others are masked
-    Colorization.check(grey, Colorization.Config())
+    gray[39, 4, 4] = (1, 0, 0)  # one color is enough to begin with: the others are masked
+    Colorization.check(gray, Colorization.Config())
 
 
-def train_on_two_colours(share: float, **settings: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Images that are of one of two colours, whatever their luma. -> ab told, and of both, each (2,)."""
+def train_on_two_colors(share: float, **settings: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images that are of one of two colors, whatever their luma. -> ab told, and of both, each (2,)."""
     task = make(**settings)
-    grey = greys(12) * 0.3
+    gray = grays(12) * 0.3
     sign = torch.where(torch.arange(12) < round(share * 12), 1.0, -1.0).view(12, 1, 1, 1)
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
     for step in range(50):
         turned = sign[torch.randperm(12, generator=torch.Generator().manual_seed(step))]
-        loss, _ = task.loss(batch_of(grey + turned * OFF_GREY), "main")
+        loss, _ = task.loss(batch_of(gray + turned * OFF_GRAY), "main")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     task.eval()
     with torch.no_grad():
-        shown = (task.colour(grey), grey + OFF_GREY, grey - OFF_GREY)
+        shown = (task.color(gray), gray + OFF_GRAY, gray - OFF_GRAY)
         told, likely, rare = (lab_of((images + 1) / 2)[:, 1:].mean((0, 2, 3)) for images in shown)
     return told, likely, rare
 
 
-def test_of_two_colours_regression_tells_the_mean_and_bins_tell_the_likelier() -> None:
-    told, likely, rare = train_on_two_colours(0.75, target="regression")
+def test_of_two_colors_regression_tells_the_mean_and_bins_tell_the_likelier() -> None:
+    told, likely, rare = train_on_two_colors(0.75, target="regression")
     mean = 0.75 * likely + 0.25 * rare
     assert (told - mean).norm() < 5
-    told, likely, rare = train_on_two_colours(0.75, target="bins")
+    told, likely, rare = train_on_two_colors(0.75, target="bins")
     assert (told - likely).norm() < 0.5 * (mean - likely).norm()
 
 
-def test_of_two_colours_alike_the_mean_is_grey_and_the_mode_is_one_of_them() -> None:
-    bins = ColourBins()
+def test_of_two_colors_alike_the_mean_is_gray_and_the_mode_is_one_of_them() -> None:
+    bins = ColorBins()
     ab = torch.tensor([[50.0, 0.0], [-50.0, 0.0]]).view(2, 2, 1, 1)
-    colours = bins.encode(ab)
-    dense = torch.zeros(2, 313, 1, 1).scatter(1, colours.index, colours.weight)
+    colors = bins.encode(ab)
+    dense = torch.zeros(2, 313, 1, 1).scatter(1, colors.index, colors.weight)
     best = (0.51 * dense[:1] + 0.49 * dense[1:]).clamp_min(1e-9).log()  # what cross-entropy is least at
     assert bins.mean(best, 1.0).norm() < 2
     assert (bins.mean(best, 0.01) - ab[:1]).norm() < 5
@@ -262,8 +262,8 @@ def test_of_two_colours_alike_the_mean_is_grey_and_the_mode_is_one_of_them() -> 
 
 
 @pytest.mark.parametrize("target", ["bins", "regression"])
-def test_a_constant_colour_is_learnt(target: str) -> None:
-    told, truth, _ = train_on_two_colours(1.0, target=target)
+def test_a_constant_color_is_learnt(target: str) -> None:
+    told, truth, _ = train_on_two_colors(1.0, target=target)
     assert (told - truth).norm() < 10
 
 
@@ -276,11 +276,11 @@ def test_regression_is_squared_distance_in_units_of_ab() -> None:
     torch.testing.assert_close(loss, ((told - ab) / SCALE).square().sum(1).mean(), atol=1e-4, rtol=1e-4)
 
 
-def test_pictures_show_image_luma_and_colours_of_the_same_lightness() -> None:
+def test_pictures_show_image_luma_and_colors_of_the_same_lightness() -> None:
     task = make().eval()
     images = photographs()
     with torch.no_grad():
-        shown = task.pictures(batch_of(images))["coloured"]
+        shown = task.pictures(batch_of(images))["colored"]
     assert shown.shape == (4, 3, 3, 16, 16)
     assert torch.equal(shown[:, 0], images)
     torch.testing.assert_close(shown[:, 1], _luma_of(images))
@@ -301,32 +301,32 @@ def test_it_learns_in_bf16_with_a_loss_in_float32() -> None:
     assert all(bool(p.grad.isfinite().all()) for p in task.parameters() if p.grad is not None)
 
 
-def test_many_greys_are_told() -> None:
+def test_many_grays_are_told() -> None:
     images = np.random.default_rng(0).random((10, 8, 8, 3), np.float32)
     assert Colorization.check(images, Colorization.Config()) == ()
     images[:3] = images[:3, ..., :1]
     assert Colorization.check(images, Colorization.Config()) == (
-        "30% of the images are grey, and left out of colorization's loss",
+        "30% of the images are gray, and left out of colorization's loss",
     )
 
 
 @pytest.mark.parametrize("rebalancing", [0.0, 0.9])
-def test_rebalancing_is_the_users_and_the_commonest_colour_is_counted(rebalancing: float) -> None:
+def test_rebalancing_is_the_users_and_the_commonest_color_is_counted(rebalancing: float) -> None:
     task, images = make(rebalancing=rebalancing), photographs(6)
     found = task.start_epoch(0, OverImages(images))
     ab = functional.avg_pool2d(lab_of((images + 1) / 2)[:, 1:], 2)
-    counts = torch.bincount(ColourBins().nearest(ab).flatten().long(), minlength=313).double()
-    expected = weights_of(smoothed(counts / counts.sum(), bin_centres()), rebalancing)
+    counts = torch.bincount(ColorBins().nearest(ab).flatten().long(), minlength=313).double()
+    expected = weights_of(smoothed(counts / counts.sum(), bin_centers()), rebalancing)
     torch.testing.assert_close(task.weights, expected.float())
     assert float(found["commonest"]) == pytest.approx(float(counts.max() / counts.sum()))
 
 
-def test_the_even_part_is_over_the_colours_that_come() -> None:
+def test_the_even_part_is_over_the_colors_that_come() -> None:
     shares = torch.cat([torch.tensor([0.75, 0.25]), torch.zeros(311)]).double()
     assert weights_of(shares, 0.5).tolist() == pytest.approx([6 / 7] + [10 / 7] * 312)
 
 
-def test_colours_are_counted_all_over_a_large_image() -> None:
+def test_colors_are_counted_all_over_a_large_image() -> None:
     task, images = make(64), photographs(2, 64)
     every = task.bins.nearest(task._targets(images)[0])  # (2, 16, 16)
     assert torch.equal(task._some_bins(batch_of(images)).long(), every[:, ::2, ::2].flatten(1).long())
@@ -348,7 +348,7 @@ def test_features_that_are_watched_are_those_that_will_be_handed_on() -> None:
     torch.testing.assert_close(task.features(images), before, atol=1e-5, rtol=1e-4)
 
 
-def test_pale_colours_are_colours() -> None:
+def test_pale_colors_are_colors() -> None:
     pale = np.full((4, 8, 8, 3), 0.5, np.float32)
     pale[..., 0] = 0.57  # a is 6.7
     assert Colorization.check(pale, Colorization.Config()) == ()

@@ -12,14 +12,14 @@ from ssl_app.pretext.base import Scope
 from ssl_app.pretext.context_encoder import (
     ContextEncoder,
     Judge,
-    centre_hole,
+    center_hole,
     middle,
     overlap,
     random_holes,
     region_loss,
 )
 
-REGIONS = ["random", "centre"]
+REGIONS = ["random", "center"]
 
 
 def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
@@ -40,7 +40,7 @@ def rings(count: int, side: int = 16, seed: int = 0) -> torch.Tensor:
 
 
 def test_the_middle_quarter_is_drawn_and_hidden_but_for_a_band() -> None:
-    hole, band = centre_hole(32)
+    hole, band = center_hole(32)
     assert overlap(32) == 1
     assert overlap(128) == 4
     assert middle(32) == (8, 24)
@@ -49,7 +49,7 @@ def test_the_middle_quarter_is_drawn_and_hidden_but_for_a_band() -> None:
     assert (hole | band).sum() == 16 * 16
     assert not (hole & band).any()
     for side in (16, 17, 30, 33, 96):
-        hole, band = centre_hole(side)
+        hole, band = center_hole(side)
         assert 0 < hole.sum() < (hole | band).sum() == (side // 2) ** 2 <= side**2 / 4
 
 
@@ -70,7 +70,7 @@ def test_random_holes_alone_are_drawn() -> None:
     assert not band.any()
 
 
-def test_holes_are_0_after_normalisation_and_other_pixels_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holes_are_0_after_normalization_and_other_pixels_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     for region in REGIONS:
         task = make(region=region).eval()
         images = rings(4) + 0.01
@@ -87,7 +87,7 @@ def test_holes_are_0_after_normalisation_and_other_pixels_as_they_were(monkeypat
 def test_the_loss_counts_the_hole_and_tenfold_the_band_and_nothing_else() -> None:
     torch.manual_seed(0)
     made, images = torch.randn(3, 2, 16, 16, requires_grad=True), torch.randn(3, 2, 16, 16)
-    hole, band = (mask.expand(3, -1, -1, -1) for mask in centre_hole(16))
+    hole, band = (mask.expand(3, -1, -1, -1) for mask in center_hole(16))
     loss = region_loss(made, images, hole, band)
     total, count = 0.0, 0
     for i, y, x in np.ndindex(3, 16, 16):
@@ -128,7 +128,7 @@ def test_the_makers_loss_is_both_in_their_shares(region: str) -> None:
     hole, band = task._regions(batch_of(images))
     made = task._draw(images.masked_fill(hole, 0))
     shown = torch.where(hole | band, made, images)
-    if region == "centre":
+    if region == "center":
         shown = made[..., 4:12, 4:12]
     real = torch.ones(4)
     fooled = functional.binary_cross_entropy_with_logits(task.judge(shown), real)
@@ -203,7 +203,7 @@ def test_each_parameter_has_one_player() -> None:
 
 
 def border_inpainted(images: torch.Tensor, hole: torch.Tensor) -> torch.Tensor:
-    """Each hidden pixel the mean of its four neighbours, until nothing changes."""
+    """Each hidden pixel the mean of its four neighbors, until nothing changes."""
     filled = images.masked_fill(hole, 0)
     for _ in range(400):
         padded = functional.pad(filled, (1, 1, 1, 1), mode="replicate")

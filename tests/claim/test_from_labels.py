@@ -26,7 +26,7 @@ def test_every_column_of_clusters_has_a_head_and_order_does_not_matter(tmp_path:
     assert task.labels.tolist() == [[0, 0, 1, 2], [1, 1, 0, 0]]  # 2 before 7 before 10
     assert [head.out_features for head in task.heads] == [3, 2]
     assert task.sampling_weights() is None
-    assert task.notes == (f"2 labellings of 4 of 4 images, from {tmp_path / 'labels.csv'}",)
+    assert task.notes == (f"2 labelings of 4 of 4 images, from {tmp_path / 'labels.csv'}",)
 
 
 def test_images_without_a_label_are_not_drawn_and_weigh_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
 from ssl_app.pretext import gan
 from ssl_app.pretext.base import Scope
-from ssl_app.pretext.gan import GAN, PENALISED_EVERY, judge_loss, maker_loss, squared_gradient
+from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, judge_loss, maker_loss, squared_gradient
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
 from tests import toys
@@ -97,13 +97,13 @@ def test_r1_equals_one_image_at_a_time() -> None:
     torch.testing.assert_close(squared_gradient(task._judge, images).detach(), torch.stack(slow).mean())
 
 
-def test_every_16th_step_of_the_judge_is_penalised_16_times_in_eval_statistics() -> None:
+def test_every_16th_step_of_the_judge_is_penalized_16_times_in_eval_statistics() -> None:
     task = task_of(r1=1000.0)
     due = []
-    for _ in range(2 * PENALISED_EVERY):
+    for _ in range(2 * PENALIZED_EVERY):
         task.before_step(0.0, None)
-        due.append(task.penalised)
-    assert [step for step, penalised in enumerate(due, 1) if penalised] == [16, 32]
+        due.append(task.penalized)
+    assert [step for step, penalized in enumerate(due, 1) if penalized] == [16, 32]
     without = task_of(r1=1000.0).train()
     without.steps.fill_(32)
     plain, _ = without.loss(batch_of(), "judge")
@@ -119,7 +119,7 @@ def test_every_16th_step_of_the_judge_is_penalised_16_times_in_eval_statistics()
 
 def test_held_out_images_are_judged_in_eval_mode_one_of_them_too() -> None:
     task = task_of().eval()
-    task.penalised = True
+    task.penalized = True
     with torch.no_grad():
         for count in (8, 1):
             loss, metrics = task.loss(batch_of(count), "judge")
@@ -233,15 +233,15 @@ def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
 
     torch.manual_seed(0)
     angles = torch.arange(8) * math.pi / 4
-    centres = torch.stack([angles.cos(), angles.sin()], 1)
+    centers = torch.stack([angles.cos(), angles.sin()], 1)
     judge, maker = network(2, 1), network(8, 2)
     optimizers = [torch.optim.AdamW(player.parameters(), 1e-3, betas=(0.0, 0.99)) for player in (judge, maker)]
     for step in range(2000):
-        real = centres[torch.randint(8, (128,))] + 0.03 * torch.randn(128, 2)
+        real = centers[torch.randint(8, (128,))] + 0.03 * torch.randn(128, 2)
         made = maker(torch.randn(128, 8))
         loss = judge_loss(judge(real)[:, 0], judge(made.detach())[:, 0])
-        if step % PENALISED_EVERY == 0:
-            loss = loss + PENALISED_EVERY * 0.1 / 2 * squared_gradient(lambda x: judge(x)[:, 0], real)
+        if step % PENALIZED_EVERY == 0:
+            loss = loss + PENALIZED_EVERY * 0.1 / 2 * squared_gradient(lambda x: judge(x)[:, 0], real)
         optimizers[0].zero_grad()
         loss.backward()
         optimizers[0].step()
@@ -249,7 +249,7 @@ def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
         maker_loss(judge(made)[:, 0]).backward()
         optimizers[1].step()
     with torch.no_grad():
-        nearness, nearest = torch.cdist(maker(torch.randn(2000, 8)), centres).min(1)
+        nearness, nearest = torch.cdist(maker(torch.randn(2000, 8)), centers).min(1)
     found = torch.bincount(nearest[nearness < 0.3], minlength=8) / 2000
     assert (found > 0.02).all(), found
     assert found.sum() > 0.6

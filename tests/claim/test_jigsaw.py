@@ -99,8 +99,8 @@ def test_tiles_of_one_value_each_stay_finite_and_at_chance() -> None:
     assert float(metrics["accuracy"]) == pytest.approx(1 / 24)  # every order of an image looks alike: one is right
 
 
-def test_greys_have_no_colours_and_fringes_keep_to_their_cells() -> None:
-    task = made(192, channels=3, grey=0.5)
+def test_grays_have_no_colors_and_fringes_keep_to_their_cells() -> None:
+    task = made(192, channels=3, gray=0.5)
     count = 40
     images = torch.arange(192.0 * 192).view(1, 1, 192, 192).expand(count, 3, -1, -1).clone()
     cut = task._cut(batch_of(images))
@@ -112,7 +112,7 @@ def test_greys_have_no_colours_and_fringes_keep_to_their_cells() -> None:
         assert int(offsets.min()) >= 0
         assert int(offsets.max()) <= task.layout.jitter
     together = ((down == down[..., :1]) & (right == right[..., :1])).all(2).all(1)  # (B,)
-    assert 0.25 < together.float().mean() < 0.75  # the greys
+    assert 0.25 < together.float().mean() < 0.75  # the grays
     assert (down - down[..., :1]).abs().max() in (2, 4)  # round(48 / 32) = 2 each way
     images = torch.randn(count, 3, 192, 192)
     cut = task._cut(batch_of(images))
@@ -122,7 +122,7 @@ def test_greys_have_no_colours_and_fringes_keep_to_their_cells() -> None:
 
 @pytest.mark.parametrize("side", [32, 64])
 def test_channels_are_moved_apart_in_small_tiles_too(side: int) -> None:
-    task = made(side, channels=3, grey=0.0)
+    task = made(side, channels=3, gray=0.0)
     ramp = torch.arange(float(side * side)).view(1, 1, side, side).expand(20, 3, -1, -1).clone()
     first = task._cut(batch_of(ramp)).amin((3, 4))  # (B, T, 3)
     assert (first != first[..., :1]).any()
@@ -146,7 +146,7 @@ def test_settings_that_do_not_fit_are_told() -> None:
     assert str(error.value) == ("--per-image is 25, and there are 24 orders of 4 tiles; type --per-image 24, or less")
     with pytest.raises(SettingsError) as error:
         made(32, channels=3, jitter=0.0)
-    assert str(error.value) == ("--jitter 0 leaves no pixel to move channels by; type a larger one, or --colour one")
+    assert str(error.value) == ("--jitter 0 leaves no pixel to move channels by; type a larger one, or --color one")
 
 
 def test_the_trunk_is_handed_on_with_statistics_of_whole_images() -> None:
@@ -162,7 +162,7 @@ def test_the_trunk_is_handed_on_with_statistics_of_whole_images() -> None:
 
 
 def test_pictures_are_the_image_the_puzzle_and_what_the_network_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = made(32, channels=3, grey=0.0).eval()
+    task = made(32, channels=3, gray=0.0).eval()
     images = torch.randn(5, 3, 32, 32)
     found = task.pictures(batch_of(images))["puzzles"]
     assert found.shape == (5, 3, 3, 32, 32)
@@ -213,11 +213,11 @@ def test_it_learns_images_of_parts_that_differ_and_nothing_of_noise(structure: b
         assert rows[-1]["val_accuracy"] < 2 / 24
 
 
-@pytest.mark.parametrize(("colour", "low", "high"), [("keep", 0.12, 1.0), ("one", 0.0, 0.07)])
+@pytest.mark.parametrize(("color", "low", "high"), [("keep", 0.12, 1.0), ("one", 0.0, 0.07)])
 def test_the_fringes_of_a_lens_tell_the_order_unless_each_tile_has_one_channel(
-    colour: str, low: float, high: float
+    color: str, low: float, high: float
 ) -> None:
-    config = Jigsaw.Config(colour=colour, grey=0.0)
+    config = Jigsaw.Config(color=color, gray=0.0)
     found = toys.accuracy_through_a_lens(lambda backbone: Jigsaw(backbone, config, Scope(16, 10)))
     assert low <= found <= high, "chance is .042"
 

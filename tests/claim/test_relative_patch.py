@@ -11,7 +11,7 @@ from ssl_app.errors import DataError
 from ssl_app.models import tiles
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
-from ssl_app.pretext.relative_patch import DIRECTIONS, NOISE, RelativePatch, _ring, drop, neighbours, project
+from ssl_app.pretext.relative_patch import DIRECTIONS, NOISE, RelativePatch, _ring, drop, neighbors, project
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizing import Plan
 from tests import toys
@@ -28,10 +28,10 @@ def made(side: int, channels: int = 1, backbone: str = "small-resnet", **setting
 
 
 @pytest.mark.parametrize(("grid", "pairs", "least"), [(2, 12, 1), (3, 40, 4)])
-def test_every_pair_of_neighbours_is_there_in_both_orders_with_opposite_directions(
+def test_every_pair_of_neighbors_is_there_in_both_orders_with_opposite_directions(
     grid: int, pairs: int, least: int
 ) -> None:
-    first, second, directions = (values.tolist() for values in neighbours(grid))
+    first, second, directions = (values.tolist() for values in neighbors(grid))
     assert len(first) == pairs
     label = dict(zip(zip(first, second, strict=True), directions, strict=True))
     assert len(label) == pairs
@@ -77,7 +77,7 @@ def test_the_loss_is_the_mean_over_directions_of_the_cross_entropy_of_pairs(side
         for (top, left), (down, right) in zip(task.layout.corners().tolist(), moved[:, 0].tolist(), strict=True):
             tile = image[:, top + down :, left + right :][:, : task.layout.tile, : task.layout.tile]
             features.append(task.embed(task.backbone(((tile - tile.mean()) / tile.std(correction=0))[None])))
-        for one, other, direction in zip(*(values.tolist() for values in neighbours(task.layout.grid)), strict=True):
+        for one, other, direction in zip(*(values.tolist() for values in neighbors(task.layout.grid)), strict=True):
             logits = task.head(task.join(torch.cat([features[one], features[other]], 1)))
             losses[direction].append(functional.cross_entropy(logits, torch.tensor([direction])))
             hits[direction].append(float(logits.argmax() == direction))
@@ -102,8 +102,8 @@ def test_projection_takes_green_against_magenta_out_and_nothing_else() -> None:
     torch.testing.assert_close(found, torch.einsum("btchw,cd->btdhw", cut, matrix))
     assert torch.einsum("btchw,c->bthw", found, green).abs().max() < 1e-5
     torch.testing.assert_close(project(found), found)
-    grey = torch.randn(2, 4, 1, 6, 6).expand(-1, -1, 3, -1, -1)
-    torch.testing.assert_close(project(grey), grey)
+    gray = torch.randn(2, 4, 1, 6, 6).expand(-1, -1, 3, -1, -1)
+    torch.testing.assert_close(project(gray), gray)
 
 
 def test_dropping_keeps_one_channel_of_each_tile_each_as_often() -> None:
@@ -120,7 +120,7 @@ def test_dropping_keeps_one_channel_of_each_tile_each_as_often() -> None:
 
 
 def test_images_of_one_value_stay_finite() -> None:
-    task = made(32, channels=3, colour="drop")
+    task = made(32, channels=3, color="drop")
     loss, _ = task.loss(batch_of(torch.full((4, 3, 32, 32), 0.7)), "main")
     assert loss.isfinite()
 
@@ -133,15 +133,15 @@ def test_other_trunks_take_the_tiles_of_64_px(backbone: str, channels: int) -> N
 
 
 @pytest.mark.parametrize("grid", ["2", "3"])
-def test_pictures_put_the_neighbours_where_the_network_says(grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_put_the_neighbors_where_the_network_says(grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
     task = made(48, grid=grid).eval()
     images = torch.randn(5, 1, 48, 48)
-    found = task.pictures(batch_of(images))["neighbours"]
+    found = task.pictures(batch_of(images))["neighbors"]
     assert found.shape == (5, 3, 1, 48, 48)
     assert torch.equal(found[:, 0], images)
     right = functional.one_hot(task.directions, 8).float().expand(5, -1, -1)
     monkeypatch.setattr(task, "_logits", lambda cut, batch: right)
-    found = task.pictures(batch_of(images))["neighbours"]
+    found = task.pictures(batch_of(images))["neighbors"]
     assert torch.equal(found[:, 1], found[:, 2])
     if grid == "3":
         in_place = tiles.sheet(task._cut(batch_of(images)), task.layout.cell, 48)
@@ -165,11 +165,11 @@ def test_it_learns_images_of_parts_that_differ_and_nothing_of_noise(structure: b
         assert rows[-1]["val_accuracy"] < 0.18
 
 
-@pytest.mark.parametrize(("colour", "low", "high"), [("keep", 0.3, 1.0), ("drop", 0.0, 0.17), ("one", 0.0, 0.17)])
-def test_the_fringes_of_a_lens_tell_where_a_tile_was_unless_colours_are_dropped(
-    colour: str, low: float, high: float
+@pytest.mark.parametrize(("color", "low", "high"), [("keep", 0.3, 1.0), ("drop", 0.0, 0.17), ("one", 0.0, 0.17)])
+def test_the_fringes_of_a_lens_tell_where_a_tile_was_unless_colors_are_dropped(
+    color: str, low: float, high: float
 ) -> None:
-    config = RelativePatch.Config(colour=colour)
+    config = RelativePatch.Config(color=color)
     assert (
         low <= toys.accuracy_through_a_lens(lambda backbone: RelativePatch(backbone, config, Scope(16, 10))) <= high
     )
@@ -177,13 +177,13 @@ def test_the_fringes_of_a_lens_tell_where_a_tile_was_unless_colours_are_dropped(
 
 def test_the_trunk_sees_what_the_setting_says() -> None:
     cut = torch.randn(50, 4, 3, 8, 8) * 2 + 1
-    even = tiles.standardise(cut)
+    even = tiles.standardize(cut)
 
-    def shown(colour: str) -> torch.Tensor:
-        return made(32, 3, colour=colour)._shown(cut, torch.Generator().manual_seed(0))
+    def shown(color: str) -> torch.Tensor:
+        return made(32, 3, color=color)._shown(cut, torch.Generator().manual_seed(0))
 
     assert torch.equal(shown("keep"), even)
-    assert torch.equal(shown("project"), tiles.standardise(project(cut)))
+    assert torch.equal(shown("project"), tiles.standardize(project(cut)))
     assert torch.equal(shown("one"), tiles.one_channel(even, torch.Generator().manual_seed(0)))
     dropped = shown("drop")
     kept = (dropped == even).all(-1).all(-1)  # (50, 4, 3)

@@ -35,7 +35,7 @@ def test_the_schedule_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(("relabels", "epochs"), [(1, 10), (2, 60), (10, 60), (80, 1)])
-def test_as_many_relabellings_as_asked_lie_inside_the_training(relabels: int, epochs: int) -> None:
+def test_as_many_relabelings_as_asked_lie_inside_the_training(relabels: int, epochs: int) -> None:
     assert moments(relabels, epochs, "linear", released=False) == pytest.approx(
         [epochs * number / relabels for number in range(relabels)]
     )
@@ -70,7 +70,7 @@ def test_each_head_solves_its_own_problem_on_its_own_scores() -> None:
     assert torch.equal(log_clusters.argmax(2).t(), task.labels.long())  # what `ssl-app label` writes
 
 
-def test_relabelling_waits_for_its_moment_and_catches_up() -> None:
+def test_relabeling_waits_for_its_moment_and_catches_up() -> None:
     task = task_of(epochs=10, relabels=6)
     images = torch.randn(COUNT, 1, SIDE, SIDE)
     done = []
@@ -99,7 +99,7 @@ def test_faithful_relabels_as_trained_and_linear_spacing_one_head_at_a_time() ->
     assert everyone.as_trained == [False, False]  # a sample for batch norm, and the features
 
 
-def test_the_first_relabelling_sees_batch_norm_statistics_of_the_images() -> None:
+def test_the_first_relabeling_sees_batch_norm_statistics_of_the_images() -> None:
     images = torch.randn(COUNT, 1, SIDE, SIDE) * 3 + 5
     task, faithful = task_of(), task_of(faithful=True)
     for one in (task, faithful):
@@ -126,7 +126,7 @@ def test_the_last_labels_are_those_of_the_last_network() -> None:
         assert torch.equal(task.eval().log_clusters(images).argmax(2).t(), task.labels.long())
 
 
-def test_heads_that_were_due_at_once_are_all_relabelled() -> None:
+def test_heads_that_were_due_at_once_are_all_relabeled() -> None:
     task = task_of(faithful=True, spacing="linear", epochs=6, relabels=60)
     before = task.labels.clone()
     everyone = Everyone(task, torch.randn(COUNT, 1, SIDE, SIDE))
@@ -134,7 +134,7 @@ def test_heads_that_were_due_at_once_are_all_relabelled() -> None:
     assert [torch.equal(now, then) for now, then in zip(task.labels, before, strict=True)] == [False, False, True]
 
 
-def test_an_epoch_that_is_timed_has_one_relabelling() -> None:
+def test_an_epoch_that_is_timed_has_one_relabeling() -> None:
     config = SeLa.for_one_epoch(SeLaConfig(relabels=40))
     assert isinstance(config, SeLaConfig)
     assert SeLa(build("small-resnet", 1, SIDE), config, Scope(COUNT, 1)).times == [0.0]

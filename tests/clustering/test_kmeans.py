@@ -16,10 +16,10 @@ def noise(count, width, seed=0):
 
 
 def mixture(count, width, clusters, seed=0, spread=0.5):
-    """Rows of length 1 about random centres; the centre of row i is i % clusters."""
+    """Rows of length 1 about random centers; the center of row i is i % clusters."""
     random = torch.Generator().manual_seed(seed)
-    centres = torch.randn(clusters, width, generator=random)
-    rows = centres[torch.arange(count) % clusters] + spread * torch.randn(count, width, generator=random)
+    centers = torch.randn(clusters, width, generator=random)
+    rows = centers[torch.arange(count) % clusters] + spread * torch.randn(count, width, generator=random)
     return torch.nn.functional.normalize(rows, dim=1)
 
 

@@ -129,7 +129,7 @@ def test_a_cluster_that_underflows_everywhere_is_filled() -> None:
     torch.testing.assert_close(computed.potential, found.potential, atol=0.05, rtol=0)
 
 
-def test_uniform_scores_stay_uniform_and_a_balanced_labelling_stays() -> None:
+def test_uniform_scores_stay_uniform_and_a_balanced_labeling_stays() -> None:
     flat = balance(Matrix(torch.zeros(60, 4)), 10.0)
     assert flat.iterations == 1
     torch.testing.assert_close(assignment(torch.zeros(2, 4), 10.0, flat.potential), torch.full((2, 4), 0.25))

@@ -152,12 +152,12 @@ def test_a_split_column_that_cuts_a_group(refuse) -> None:
     )
 
 
-def test_colour_beside_grey(refuse, images) -> None:
-    images(Path("mixed/grey"), per_class=2)
-    images(Path("mixed/colour"), per_class=2, channels=3)
+def test_color_beside_gray(refuse, images) -> None:
+    images(Path("mixed/gray"), per_class=2)
+    images(Path("mixed/color"), per_class=2, channels=3)
     assert refuse("pretrain", "--data", "mixed", *ONCE) == (
-        "colour/class0/000.png has colour and grey/class0/000.png has one channel; "
-        "type --channels 3 (grey is repeated) or --channels 1 (colour becomes grey)"
+        "color/class0/000.png has color and gray/class0/000.png has one channel; "
+        "type --channels 3 (gray is repeated) or --channels 1 (color becomes gray)"
     )
 
 
@@ -568,9 +568,9 @@ def test_an_error_is_one_line_whatever_it_holds() -> None:
     assert str(UserError("a\n  b\tc")) == "a b c"
 
 
-def test_colours_that_are_to_be_learnt_are_not_changed(refuse) -> None:
+def test_colors_that_are_to_be_learnt_are_not_changed(refuse) -> None:
     assert refuse("pretrain", "--method", "colorization", "--augment", "strong") == (
-        "colorization learns colours, and --augment strong changes them; type --augment standard"
+        "colorization learns colors, and --augment strong changes them; type --augment standard"
     )
 
 

@@ -48,7 +48,7 @@ class Page(html.parser.HTMLParser):
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """A copy of the tiny pretraining `p`, for one test to write labels in."""
 
     data: Path
@@ -80,30 +80,30 @@ class Labelled:
 
 
 @pytest.fixture
-def labelled(trained, tmp_path: Path) -> Labelled:
+def labeled(trained, tmp_path: Path) -> Labeled:
     shutil.copytree(trained.out, tmp_path / "runs")
-    return Labelled(trained.data, tmp_path / "runs")
+    return Labeled(trained.data, tmp_path / "runs")
 
 
 @pytest.fixture
-def clusters(ssl, labelled: Labelled) -> Callable[..., dict[str, Any]]:
+def clusters(ssl, labeled: Labeled) -> Callable[..., dict[str, Any]]:
     """Type `ssl-app clusters p`: its result."""
 
     def typed(*words: object) -> dict[str, Any]:
-        found: dict[str, Any] = ssl("clusters", "p", *words, "--out", labelled.out, "--json").result
+        found: dict[str, Any] = ssl("clusters", "p", *words, "--out", labeled.out, "--json").result
         return found
 
     return typed
 
 
 @pytest.fixture
-def refuse(ssl, labelled: Labelled) -> Callable[..., str]:
+def refuse(ssl, labeled: Labeled) -> Callable[..., str]:
     """Type what must be refused: its one line, and nothing new lies in the run."""
 
     def refused(*words: object, run: object = "p") -> str:
-        before = sorted(path.name for path in labelled.run.iterdir())
-        error: str = ssl("clusters", run, *words, "--out", labelled.out).error
-        assert sorted(path.name for path in labelled.run.iterdir()) == before
+        before = sorted(path.name for path in labeled.run.iterdir())
+        error: str = ssl("clusters", run, *words, "--out", labeled.out).error
+        assert sorted(path.name for path in labeled.run.iterdir()) == before
         return error
 
     return refused
@@ -122,9 +122,9 @@ def sheets(page: str) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*.jpg"))
 
 
-def test_the_page_holds_every_image_most_confident_first(ssl, labelled: Labelled) -> None:
-    labelled.write(labelled.rows()[::-1], [5])
-    answer = ssl("clusters", "p", "--out", labelled.out, "--per-cluster", 4, "--thumb", 20, "--json")
+def test_the_page_holds_every_image_most_confident_first(ssl, labeled: Labeled) -> None:
+    labeled.write(labeled.rows()[::-1], [5])
+    answer = ssl("clusters", "p", "--out", labeled.out, "--per-cluster", 4, "--thumb", 20, "--json")
     result = answer.result
     assert set(result) == {
         "verb",
@@ -137,53 +137,53 @@ def test_the_page_holds_every_image_most_confident_first(ssl, labelled: Labelled
         "clusters",
         "clusters_used",
     } | {"unreadable"}
-    assert result["page"] == str(labelled.run / "clusters" / "clusters.html")
+    assert result["page"] == str(labeled.run / "clusters" / "clusters.html")
     assert (result["n"], result["heads"], result["clusters"], result["clusters_used"]) == (72, [1], [5], [4])
     assert f"72 images in 4 of 5 clusters; open this in a browser: {result['page']}\n" in answer.err
     data = Page(Path(result["page"])).data
-    assert data["paths"] == labelled.keys(), "the table was the other way round"
+    assert data["paths"] == labeled.keys(), "the table was the other way round"
     assert data["heads"][0]["confidence"][:2] == [1.0, 0.995]
     assert data["heads"][0]["clusterOf"] == [i % 4 for i in range(72)]
     assert (data["side"], data["perSheet"], data["columns"]) == (20, 4, 2)
     assert sheets(result["page"]) == [f"1/{cluster}-{number}.jpg" for cluster in range(4) for number in range(5)]
     assert {path.name for path in Path(result["page"]).parent.iterdir()} == {"clusters.html", "sheets"}
-    assert not [path.name for path in labelled.run.iterdir() if path.name.startswith(".")]
+    assert not [path.name for path in labeled.run.iterdir() if path.name.startswith(".")]
 
 
-def test_size_confidence_and_purity_are_those_of_the_clusters(labelled: Labelled, clusters) -> None:
-    labelled.write(labelled.rows(lambda i: 0 if i < 30 else 3), [4])  # 24 images a class
+def test_size_confidence_and_purity_are_those_of_the_clusters(labeled: Labeled, clusters) -> None:
+    labeled.write(labeled.rows(lambda i: 0 if i < 30 else 3), [4])  # 24 images a class
     first, second = Page(Path(clusters()["page"])).data["heads"][0]["clusters"]
     confidence = [1 - i / 200 for i in range(72)]
     expected = pytest.approx(np.mean(confidence[:30]), abs=1e-4)
     assert first == {
-        "number": 0, "size": 30, "confidence": expected, "labelled": 30, "purity": 0.8, "majority": 0,
+        "number": 0, "size": 30, "confidence": expected, "labeled": 30, "purity": 0.8, "majority": 0,
     }  # fmt: skip
     assert (second["number"], second["size"], second["purity"]) == (3, 42, round(24 / 42, 4))
     assert Page(Path(clusters()["page"])).data["classes"][second["majority"]] == "class2"
 
 
-def test_a_thumbnail_lies_where_the_page_looks_for_it(labelled: Labelled, clusters) -> None:
+def test_a_thumbnail_lies_where_the_page_looks_for_it(labeled: Labeled, clusters) -> None:
     import cv2
 
-    labelled.write(labelled.rows(lambda i: i // 24), [3])
+    labeled.write(labeled.rows(lambda i: i // 24), [3])
     page = clusters("--per-cluster", 9, "--thumb", 16)["page"]
-    key = labelled.keys()[24 + 9 + 4]  # of cluster 1, on its second sheet, in the middle
+    key = labeled.keys()[24 + 9 + 4]  # of cluster 1, on its second sheet, in the middle
     found = sheet(page, "1/1-1.jpg")
     assert found.shape == (48, 48)
-    image = cv2.imread(str(labelled.data / key), cv2.IMREAD_UNCHANGED).astype(float)
+    image = cv2.imread(str(labeled.data / key), cv2.IMREAD_UNCHANGED).astype(float)
     shown = found[16:32, 16:32].astype(float)
     assert np.corrcoef(image.ravel(), shown.ravel())[0, 1] > 0.97
     assert sheet(page, "1/1-2.jpg").shape == (32, 48), "6 of 24 are left: two lines"
 
 
-def test_several_heads_share_the_sheets_of_the_first(labelled: Labelled, clusters) -> None:
+def test_several_heads_share_the_sheets_of_the_first(labeled: Labeled, clusters) -> None:
     import cv2
 
-    rows = [row | {"cluster_2": i % 2, "confidence_2": round(i / 100, 4)} for i, row in enumerate(labelled.rows())]
-    labelled.write(rows, [4, 2])
+    rows = [row | {"cluster_2": i % 2, "confidence_2": round(i / 100, 4)} for i, row in enumerate(labeled.rows())]
+    labeled.write(rows, [4, 2])
     result = clusters("--per-cluster", 10, "--thumb", 16)
     assert (result["heads"], result["clusters"], result["clusters_used"]) == ([1, 2], [4, 2], [4, 2])
-    surest = cv2.imread(str(labelled.data / labelled.keys()[70]), cv2.IMREAD_UNCHANGED).astype(float)
+    surest = cv2.imread(str(labeled.data / labeled.keys()[70]), cv2.IMREAD_UNCHANGED).astype(float)
     shown = sheet(result["page"], "2/0-0.jpg")[:16, :16].astype(float)
     assert np.corrcoef(surest.ravel(), shown.ravel())[0, 1] > 0.97, "by the second head's own confidence"
     whole = [f"1/{cluster}-{number}.jpg" for cluster in range(4) for number in range(2)]
@@ -195,33 +195,33 @@ def test_several_heads_share_the_sheets_of_the_first(labelled: Labelled, cluster
     assert sheets(result["page"]) == [f"2/{cluster}-{number}.jpg" for cluster in range(2) for number in range(4)]
 
 
-def test_names_are_kept_under_the_run_whatever_it_is_called(labelled: Labelled, clusters, ssl) -> None:
-    labelled.write(labelled.rows(), [4])
+def test_names_are_kept_under_the_run_whatever_it_is_called(labeled: Labeled, clusters, ssl) -> None:
+    labeled.write(labeled.rows(), [4])
     before = Page(Path(clusters()["page"])).data
-    labelled.run.rename(labelled.out / "renamed")
-    after = Page(Path(ssl("clusters", "renamed", "--out", labelled.out, "--json").result["page"])).data
+    labeled.run.rename(labeled.out / "renamed")
+    after = Page(Path(ssl("clusters", "renamed", "--out", labeled.out, "--json").result["page"])).data
     assert (before["run"], after["run"]) == ("p", "renamed")
     assert before["identity"] == after["identity"]
 
 
-def test_a_name_of_a_file_stays_text(labelled: Labelled, ssl, images, tmp_path: Path) -> None:
+def test_a_name_of_a_file_stays_text(labeled: Labeled, ssl, images, tmp_path: Path) -> None:
     odd = images(tmp_path / "odd", per_class=3, classes=1)
     (odd / ODD).parent.mkdir(parents=True)
     (odd / "class0" / "000.png").rename(odd / ODD)
-    other = Labelled(odd, labelled.out)
+    other = Labeled(odd, labeled.out)
     other.write(other.rows(lambda i: i % 2), [2])
-    page = Page(Path(ssl("clusters", "p", "--out", labelled.out, "--json").result["page"]))
+    page = Page(Path(ssl("clusters", "p", "--out", labeled.out, "--json").result["page"]))
     assert ODD in page.data["paths"]
     scripts = [attributes for tag, attributes in page.elements if tag == "script"]
     assert scripts == [{"type": "application/json", "id": "data"}, {}], "the data and the page's own, no third"
     assert "<" not in page.texts["data"]
 
 
-def test_the_page_may_run_its_own_script_and_ask_no_network(labelled: Labelled, clusters) -> None:
+def test_the_page_may_run_its_own_script_and_ask_no_network(labeled: Labeled, clusters) -> None:
     import base64
     import hashlib
 
-    labelled.write(labelled.rows(), [4])
+    labeled.write(labeled.rows(), [4])
     page = Page(Path(clusters()["page"]))
     rules = dict(rule.strip().split(" ", 1) for rule in page.policy.split(";"))
     assert (rules["default-src"], rules["base-uri"], rules["form-action"]) == ("'none'", "'none'", "'none'")
@@ -233,19 +233,19 @@ def test_the_page_may_run_its_own_script_and_ask_no_network(labelled: Labelled, 
     assert named == ["data:,"], "the icon"
 
 
-def test_made_again_the_page_takes_the_place_of_the_old_one(labelled: Labelled, clusters) -> None:
-    labelled.write(labelled.rows(), [4])
+def test_made_again_the_page_takes_the_place_of_the_old_one(labeled: Labeled, clusters) -> None:
+    labeled.write(labeled.rows(), [4])
     clusters()
-    labelled.write(labelled.rows(lambda i: 0), [4])
+    labeled.write(labeled.rows(lambda i: 0), [4])
     result = clusters()
     assert sheets(result["page"]) == ["1/0-0.jpg", "1/0-1.jpg"]
-    assert not [path.name for path in labelled.run.iterdir() if path.name.startswith(".")]
+    assert not [path.name for path in labeled.run.iterdir() if path.name.startswith(".")]
 
 
-def test_an_end_in_the_middle_leaves_the_old_page(labelled: Labelled, clusters, monkeypatch) -> None:
+def test_an_end_in_the_middle_leaves_the_old_page(labeled: Labeled, clusters, monkeypatch) -> None:
     from ssl_app.report import clusters as report
 
-    labelled.write(labelled.rows(), [4])
+    labeled.write(labeled.rows(), [4])
     before = Path(clusters()["page"]).read_bytes()
 
     def stop(held: dict[str, Any]) -> str:
@@ -254,20 +254,20 @@ def test_an_end_in_the_middle_leaves_the_old_page(labelled: Labelled, clusters, 
     monkeypatch.setattr(report, "_page", stop)
     with pytest.raises(AssertionError, match="stopped"):
         clusters()
-    assert (labelled.run / "clusters" / "clusters.html").read_bytes() == before
-    assert not [path.name for path in labelled.run.iterdir() if path.name.startswith(".")]
+    assert (labeled.run / "clusters" / "clusters.html").read_bytes() == before
+    assert not [path.name for path in labeled.run.iterdir() if path.name.startswith(".")]
 
 
-def test_rows_and_images_without_each_other_are_left_out_and_said(labelled: Labelled, ssl) -> None:
-    labelled.write([*labelled.rows()[2:], {"path": "gone.png", "cluster": 0, "confidence": 1, "margin": 1}], [4])
-    answer = ssl("clusters", "p", "--out", labelled.out, "--json")
+def test_rows_and_images_without_each_other_are_left_out_and_said(labeled: Labeled, ssl) -> None:
+    labeled.write([*labeled.rows()[2:], {"path": "gone.png", "cluster": 0, "confidence": 1, "margin": 1}], [4])
+    answer = ssl("clusters", "p", "--out", labeled.out, "--json")
     assert answer.result["n"] == 70
-    assert f"note: 1 rows of labels.csv are of no image of {labelled.data}, and left out\n" in answer.err
-    assert f"note: 2 images of {labelled.data} have no cluster, and are left out\n" in answer.err
+    assert f"note: 1 rows of labels.csv are of no image of {labeled.data}, and left out\n" in answer.err
+    assert f"note: 2 images of {labeled.data} have no cluster, and are left out\n" in answer.err
 
 
-def test_without_labels_the_page_speaks_of_none(labelled: Labelled, clusters) -> None:
-    labelled.write(labelled.rows(), [4], label="none")
+def test_without_labels_the_page_speaks_of_none(labeled: Labeled, clusters) -> None:
+    labeled.write(labeled.rows(), [4], label="none")
     data = Page(Path(clusters()["page"])).data
     assert (data["classes"], data["labels"]) == ([], None)
     assert set(data["heads"][0]["clusters"][0]) == {"number", "size", "confidence"}
@@ -286,7 +286,7 @@ def test_images_of_every_form_become_thumbnails(
     tmp_path: Path, shape: tuple[int, ...], dtype: str, intensity: str, channels: int
 ) -> None:
     from ssl_app.data.pixels import Pixels
-    from ssl_app.report.clusters import Labelling, write_page
+    from ssl_app.report.clusters import Labeling, write_page
 
     generator = np.random.default_rng(0)
     images = np.zeros(shape, dtype)
@@ -294,13 +294,13 @@ def test_images_of_every_form_become_thumbnails(
     images[:, : shape[1] // 2] = bright  # white above, black below, and red only
     if channels == 3:
         images[..., 1:] = 0
-    labelling = Labelling(
+    labeling = Labeling(
         run="r", identity="1", data="made", paths=[f"{i}" for i in range(6)], rows=generator.permutation(6),
         confidence=np.full((1, 6), 0.5), heads=(1,), sizes=(1,), clusters=np.zeros((1, 6), np.int64), classes=(),
         labels=np.full(6, -1),
     )  # fmt: skip
     pixels = Pixels(intensity, 0, float(bright), (), ())
-    page = write_page(tmp_path / "clusters", labelling, images, pixels, side=32, per_sheet=6)
+    page = write_page(tmp_path / "clusters", labeling, images, pixels, side=32, per_sheet=6)
     found = sheet(str(page), "1/0-0.jpg").astype(int)
     assert found.shape == (64, 96, 3)[: 3 if channels == 3 else 2]
     assert (
@@ -309,22 +309,22 @@ def test_images_of_every_form_become_thumbnails(
     assert found[20:28, 4:28].max() < 40
 
 
-def test_a_mistake_is_one_line(labelled: Labelled, refuse, tmp_path: Path) -> None:
-    run = labelled.run
+def test_a_mistake_is_one_line(labeled: Labeled, refuse, tmp_path: Path) -> None:
+    run = labeled.run
     assert refuse() == f"run {run} has no labels.csv; type ssl-app label p first"
-    assert refuse(run="q").startswith(f"no run 'q' in {labelled.out}")
+    assert refuse(run="q").startswith(f"no run 'q' in {labeled.out}")
 
-    labelled.write(labelled.rows(), [4])
+    labeled.write(labeled.rows(), [4])
     assert refuse("--head", 2) == (f"--head is 2; labels.csv of run {run} has 1 head: type --head 1, or leave it out")
     assert refuse("--thumb", 4) == "--thumb is 4; expected at least 16"
 
-    strange = [row | {"path": f"elsewhere/{i}.png"} for i, row in enumerate(labelled.rows())]
-    labelled.write(strange, [4])
+    strange = [row | {"path": f"elsewhere/{i}.png"} for i, row in enumerate(labeled.rows())]
+    labeled.write(strange, [4])
     assert refuse() == (
-        f"labels.csv of run {run} names none of the 72 images of {labelled.data}; its first path is "
-        f"'elsewhere/0.png', theirs 'class0/000.png': type --data with the images that were labelled"
+        f"labels.csv of run {run} names none of the 72 images of {labeled.data}; its first path is "
+        f"'elsewhere/0.png', theirs 'class0/000.png': type --data with the images that were labeled"
     )
-    labelled.write(labelled.rows(), [4], data=str(tmp_path / "moved"))
+    labeled.write(labeled.rows(), [4], data=str(tmp_path / "moved"))
     assert refuse() == (
         f"{tmp_path / 'moved'}, which labels.csv of run {run} was made from, is not there; "
         f"type --data with its place now"
@@ -333,20 +333,20 @@ def test_a_mistake_is_one_line(labelled: Labelled, refuse, tmp_path: Path) -> No
     assert refuse() == f"run {run} has no labels.json; type ssl-app label p first"
 
 
-def test_labels_that_are_not_as_written_are_refused(labelled: Labelled, refuse) -> None:
-    run = labelled.run
-    labelled.write(labelled.rows(), [3])
+def test_labels_that_are_not_as_written_are_refused(labeled: Labeled, refuse) -> None:
+    run = labeled.run
+    labeled.write(labeled.rows(), [3])
     assert refuse() == f"labels.csv of run {run} has 3 in column cluster; expected 0 to 2: type ssl-app label p again"
-    labelled.write(labelled.rows(), [4, 4])
+    labeled.write(labeled.rows(), [4, 4])
     assert refuse() == (
         f"labels.csv of run {run} lacks 'cluster_2', which labels.json promises; type ssl-app label p again"
     )
-    labelled.write([row | {"confidence": "high"} for row in labelled.rows()], [4])
+    labeled.write([row | {"confidence": "high"} for row in labeled.rows()], [4])
     assert refuse() == (
         f"labels.csv of run {run} cannot be read (could not convert string to float: 'high'); "
         f"type ssl-app label p again"
     )
-    labelled.write([row | {"confidence": "nan"} for row in labelled.rows()], [4])
+    labeled.write([row | {"confidence": "nan"} for row in labeled.rows()], [4])
     assert refuse() == f"labels.csv of run {run} has a confidence of nan; expected 0 to 1: type ssl-app label p again"
     for text, reason in (
         ("path,cluster,confidence\na.png,1\n", "row 2 has 2 fields, the header 3"),
@@ -357,11 +357,11 @@ def test_labels_that_are_not_as_written_are_refused(labelled: Labelled, refuse) 
         assert refuse() == f"labels.csv of run {run} cannot be read ({reason}); type ssl-app label p again"
 
 
-def test_an_unfinished_run_and_one_that_is_no_pretraining_are_refused(labelled: Labelled, refuse) -> None:
-    labelled.write(labelled.rows(), [4])
-    (labelled.run / "backbone.safetensors").unlink()
+def test_an_unfinished_run_and_one_that_is_no_pretraining_are_refused(labeled: Labeled, refuse) -> None:
+    labeled.write(labeled.rows(), [4])
+    (labeled.run / "backbone.safetensors").unlink()
     assert refuse() == (
-        f"run {labelled.run} holds no backbone.safetensors; expected a pretraining that ssl-app label has labelled"
+        f"run {labeled.run} holds no backbone.safetensors; expected a pretraining that ssl-app label has labeled"
     )
-    (labelled.run / "result.json").unlink()
-    assert refuse() == (f"run {labelled.run} has not finished; type ssl-app pretrain --resume p, or name another run")
+    (labeled.run / "result.json").unlink()
+    assert refuse() == (f"run {labeled.run} has not finished; type ssl-app pretrain --resume p, or name another run")

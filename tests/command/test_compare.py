@@ -42,11 +42,11 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
     assert re.search(r"one pretraining of (about )?1s( \([^)]*\))? each, \d+ held-out images", result["advice"])
     assert "Pretraining " not in answer.err, "the sweep's verdict would be that of the first method"
     assert result["does_not_apply"]["colorization"].startswith(
-        "colorization needs colour images: these have 1 channels"
+        "colorization needs color images: these have 1 channels"
     )
     assert set(result["leaks"]) == {"rotnet", "sela"}, "they saw the images that are scored, and it is said"
     assert result["advice"].endswith("The methods had seen the scored images, without their labels.")
-    assert "not ranked: colorization (colorization needs colour images" in answer.err
+    assert "not ranked: colorization (colorization needs color images" in answer.err
     assert result["advice"] in answer.err
     assert "balanced accuracy, %" in answer.err
     best = result["ranking"][0]["name"]
@@ -259,7 +259,7 @@ def test_a_time_is_turned_into_epochs_and_kept(compared: tuple[Path, Path, Answe
     assert [seconds_of(text) for text in ("90s", "5m", "1.5h")] == [90, 300, 5400]
 
 
-def test_labelled_images_watch_and_change_nothing(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
+def test_labeled_images_watch_and_change_nothing(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
     data, _, _ = compared
     words = ["pretrain", "--data", data, "--epochs", 2, "--batch-size", 16, "--out", tmp_path, *TINY, "--json"]
     plain = type_in(*words)
@@ -274,7 +274,7 @@ def test_labelled_images_watch_and_change_nothing(compared: tuple[Path, Path, An
     for path in list(data.rglob("*.png"))[:6]:
         (tmp_path / "bare" / f"{path.parent.name}{path.name}").write_bytes(path.read_bytes())
     assert type_in(*words, "--probe-data", tmp_path / "bare").error == (
-        f"--probe-data {tmp_path / 'bare'} has no labels; take labelled images, or leave it out"
+        f"--probe-data {tmp_path / 'bare'} has no labels; take labeled images, or leave it out"
     )
     deep = make_images(tmp_path / "deep", per_class=4)
     for path in deep.rglob("*.png"):
@@ -285,7 +285,7 @@ def test_labelled_images_watch_and_change_nothing(compared: tuple[Path, Path, An
     )
 
 
-def test_labelled_images_watch_by_their_own_columns(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
+def test_labeled_images_watch_by_their_own_columns(compared: tuple[Path, Path, Answer], tmp_path: Path) -> None:
     data, _, _ = compared
     table = tmp_path / "all.csv"
     table.write_text("\n".join(["path,patient", *(f"{path},{path.stem}" for path in sorted(data.rglob("*.png")))]))
@@ -293,4 +293,4 @@ def test_labelled_images_watch_by_their_own_columns(compared: tuple[Path, Path, 
     answer = type_in(*words, "--probe-data", data, *TINY)
     assert answer.code == 0, answer.err
     assert "note: --probe-data by its own columns (--group patient: the folder" in answer.err
-    assert re.search(r"labelled images among \d+ others, split by image content", answer.err)
+    assert re.search(r"labeled images among \d+ others, split by image content", answer.err)

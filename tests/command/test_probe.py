@@ -131,7 +131,7 @@ def test_every_layer_is_one_line(ssl, tiny, trained, faint) -> None:
             wanted = [one[kind][key] for key in ("balanced_accuracy", "low", "high", "accuracy")]
             assert [float(text) for text in found] == pytest.approx(wanted, abs=5.1e-4)
     assert "[bootstrap over test patients]" in answer.err
-    for kind, told in (("knn", "nearest neighbours"), ("linear", "linear probe")):
+    for kind, told in (("knn", "nearest neighbors"), ("linear", "linear probe")):
         held_out = {layer: one[kind]["held_out"] for layer, one in result["probe"].items()}
         best = result["best"][kind]
         assert held_out[best] == max(held_out.values())
@@ -144,14 +144,14 @@ def test_the_features_are_those_of_the_frozen_backbone(probe, trained, faint) ->
     import cv2
 
     result = probe("p", "--data", faint, "--layers", "stage3", "--k", 9)
-    start = handover.load_initialisation("p", trained.out, None)
+    start = handover.load_initialization("p", trained.out, None)
     backbone, _ = start.build(1, 16, 0)
     assert start.pixels is not None
     rows = read(faint)
     images = np.stack([cv2.imread(str(faint.parent / row["path"]), cv2.IMREAD_UNCHANGED)[..., None] for row in rows])
-    normalised = (start.pixels.scale(images) - start.pixels.mean) / start.pixels.std
+    normalized = (start.pixels.scale(images) - start.pixels.mean) / start.pixels.std
     with torch.no_grad():
-        maps = backbone.eval()(torch.tensor(normalised, dtype=torch.float32).permute(0, 3, 1, 2), "stage3")
+        maps = backbone.eval()(torch.tensor(normalized, dtype=torch.float32).permute(0, 3, 1, 2), "stage3")
     features = maps.flatten(1).numpy()  # 128 x 4 x 4: within 4,096 numbers as it is
     labels = np.array([int(row["label"][1:]) for row in rows])
     test = np.array([row["split"] == "test" for row in rows])

@@ -1,4 +1,4 @@
-"""Self-labelling from argv: pretrain, label, learn the labels, name them; and what is refused."""
+"""Self-labeling from argv: pretrain, label, learn the labels, name them; and what is refused."""
 
 import csv
 import os
@@ -74,7 +74,7 @@ def test_another_network_learns_the_labels_and_is_transferred(place: tuple[Path,
     answer = type_in(
         *words, "--backbone", "nin", "--epochs", 1, "--batch-size", 16, "--name", "t", "--out", out, *TINY
     )
-    assert "note: 2 labellings of 57 of 57 images" in answer.err
+    assert "note: 2 labelings of 57 of 57 images" in answer.err
     finetuned = type_in("finetune", "--init", "t", "--per-class", 2, "--steps", 2, "--out", out, *TINY, "--json")
     assert finetuned.result["test"]["n"] == 15
     assert finetuned.result["leaks"] is None
@@ -137,7 +137,7 @@ from ssl_app.cli import main
 original, calls = sinkhorn.labels, []
 def labels(*about):
     calls.append(1)
-    if len(calls) == 12:  # the second head of the sixth relabelling
+    if len(calls) == 12:  # the second head of the sixth relabeling
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*about)
 sinkhorn.labels = labels
@@ -145,7 +145,7 @@ main(sys.argv[1:])
 """
 
 
-def test_a_kill_amid_a_relabelling_changes_nothing(place: tuple[Path, Path]) -> None:
+def test_a_kill_amid_a_relabeling_changes_nothing(place: tuple[Path, Path]) -> None:
     data, out = place
     words = ["pretrain", "--data", data, "--method", "sela", "--heads", 2, *WORDS, "--relabels", 30, "--out", out]
     words = [str(word) for word in [*words, *TINY, "--save-every", 0]]

@@ -17,7 +17,7 @@ import torch
 
 from ssl_app import pool, registry, sweeping, trial
 from ssl_app.data import splits
-from ssl_app.handover import Initialisation
+from ssl_app.handover import Initialization
 from ssl_app.settings import SweepSettings
 from ssl_app.training.hardware import choose
 from tests.command.conftest import type_in
@@ -150,9 +150,9 @@ def test_the_verdict_pools_the_seeds_of_one_pretraining(place: Place, one: str) 
     assert answer.err.count(" images packed as ") == 1, "what all share is said once"
 
 
-def start(name: str, **changed: Any) -> Initialisation:
+def start(name: str, **changed: Any) -> Initialization:
     settings = {"method": "rotnet", "epochs": None, "method_settings": {"head": "linear"}, "data_hash": "a"} | changed
-    return Initialisation(name, "small-resnet", settings=settings, content=name)
+    return Initialization(name, "small-resnet", settings=settings, content=name)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +165,10 @@ def start(name: str, **changed: Any) -> Initialisation:
         (start("other", method_settings={"head": "mlp"}), "another recipe: head mlp, not linear"),
         (start("other", data_hash="b"), "another recipe: other data"),
         (replace(start("other"), content="first"), "the same weights as first"),
-        (Initialisation("imagenet", "small-resnet"), "no pretraining of ssl-app"),
+        (Initialization("imagenet", "small-resnet"), "no pretraining of ssl-app"),
     ],
 )
-def test_why_a_pretraining_is_outside_the_verdict(other: Initialisation, reason: str | None) -> None:
+def test_why_a_pretraining_is_outside_the_verdict(other: Initialization, reason: str | None) -> None:
     assert sweeping.why_apart(other, [start("first")]) == reason
 
 
@@ -178,7 +178,7 @@ def test_what_fits_the_same_time_is_the_same_recipe() -> None:
 
 
 def test_others_weights_pool_with_nothing() -> None:
-    plain = Initialisation("imagenet", "small-resnet", content="i")
+    plain = Initialization("imagenet", "small-resnet", content="i")
     assert sweeping.why_apart(replace(plain, name="places", content="p"), [plain]) == "no pretraining of ssl-app"
     assert sweeping.why_apart(start("p"), [plain]) == "imagenet, named first, is no pretraining of ssl-app"
 

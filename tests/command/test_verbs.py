@@ -314,7 +314,7 @@ def test_finetune(strategy: str, more: tuple[str, ...], type_beside, trained) ->
     assert Path(result["checkpoint"]) == run / handover.CLASSIFIER
     assert (run / "confusion.png").is_file()
     if strategy == "feature-extraction":
-        before, _ = handover.load_initialisation("p", trained.out, None).build(1, 16, 0)
+        before, _ = handover.load_initialization("p", trained.out, None).build(1, 16, 0)
         after = classifier.classifier.backbone.state_dict()
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.state_dict().items()), "frozen"
 
@@ -487,7 +487,7 @@ def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, tr
     network = torchvision.models.resnet18(weights=None)
     network.fc = torch.nn.Identity()
     network.load_state_dict(load_file(result["export"]), strict=True)
-    ours, told = handover.load_initialisation("r", tmp_path / "o", None).build(3, 32, 0)
+    ours, told = handover.load_initialization("r", tmp_path / "o", None).build(3, 32, 0)
     assert told.startswith("120 of 120 backbone tensors from ")
     pictures = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

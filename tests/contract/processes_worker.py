@@ -22,7 +22,7 @@ from ssl_app.errors import DataError, UserError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.colorization import Colorization, ColorizationConfig
-from ssl_app.pretext.gan import GAN, PENALISED_EVERY, GANConfig
+from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, GANConfig
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig
 from ssl_app.tasks import Metrics, OverAll, Task
 from ssl_app.training import loop, saving
@@ -100,7 +100,7 @@ def rotnet(work: Work) -> dict[str, object]:
 def gan(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
     task = GAN(build("small-resnet", 1, 16), GANConfig(noise=8), Scope(32, 2))
-    task.steps.fill_(PENALISED_EVERY - 2)  # the second of the steps to come is penalised
+    task.steps.fill_(PENALIZED_EVERY - 2)  # the second of the steps to come is penalized
     slow = dict.fromkeys(task.parts(), 5e-4)  # two players enlarge what was rounded, the faster the more
     return {"rows": work.train(task, side=16, momentum=0.0, rates=slow), "state": task.state_dict()}
 

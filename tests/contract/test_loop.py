@@ -112,11 +112,11 @@ def test_resuming_under_other_threads_is_refused_unless_asked_for(tmp_path: Path
     assert fit(task, toys.loader(), plan_for(task), other, title="toy", say=quiet, saver=saver)
 
 
-def test_relabelling_happens_at_fractions_of_an_epoch_and_in_dataset_order() -> None:
+def test_relabeling_happens_at_fractions_of_an_epoch_and_in_dataset_order() -> None:
     task = make("self-labels")
     rows = train(task)
     assert int(task.done) == 4
-    assert [row.get("relabelled") for row in rows] == [2.0, 4.0, None]
+    assert [row.get("relabeled") for row in rows] == [2.0, 4.0, None]
     assert torch.bincount(task.labels).tolist() == [8, 8, 8]
 
 

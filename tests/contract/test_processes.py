@@ -70,7 +70,7 @@ def test_processes_end_with_the_same_bits(case: str, found: dict[str, Found]) ->
 
 @pytest.mark.parametrize("case", BOTH)
 def test_metrics_are_means_over_the_processes(case: str, found: dict[str, Found]) -> None:
-    keys = [key for key in found["one"][f"{case}-0"]["rows"][0] if key.startswith(("loss", "relabelled"))]
+    keys = [key for key in found["one"][f"{case}-0"]["rows"][0] if key.startswith(("loss", "relabeled"))]
     assert keys
     three = (found[name][f"{case}-{rank}"]["rows"] for name, rank in (("one", 0), ("two", 0), ("two", 1)))
     for one, two, other in zip(*three, strict=True):

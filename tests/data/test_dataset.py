@@ -29,8 +29,8 @@ def test_rows_that_cannot_be_read_are_left_out_everywhere(tmp_path: Path) -> Non
     assert dataset.keys == ("0.png", "2.png", "3.png")
     assert dataset.images[:, 0, 0, 0].tolist() == [0, 40, 60]
     assert dataset.classes == ("9", "10")
-    assert dataset.labels[dataset.labelled].tolist() == [1, 0]
-    assert dataset.labelled.tolist() == [True, False, True]
+    assert dataset.labels[dataset.labeled].tolist() == [1, 0]
+    assert dataset.labeled.tolist() == [True, False, True]
     assert dataset.groups is not None
     assert (dataset.groups[0], dataset.groups[2]) == ("p", "p")
     assert dataset.grouped().tolist() == [True, False, True]

@@ -14,7 +14,7 @@ from ssl_app.data.images import Unreadable, decode, unread_kind
 rng = np.random.default_rng(0)
 DEEP = rng.integers(0, 65536, (5, 7), dtype=np.uint16)
 RGB = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-GREY = RGB[..., 0].copy()
+GRAY = RGB[..., 0].copy()
 
 
 def pillow(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -40,23 +40,23 @@ def test_sixteen_bits_survive(ending: str) -> None:
     assert np.array_equal(array[..., 0], DEEP)
 
 
-def test_sixteen_bit_colour_is_rgb_and_its_alpha_is_dropped() -> None:
-    colour = rng.integers(0, 65536, (5, 7, 4), dtype=np.uint16)
-    assert np.array_equal(decode(by_opencv(".png", colour), "a.png"), colour[..., 2::-1])
-    assert np.array_equal(decode(by_opencv(".png", colour[..., :3]), "a.png"), colour[..., 2::-1])
+def test_sixteen_bit_color_is_rgb_and_its_alpha_is_dropped() -> None:
+    color = rng.integers(0, 65536, (5, 7, 4), dtype=np.uint16)
+    assert np.array_equal(decode(by_opencv(".png", color), "a.png"), color[..., 2::-1])
+    assert np.array_equal(decode(by_opencv(".png", color[..., :3]), "a.png"), color[..., 2::-1])
 
 
 def test_eight_bit_forms_have_a_rule() -> None:
     image = Image.fromarray(RGB)
     palette = image.convert("P")
-    bits = Image.fromarray(GREY > 128)
-    alpha = Image.fromarray(GREY)
+    bits = Image.fromarray(GRAY > 128)
+    alpha = Image.fromarray(GRAY)
     assert np.array_equal(decode(pillow(image), "a.png"), RGB)
     assert np.array_equal(decode(pillow(image.convert("RGBA")), "a.png"), RGB)
     assert np.array_equal(decode(pillow(palette), "a.png"), np.asarray(palette.convert("RGB")))
     assert np.array_equal(decode(pillow(palette, "GIF"), "a.gif"), np.asarray(palette.convert("RGB")))
-    assert np.array_equal(decode(pillow(bits), "a.png")[..., 0], np.where(GREY > 128, 255, 0))
-    assert np.array_equal(decode(pillow(Image.merge("LA", (alpha, alpha))), "a.png")[..., 0], GREY)
+    assert np.array_equal(decode(pillow(bits), "a.png")[..., 0], np.where(GRAY > 128, 255, 0))
+    assert np.array_equal(decode(pillow(Image.merge("LA", (alpha, alpha))), "a.png")[..., 0], GRAY)
     cmyk = decode(pillow(image.resize((64, 64)).convert("CMYK"), "JPEG", quality=95), "a.jpg")
     assert cmyk.shape == (64, 64, 3)
     assert np.abs(cmyk.astype(int) - np.asarray(image.resize((64, 64)))).mean() < 12
@@ -75,9 +75,9 @@ def test_tiff_forms_have_a_rule() -> None:
     assert np.array_equal(decode(tiff(four, photometric="rgb", extrasamples=["unspecified"]), "a.tif"), four)
     assert np.array_equal(decode(tiff(real), "a.tif")[..., 0], real)
     assert np.array_equal(decode(tiff(real.astype(np.float64)), "a.tif")[..., 0], real)
-    assert np.array_equal(decode(tiff(GREY, photometric="miniswhite"), "a.tif")[..., 0], 255 - GREY)
+    assert np.array_equal(decode(tiff(GRAY, photometric="miniswhite"), "a.tif")[..., 0], 255 - GRAY)
     assert np.array_equal(
-        decode(tiff(GREY > 99, photometric="minisblack"), "a.tif")[..., 0], np.where(GREY > 99, 255, 0)
+        decode(tiff(GRAY > 99, photometric="minisblack"), "a.tif")[..., 0], np.where(GRAY > 99, 255, 0)
     )
     palette = Image.fromarray(RGB).convert("P")
     assert np.array_equal(decode(pillow(palette, "TIFF"), "a.tif"), np.asarray(palette.convert("RGB")))
@@ -101,14 +101,14 @@ def test_pixels_that_are_not_finite_take_the_lowest_value() -> None:
 def test_exif_turns_are_applied_once_whatever_the_format(orientation: int) -> None:
     from PIL import ImageOps
 
-    image = Image.fromarray(GREY)
+    image = Image.fromarray(GRAY)
     exif = Image.Exif()
     exif[274] = orientation
     data = pillow(image, "PNG", exif=exif)
     meant = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     assert np.array_equal(decode(data, "a.png")[..., 0], meant)
     tag = [(274, "H", 1, orientation, True)]
-    assert np.array_equal(decode(tiff(GREY, extratags=tag), "a.tif")[..., 0], meant)
+    assert np.array_equal(decode(tiff(GRAY, extratags=tag), "a.tif")[..., 0], meant)
     palette = pillow(image.convert("P"), "TIFF", tiffinfo={274: orientation})
     assert np.array_equal(decode(palette, "a.tif")[..., 0], meant)
     turned = decode(pillow(image, "JPEG", exif=exif), "a.jpg")
@@ -132,7 +132,7 @@ def test_what_cannot_be_read_says_why(content: bytes | Path, name: str, reason: 
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP", "GIF"])
-def test_a_truncated_file_is_unreadable_not_half_grey(kind: str) -> None:
+def test_a_truncated_file_is_unreadable_not_half_gray(kind: str) -> None:
     whole = pillow(Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), kind)
     with pytest.raises(Unreadable):
         decode(whole[: len(whole) // 2], "a." + kind.lower())

@@ -45,7 +45,7 @@ def test_the_margin_is_kept_only_where_nothing_is_enlarged_for_it(tmp_path: Path
     assert packed(tmp_path / "d", size).images.shape == (1, side, side, 1)
 
 
-def test_the_centre_square_is_taken_and_shapes_keep_their_aspect() -> None:
+def test_the_center_square_is_taken_and_shapes_keep_their_aspect() -> None:
     array = np.zeros((10, 30, 1), np.uint8)
     array[:, 10:20] = 200
     assert (squared(array, 5) == 200).all()
@@ -72,34 +72,34 @@ def test_all_depths_are_kept(tmp_path: Path) -> None:
         assert not images.flags.writeable
 
 
-def test_grey_saved_as_rgb_is_one_channel_and_the_same_picture(tmp_path: Path) -> None:
-    grey = noise(8, 8)
-    save(tmp_path / "rgb" / "1.png", grey[..., None].repeat(3, 2))
-    save(tmp_path / "grey" / "1.png", grey)
-    one, other = packed(tmp_path / "rgb"), packed(tmp_path / "grey")
+def test_gray_saved_as_rgb_is_one_channel_and_the_same_picture(tmp_path: Path) -> None:
+    gray = noise(8, 8)
+    save(tmp_path / "rgb" / "1.png", gray[..., None].repeat(3, 2))
+    save(tmp_path / "gray" / "1.png", gray)
+    one, other = packed(tmp_path / "rgb"), packed(tmp_path / "gray")
     assert one.images.shape[-1] == other.images.shape[-1] == 1
     assert one.content.tolist() == other.content.tolist()
     assert one.key == other.key
 
 
-def test_the_first_colour_makes_the_set_rgb_without_loss(tmp_path: Path) -> None:
-    grey, colour = noise(8, 8), noise(8, 8, 3)
+def test_the_first_color_makes_the_set_rgb_without_loss(tmp_path: Path) -> None:
+    gray, color = noise(8, 8), noise(8, 8, 3)
     for number in range(3):
-        save(tmp_path / "d" / f"{number}.png", grey[..., None].repeat(3, 2))
-    save(tmp_path / "d" / "3.png", colour)
+        save(tmp_path / "d" / f"{number}.png", gray[..., None].repeat(3, 2))
+    save(tmp_path / "d" / "3.png", color)
     images = packed(tmp_path / "d").images
     assert images.shape == (4, 8, 8, 3)
-    assert all(np.array_equal(images[i, ..., c], grey) for i in range(3) for c in range(3))
-    assert np.array_equal(images[3], colour[..., ::-1])
+    assert all(np.array_equal(images[i, ..., c], gray) for i in range(3) for c in range(3))
+    assert np.array_equal(images[3], color[..., ::-1])
 
 
-def test_one_channel_beside_colour_is_refused_with_the_cure(tmp_path: Path) -> None:
+def test_one_channel_beside_color_is_refused_with_the_cure(tmp_path: Path) -> None:
     data = tmp_path / "d"
     save(data / "1.png", noise(8, 8))
     save(data / "2.png", noise(8, 8, 3))
     assert refusal(data) == (
-        "2.png has colour and 1.png has one channel; type --channels 3 (grey is repeated) or --channels 1 "
-        "(colour becomes grey)"
+        "2.png has color and 1.png has one channel; type --channels 3 (gray is repeated) or --channels 1 "
+        "(color becomes gray)"
     )
     assert packed(data, channels=3).images.shape == (2, 8, 8, 3)
     assert packed(data, channels=1).images.shape == (2, 8, 8, 1)
@@ -254,7 +254,7 @@ def test_shrinking_takes_any_number_of_channels(channels: int, dtype: type) -> N
     assert np.array_equal(small, each)
 
 
-def test_with_the_side_given_a_picture_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
+def test_with_the_side_given_a_picture_does_not_depend_on_its_neighbors(tmp_path: Path) -> None:
     small, large = noise(16, 16), noise(40, 40)
     save(tmp_path / "mixed" / "1.png", small)
     save(tmp_path / "mixed" / "2.png", large)

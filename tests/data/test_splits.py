@@ -38,7 +38,7 @@ def made(
         name="m.csv", images=np.zeros((number, 2, 2, 1), np.uint8), keys=tuple(f"{i}.png" for i in range(number)),
         content=hashes, classes=classes,
         labels=np.array([classes.index(one) if one is not None else 0 for one in labels], np.int64),
-        labelled=np.array([label is not None for label in labels]),
+        labeled=np.array([label is not None for label in labels]),
         groups=None if groups is None
         else tuple(one or alone(int(c)) for one, c in zip(groups, hashes, strict=True)),
         splits=None if splits is None else tuple(splits),
@@ -51,7 +51,7 @@ def part(dataset: Dataset, indices: list[int]) -> Dataset:
     at = np.array(indices)
     return replace(
         dataset, images=dataset.images[at], keys=tuple(dataset.keys[i] for i in at), content=dataset.content[at],
-        labels=dataset.labels[at], labelled=dataset.labelled[at],
+        labels=dataset.labels[at], labeled=dataset.labeled[at],
         groups=None if dataset.groups is None else tuple(dataset.groups[i] for i in at),
     )  # fmt: skip
 
@@ -72,7 +72,7 @@ def test_about_a_fifth_is_tested_and_all_is_used_once() -> None:
     assert parts.how == "split by image content (no group column), 20 % of images, seed 0"
 
 
-def test_an_image_stays_on_its_side_in_any_subset_order_and_labelling() -> None:
+def test_an_image_stays_on_its_side_in_any_subset_order_and_labeling() -> None:
     groups: list[str | None] = [f"p{i // 3}" if i % 7 else None for i in range(300)]
     dataset = made(["a", "b"] * 150, groups)
     tested = {dataset.keys[i] for i in split(dataset).test}
@@ -177,12 +177,12 @@ def test_draws_are_nested_and_balanced() -> None:
         assert set(fewer.tolist()) < set(more.tolist())
     for number, drawn in zip((1, 2, 4, 8, 16), draws, strict=True):
         assert np.bincount(dataset.labels[drawn]).tolist() == [number, number]
-        assert dataset.labelled[drawn].all()
+        assert dataset.labeled[drawn].all()
         assert drawn.tolist() == sorted(drawn.tolist())
         assert set(drawn.tolist()) <= set(train.tolist())
     assert draw(dataset, train, 8, seed=0, draw=1).tolist() != draws[3].tolist()
     assert draw(dataset, train, 8, seed=1, draw=0).tolist() != draws[3].tolist()
-    assert len(draw(dataset, train, None, seed=0, draw=0)) == dataset.labelled[train].sum()
+    assert len(draw(dataset, train, None, seed=0, draw=0)) == dataset.labeled[train].sum()
 
 
 def test_a_draw_does_not_depend_on_the_order_of_the_files() -> None:
@@ -287,14 +287,14 @@ def test_something_is_held_out_and_something_kept_whatever_the_units() -> None:
 
 def test_leaks_count_copies_and_groups_once_each() -> None:
     pretraining = made([None] * 4, ["p", "p", "q", None], None, [1, 2, 3, 4])
-    labelled = made(["a"] * 6, ["p", "p", "r", None, None, "s"], None, [2, 9, 3, 4, 8, 7])
+    labeled = made(["a"] * 6, ["p", "p", "r", None, None, "s"], None, [2, 9, 3, 4, 8, 7])
     shown = seen(pretraining, np.arange(4))
-    leaks = count_leaks(shown, labelled, np.arange(6))
+    leaks = count_leaks(shown, labeled, np.arange(6))
     assert leaks == Leaks(images=3, groups=1, of=6, noun="patient")
     assert (
         leaks.sentence() == "4 of 6 test images: 3 exact copies of pretraining images, 1 shares a patient with them"
     )
-    assert exclude(labelled, np.arange(6), shown).tolist() == [4, 5]
+    assert exclude(labeled, np.arange(6), shown).tolist() == [4, 5]
 
 
 def test_nothing_seen_says_nothing() -> None:

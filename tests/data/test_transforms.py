@@ -1,11 +1,11 @@
-"""Views: of any number of channels, in the range of the image, the seed's own, and with no fill colour."""
+"""Views: of any number of channels, in the range of the image, the seed's own, and with no fill color."""
 
 from typing import get_args
 
 import numpy as np
 import pytest
 
-from ssl_app.data.transforms import Augment, Preset, centre
+from ssl_app.data.transforms import Augment, Preset, center
 
 PRESETS = get_args(Preset)
 
@@ -38,16 +38,16 @@ def test_nothing_is_filled_in(preset: Preset) -> None:
     assert np.ptp(views, axis=(1, 2, 3)).max() < 1e-6
 
 
-def test_strong_takes_colours_away_at_times_and_light_never() -> None:
-    grey = {
+def test_strong_takes_colors_away_at_times_and_light_never() -> None:
+    gray = {
         preset: [np.ptp(Augment(preset, 16, 20, True)(image_of(3), seed), axis=2).max() < 1e-6 for seed in range(60)]
         for preset in ("light", "strong")
     }
-    assert not any(grey["light"])
-    assert 3 < sum(grey["strong"]) < 30  # a fifth
+    assert not any(gray["light"])
+    assert 3 < sum(gray["strong"]) < 30  # a fifth
 
 
-def test_the_centre_is_cut_without_a_shift() -> None:
+def test_the_center_is_cut_without_a_shift() -> None:
     image = image_of(2)[None]
-    assert np.array_equal(centre(image, 16), image[:, 2:18, 2:18])
+    assert np.array_equal(center(image, 16), image[:, 2:18, 2:18])
     assert np.array_equal(Augment("none", 16, 20, True)(image[0], 3), image[0, 2:18, 2:18])

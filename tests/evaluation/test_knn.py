@@ -11,7 +11,7 @@ def blobs(count, width, classes, seed=0):
     return random.normal(size=(classes, width))[labels] + random.normal(size=(count, width)), labels
 
 
-def predict(bank, labels, queries, classes, k=knn.NEIGHBOURS):
+def predict(bank, labels, queries, classes, k=knn.NEIGHBORS):
     return knn.votes(bank, labels, queries, classes, k=(k,))[k].argmax(1)
 
 

@@ -9,8 +9,8 @@ from ssl_app.models.logistic import RULE, STRENGTHS
 def blobs(count, width, classes, seed=0, apart=1.0):
     random = np.random.default_rng(seed)
     labels = np.arange(count) % classes
-    centres = apart * random.normal(size=(classes, width))
-    return 3.0 + centres[labels] + random.normal(size=(count, width)), labels
+    centers = apart * random.normal(size=(classes, width))
+    return 3.0 + centers[labels] + random.normal(size=(count, width)), labels
 
 
 @pytest.fixture
@@ -61,10 +61,10 @@ def test_it_is_the_optimum_that_scikit_learn_finds(turned, rows, monkeypatch, la
     monkeypatch.setattr(linear_probe, "TURNED", turned)
     monkeypatch.setattr(linear_probe, "ROWS", rows)
     ours = linear_probe.fit(features, labels, 3, np.zeros(150, bool)).classifier
-    centred = features - features.mean(0)
-    centred /= np.sqrt((centred**2).sum(1).mean())
-    theirs = LogisticRegression(C=RULE, tol=1e-8, max_iter=5000).fit(centred, labels)
-    assert np.abs(ours.probabilities(features) - theirs.predict_proba(centred)).max() < 2e-3
+    centered = features - features.mean(0)
+    centered /= np.sqrt((centered**2).sum(1).mean())
+    theirs = LogisticRegression(C=RULE, tol=1e-8, max_iter=5000).fit(centered, labels)
+    assert np.abs(ours.probabilities(features) - theirs.predict_proba(centered)).max() < 2e-3
 
 
 def test_the_weights_are_for_the_features_as_given(large):

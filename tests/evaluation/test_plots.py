@@ -23,7 +23,7 @@ def test_a_contact_sheet_keeps_every_pixel(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_other_channels_are_shown_in_grey(tmp_path, channels):
+def test_other_channels_are_shown_in_gray(tmp_path, channels):
     plots.augmentations(tmp_path / "sheet.png", np.ones((4, 64, 64, channels)) * 0.5)
     assert size(tmp_path / "sheet.png") == (2 * 132 + 4, 2 * 132 + 4)
 

@@ -158,10 +158,10 @@ class Own(nn.Module):
 
 def test_a_module_of_the_users_own_is_a_backbone(monkeypatch):
     module = types.ModuleType("own_networks")
-    module.Own, module.grey_only, module.number = Own, lambda: Own(1), 3
+    module.Own, module.gray_only, module.number = Own, lambda: Own(1), 3
     monkeypatch.setitem(sys.modules, "own_networks", module)
     assert build("own_networks:Own", 2, 16).shape() == (6,)
-    assert build("own_networks:grey_only", 2, 16).body.conv.weight.shape == (6, 2, 3, 3)
+    assert build("own_networks:gray_only", 2, 16).body.conv.weight.shape == (6, 2, 3, 3)
     assert build("own_networks:Own", 2, 16).layers == ("conv",)
     with pytest.raises(SettingsError, match="'own_networks:number' is int, expected a function"):
         build("own_networks:number", 1, 16)

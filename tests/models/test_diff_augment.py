@@ -14,12 +14,12 @@ def seeded(seed: int = 0) -> torch.Generator:
 def reference(images: torch.Tensor, strength: float, seed: int) -> np.ndarray:
     drawn = torch.rand(len(images), DRAWS, generator=seeded(seed)).numpy()
     out = []
-    for image, (brightness, colour, contrast, right, down, across, along) in zip(images.numpy(), drawn, strict=True):
+    for image, (brightness, color, contrast, right, down, across, along) in zip(images.numpy(), drawn, strict=True):
         channels, side, _ = image.shape
         image = image + strength * (brightness - 0.5)
         if channels == 3:
-            grey = image.mean(0, keepdims=True)
-            image = grey + (1 + 2 * strength * (colour - 0.5)) * (image - grey)
+            gray = image.mean(0, keepdims=True)
+            image = gray + (1 + 2 * strength * (color - 0.5)) * (image - gray)
         image = image.mean() + (1 + strength * (contrast - 0.5)) * (image - image.mean())
         dx, dy = (round(float(2 * SHIFT * strength * side * (at - 0.5))) for at in (right, down))
         hole = round(CUT * strength * side)

@@ -26,7 +26,7 @@ def test_maps_start_at_4_to_8_pixels_and_reach_every_side() -> None:
     assert plan_of(64) == (4, 4)
 
 
-def test_the_centre_is_kept_of_what_is_larger() -> None:
+def test_the_center_is_kept_of_what_is_larger() -> None:
     torch.manual_seed(0)
     generator = ImageGenerator(4, 1, 50).eval()
     whole = []

@@ -11,17 +11,17 @@ def blobs(count, width, classes, seed=0):
     return 3.0 + random.normal(size=(classes, width))[labels] + random.normal(size=(count, width)), labels
 
 
-def standardised(features):
-    centred = features - features.mean(0)
-    return centred / np.sqrt((centred**2).sum(1).mean())
+def standardized(features):
+    centered = features - features.mean(0)
+    return centered / np.sqrt((centered**2).sum(1).mean())
 
 
 @pytest.mark.parametrize(("count", "width"), [(60, 8), (24, 100)])
 def test_it_finds_the_optimum_that_scikit_learn_finds(count, width):
     features, labels = blobs(count, width, 3)
     ours = fit(features, labels, 3, folds=None)
-    theirs = LogisticRegression(C=RULE, tol=1e-8, max_iter=5000).fit(standardised(features), labels)
-    expected = theirs.predict_proba(standardised(features))
+    theirs = LogisticRegression(C=RULE, tol=1e-8, max_iter=5000).fit(standardized(features), labels)
+    expected = theirs.predict_proba(standardized(features))
     assert np.abs(ours.probabilities(features) - expected).max() < 2e-3
 
 
@@ -56,7 +56,7 @@ def test_how_c_was_chosen_is_said():
     assert alone.strength == RULE
 
 
-def test_noise_is_regularised_and_signal_is_not():
+def test_noise_is_regularized_and_signal_is_not():
     random = np.random.default_rng(0)
     rows = np.arange(48)
     folds = [(rows[rows // 12 != k], rows[rows // 12 == k]) for k in range(4)]

@@ -98,9 +98,9 @@ def test_no_two_tiles_share_a_pixel_and_none_is_nearer_than_the_gap(gap: float) 
     assert int(between_rows.max()) == layout.gap + 2 * layout.jitter
 
 
-def test_standardised_tiles_have_mean_0_and_deviation_1() -> None:
+def test_standardized_tiles_have_mean_0_and_deviation_1() -> None:
     cut = torch.randn(3, 4, 2, 9, 9, generator=random()) * 0.2 + torch.arange(4.0)[:, None, None, None]
-    found = tiles.standardise(cut)
+    found = tiles.standardize(cut)
     assert found.mean((3, 4)).abs().max() < 1e-5
     torch.testing.assert_close(found.std((3, 4), correction=0), torch.ones(3, 4, 2))
     one = cut[1, 2, 0].numpy()
@@ -109,7 +109,7 @@ def test_standardised_tiles_have_mean_0_and_deviation_1() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -2.7, 12.3])
 def test_a_tile_of_one_value_becomes_0(value: float) -> None:
-    assert torch.equal(tiles.standardise(torch.full((1, 2, 1, 13, 13), value)), torch.zeros(1, 2, 1, 13, 13))
+    assert torch.equal(tiles.standardize(torch.full((1, 2, 1, 13, 13), value)), torch.zeros(1, 2, 1, 13, 13))
 
 
 def test_all_tiles_are_one_batch_image_by_image_in_the_memory_format_of_the_images() -> None:
@@ -170,6 +170,6 @@ def test_flat_images_are_refused_and_a_few_of_them_are_not() -> None:
     with pytest.raises(DataError) as error:
         tiles.refuse_flat(images, "auto", "jigsaw")
     assert str(error.value) == (
-        "jigsaw finds nothing to tell tiles by: 19 of 20 sampled images are of one colour in all of their 2x2 tiles "
+        "jigsaw finds nothing to tell tiles by: 19 of 20 sampled images are of one color in all of their 2x2 tiles "
         "but one; expected something in every part: crop the images to what they show, or type --method rotnet"
     )

@@ -16,12 +16,12 @@ def theirs():
     return torchvision.models.resnet18(weights=None).state_dict()
 
 
-def test_one_channel_answers_grey_as_three_equal_channels_do():
+def test_one_channel_answers_gray_as_three_equal_channels_do():
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(8, 3, 5, 5, generator=generator)
-    grey = torch.randn(2, 1, 16, 16, generator=generator)
-    three = torch.nn.functional.conv2d(grey.expand(-1, 3, -1, -1), weight)
-    one = torch.nn.functional.conv2d(grey, adapt_first_conv(weight, 1))
+    gray = torch.randn(2, 1, 16, 16, generator=generator)
+    three = torch.nn.functional.conv2d(gray.expand(-1, 3, -1, -1), weight)
+    one = torch.nn.functional.conv2d(gray, adapt_first_conv(weight, 1))
     assert torch.allclose(three, one, atol=1e-5)
 
 
@@ -42,7 +42,7 @@ def test_names_may_carry_prefixes_and_heads_do_not_count(theirs, prefix):
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in backbone.body.state_dict().items())
 
 
-def test_a_colour_file_is_adapted_to_grey_and_it_is_said(theirs):
+def test_a_color_file_is_adapted_to_gray_and_it_is_said(theirs):
     backbone = build("resnet18", 1, 32)
     sentence = load_backbone(backbone, theirs, "imagenet.pth")
     assert sentence == ("120 of 120 backbone tensors from imagenet.pth; conv1.weight adapted from 3 channels to 1")

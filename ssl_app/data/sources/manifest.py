@@ -136,7 +136,7 @@ def chosen(data: str, table: pd.DataFrame, default: str, asked: str | None) -> s
 
 
 def paths(data: str, root: Path, listed: list[str]) -> tuple[str, ...]:
-    """The column path, normalised. Raises DataError for an empty one and for one that is listed twice."""
+    """The column path, normalized. Raises DataError for an empty one and for one that is listed twice."""
     rows: dict[str, int] = {}
     keys = []
     for row, path in enumerate(listed, start=2):  # as a spreadsheet counts, the header being row 1
