@@ -31,8 +31,8 @@ import torch
 from torch.nn import functional
 
 from ssl_app.data import splits
+from ssl_app.data.intensity import Pixels
 from ssl_app.data.loading import Loader
-from ssl_app.data.pixels import Pixels
 from ssl_app.data.transforms import Augment
 from ssl_app.models import logistic
 from ssl_app.models.backbones import build
@@ -40,8 +40,8 @@ from ssl_app.pretext.base import Scope
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig, turn
 from ssl_app.training.hardware import Hardware, choose, cores
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan, build_optimizer, factor, freeze, set_rates
-from ssl_app.trial import FOLDS
+from ssl_app.training.optimizer import Plan, build_optimizer, factor, freeze, set_rates
+from ssl_app.transfer.trial import FOLDS
 
 BATCH = 128
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -118,7 +118,7 @@ class Bench:
     def real(self) -> float:
         """Images/s of fit."""
         started = self.clock()
-        fit(self.task, self.loader, self.plan, self.hardware, title="", say=lambda sentence: None)
+        fit(self.task, self.loader, self.plan, self.hardware, title="")
         return self._images_per_second(started)
 
     def bare(self) -> float:
@@ -196,12 +196,13 @@ def random_features() -> tuple[np.ndarray, np.ndarray, str]:
 def features_of(
     out: Path | None, init: str, data: str | None, hardware: Hardware
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    from ssl_app import handover, preparing, trial
     from ssl_app.commands.sweep import Settings
+    from ssl_app.training import initialization
+    from ssl_app.transfer import setup, trial
 
     settings = Settings(out=out or Path("ssl-runs"), data=data, init=(init,))
-    start = handover.load_initialization(init, settings.out, None)
-    bench = preparing.bench(settings, start, trial.recipe_of(settings, "within", 0), hardware, print)
+    start = initialization.load_initialization(init, settings.out, None)
+    bench = setup.bench(settings, start, trial.recipe_of(settings, "within", 0), hardware, print)
     bench = trial.features(bench, settings.out / "cache")
     assert bench.features is not None
     train = bench.opened.parts.train

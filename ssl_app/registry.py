@@ -36,7 +36,7 @@ def find(package: str, name: str) -> Any:
         return find_object(name)
     stem = name.replace("-", "_")
     if name.replace("_", "-") not in names(package):
-        kind = {"pretext": "method", "transfer": "strategy"}.get(package, package)
+        kind = {"pretext": "method", "transfer.strategies": "strategy"}.get(package, package)
         raise SettingsError(f"no {kind} is named '{name}'{nearest(name, names(package))}")
     module = importlib.import_module(f"ssl_app.{package}.{stem}")
     for attribute in vars(module).values():

@@ -1,6 +1,8 @@
 """What every test has: no network, one thread, and small data that it makes itself."""
 
+import logging
 import os
+from collections.abc import Iterator
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -10,6 +12,21 @@ import pytest
 from ssl_app.environment import prepare_environment
 
 prepare_environment()
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    """The package's messages for people, as they come."""
+    found: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("ssl_app")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield found
+    logger.removeHandler(handler)
+    logger.setLevel(before)
 
 
 @pytest.fixture(autouse=True)

@@ -12,40 +12,16 @@ ROOT = Path(ssl_app.__file__).parent
 # A row may import rows below it, never one above or beside it; names within one set may meet.
 ROWS: list[list[set[str]]] = [
     [{"cli", "__main__"}],
-    [
-        {
-            "commands",
-            "preparing",
-            "opening",
-            "pretraining",
-            "choosing",
-            "pacing",
-            "planning",
-            "material",
-            "watching",
-            "sweeping",
-            "trial",
-            "inference",
-            "pool",
-            "comparing",
-            "handover",
-        }
-    ],
+    [{"commands"}],
+    [{"pretraining"}, {"transfer"}],
     [{"report"}],
-    [
-        {"pretext"},
-        {"transfer"},
-        {"classification"},
-        {"training"},
-        {"evaluation"},
-        {"tracking"},
-    ],
-    [{"tasks", "batch_norm"}],
+    [{"pretext"}, {"evaluation"}, {"tracking"}],
+    [{"training"}],
     [{"data"}, {"models"}, {"clustering"}],
-    [{"config", "registry", "errors", "settings", "runs", "saying", "console", "environment", "__init__"}],
+    [{"config", "registry", "errors", "settings", "runs", "checkpoints", "console", "environment", "__init__"}],
 ]
 PLACE = {name: (row, part) for row, parts in enumerate(ROWS) for part, names in enumerate(parts) for name in names}
-LIGHT = ROWS[-1][0]
+LIGHT = ROWS[-1][0] - {"checkpoints"}  # whose contents are tensors
 HEAVY = {
     "torch",
     "torchvision",

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_app.data.batch import Batch
+from ssl_app.data.intensity import Pixels
 from ssl_app.data.loading import Loader
-from ssl_app.data.pixels import Pixels
 from ssl_app.data.transforms import Augment
 from ssl_app.models.backbones import Backbone
-from ssl_app.tasks import Metrics, Needs, OverAll, Task
 from ssl_app.training.hardware import Hardware
+from ssl_app.training.task import Metrics, Needs, OverAll, Task
 
 CPU = Hardware(torch.device("cpu"), False, "a test", 1)
 

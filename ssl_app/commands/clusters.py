@@ -5,6 +5,7 @@ are kept by the browser until they are downloaded, as CSV of path, cluster and l
 """
 
 import csv
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from ssl_app import config, runs
 from ssl_app.commands.label import ABOUT, LABELS
 from ssl_app.config import option
 from ssl_app.errors import DataError, RunError, SettingsError
-from ssl_app.runs import Result, Say
-from ssl_app.saying import to_stderr
+from ssl_app.runs import Result
 
 if TYPE_CHECKING:
     from ssl_app.data.dataset import Dataset
-    from ssl_app.data.pixels import Pixels
+    from ssl_app.data.intensity import Pixels
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app clusters pretrain-20261121-101500
@@ -48,7 +50,7 @@ class Settings:
     out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
 
 
-def run(settings: Settings, say: Say = to_stderr) -> Result:
+def run(settings: Settings) -> Result:
     """Make the page, and say where it lies."""
     import numpy as np
 
@@ -85,7 +87,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         (len(dataset.keys) - len(at), f"images of {dataset.name} have no cluster, and are left out"),
     ):
         if count:
-            say(f"note: {count} {sentence}")
+            logger.info(f"note: {count} {sentence}")
     runs.clear_half_made(folder)
     page = write_page(
         folder / FOLDER,
@@ -105,7 +107,9 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         "unreadable": list(dataset.unreadable),
     }
     several = f", {len(heads)} heads" if len(heads) > 1 else ""
-    say(f"{len(at)} images in {used[0]} of {labeling.sizes[0]} clusters{several}; open this in a browser: {page}")
+    logger.info(
+        f"{len(at)} images in {used[0]} of {labeling.sizes[0]} clusters{several}; open this in a browser: {page}"
+    )
     return Result("clusters", folder, time.monotonic() - started, config.as_json(settings), more)
 
 
@@ -122,7 +126,7 @@ class _Held:
 
 def _read(folder: Path, typed: str) -> _Held:
     """The labels of a finished pretraining. Raises RunError where there are none, or not as they were written."""
-    from ssl_app.handover import BACKBONE
+    from ssl_app.training.initialization import BACKBONE
 
     again = f"type ssl-app label {typed}"
     if not runs.finished(folder):
@@ -182,13 +186,13 @@ def _heads(settings: Settings, folder: Path, count: int) -> tuple[int, ...]:
 
 def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixels]":
     """The labeled images as the run saw them, and how it scaled them. Raises DataError, CheckpointError."""
-    from ssl_app import handover
+    from ssl_app import checkpoints
     from ssl_app.data.dataset import open_dataset
-    from ssl_app.data.pixels import Pixels
+    from ssl_app.data.intensity import Pixels
     from ssl_app.data.sources.base import Columns, open_source
-    from ssl_app.training import checkpoint
+    from ssl_app.training import initialization
 
-    _, meta = checkpoint.read(folder / handover.BACKBONE)
+    _, meta = checkpoints.read(folder / initialization.BACKBONE)
     pixels = Pixels.from_json(meta["pixels"])
     data = settings.data or str(held.data["data"])
     try:

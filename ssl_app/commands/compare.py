@@ -6,6 +6,7 @@ stopped, given the --name that the first one said.
 """
 
 import fcntl
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,13 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from ssl_app import config, registry, runs
+from ssl_app import config, console, registry, runs
 from ssl_app.config import option
 from ssl_app.errors import CheckpointError, DataError, RunError, SettingsError, UserError
-from ssl_app.runs import Result, Say
-from ssl_app.saying import to_stderr
+from ssl_app.runs import Result
 from ssl_app.settings import DataSettings, PixelSettings, PretrainSettings, RunSettings, SweepSettings
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app compare --data labeled.csv --budget 5m
@@ -55,9 +57,9 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
 
 
-def run(settings: Settings, say: Say = to_stderr) -> Result:
+def run(settings: Settings) -> Result:
     """Compare, and say which method to take."""
-    from ssl_app.pacing import seconds_of
+    from ssl_app.pretraining.time_budget import seconds_of
     from ssl_app.tracking import open_tracker
     from ssl_app.training.hardware import same_threads
 
@@ -65,25 +67,25 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     methods = _methods(settings.methods)
     seconds_of(settings.budget)
     with same_threads():
-        scored, fitting = _scored_on(settings, say)
+        scored, fitting = _scored_on(settings)
     runs.prepare_out(settings.out)
-    open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
+    open_tracker(settings.out, settings.tracking_uri, "ssl-app")
     folder = _folder(settings)
     with _alone(folder):
-        say(f"run {folder}; where it is stopped, the same command with --name {folder.name} goes on")
-        pretrained, reasons = _all_pretrained(settings, methods, folder, say)
-        more = _answer(settings, pretrained, reasons, folder.name, scored, say)
+        logger.info(f"run {folder}; where it is stopped, the same command with --name {folder.name} goes on")
+        pretrained, reasons = _all_pretrained(settings, methods, folder)
+        more = _answer(settings, pretrained, reasons, folder.name, scored)
         result = Result("compare", folder, time.monotonic() - started, config.as_json(settings), more)
         runs.write_json(folder / runs.RESULT, result.to_json())
     best = (more["wanted"] or [more["ranking"][0]["name"]])[0]
     labels = "" if settings.labels is None else f" --labels {quote(str(settings.labels))}"
     flags = f"{labels}{fitting}{runs.out_flag(settings.out)}"
-    say(f"to see {best} on the test part, type ssl-app sweep --init {folder.name}-{best}{flags}")
+    logger.info(f"to see {best} on the test part, type ssl-app sweep --init {folder.name}-{best}{flags}")
     return result
 
 
 def _all_pretrained(
-    settings: Settings, methods: list[str], folder: Path, say: Say
+    settings: Settings, methods: list[str], folder: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """result.json of each method's pretraining, and why others have none. Raises DataError where all have none."""
     from ssl_app.training.loop import Diverged
@@ -92,14 +94,14 @@ def _all_pretrained(
     failed: dict[str, str] = runs.read_json(folder / FAILED) if (folder / FAILED).is_file() else {}
     reasons: dict[str, str] = {}
     for number, method in enumerate(methods, 1):
-        say(f"method {number} of {len(methods)}: {method}")
+        logger.info(f"method {number} of {len(methods)}: {method}")
         try:
             if method in failed:
                 raise Diverged(failed[method])
-            pretrained[method] = _pretrained(settings, method, f"{folder.name}-{method}", say)
+            pretrained[method] = _pretrained(settings, method, f"{folder.name}-{method}")
         except (DataError, SettingsError, Diverged) as reason:
             reasons[method] = str(reason)
-            say(f"{method} {'has failed' if isinstance(reason, Diverged) else 'does not apply'}: {reason}")
+            logger.info(f"{method} {'has failed' if isinstance(reason, Diverged) else 'does not apply'}: {reason}")
             if isinstance(reason, Diverged):
                 failed[method] = str(reason)
                 runs.write_json(folder / FAILED, failed)
@@ -115,39 +117,38 @@ def _answer(
     reasons: Mapping[str, str],
     name: str,
     scored: str,
-    say: Say,
 ) -> dict[str, Any]:
     """Sweep and probe what has been pretrained, print the table and the sentence. -> what result.json adds."""
-    from ssl_app import comparing
+    from ssl_app.checkpoints import SCRATCH
+    from ssl_app.evaluation import comparison
     from ssl_app.evaluation.ranking import advice, ranking, wanted
-    from ssl_app.handover import SCRATCH
-    from ssl_app.training.health import ANOTHER
+    from ssl_app.pretraining.health import ANOTHER
 
     inits = {f"{name}-{method}": method for method in pretrained}
     frozen = {}
     for init, method in [("none", SCRATCH), *inits.items()]:
         frozen[method] = _frozen(settings, init, f"{name}-probe-{method}", name)
         found = " and ".join(f"{100 * value:.1f} ({kind})" for kind, value in frozen[method].items())
-        say(f"frozen features, {'random weights' if init == 'none' else method}: {found}")
-    swept = _swept(settings, tuple(inits), name, say)
+        logger.info(f"frozen features, {'random weights' if init == 'none' else method}: {found}")
+    swept = _swept(settings, tuple(inits), name)
     seconds = {method: float(one["training_seconds"]) for method, one in pretrained.items()}
-    trials = comparing.scores(swept["trials"])
-    means = {arm: comparing.means_by_draw(curve) for arm, curve in trials.items()}
+    trials = comparison.scores(swept["trials"])
+    means = {arm: comparison.means_by_draw(curve) for arm, curve in trials.items()}
     scratch = next(values for arm, values in means.items() if arm[0] == SCRATCH)
     ranked = ranking({inits[arm[0]]: values for arm, values in means.items() if arm[0] != SCRATCH}, scratch)
     budgets = sorted(set(settings.per_class))
     told = advice(ranked, budgets, settings.draws, _each(settings.budget, seconds), scored)
     if any(swept["leaks"].values()):
         told += " The methods had seen the scored images, without their labels."
-    rows = comparing.ranking_rows(ranked, trials, {m: init for init, m in inits.items()}, frozen, seconds)
-    for line in comparing.aligned(rows):
-        say(line)
+    rows = comparison.ranking_rows(ranked, trials, {m: init for init, m in inits.items()}, frozen, seconds)
+    for line in comparison.aligned(rows):
+        logger.info(line)
     for one in pretrained.values():
         if one.get("alarm"):
-            say(f"alarm: {one['alarm'].removesuffix(ANOTHER)}")
+            logger.info(f"alarm: {one['alarm'].removesuffix(ANOTHER)}")
     for method, why in reasons.items():
-        say(f"not ranked: {method} ({why})")
-    say(told)
+        logger.info(f"not ranked: {method} ({why})")
+    logger.info(told)
     return {
         "ranking": [config.as_json(one) for one in ranked],
         "wanted": [one.name for one in wanted(ranked)],
@@ -162,7 +163,7 @@ def _answer(
 
 def _each(budget: str, seconds: Mapping[str, float]) -> str:
     """The time of each method: as it should have been, and as it was where that is far from it."""
-    from ssl_app.pacing import seconds_of
+    from ssl_app.pretraining.time_budget import seconds_of
 
     least, most = min(seconds.values()), max(seconds.values())
     if max(most / seconds_of(budget), seconds_of(budget) / least) <= 1 + FAR_OFF:
@@ -182,18 +183,18 @@ def _methods(asked: tuple[str, ...]) -> list[str]:
     return alone
 
 
-def _scored_on(settings: Settings, say: Say) -> tuple[str, str]:
+def _scored_on(settings: Settings) -> tuple[str, str]:
     """What the methods will be scored on, and the flag of a sweep's sizes that the labels allow, where not all.
 
     Raises now what the sweep would once every method has had its time.
     """
-    from ssl_app import sweeping
     from ssl_app.data import splits
     from ssl_app.training.hardware import choose
+    from ssl_app.transfer import sweep
 
     hardware = choose(settings.device, settings.precision, settings.threads or 1)
     make = _shared(SweepSettings, settings, name="")
-    benches = sweeping.open_benches(make(init=("none",), strategy=(STRATEGY,), judge="held-out"), hardware, say)
+    benches = sweep.open_benches(make(init=("none",), strategy=(STRATEGY,), judge="held-out"), hardware)
     opened = next(iter(benches.values())).opened
     dataset, parts = opened.dataset, opened.parts
     name, count = splits.fewest(dataset, parts.test)
@@ -231,10 +232,10 @@ def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in APART}
 
 
-def _pretrained(settings: Settings, method: str, name: str, say: Say) -> dict[str, Any]:
+def _pretrained(settings: Settings, method: str, name: str) -> dict[str, Any]:
     """result.json of a method's pretraining: as it is, gone on with, or new."""
     from ssl_app.commands import pretrain
-    from ssl_app.pretraining import TRAINING
+    from ssl_app.pretraining.run import TRAINING
 
     folder = settings.out / name
     make = _shared(PretrainSettings, settings, name=name)
@@ -247,14 +248,14 @@ def _pretrained(settings: Settings, method: str, name: str, say: Say) -> dict[st
     if (folder / TRAINING).is_file():
         resumed = PretrainSettings(out=settings.out, resume=name, tracking_uri=settings.tracking_uri)
         try:
-            return dict(pretrain.run(resumed, None, say).to_json())
+            return dict(pretrain.run(resumed, None).to_json())
         except CheckpointError as error:
             cure = f"ssl-app pretrain --resume {name} --any-threads{runs.out_flag(settings.out)}"
             raise CheckpointError(f"{error}: {cure}, and then the same again") from error
     if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
         shutil.rmtree(folder)
     try:
-        return dict(pretrain.run(asked, None, say).to_json())
+        return dict(pretrain.run(asked, None).to_json())
     except (RunError, CheckpointError) as error:  # of the place, not of the method
         raise UserError(str(error)) from error
 
@@ -269,16 +270,16 @@ def _refuse_another(folder: Path, asked: Mapping[str, Any]) -> None:
         raise RunError(f"run {folder} is of {what}; remove it, or type another --name")
 
 
-def _swept(settings: Settings, inits: tuple[str, ...], name: str, say: Say) -> Mapping[str, Any]:
+def _swept(settings: Settings, inits: tuple[str, ...], name: str) -> Mapping[str, Any]:
     """What the sweep over all of them found."""
     from ssl_app.commands import sweep
-    from ssl_app.pool import TrialDiverged
     from ssl_app.training.hardware import same_threads
+    from ssl_app.transfer.workers import TrialDiverged
 
     make = _shared(SweepSettings, settings, name=f"{name}-sweep")
     try:
         with same_threads():
-            return sweep.run(make(init=inits, strategy=(STRATEGY,), judge="held-out"), say, part_of=name).more
+            return sweep.run(make(init=inits, strategy=(STRATEGY,), judge="held-out"), part_of=name).more
     except TrialDiverged as error:
         others = " ".join(f"--init {init}" for init in inits if init != error.init)
         raise RunError(
@@ -304,13 +305,10 @@ def _frozen(settings: Settings, init: str, name: str, comparison: str) -> dict[s
     else:
         make = _shared(probe.Settings, settings, name=name)
         backbone = settings.backbone if init == "none" else None
-        found = probe.run(make(run=init, judge="held-out", backbone=backbone), _quiet).to_json()
+        with console.muted():
+            found = probe.run(make(run=init, judge="held-out", backbone=backbone)).to_json()
     pooled = found["probe"][probe.POOLED]
     return {kind: float(pooled[kind]["balanced_accuracy"]) for kind in ("knn", "linear")}
-
-
-def _quiet(sentence: str) -> None:
-    """What a probe says is in its run."""
 
 
 def _shared(kind: Any, settings: Settings, name: str) -> Any:

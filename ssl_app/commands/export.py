@@ -5,6 +5,7 @@ torchvision's network (`fc`, `classifier`), where the head is linear on the pool
 file beside it says how the pixels are to be scaled.
 """
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 from ssl_app import config, runs
 from ssl_app.config import option
 from ssl_app.errors import RunError, SettingsError
-from ssl_app.runs import Result, Say
-from ssl_app.saying import to_stderr
+from ssl_app.runs import Result
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app export pretrain-20261121-101500
@@ -46,30 +48,31 @@ class Settings:
     out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
 
 
-def run(settings: Settings, say: Say = to_stderr) -> Result:
+def run(settings: Settings) -> Result:
     """Export a finished run."""
     import io
 
     import torch
     from safetensors.torch import save
 
-    from ssl_app import handover
+    from ssl_app import checkpoints
     from ssl_app.data.store import write_whole
-    from ssl_app.training import checkpoint
+    from ssl_app.training import initialization
+    from ssl_app.transfer import trained
 
     started = time.monotonic()
     runs.check_output(settings.output, KINDS)
     if settings.output is not None:
         runs.check_output(settings.output.with_suffix(".json"))
     folder = runs.find_run(settings.out, settings.run)
-    made = next((name for name in (handover.CLASSIFIER, handover.BACKBONE) if (folder / name).is_file()), None)
+    made = next((name for name in (trained.CLASSIFIER, initialization.BACKBONE) if (folder / name).is_file()), None)
     if made is None or not runs.finished(folder):
         raise RunError(f"run {folder} holds no finished network; expected a pretrain or finetune run that ended")
-    if settings.what == "classifier" and made != handover.CLASSIFIER:
+    if settings.what == "classifier" and made != trained.CLASSIFIER:
         raise SettingsError(f"run {folder} is a pretraining and has no classifier; type --what backbone")
-    tensors, meta = checkpoint.read(folder / made)
+    tensors, meta = checkpoints.read(folder / made)
     state = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
-    if made == handover.CLASSIFIER and settings.what != "backbone":
+    if made == trained.CLASSIFIER and settings.what != "backbone":
         state |= _last_layer(tensors, meta)
     path = settings.output or folder / "export.safetensors"
     if path.suffix == ".safetensors":
@@ -81,7 +84,9 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     write_whole(path, content)
     about = {name: meta.get(name) for name in ("backbone", "channels", "image_size", "classes", "layer", "pixels")}
     runs.write_json(path.with_suffix(".json"), about)
-    say(f"{len(state)} tensors of {meta['backbone']}: {path}; pixels and classes: {path.with_suffix('.json')}")
+    logger.info(
+        f"{len(state)} tensors of {meta['backbone']}: {path}; pixels and classes: {path.with_suffix('.json')}"
+    )
     more = {"export": str(path), "tensors": len(state)}
     return Result("export", folder, time.monotonic() - started, config.as_json(settings), more)
 

@@ -5,15 +5,17 @@ pretraining in --out. The labels of the draw are all that training and selection
 part is looked at once.
 """
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ssl_app import config, runs
 from ssl_app.config import option
-from ssl_app.runs import Result, Say
-from ssl_app.saying import to_stderr
+from ssl_app.runs import Result
 from ssl_app.settings import StageTwoSettings
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app finetune --strategy two-stage --per-class 32
@@ -43,27 +45,27 @@ class Settings(StageTwoSettings):
     )
 
 
-def run(settings: Settings, say: Say = to_stderr) -> Result:
+def run(settings: Settings) -> Result:
     """Train and test one classifier."""
-    from ssl_app import handover, preparing, registry, trial
+    from ssl_app import registry
     from ssl_app.data import splits
     from ssl_app.evaluation.intervals import bootstrap_balanced_accuracy
     from ssl_app.report import plots
     from ssl_app.tracking import open_tracker
+    from ssl_app.training import initialization
     from ssl_app.training.hardware import choose
+    from ssl_app.transfer import setup, trained, trial
 
     started = time.monotonic()
-    registry.find("transfer", settings.strategy)  # refused before anything is opened
+    registry.find("transfer.strategies", settings.strategy)  # refused before anything is opened
     runs.prepare(settings.out, settings.name, "finetune")
-    init = settings.init or handover.newest_pretraining(settings.out)
+    init = settings.init or initialization.newest_pretraining(settings.out)
     if settings.init is None:
-        say(f"init: {init}, the newest finished pretraining in {settings.out} (--init says otherwise)")
+        logger.info(f"init: {init}, the newest finished pretraining in {settings.out} (--init says otherwise)")
     hardware = choose(settings.device, settings.precision, settings.threads)
-    say(hardware.sentence())
-    start = handover.load_initialization(init, settings.out, settings.backbone)
-    bench = preparing.bench(
-        settings, start, trial.recipe_of(settings, settings.validation, settings.seed), hardware, say
-    )
+    logger.info(hardware.sentence())
+    start = initialization.load_initialization(init, settings.out, settings.backbone)
+    bench = setup.bench(settings, start, trial.recipe_of(settings, settings.validation, settings.seed), hardware)
     opened = bench.opened
     drawn = splits.draw(
         opened.dataset, opened.parts.train, settings.per_class, seed=settings.seed, draw=settings.draw
@@ -71,9 +73,9 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     steps = bench.recipe.steps_for(len(drawn))
     stored = config.as_json(settings) | {"init": init, "steps": steps}
     folder = runs.new_run(settings.out, settings.name, "finetune", stored)
-    say(f"run {folder}: {settings.strategy} on {len(drawn)} labels, draw {settings.draw}")
+    logger.info(f"run {folder}: {settings.strategy} on {len(drawn)} labels, draw {settings.draw}")
     with runs.whole(folder):
-        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
+        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app")
         tracked = tracker.start(folder.name, folder, stored, {"verb": "finetune"})
         status = "FAILED"
         try:
@@ -84,14 +86,14 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
                 outcome.labels, outcome.probabilities.argmax(1), groups, seed=settings.seed
             )
             test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
-            leaks = preparing.leak_sentence(bench)
-            preparing.write_classifier(folder, bench, outcome)
-            preparing.write_predictions(folder / "test.csv", opened.dataset, outcome)
+            leaks = setup.leak_sentence(bench)
+            setup.write_classifier(folder, bench, outcome)
+            setup.write_predictions(folder / "test.csv", opened.dataset, outcome)
             plots.confusion(folder / "confusion.png", test["confusion"], opened.dataset.classes)
             tracked.data(opened.dataset.name, opened.dataset.hash, "transfer")
             numbers = {f"test_{k}": float(v) for k, v in test.items() if isinstance(v, int | float)}
             tracked.metrics(numbers, len(drawn))
-            for name in ("draw.csv", "test.csv", "confusion.png", handover.CLASSIFIER):
+            for name in ("draw.csv", "test.csv", "confusion.png", trained.CLASSIFIER):
                 tracked.artifact(folder / name)
             status = "FINISHED"
         finally:
@@ -104,13 +106,13 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
             "how": outcome.how,
             "leaks": leaks,
             "unreadable": list(opened.dataset.unreadable),
-            "checkpoint": str(folder / handover.CLASSIFIER),
+            "checkpoint": str(folder / trained.CLASSIFIER),
         }
         result = Result("finetune", folder, time.monotonic() - started, stored, more)
         runs.write_json(folder / runs.RESULT, result.to_json())
-    say(outcome.how)
+    logger.info(outcome.how)
     unit = "images" if groups is None else f"{opened.dataset.columns.group}s"
-    say(_sentence(settings, outcome.labels_used, test, leaks, unit))
+    logger.info(_sentence(settings, outcome.labels_used, test, leaks, unit))
     return result
 
 

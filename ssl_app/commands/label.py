@@ -3,6 +3,7 @@
 The table lies in the run, where `ssl-app clusters` shows it, and is what `--labels` of the other verbs takes.
 """
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
 from ssl_app.config import option
-from ssl_app.runs import Result, Say
-from ssl_app.saying import to_stderr
+from ssl_app.runs import Result
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app label pretrain-20261121-101500
@@ -42,20 +44,22 @@ class Settings:
     threads: int | None = option(None, "CPU threads", at_least=1)
 
 
-def run(settings: Settings, say: Say = to_stderr) -> Result:
+def run(settings: Settings) -> Result:
     """Label; where the images carry labels, say how far the clusters agree with them."""
     import numpy as np
     import torch
 
-    from ssl_app import handover, inference, opening
+    from ssl_app.data import opened
     from ssl_app.data.dataset import open_dataset
     from ssl_app.data.sources.base import Columns, open_source
+    from ssl_app.pretraining.labeler import load_labeler
+    from ssl_app.training import inference
     from ssl_app.training.hardware import choose
 
     started = time.monotonic()
     runs.check_output(settings.output, KINDS)
     folder = runs.find_run(settings.out, settings.run)
-    labeler = handover.load_labeler(folder)
+    labeler = load_labeler(folder)
     meta, theirs = labeler.meta, labeler.meta["settings"]
     same = settings.data is None
     data = settings.data or theirs["data"] or "digits"
@@ -74,7 +78,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         progress=True,
         pack_side=meta["pack_side"],
     )
-    opening.tell(dataset, say)
+    opened.tell(dataset)
     labeler.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
 
     def ask(images: torch.Tensor) -> torch.Tensor:
@@ -82,7 +86,10 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         return torch.stack([places[..., 0].float(), best[..., 0], best[..., 0] - best[..., 1]], 2)  # (B, T, 3)
 
     rows = np.arange(len(dataset.keys))
-    found = inference.over(labeler.task, ask, rows, dataset.images, labeler.pixels, hardware).numpy()  # (N, T, 3)
+    size = meta["image_size"]
+    found = inference.over(
+        labeler.task, ask, rows, dataset.images, labeler.pixels, hardware, size
+    ).numpy()  # (N, T, 3)
     path = settings.output or folder / LABELS
     clusters = [labeler.task.clusters] * found.shape[1]
     _write(path, dataset.keys, found)
@@ -103,18 +110,20 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         "clusters_used": [len(np.unique(found[:, head, 0])) for head in range(found.shape[1])],
         "unreadable": list(dataset.unreadable),
     }
-    say(f"{len(rows)} images in {more['clusters_used'][0]} of {clusters[0]} clusters, {len(clusters)} heads: {path}")
+    logger.info(
+        f"{len(rows)} images in {more['clusters_used'][0]} of {clusters[0]} clusters, {len(clusters)} heads: {path}"
+    )
     if dataset.labeled.any():
         more["agreement"] = _agreement(first[dataset.labeled], dataset.labels[dataset.labeled])
         shown = ", ".join(f"{name} {value:.3f}" for name, value in more["agreement"].items() if name != "n")
-        say(f"with the {more['agreement']['n']} labels there, first head: {shown}")
+        logger.info(f"with the {more['agreement']['n']} labels there, first head: {shown}")
     if settings.output is None:
         flag = runs.out_flag(settings.out)
         same_split = {name: theirs.get(name) for name in ("label", "group", "split", "split_seed", "test_fraction")}
         typed = {"labels": path, "data": data} | (same_split if same else {})
         flags = [f"--{name.replace('_', '-')} {quote(str(v))}" for name, v in typed.items() if v is not None]
         again = f"ssl-app pretrain --method from-labels {' '.join(flags)}{flag}"
-        say(f"now type ssl-app clusters {folder.name}{flag}, or {again}")
+        logger.info(f"now type ssl-app clusters {folder.name}{flag}, or {again}")
     return Result("label", folder, time.monotonic() - started, config.as_json(settings), more)
 
 

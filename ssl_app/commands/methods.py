@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ssl_app import registry
 from ssl_app.config import option
-from ssl_app.runs import Result, Say
+from ssl_app.runs import Result
 
 EXAMPLES = """
 ssl-app methods
@@ -13,7 +13,7 @@ ssl-app methods --json
 """
 SECTIONS = {
     "pretext": "--method of pretrain",
-    "transfer": "--strategy of finetune and sweep",
+    "transfer.strategies": "--strategy of finetune and sweep",
     "data.sources": "--data of all verbs",
 }
 BACKBONES = {
@@ -33,13 +33,8 @@ class Settings:
     kind: str | None = option(None, "only these", choices=("methods", "strategies", "data", "backbones"))
 
 
-def to_stdout(sentence: str) -> None:
-    """Print one line on stdout: here the listing is the result."""
-    print(sentence)
-
-
-def run(settings: Settings, say: Say = to_stdout) -> Result:
-    """Print the names with their first lines."""
+def run(settings: Settings) -> Result:
+    """Print the names with their first lines, on stdout: here the listing is the result."""
     kinds = dict(zip(SECTIONS, ("methods", "strategies", "data"), strict=True))
     found: dict[str, dict[str, str]] = {}
     for package, kind in kinds.items():
@@ -49,7 +44,7 @@ def run(settings: Settings, say: Say = to_stdout) -> Result:
         found = {settings.kind: found[settings.kind]}
     flags = {kind: SECTIONS[package] for package, kind in kinds.items()} | {"backbones": "--backbone"}
     for kind, entries in found.items():
-        say(f"{kind} ({flags[kind]})")
+        print(f"{kind} ({flags[kind]})")
         for name, line in entries.items():
-            say(f"  {name:<20} {line}")
+            print(f"  {name:<20} {line}")
     return Result("methods", Path("."), 0.0, {}, dict(found))

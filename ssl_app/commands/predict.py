@@ -3,6 +3,7 @@
 The images are scaled, cut and computed as those that the classifier was trained on.
 """
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from ssl_app import config, runs
 from ssl_app.config import option
 from ssl_app.errors import DataError
-from ssl_app.runs import Result, Say
-from ssl_app.saying import to_stderr
+from ssl_app.runs import Result
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app predict finetune-20261121-101500 --data new-scans/
@@ -37,21 +39,23 @@ class Settings:
     threads: int | None = option(None, "CPU threads", at_least=1)
 
 
-def run(settings: Settings, say: Say = to_stderr) -> Result:
+def run(settings: Settings) -> Result:
     """Predict; where the images carry labels of the same classes, score the prediction too."""
     import numpy as np
 
-    from ssl_app import handover, inference, opening, preparing
+    from ssl_app.data import opened
     from ssl_app.data.dataset import open_dataset
     from ssl_app.data.sources.base import Columns, open_source
     from ssl_app.evaluation.metrics import classification
+    from ssl_app.training import inference
     from ssl_app.training.hardware import choose
+    from ssl_app.transfer import setup, trained
 
     started = time.monotonic()
     if settings.data is None:
         raise DataError("predict has nothing to classify; type --data FOLDER")
     runs.check_output(settings.output, (".csv",))
-    finished = handover.load_classifier(runs.find_run(settings.out, settings.run))
+    finished = trained.load_classifier(runs.find_run(settings.out, settings.run))
     meta = finished.meta
     runs.prepare(settings.out, settings.name, "predict")
     hardware = choose(settings.device, "bf16" if meta["bf16"] else "fp32", settings.threads)
@@ -65,7 +69,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         progress=True,
         pack_side=meta.get("pack_side"),
     )
-    opening.tell(dataset, say)
+    opened.tell(dataset)
     finished.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
     rows = np.arange(len(dataset.keys))
     probabilities = inference.probabilities(finished.classifier, rows, dataset.images, finished.pixels, hardware)
@@ -74,17 +78,19 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     path = settings.output or folder / "predictions.csv"
     classes = tuple(meta["classes"])
     with runs.whole(folder, keep="predictions.csv"):
-        preparing.write_table(path, list(dataset.keys), classes, probabilities)
+        setup.write_table(path, list(dataset.keys), classes, probabilities)
     more: dict[str, Any] = {"predictions": str(path), "n": len(rows), "unreadable": list(dataset.unreadable)}
     known = np.flatnonzero(dataset.labeled)
     if len(known) and set(dataset.classes) <= set(classes):
         labels = np.array([classes.index(dataset.classes[label]) for label in dataset.labels[known]])
         more["test"] = classification(probabilities[known], labels, classes)
-        say(f"against the {len(known)} labels there: balanced accuracy {more['test']['balanced_accuracy']:.3f}")
+        logger.info(
+            f"against the {len(known)} labels there: balanced accuracy {more['test']['balanced_accuracy']:.3f}"
+        )
     elif len(known):
         other = min(set(dataset.classes) - set(classes))
-        say(f"not scored: label '{other}' is none of the classifier's ({', '.join(classes)})")
+        logger.info(f"not scored: label '{other}' is none of the classifier's ({', '.join(classes)})")
     result = Result("predict", folder, time.monotonic() - started, stored, more)
     runs.write_json(folder / runs.RESULT, result.to_json())
-    say(f"{len(rows)} images classified: {path}")
+    logger.info(f"{len(rows)} images classified: {path}")
     return result

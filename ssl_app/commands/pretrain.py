@@ -4,6 +4,7 @@ With no argument it learns from scikit-learn's digits, in about a minute. Labels
 any, are not used; a set's test part, and what --exclude names, is not looked at.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -11,14 +12,15 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import config, registry, runs
+from ssl_app import config, console, registry, runs
 from ssl_app.errors import RunError, SettingsError
-from ssl_app.runs import Result, Say
-from ssl_app.saying import to_stderr
+from ssl_app.runs import Result
 from ssl_app.settings import PretrainSettings
 
 if TYPE_CHECKING:
-    from ssl_app.pretraining import Pretraining
+    from ssl_app.pretraining.run import Pretraining
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app pretrain
@@ -50,9 +52,9 @@ def method_of(name: str) -> Any:
     return method
 
 
-def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
+def run(settings: Settings, own: Any = None) -> Result:
     """Pretrain, or go on with a pretraining. `own` is the method's Config; None: its defaults."""
-    from ssl_app.pretraining import TRAINING, Pretraining
+    from ssl_app.pretraining.run import TRAINING, Pretraining
     from ssl_app.training.distributed import processes
     from ssl_app.training.hardware import choose
 
@@ -73,23 +75,23 @@ def run(settings: Settings, own: Any = None, say: Say = to_stderr) -> Result:
     group = processes(hardware.device.type == "cuda")
     try:
         if group.rank:
-            say = _nobody
-        say(hardware.sentence())
-        work = group.agree(lambda: Pretraining.prepare(settings, method, own, hardware, group, say))
+            console.hide_messages()
+        logger.info(hardware.sentence())
+        work = group.agree(lambda: Pretraining.prepare(settings, method, own, hardware, group))
         settings = work.settings  # with the backbone that --init brings
         stored = config.as_json(settings) | {"method_settings": config.as_json(own)}
         folder = group.share(group.agree(lambda: _folder(settings, stored, resumed) if group.rank == 0 else None))
         assert folder is not None
-        say(f"run {folder}")
+        logger.info(f"run {folder}")
         with _resumable(folder, settings.out) if group.rank == 0 else nullcontext():
-            more = work.train(folder, say)
+            more = work.train(folder)
             result = Result("pretrain", folder, time.monotonic() - started, stored, more)
             if group.rank == 0:
                 runs.write_json(folder / runs.RESULT, result.to_json())
         if group.rank == 0:
             (folder / TRAINING).unlink(missing_ok=True)  # not before: a kill in between would train all over
             finetune = f"ssl-app finetune --strategy two-stage {_labels(work)}{runs.out_flag(settings.out)}"
-            say(f"done: {more['checkpoint']}; now type {finetune}")
+            logger.info(f"done: {more['checkpoint']}; now type {finetune}")
         group.wait()
     finally:
         group.close()
@@ -112,7 +114,7 @@ def _labels(work: "Pretraining") -> str:
 @contextmanager
 def _resumable(folder: Path, out: Path) -> Iterator[None]:
     """A run that ends before its first checkpoint leaves nothing; a later one says how to go on."""
-    from ssl_app.pretraining import TRAINING
+    from ssl_app.pretraining.run import TRAINING
 
     with runs.whole(folder, keep=TRAINING):
         try:
@@ -169,7 +171,3 @@ def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
     kept = {name: getattr(given, name) for name in ("resume", "any_threads", "out")}
     kept |= {n: getattr(given, n) for n in free[4:] if getattr(given, n) != getattr(default, n)}
     return replace(saved, **kept), own, folder
-
-
-def _nobody(sentence: str) -> None:
-    """Processes but the first say nothing."""

@@ -5,6 +5,7 @@ the training part and tested once. With no --data it takes the data of the pretr
 best layer too, is chosen on a fifth of the training part.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from ssl_app import config, runs
 from ssl_app.config import option
 from ssl_app.errors import CheckpointError, SettingsError, UserError
-from ssl_app.runs import Result, Say
-from ssl_app.saying import to_stderr
+from ssl_app.runs import Result
 from ssl_app.settings import DataSettings, PixelSettings, RunSettings, StageTwoSettings
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_app.models.backbones import Backbone
-    from ssl_app.trial import Bench
+    from ssl_app.transfer.trial import Bench
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app probe pretrain-20261121-101500
@@ -63,48 +65,49 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     )
 
 
-def run(settings: Settings, say: Say = to_stderr) -> Result:
+def run(settings: Settings) -> Result:
     """Probe every layer asked for."""
-    from ssl_app import handover, inference, preparing, trial
-    from ssl_app.choosing import spaced
     from ssl_app.evaluation import linear_probe
+    from ssl_app.pretraining.selection import spaced
     from ssl_app.tracking import open_tracker
+    from ssl_app.training import inference, initialization
     from ssl_app.training.hardware import choose
+    from ssl_app.transfer import setup, trial
 
     started = time.monotonic()
     runs.prepare(settings.out, settings.name, "probe")
     hardware = choose(settings.device, settings.precision, settings.threads)
-    say(hardware.sentence())
+    logger.info(hardware.sentence())
     shared = {
         field: getattr(settings, field) for field in StageTwoSettings.__dataclass_fields__ if hasattr(settings, field)
     }
     stage_two = StageTwoSettings(**shared)
     with _run_in_place_of_init():
-        start = handover.load_initialization(settings.run, settings.out, settings.backbone)
+        start = initialization.load_initialization(settings.run, settings.out, settings.backbone)
         recipe = trial.recipe_of(stage_two, "within", settings.seed)
-        bench = preparing.bench(stage_two, start, recipe, hardware, say)
+        bench = setup.bench(stage_two, start, recipe, hardware)
     dataset, parts = bench.opened.dataset, bench.opened.parts
     backbone, _ = start.build(dataset.images.shape[-1], dataset.image_size, settings.seed)
     if start.tensors is None:
         some = spaced(parts.train, SETTLED)
         inference.settle(backbone, some, dataset.images, bench.pixels, hardware)
-        say(f"random weights, with batch-norm statistics of {len(some)} of the images")
+        logger.info(f"random weights, with batch-norm statistics of {len(some)} of the images")
     layers = _layers(settings.layers, backbone)
     units = [dataset.units[row] for row in parts.train]
     held = linear_probe.hold_out(dataset.labels[parts.train], units, settings.seed)
-    leaks = preparing.leak_sentence(bench)
+    leaks = setup.leak_sentence(bench)
     stored = config.as_json(settings)
     folder = runs.new_run(settings.out, settings.name, "probe", stored)
-    say(f"run {folder}: {start.name} with the labels of {len(parts.train)} training images")
+    logger.info(f"run {folder}: {start.name} with the labels of {len(parts.train)} training images")
     unit = "images" if dataset.groups is None else f"{dataset.columns.group}s"
-    say(
+    logger.info(
         f"balanced accuracy [bootstrap over test {unit}] and accuracy, n = {len(parts.test)} test images"
         f"{'; ' + leaks if leaks else ''}"
     )
     width = max(len(layer) for layer in ("layer", *layers))
-    say(_row(width, "layer", "numbers", [(kind, "accuracy") for kind in KINDS.values()]))
+    logger.info(_row(width, "layer", "numbers", [(kind, "accuracy") for kind in KINDS.values()]))
     with runs.whole(folder):
-        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
+        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app")
         tracked = tracker.start(folder.name, folder, stored, {"verb": "probe"})
         status = "FAILED"
         try:
@@ -112,7 +115,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
             found: dict[str, dict[str, Any]] = {}
             for layer in layers:
                 found[layer] = _probed(bench, backbone, layer, held, settings)
-                say(_line(width, layer, found[layer]))
+                logger.info(_line(width, layer, found[layer]))
                 numbers = {f"{layer}_{kind}_{key}": found[layer][kind].get(key) for kind in KINDS for key in KEPT}
                 tracked.metrics({k: float(v) for k, v in numbers.items() if v is not None}, len(parts.train))
             status = "FINISHED"
@@ -131,7 +134,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         result = Result("probe", folder, time.monotonic() - started, stored, more)
         runs.write_json(folder / runs.RESULT, result.to_json())
     if len(layers) > 1:
-        say(_choice(found, best, int(held.sum())))
+        logger.info(_choice(found, best, int(held.sum())))
     return result
 
 
@@ -203,9 +206,9 @@ def _features(bench: "Bench", backbone: "Backbone", layer: str | None) -> "NDArr
     import numpy as np
     import torch
 
-    from ssl_app import inference
-    from ssl_app.classification import Classifier
     from ssl_app.models.heads import build_head
+    from ssl_app.training import inference
+    from ssl_app.training.classifier import Classifier
 
     dataset, parts = bench.opened.dataset, bench.opened.parts
     head = build_head("linear", backbone.shape(layer), len(dataset.classes))

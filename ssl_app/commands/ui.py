@@ -1,5 +1,6 @@
 """Serve MLflow's pages over the runs of --out, and print their addresses: the newest sweep's comparison first."""
 
+import logging
 import os
 import signal
 import socket
@@ -19,7 +20,9 @@ from typing import IO
 
 from ssl_app.config import option
 from ssl_app.errors import RunError, SettingsError, UserError
-from ssl_app.runs import OUT, Say
+from ssl_app.runs import OUT
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app ui
@@ -42,26 +45,23 @@ class Settings:
     open: bool = option(False, "open the page in a browser")
 
 
-def run(settings: Settings, say: Say | None = None) -> None:
+def run(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises RunError where there is nothing to show."""
-    say = say or _on_stderr
     database = settings.out / "mlflow.db"
     if not database.is_file():
         raise RunError(
             f"{settings.out} holds no mlflow.db; type ssl-app pretrain first, or --out with the folder of your runs"
         )
-    say(f"starting MLflow on {database}; this takes a few seconds")
+    logger.info(f"starting MLflow on {database}; this takes a few seconds")
     with _until_told_to_stop(), serve(settings.out, settings.port, settings.host) as server:
-        from ssl_app.tracking.pages import (
-            pages_of,
-        )  # after the server's start: both take their seconds at once
+        from ssl_app.tracking.pages import pages_of
 
         shown = pages_of(settings.out)
         for title, path in shown:
-            say(f"{title}: {server.address}/{path}")
+            logger.info(f"{title}: {server.address}/{path}")
         if not shown:
-            say(f"no runs yet: {server.address}")
-        say("Ctrl-C ends it")
+            logger.info(f"no runs yet: {server.address}")
+        logger.info("Ctrl-C ends it")
         if settings.open:
             webbrowser.open(f"{server.address}/{shown[0][1] if shown else ''}")
         server.wait()
@@ -184,7 +184,3 @@ def last_line(log: IO[bytes]) -> str:
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip()[:200] if lines else "it said nothing"
-
-
-def _on_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ssl_app.data.batch import Batch
-from ssl_app.data.pixels import Pixels
+from ssl_app.data.intensity import Pixels
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augment, center
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.batch_norm import of_the_batch
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import SettingsError
 from ssl_app.models.backbones import Backbone
-from ssl_app.models.decoders import Decoder, mean_within, psnr_gain
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Limits, Metrics
+from ssl_app.pretext.parts.decoders import Decoder, mean_within, psnr_gain
+from ssl_app.training.batch_norm import of_the_batch
+from ssl_app.training.task import Limits, Metrics
 
 BLOCKS = 8  # a side: single pixels could be told from their neighbors, without knowing what the image shows
 PLAIN_CODE = 1 / 8  # of the image's numbers, where the code alone keeps the network from copying

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_app.batch_norm import recalibrate, sample
 from ssl_app.data.batch import Batch
 from ssl_app.data.transforms import Preset
 from ssl_app.models.backbones import Backbone
-from ssl_app.tasks import Limits, OverAll, Task
+from ssl_app.training.batch_norm import recalibrate, sample
+from ssl_app.training.task import Limits, OverAll, Task
 
 
 @dataclass(frozen=True)

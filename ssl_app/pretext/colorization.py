@@ -14,10 +14,10 @@ from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import Backbone
-from ssl_app.models.decoders import STEADY, Decoder
-from ssl_app.models.lab import LUMA, SIGMA, ColorBins, SoftColors, lab_of, luma, rgb_of
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Metrics, Needs, OverAll
+from ssl_app.pretext.parts.decoders import STEADY, Decoder
+from ssl_app.pretext.parts.lab import LUMA, SIGMA, ColorBins, SoftColors, lab_of, luma, rgb_of
+from ssl_app.training.task import Metrics, Needs, OverAll
 
 MANY_GRAY = 0.2  # share from which the user is told
 GRAY = 5.0  # an image in which neither |a| nor |b| is larger anywhere has no colors to learn (released code)

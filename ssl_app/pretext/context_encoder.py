@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ssl_app.batch_norm import of_the_batch
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
-from ssl_app.models.decoders import Decoder, mean_within, psnr_gain
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Limits, Metrics, Needs
+from ssl_app.pretext.parts.decoders import Decoder, mean_within, psnr_gain
+from ssl_app.training.batch_norm import of_the_batch
+from ssl_app.training.task import Limits, Metrics, Needs
 
 AREA = 1 / 4  # of the image that is hidden, at most (section 3.3)
 OVERLAP = 4 / 128  # of the side: what is drawn of the middle reaches that far into what can be seen (released code)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.batch_norm import recalibrate, sample
 from ssl_app.clustering import agreement, kmeans, whitening
 from ssl_app.clustering.sizes import clusters_for, few_each
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Metrics, OverAll
+from ssl_app.training.batch_norm import recalibrate, sample
+from ssl_app.training.task import Metrics, OverAll
 
 EARLY, FROZEN = 5, 0.98  # epochs, and NMI with the partition before, above which clusters stand still
 REPAIRED = 0.2  # of the clusters, above which they are too many
@@ -47,7 +47,7 @@ class DeepCluster(Pretext):
     Images are drawn so that every cluster comes equally often (section 3.3): by weight, under their own numbers. The
     released code permutes a list sorted by cluster but reads images by their old numbers, and so draws clusters as
     they are. Other than there, the new layer shares the optimizer of the network, momentum included.
-    Take --backbone alexnet+sobel, say, for the paper's filter on the input.
+    Take --backbone alexnet+sobel, for the paper's filter on the input.
     """
 
     Config = DeepClusterConfig

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.data.label_files import numbered, read_labels
+from ssl_app.data.label_tables import numbered, read_labels
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Metrics
+from ssl_app.training.task import Metrics
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.batch_norm import as_in_use
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import Backbone
-from ssl_app.models.diff_augment import diff_augment
-from ssl_app.models.generators import ImageGenerator, start_as_dcgan
 from ssl_app.models.heads import build_head
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Metrics, Needs, OverAll
+from ssl_app.pretext.parts.diff_augment import diff_augment
+from ssl_app.pretext.parts.generators import ImageGenerator, start_as_dcgan
+from ssl_app.training.batch_norm import as_in_use
+from ssl_app.training.task import Metrics, Needs, OverAll
 
 PENALIZED_EVERY = 16  # steps (Karras et al., 2020, arXiv:1912.04958, appendix B)
 DECAY = 0.999  # of the generator's moving average, once it has run for a while

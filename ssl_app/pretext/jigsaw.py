@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.batch_norm import of_the_batch
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import SettingsError
-from ssl_app.models import tiles
 from ssl_app.models.backbones import Backbone
-from ssl_app.models.permutations import permutation_set
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Limits, Metrics
+from ssl_app.pretext.parts import tiles
+from ssl_app.pretext.parts.permutations import permutation_set
+from ssl_app.training.batch_norm import of_the_batch
+from ssl_app.training.task import Limits, Metrics
 
 SIZES = {2: (24,), 3: (72, 504, 1512)}  # permutations there are for a grid, the default first
 FRINGE = 1 / 32  # of a tile's side, that channels are moved apart by: 2 px of the paper's 64

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.batch_norm import of_the_batch
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.models import tiles
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Limits, Metrics
+from ssl_app.pretext.parts import tiles
+from ssl_app.training.batch_norm import of_the_batch
+from ssl_app.training.task import Limits, Metrics
 
 # (rows down, columns to the right) of direction k; the opposite of k is 7 - k
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))

@@ -12,7 +12,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Limits, Metrics
+from ssl_app.training.task import Limits, Metrics
 
 TURNS = 4
 

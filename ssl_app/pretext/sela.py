@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.batch_norm import recalibrate, sample
 from ssl_app.clustering import agreement, sinkhorn
 from ssl_app.clustering.sizes import clusters_for, few_each
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Metrics, OverAll
+from ssl_app.training.batch_norm import recalibrate, sample
+from ssl_app.training.task import Metrics, OverAll
 
 UNBALANCED = 0.01  # mean relative error of the clusters' shares, ten times what an assignment ends at
 

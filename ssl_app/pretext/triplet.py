@@ -16,7 +16,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.tasks import Metrics, Needs
+from ssl_app.training.task import Metrics, Needs
 
 EMBEDDING = 128  # numbers, as in FaceNet and SimCLR
 WIDEST = 2048  # of the layer before them

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ssl_app import runs
 from ssl_app.clustering import agreement
-from ssl_app.data.pixels import Pixels
+from ssl_app.data.intensity import Pixels
 
 PAGE, SHEETS = "clusters.html", "sheets"
 QUALITY = 88  # of JPEG, in percent

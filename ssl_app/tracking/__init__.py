@@ -18,6 +18,6 @@ def open_tracker(out: Path, uri: str | None, experiment: str, say: Say = on_stde
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or None
     if uri is not None and uri.lower() == "none":
         return Nowhere()
-    from ssl_app.tracking.tracker import MlflowTracker  # seconds to import, so only where it is used
+    from ssl_app.tracking.tracker import MlflowTracker
 
     return MlflowTracker.open(out, uri, experiment, say)

@@ -16,13 +16,13 @@ from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
 from ssl_app.data.seeding import mix
 from ssl_app.errors import UserError
-from ssl_app.tasks import Ask, Metrics, Task
 from ssl_app.training.distributed import OneProcess, running_statistics
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.optimizing import Plan, build_optimizer, factor, forget, freeze, set_rates
+from ssl_app.training.optimizer import Plan, build_optimizer, factor, forget, freeze, set_rates
 from ssl_app.training.progress import Progress
-from ssl_app.training.saving import Position, Row, Saver, State, arithmetic, restore, write
-from ssl_app.training.stopping import Stopped, StopRequest
+from ssl_app.training.resume import Position, Row, Saver, State, arithmetic, restore, write
+from ssl_app.training.signals import Stopped, StopRequest
+from ssl_app.training.task import Ask, Metrics, Task
 
 CHECK_EVERY = 50  # steps between looks at whether the loss is finite
 ASK_EVERY = 10  # steps between questions to all processes whether to stop or to save: each costs a message
@@ -39,7 +39,6 @@ def fit(
     hardware: Hardware,
     *,
     title: str,
-    say: Callable[[str], None],
     group: OneProcess | None = None,
     held_out: Loader | None = None,
     watch: Callable[[int], Row] = lambda epoch: {},
@@ -60,7 +59,7 @@ def fit(
     steps = plan.steps_per_epoch or loader.steps
     if position.rows:
         each_epoch(position.rows)
-    progress = Progress(title, plan.epochs * steps, position.epoch * steps + position.step, say)
+    progress = Progress(title, plan.epochs * steps, position.epoch * steps + position.step)
     try:
         with StopRequest() as stop:
             while position.epoch < plan.epochs:

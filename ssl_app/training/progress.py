@@ -1,10 +1,12 @@
 """Progress for people: a bar on a terminal, a plain line now and then elsewhere, always with the time left."""
 
+import logging
 import sys
 import time
-from collections.abc import Callable
 
 from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
 
 LINE_EVERY = 30.0  # seconds between plain lines within an epoch
 
@@ -12,8 +14,8 @@ LINE_EVERY = 30.0  # seconds between plain lines within an epoch
 class Progress:
     """Steps done of steps in all, with the time left."""
 
-    def __init__(self, title: str, steps: int, done: int, say: Callable[[str], None]) -> None:
-        self.title, self.steps, self.done, self.say = title, steps, done, say
+    def __init__(self, title: str, steps: int, done: int) -> None:
+        self.title, self.steps, self.done = title, steps, done
         self.begun, self.first, self.spoke = time.monotonic(), done, time.monotonic()
         shown = sys.stderr.isatty()
         self.bar = tqdm(total=steps, initial=done, desc=title, unit="step", leave=False) if shown else None
@@ -32,7 +34,7 @@ class Progress:
         left = f", {duration(self.left())} left" if self.done < self.steps else ""
         if self.bar is not None:
             self.bar.clear()
-        self.say(f"{self.title}: {text}{left}")
+        logger.info(f"{self.title}: {text}{left}")
 
     def left(self) -> float:
         """Seconds to the end at the pace so far."""

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_app.data.label_files import read_labels
-from ssl_app.data.pixels import Pixels
+from ssl_app.data.intensity import Pixels
+from ssl_app.data.label_tables import read_labels
 from ssl_app.report.clusters import Labeling, write_page
 from tests.browser.test_views import CHROMIUM, DRIVER, Browser, opened
 

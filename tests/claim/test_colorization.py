@@ -9,7 +9,6 @@ from torch.nn import functional
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import build
-from ssl_app.models.lab import LUMA, ColorBins, bin_centers, lab_of
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.colorization import (
     MOST_WEIGHT,
@@ -22,6 +21,7 @@ from ssl_app.pretext.colorization import (
     soft_cross_entropy,
     weights_of,
 )
+from ssl_app.pretext.parts.lab import LUMA, ColorBins, bin_centers, lab_of
 
 OFF_GRAY = torch.tensor([0.3, -0.3 * LUMA[0] / LUMA[1], 0.0]).view(1, 3, 1, 1)  # a color whose luma is 0
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from scipy import stats
 
-from ssl_app.batch_norm import recalibrate
 from ssl_app.clustering.agreement import nmi
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.deepcluster import DeepCluster, DeepClusterConfig
+from ssl_app.training.batch_norm import recalibrate
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan
+from ssl_app.training.optimizer import Plan
 from tests import toys
 
 SIDE = 16
@@ -142,6 +142,6 @@ def test_it_finds_kinds_of_images_again_and_again() -> None:
         images[row, 8 * (kind // 2) :][:8, 8 * (kind % 2) :][:, :8] += 200
     loader.builder.images = images
     task = task_of(count, torch.from_numpy(kinds), clusters=4, pca=4)
-    rows = fit(task, loader, Plan({"all": 0.02}, 6, 20), toys.CPU, title="deepcluster", say=lambda sentence: None)
+    rows = fit(task, loader, Plan({"all": 0.02}, 6, 20), toys.CPU, title="deepcluster")
     assert rows[-1]["ami_labels"] > 0.9
     assert rows[-1]["ami_before"] > 0.9

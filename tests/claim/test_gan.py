@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from ssl_app.data.batch import Batch
+from ssl_app.data.intensity import Pixels
 from ssl_app.data.loading import Loader
-from ssl_app.data.pixels import Pixels
 from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
@@ -19,7 +19,7 @@ from ssl_app.pretext import gan
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, judge_loss, maker_loss, squared_gradient
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan
+from ssl_app.training.optimizer import Plan
 from tests import toys
 
 SIDE = 16
@@ -43,7 +43,7 @@ def loader_of(count: int = 24, batch_size: int = 8) -> Loader:
 
 def train(task: GAN, epochs: int = 2, loader: Loader | None = None, rate: float = 1e-3) -> list[dict[str, float]]:
     plan = Plan({"all": rate}, epochs, 8, optimizer="adamw")
-    return fit(task, loader or loader_of(), plan, toys.CPU, title="gan", say=lambda sentence: None)
+    return fit(task, loader or loader_of(), plan, toys.CPU, title="gan")
 
 
 @pytest.mark.parametrize("original", [False, True])

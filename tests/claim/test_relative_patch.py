@@ -8,12 +8,12 @@ from torch.nn import functional
 
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError
-from ssl_app.models import tiles
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
+from ssl_app.pretext.parts import tiles
 from ssl_app.pretext.relative_patch import DIRECTIONS, NOISE, RelativePatch, _ring, drop, neighbors, project
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan
+from ssl_app.training.optimizer import Plan
 from tests import toys
 from tests.claim.test_jigsaw import one_telling_tile, structured
 
@@ -158,7 +158,7 @@ def test_it_learns_images_of_parts_that_differ_and_nothing_of_noise(structure: b
             structured(part.builder.images.copy()) for part in (loader, others)
         )
     plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
-    rows = fit(task, loader, plan, toys.CPU, title="", say=lambda line: None, held_out=others)
+    rows = fit(task, loader, plan, toys.CPU, title="", held_out=others)
     if structure:
         assert rows[-1]["val_accuracy"] > 0.5
     else:

@@ -10,7 +10,7 @@ from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.rotnet import TURNS, RotNet, turn
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan
+from ssl_app.training.optimizer import Plan
 from tests import toys
 
 
@@ -84,6 +84,6 @@ def test_it_learns_images_that_have_an_upright() -> None:
     torch.manual_seed(0)
     task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), Scope(64, 10))
     plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
-    rows = fit(task, loader, plan, toys.CPU, title="rotnet", say=lambda sentence: None)
+    rows = fit(task, loader, plan, toys.CPU, title="rotnet")
     assert rows[0]["accuracy"] < rows[-1]["accuracy"]
     assert rows[-1]["accuracy"] > 0.95

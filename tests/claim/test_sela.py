@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_app.batch_norm import recalibrate
 from ssl_app.clustering import sinkhorn
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.sela import SeLa, SeLaConfig, moments
+from ssl_app.training.batch_norm import recalibrate
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan
+from ssl_app.training.optimizer import Plan
 from tests import toys
 from tests.toys import Everyone
 
@@ -196,7 +196,7 @@ def test_it_groups_images_that_are_alike() -> None:
     loader.builder.images, loader.builder.augment.pipeline = images, None
     task = task_of(epochs=15, heads=2, relabels=15)
     fit(
-        task, loader, Plan({"all": 0.05}, 15, 20), toys.CPU, title="sela", say=lambda sentence: None
+        task, loader, Plan({"all": 0.05}, 15, 20), toys.CPU, title="sela"
     )  # fmt: skip
     for labels in task.labels:
         assert all(len(set(labels[kinds == kind].tolist())) == 1 for kind in range(4))

@@ -25,9 +25,9 @@ from ssl_app.pretext.triplet import (
     spread,
     warp,
 )
-from ssl_app.tasks import Metrics
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan
+from ssl_app.training.optimizer import Plan
+from ssl_app.training.task import Metrics
 from tests import toys
 
 SIDE = 16
@@ -279,7 +279,7 @@ def test_it_learns_to_find_images_again_without_collapse(mining: str) -> None:
     loader = toys.loader(count=48, batch_size=24, side=SIDE, preset="light", views=2)
     loader.builder.images = toys.images(48, 4).repeat(4, axis=1).repeat(4, axis=2)  # patterns, which a shift keeps
     task = task_of(mining=mining)
-    rows = fit(task, loader, Plan({"all": 1.0}, 30, 24), toys.CPU, title="triplet", say=lambda sentence: None)
+    rows = fit(task, loader, Plan({"all": 1.0}, 30, 24), toys.CPU, title="triplet")
     assert rows[-1]["accuracy"] > max(0.7, 2 * rows[0]["accuracy"])  # one in 47 by chance
     assert rows[-1]["embedding_spread"] > 0.5
     assert math.isfinite(rows[-1]["loss"])

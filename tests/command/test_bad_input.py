@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_app import runs
+from ssl_app import checkpoints, runs
 from ssl_app.errors import UserError
-from ssl_app.training import checkpoint
 
 SHORT = ("--steps", 2, "--batch-size", 8, "--per-class", 2)
 ONCE = ("--epochs", 1, "--batch-size", 16)
@@ -224,7 +223,7 @@ def test_a_checkpoint_of_another_architecture(refuse_beside, trained) -> None:
 
 
 def test_a_plain_weights_file_of_another_net(refuse_beside, trained) -> None:
-    tensors, _ = checkpoint.read(trained.out / "p" / "backbone.safetensors")
+    tensors, _ = checkpoints.read(trained.out / "p" / "backbone.safetensors")
     body = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
     torch.save(body, "theirs.pth")
     assert refuse_beside("finetune", "--init", "theirs.pth", "--data", trained.data, *SHORT) == (
@@ -291,7 +290,7 @@ def test_a_missing_init_names_the_nearest_run(ssl, tiny) -> None:
 def test_the_state_of_a_training_is_no_init(refuse_beside, trained) -> None:
     state = Path("half/training.safetensors")
     state.parent.mkdir()
-    checkpoint.write(state, {"task.a": torch.zeros(1)}, {"position": {}})
+    checkpoints.write(state, {"task.a": torch.zeros(1)}, {"position": {}})
     assert refuse_beside("finetune", "--init", state, "--data", trained.data, *SHORT) == (
         "half/training.safetensors is the state of a pretraining that has not finished; "
         "type ssl-app pretrain --resume half, or another --init"
@@ -516,7 +515,7 @@ def full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("where", ["os.fsync", "os.replace", "ssl_app.training.checkpoint.save"])
+@pytest.mark.parametrize("where", ["os.fsync", "os.replace", "ssl_app.checkpoints.save"])
 def test_a_full_disk_costs_one_line_and_the_same_command_works_afterwards(
     where: str, ssl, tiny, trained, tmp_path: Path, monkeypatch
 ) -> None:
@@ -532,13 +531,13 @@ def test_a_full_disk_costs_one_line_and_the_same_command_works_afterwards(
 def test_a_full_disk_at_the_end_of_a_pretraining_says_how_to_go_on(ssl, tiny, trained, monkeypatch) -> None:
     words = ["pretrain", "--data", trained.data, *ONCE, "--name", "a", "--out", "o", *tiny]
     with monkeypatch.context() as small:
-        small.setattr("ssl_app.handover.write_backbone", full)
+        small.setattr("ssl_app.training.initialization.write_backbone", full)
         assert ssl(*words).error == (
             "the disk is full (while writing); free some space and type ssl-app pretrain --resume a --out o"
         )
     assert ssl("pretrain", "--resume", "a", "--out", "o").code == 0
     with monkeypatch.context() as small:
-        small.setattr("ssl_app.handover.write_classifier", full)
+        small.setattr("ssl_app.transfer.trained.write_classifier", full)
         words = ["finetune", "--init", "a", *SHORT, "--name", "b", "--out", "o", *tiny]
         assert ssl(*words).error == ("the disk is full (while writing); free some space and type the same again")
     assert half_made(Path("o")) == ["a"]

@@ -285,7 +285,7 @@ def test_without_labels_the_page_speaks_of_none(labeled: Labeled, clusters) -> N
 def test_images_of_every_form_become_thumbnails(
     tmp_path: Path, shape: tuple[int, ...], dtype: str, intensity: str, channels: int
 ) -> None:
-    from ssl_app.data.pixels import Pixels
+    from ssl_app.data.intensity import Pixels
     from ssl_app.report.clusters import Labeling, write_page
 
     generator = np.random.default_rng(0)

@@ -14,8 +14,8 @@ import torch
 
 from ssl_app.commands import compare, pretrain
 from ssl_app.errors import DataError
-from ssl_app.pacing import seconds_of
 from ssl_app.pretext.rotnet import RotNet
+from ssl_app.pretraining.time_budget import seconds_of
 from tests.command.conftest import TINY, Answer, make_images, type_in
 
 WORDS = ["--budget", "1s", "--per-class", 2, "--draws", 2, "--steps", 2, "--jobs", 1, "--name", "which"]

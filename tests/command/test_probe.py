@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_app import handover, runs
+from ssl_app import checkpoints, runs
 from ssl_app.evaluation import knn
-from ssl_app.training import checkpoint
+from ssl_app.training import initialization
 
 LAYERS = ["stem", "stage1", "stage2", "stage3", "stage4"]
 SCORES = {"n", "accuracy", "balanced_accuracy", "macro_f1", "low", "high", "held_out"}
@@ -144,7 +144,7 @@ def test_the_features_are_those_of_the_frozen_backbone(probe, trained, faint) ->
     import cv2
 
     result = probe("p", "--data", faint, "--layers", "stage3", "--k", 9)
-    start = handover.load_initialization("p", trained.out, None)
+    start = initialization.load_initialization("p", trained.out, None)
     backbone, _ = start.build(1, 16, 0)
     assert start.pixels is not None
     rows = read(faint)
@@ -203,7 +203,7 @@ def test_a_checkpoint_and_a_weights_file_are_probed_as_the_run(probe, trained, f
     path = trained.out / "p" / "backbone.safetensors"
     by_run = probe("p", "--data", faint)
     assert scores(by_run) == scores(probe(path, "--data", faint))
-    tensors, _ = checkpoint.read(path)
+    tensors, _ = checkpoints.read(path)
     body = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
     torch.save(body, tmp_path / "theirs.pth")
     theirs = probe(tmp_path / "theirs.pth", "--backbone", "small-resnet", "--data", faint)
@@ -283,7 +283,7 @@ def test_pixels_and_networks_other_than_those_of_the_weights(refuse) -> None:
 
 
 def test_features_that_are_not_finite(refuse, trained, tmp_path: Path) -> None:
-    tensors, _ = checkpoint.read(trained.out / "p" / "backbone.safetensors")
+    tensors, _ = checkpoints.read(trained.out / "p" / "backbone.safetensors")
     body = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
     body["stage4.bn1.bias"] = torch.full_like(body["stage4.bn1.bias"], 1e38)
     torch.save(body, tmp_path / "wild.pth")

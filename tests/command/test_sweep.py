@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_app import pool, registry, sweeping, trial
+from ssl_app import registry
 from ssl_app.data import splits
-from ssl_app.handover import Initialization
 from ssl_app.settings import SweepSettings
 from ssl_app.training.hardware import choose
+from ssl_app.training.initialization import Initialization
+from ssl_app.transfer import sweep, trial, workers
 from tests.command.conftest import type_in
 
 SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
@@ -68,7 +69,7 @@ def strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of the user's own strategies."""
     (tmp_path / "my_strategies.py").write_text(
         "import os, signal\n"
-        "from ssl_app.transfer.feature_extraction import FeatureExtraction\n"
+        "from ssl_app.transfer.strategies.feature_extraction import FeatureExtraction\n"
         "class Own(FeatureExtraction):\n"
         "    pass\n"
         "class Killed(FeatureExtraction):\n"
@@ -87,12 +88,12 @@ def without_seconds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # what a trial may see
 
 
-@pytest.mark.parametrize("strategy", registry.names("transfer"))
+@pytest.mark.parametrize("strategy", registry.names("transfer.strategies"))
 def test_labels_outside_the_draw_influence_nothing(strategy: str, place: Place, one: str) -> None:
     settings = SweepSettings(
         out=place.out, data=str(place.data), init=(one,), per_class=(4,), steps=4, batch_size=8, baseline="none"
     )
-    bench = sweeping.open_benches(settings, choose("cpu", "fp32", 1), lambda sentence: None)[one]
+    bench = sweep.open_benches(settings, choose("cpu", "fp32", 1))[one]
     dataset, train = bench.opened.dataset, bench.opened.parts.train
     drawn = splits.draw(dataset, train, 4, seed=0, draw=0)
     others = np.setdiff1d(train, drawn)
@@ -169,18 +170,18 @@ def start(name: str, **changed: Any) -> Initialization:
     ],
 )
 def test_why_a_pretraining_is_outside_the_verdict(other: Initialization, reason: str | None) -> None:
-    assert sweeping.why_apart(other, [start("first")]) == reason
+    assert sweep.why_apart(other, [start("first")]) == reason
 
 
 def test_what_fits_the_same_time_is_the_same_recipe() -> None:
     one, other = (start(str(epochs), budget="5m", epochs=epochs, steps_per_epoch=9 * epochs) for epochs in (3, 4))
-    assert sweeping.why_apart(other, [one]) is None
+    assert sweep.why_apart(other, [one]) is None
 
 
 def test_others_weights_pool_with_nothing() -> None:
     plain = Initialization("imagenet", "small-resnet", content="i")
-    assert sweeping.why_apart(replace(plain, name="places", content="p"), [plain]) == "no pretraining of ssl-app"
-    assert sweeping.why_apart(start("p"), [plain]) == "imagenet, named first, is no pretraining of ssl-app"
+    assert sweep.why_apart(replace(plain, name="places", content="p"), [plain]) == "no pretraining of ssl-app"
+    assert sweep.why_apart(start("p"), [plain]) == "imagenet, named first, is no pretraining of ssl-app"
 
 
 def test_inits_on_different_data_or_splits_are_refused(place: Place, one: str, leaky: str, images, tmp_path) -> None:
@@ -195,19 +196,18 @@ def test_inits_on_different_data_or_splits_are_refused(place: Place, one: str, l
     assert error.endswith(f"); type --data {place.data} --split-seed 0 --test-fraction 0.2, one split for all")
 
 
-def test_inits_of_two_configurations_are_refused(place: Place, one: str) -> None:
+def test_inits_of_two_configurations_are_refused(place: Place, one: str, messages: list[str]) -> None:
     words = ["--data", place.data, "--init", one]
-    bench = sweeping.open_benches(
+    bench = sweep.open_benches(
         SweepSettings(out=place.out, data=str(place.data), init=(one,), per_class=(4,), baseline="none"),
         choose("cpu", "fp32", 1),
-        lambda sentence: None,
     )[one]
     other = replace(bench, start=replace(bench.start, name="nin", backbone="nin"))
-    with pytest.raises(sweeping.RunError, match=r"differ in backbone \(small-resnet and nin\), and one scratch"):
-        sweeping.refuse_unlike(bench, other, print)
-    told: list[str] = []
-    sweeping.refuse_unlike(bench, replace(bench, pixels=replace(bench.pixels, low=-1.0)), told.append)
-    assert [line.split(",")[0] for line in told] == ["remark: one scales pixels in another way than one"]
+    with pytest.raises(sweep.RunError, match=r"differ in backbone \(small-resnet and nin\), and one scratch"):
+        sweep.refuse_unlike(bench, other)
+    messages.clear()
+    sweep.refuse_unlike(bench, replace(bench, pixels=replace(bench.pixels, low=-1.0)))
+    assert [line.split(",")[0] for line in messages] == ["remark: one scales pixels in another way than one"]
     result = place.type("sweep", *words, "--init", "none", "--strategy", "feature-extraction", *ONCE).result
     assert [t["init"] for t in result["trials"]] == ["one", "scratch"], "typed, whatever the baseline"
 
@@ -246,7 +246,7 @@ def test_a_draw_that_was_changed_is_refused(place: Place, one: str) -> None:
 def test_a_stopped_sweep_says_what_to_type(
     number: int, place: Place, one: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool.trial, "run", lambda *about: os.kill(os.getpid(), number))
+    monkeypatch.setattr(workers.trial, "run", lambda *about: os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     answer = place.type("sweep", "--init", one, "--strategy", "feature-extraction", *ONCE, "--steps", 5)
     assert (answer.code, answer.out) == (128 + number, "")

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_app import handover, registry, runs
+from ssl_app import registry, runs
 from ssl_app.commands import export
+from ssl_app.training import initialization
+from ssl_app.transfer import trained as classifiers
 
 SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
 BASE = {"verb", "run", "seconds", "settings"}
@@ -174,7 +176,7 @@ def test_noise_is_impossible_and_not_trivial(ssl, tiny, tmp_path: Path) -> None:
 
 
 def test_every_alarm_is_said_when_it_begins_and_when_it_ends(ssl, tiny, trained, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("ssl_app.pretraining.collapse", lambda *about: "all flat")
+    monkeypatch.setattr("ssl_app.pretraining.run.collapse", lambda *about: "all flat")
     monkeypatch.setattr(
         "ssl_app.pretext.rotnet.RotNet.alarm", lambda self, rows: "look out" if len(rows) == 1 else None
     )
@@ -240,7 +242,7 @@ def own_method(request, tmp_path: Path, monkeypatch) -> Iterator[str]:
         return
     import ssl_app.pretext
 
-    for folder in ("commands", "pretext", "transfer", "data/sources"):
+    for folder in ("commands", "pretext", "transfer/strategies", "data/sources"):
         shutil.copytree(registry.ROOT / folder, tmp_path / "package" / folder)
     (tmp_path / "package" / "pretext" / "mean_of.py").write_text(METHOD.format(name="MeanOf"))
     monkeypatch.setattr(registry, "ROOT", tmp_path / "package")
@@ -308,13 +310,13 @@ def test_finetune(strategy: str, more: tuple[str, ...], type_beside, trained) ->
     assert len(tested) == 15
     assert np.mean([row["label"] == row["truth"] for row in tested]) == pytest.approx(test["accuracy"])
     assert not {row["path"] for row in drawn} & {row["path"] for row in tested}
-    classifier = handover.load_classifier(run)
+    classifier = classifiers.load_classifier(run)
     assert classifier.meta["classes"] == ["class0", "class1", "class2"]
     assert classifier.meta["layer"] == ("stage2" if "stage2" in more else None)
-    assert Path(result["checkpoint"]) == run / handover.CLASSIFIER
+    assert Path(result["checkpoint"]) == run / classifiers.CLASSIFIER
     assert (run / "confusion.png").is_file()
     if strategy == "feature-extraction":
-        before, _ = handover.load_initialization("p", trained.out, None).build(1, 16, 0)
+        before, _ = initialization.load_initialization("p", trained.out, None).build(1, 16, 0)
         after = classifier.classifier.backbone.state_dict()
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.state_dict().items()), "frozen"
 
@@ -405,7 +407,7 @@ def swept(ssl, tiny, trained) -> dict[str, Any]:
 def test_sweep_answers(swept, trained) -> None:
     assert swept == saved(swept["run"])
     assert set(swept) >= BASE | {"trials", "comparisons", "labels_saved", "verdict"}
-    strategies = registry.names("transfer")
+    strategies = registry.names("transfer.strategies")
     wanted = {("p", s, k, d) for s in strategies for k in (2, 4) for d in (0, 1)}
     wanted |= {("scratch", "full-fine-tuning", k, d) for k in (2, 4) for d in (0, 1)}
     trials = swept["trials"]
@@ -487,7 +489,7 @@ def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, tr
     network = torchvision.models.resnet18(weights=None)
     network.fc = torch.nn.Identity()
     network.load_state_dict(load_file(result["export"]), strict=True)
-    ours, told = handover.load_initialization("r", tmp_path / "o", None).build(3, 32, 0)
+    ours, told = initialization.load_initialization("r", tmp_path / "o", None).build(3, 32, 0)
     assert told.startswith("120 of 120 backbone tensors from ")
     pictures = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -502,7 +504,7 @@ def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, tr
     assert ssl("export", "f", "--output", file, *out).code == 0
     whole = torchvision.models.resnet18(weights=None, num_classes=3)
     whole.load_state_dict(torch.load(file, weights_only=True), strict=True)
-    classifier = handover.load_classifier(tmp_path / "o" / "f").classifier
+    classifier = classifiers.load_classifier(tmp_path / "o" / "f").classifier
     with torch.no_grad():
         assert torch.allclose(whole.eval()(pictures), classifier(pictures), atol=1e-5)
 
@@ -533,14 +535,13 @@ def test_methods_as_json(ssl) -> None:
     assert set(ssl("methods", "--json").result) >= {"methods", "strategies", "data", "backbones"}
 
 
-def test_the_library_is_the_same_function(trained, tiny) -> None:
+def test_the_library_is_the_same_function(trained, tiny, messages: list[str]) -> None:
     from ssl_app.commands import finetune
 
-    said: list[str] = []
     settings = finetune.Settings(
         init="p", out=trained.out, per_class=2, strategy="feature-extraction", threads=1, tracking_uri="none"
     )
-    result = finetune.run(settings, said.append)
+    result = finetune.run(settings)
     assert result.to_json()["labels_used"] == 6
     assert runs.finished(result.run)
-    assert said[-1].startswith("feature-extraction on 6 labels: balanced accuracy ")
+    assert messages[-1].startswith("feature-extraction on 6 labels: balanced accuracy ")

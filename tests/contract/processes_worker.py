@@ -24,13 +24,13 @@ from ssl_app.pretext.base import Scope
 from ssl_app.pretext.colorization import Colorization, ColorizationConfig
 from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, GANConfig
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig
-from ssl_app.tasks import Metrics, OverAll, Task
-from ssl_app.training import loop, saving
+from ssl_app.training import loop, resume
 from ssl_app.training.distributed import OneProcess, processes
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan
-from ssl_app.training.saving import Row, Saver
-from ssl_app.training.stopping import Stopped
+from ssl_app.training.optimizer import Plan
+from ssl_app.training.resume import Row, Saver
+from ssl_app.training.signals import Stopped
+from ssl_app.training.task import Metrics, OverAll, Task
 from tests import toys
 
 STEPS = 4  # of an epoch
@@ -70,7 +70,7 @@ class Work:
         held_out = self.loader(5, side, channels)
         return fit(
             task, self.loader(32, side, channels), plan, toys.CPU,
-            title="toy", say=lambda sentence: None, group=self.group, held_out=held_out, saver=saver,
+            title="toy", group=self.group, held_out=held_out, saver=saver,
         )  # fmt: skip
 
 
@@ -189,13 +189,13 @@ def _norms(seed: int = 1) -> Task:
 
 def _count_writes() -> list[int]:
     written: list[int] = []
-    original = saving.checkpoint.write
+    original = resume.checkpoints.write
 
     def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, dict[str, int]]) -> None:
         written.append(meta["position"]["epoch"] * STEPS + meta["position"]["step"])
         original(path, tensors, meta)
 
-    saving.checkpoint.write = write  # type: ignore[assignment]
+    resume.checkpoints.write = write  # type: ignore[assignment]
     return written
 
 

@@ -9,19 +9,15 @@ from torch import nn
 
 from ssl_app.data.loading import Loader
 from ssl_app.errors import CheckpointError
-from ssl_app.tasks import Task
 from ssl_app.training import loop
 from ssl_app.training.distributed import OneProcess
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.loop import Diverged, fit
-from ssl_app.training.optimizing import Plan, build_optimizer, factor, freeze
-from ssl_app.training.saving import Row, Saver
-from ssl_app.training.stopping import Stopped
+from ssl_app.training.optimizer import Plan, build_optimizer, factor, freeze
+from ssl_app.training.resume import Row, Saver
+from ssl_app.training.signals import Stopped
+from ssl_app.training.task import Task
 from tests import toys
-
-
-def quiet(sentence: str) -> None:
-    pass
 
 
 def make(kind: str) -> Task:
@@ -39,7 +35,7 @@ def plan_for(task: Task, **more: object) -> Plan:
 
 
 def train(task: Task, loader: Loader | None = None, saver: Saver | None = None, **more: object) -> list[Row]:
-    return fit(task, loader or toys.loader(), plan_for(task, **more), toys.CPU, title="toy", say=quiet, saver=saver)
+    return fit(task, loader or toys.loader(), plan_for(task, **more), toys.CPU, title="toy", saver=saver)
 
 
 def bits(task: Task) -> dict[str, torch.Tensor]:
@@ -107,9 +103,9 @@ def test_resuming_under_other_threads_is_refused_unless_asked_for(tmp_path: Path
     other = Hardware(torch.device("cpu"), False, "a test", 3)
     task = make("mean")
     with pytest.raises(CheckpointError, match="was trained with --threads 1, here it is 3"):
-        fit(task, toys.loader(), plan_for(task), other, title="toy", say=quiet, saver=Saver(path, resume=True))
+        fit(task, toys.loader(), plan_for(task), other, title="toy", saver=Saver(path, resume=True))
     saver = Saver(path, resume=True, any_threads=True)
-    assert fit(task, toys.loader(), plan_for(task), other, title="toy", say=quiet, saver=saver)
+    assert fit(task, toys.loader(), plan_for(task), other, title="toy", saver=saver)
 
 
 def test_relabeling_happens_at_fractions_of_an_epoch_and_in_dataset_order() -> None:
@@ -290,7 +286,7 @@ def test_a_resumed_training_tells_of_its_last_row_again_with_the_same_time(tmp_p
     for each_epoch, resume in ((killed, False), (tell, True)):
         task, saver = make("mean"), Saver(tmp_path / "state.safetensors", resume=resume)
         try:
-            rows = fit(task, toys.loader(), plan_for(task), toys.CPU, title="toy", say=quiet, saver=saver,
+            rows = fit(task, toys.loader(), plan_for(task), toys.CPU, title="toy", saver=saver,
                        each_epoch=each_epoch)  # fmt: skip
         except KeyboardInterrupt:
             continue

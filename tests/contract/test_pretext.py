@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_app.batch_norm import batch_norms, of_the_batch
 from ssl_app.data.batch import Batch
 from ssl_app.errors import UserError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Pretext, Scope
 from ssl_app.registry import describe, find, names
+from ssl_app.training.batch_norm import batch_norms, of_the_batch
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizing import Plan
-from ssl_app.training.saving import Saver
-from ssl_app.training.stopping import Stopped
+from ssl_app.training.optimizer import Plan
+from ssl_app.training.resume import Saver
+from ssl_app.training.signals import Stopped
 from tests import toys
-from tests.contract.test_loop import assert_same, bits, interrupted, quiet
+from tests.contract.test_loop import assert_same, bits, interrupted
 
 METHODS = names("pretext")
 SIDE = 32
@@ -45,7 +45,7 @@ def make(method: str, channels: int, count: int = 16) -> Pretext:
 def train(task: Pretext, channels: int, saver: Saver | None = None) -> list[dict[str, float]]:
     loader = toys.loader(count=16, batch_size=8, channels=channels, side=SIDE, views=task.needs.views)
     plan = Plan(rates=dict.fromkeys(task.parts(), 0.2), epochs=3, batch_size=8)
-    return fit(task, loader, plan, toys.CPU, title="contract", say=quiet, saver=saver,
+    return fit(task, loader, plan, toys.CPU, title="contract", saver=saver,
         held_out=None if task.remembers else loader,
     )  # fmt: skip
 

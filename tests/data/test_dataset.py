@@ -63,7 +63,7 @@ def test_classes_sort_as_numbers_where_all_are() -> None:
 
 def test_data_need_no_torch() -> None:
     code = (
-        "import sys, ssl_app.data.dataset, ssl_app.data.splits, ssl_app.data.leaks, ssl_app.data.pixels;"
+        "import sys, ssl_app.data.dataset, ssl_app.data.splits, ssl_app.data.overlap, ssl_app.data.intensity;"
         "from ssl_app.data.sources.base import open_source, Columns; open_source('digits', Columns());"
         "sys.exit('torch' in sys.modules)"
     )

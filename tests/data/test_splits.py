@@ -8,18 +8,9 @@ import numpy as np
 import pytest
 
 from ssl_app.data.dataset import Dataset, alone, in_class_order
-from ssl_app.data.leaks import Leaks, count_leaks, exclude, seen
+from ssl_app.data.overlap import Leaks, count_leaks, exclude, seen
 from ssl_app.data.sources.base import Columns, open_source
-from ssl_app.data.splits import (
-    Parts,
-    check_classes,
-    draw,
-    folds,
-    hashed,
-    hold_out_units,
-    split,
-    write_draw,
-)
+from ssl_app.data.splits import Parts, check_classes, draw, folds, hashed, hold_out_units, split, write_draw
 from ssl_app.errors import DataError
 
 rng = np.random.default_rng(0)

@@ -46,7 +46,7 @@ def test_a_port_in_use_names_the_next(out: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError) as refusal:
-            run(Settings(out=out, port=port), lambda line: None)
+            run(Settings(out=out, port=port))
     assert (
         str(refusal.value) == f"port {port} of 127.0.0.1 is in use (Address already in use); type --port {port + 1}"
     )

@@ -13,15 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ssl_app.data.images import EXTENSIONS, KNOWN_UNREAD, decode, unread_kind
-from ssl_app.data.sources.base import (
-    FOLDER_NAMES,
-    SPLITS,
-    UNUSED,
-    Columns,
-    Source,
-    file_stamp,
-    only_in_manifests,
-)
+from ssl_app.data.sources.base import FOLDER_NAMES, SPLITS, UNUSED, Columns, Source, file_stamp, only_in_manifests
 from ssl_app.errors import DataError
 
 SHOWN = 5  # classes named in a remark
@@ -117,7 +109,7 @@ def unread_file(path: Path) -> str | None:
     if suffix in KNOWN_UNREAD:
         return KNOWN_UNREAD[suffix]
     try:
-        if not path.is_file():  # a pipe, say, which would be waited for
+        if not path.is_file():  # a pipe, which would be waited for
             return None
         with path.open("rb") as file:
             return unread_kind(path.name, file.read(132))

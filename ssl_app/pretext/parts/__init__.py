@@ -1,0 +1,1 @@
+"""Parts that several pretext methods build on."""

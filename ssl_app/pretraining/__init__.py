@@ -1,0 +1,1 @@
+"""Stage one: unlabeled images, a pretext method and a backbone brought together and trained."""

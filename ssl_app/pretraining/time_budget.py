@@ -1,0 +1,110 @@
+"""How many steps fit into a time: a few are tried on a copy, and timed, before training starts."""
+
+import logging
+import math
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+import torch
+
+from ssl_app.errors import SettingsError
+from ssl_app.training.hardware import Hardware
+from ssl_app.training.task import Metrics, OverAll, Task
+
+logger = logging.getLogger(__name__)
+
+UNUSUAL = 4  # steps that are no measure: a process's first are slow
+PERIOD, TWICE = 16, 2  # what happens in every 16th step only is counted as well; of each place the quicker one
+TRIED = UNUSUAL + TWICE * PERIOD + 1  # steps of the trial
+SHARE, FEWEST = 0.5, 2  # of the time, after which a trial of slow steps ends early; with so many timed at least
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds_of(budget: str) -> float:
+    """`90s`, `5m` or `1.5h` in seconds. Raises SettingsError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", budget.strip())
+    if found is None or float(found[1]) == 0:
+        raise SettingsError(f"--budget is '{budget}'; expected a time such as 90s, 5m or 1h")
+    return float(found[1]) * UNITS[found[2]]
+
+
+class _Enough(Exception):
+    """The trial has lasted long enough."""
+
+
+def length_within(
+    budget: str,
+    task: Task,
+    train: Callable[[], object],
+    steps: int,
+    hardware: Hardware,
+    *,
+    alone: bool = True,
+) -> tuple[int, int]:
+    """Epochs that a time allows, one at least, and the steps of each: as many passes as come nearest.
+
+    `train` trains `task`, which is thrown away, for one epoch of TRIED steps; `steps` are those of one pass over the
+    images. An epoch is counted with what begins and ends it (labeling, clustering, scoring), the end of the
+    training once. Steps fill the time, so that methods with long epochs are not given less of it.
+
+    Where TRIED steps would take more than SHARE of the time, fewer are tried and what ends an epoch is not counted;
+    but not with several processes (`alone`), of which one would stop before the others.
+    """
+    allowed = seconds_of(budget)
+    logger.info(f"--budget {budget}: a few steps are timed first")
+    clock = _Clock(task, hardware, SHARE * allowed if alone else math.inf)
+    with suppress(_Enough):
+        train()
+    step, around, end = clock.read()
+    epochs = max(1, round((allowed - end) / (around + steps * step)))
+    fitting = max(1, int(((allowed - end) / epochs - around) / step))
+    logger.info(
+        f"--budget {budget}: {epochs} epoch{'s' * (epochs > 1)} of {fitting} steps, {fitting / steps:.2f} passes "
+        f"each ({1e3 * step:.0f} ms a step, {around:.1f} s around them)"
+    )
+    if around + step + end > allowed:
+        logger.info(f"note: one epoch takes longer than --budget {budget}, however few its steps")
+    return epochs, fitting
+
+
+class _Clock:
+    """Times of what happens to a task: when training began, when its steps did, when its end did."""
+
+    def __init__(self, task: Task, hardware: Hardware, most: float) -> None:
+        self.hardware, self.most, self.whole = hardware, most, False
+        self.hooks = task.before_step, task.finish
+        self.times = [time.monotonic()]
+        task.before_step, task.finish = self._before_step, self._finish  # type: ignore[method-assign]
+
+    def read(self) -> tuple[float, float, float]:
+        """Seconds of a step, of what an epoch has around its steps, and of the end of the training."""
+        now = self._now()
+        if not self.whole:
+            began, *steps = self.times
+            kept = max(FEWEST, len(steps) - 1 - UNUSUAL)
+            return float(np.median(np.diff(steps)[-kept:])), steps[0] - began, 0.0
+        began, *steps, ended = self.times
+        # of each step by itself: what begins and ends an epoch may take longer than all that are tried
+        step = float(np.diff(steps[UNUSUAL:]).reshape(TWICE, PERIOD).min(0).mean())
+        return step, max(0.0, steps[0] - began + ended - steps[-1] - step), now - ended
+
+    def _before_step(self, progress: float, over_all: OverAll) -> Metrics:
+        found = self.hooks[0](progress, over_all)
+        self.times.append(self._now())
+        timed = len(self.times) - 2  # whole steps
+        if timed >= FEWEST + 1 and self.times[-1] - self.times[1] > self.most:
+            raise _Enough
+        return found
+
+    def _finish(self, over_all: OverAll) -> None:
+        self.times.append(self._now())
+        self.whole = True
+        self.hooks[1](over_all)
+
+    def _now(self) -> float:
+        if self.hardware.device.type == "cuda":
+            torch.cuda.synchronize(self.hardware.device)
+        return time.monotonic()

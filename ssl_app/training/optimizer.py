@@ -1,0 +1,110 @@
+"""Optimizers and rate schedules: which parameter moves, by how much, when."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_app.training.task import Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train: one call of the loop.
+
+    A part of the task without a rate is frozen: no gradient, eval mode, so that not one weight and
+    not one batch-norm statistic moves.
+    """
+
+    rates: Mapping[str, float]  # learning rate at its highest, by part
+    epochs: int
+    batch_size: int  # images of one optimizer step, over all processes and micro-batches
+    steps_per_epoch: int | None = None  # None: one pass over the images
+    accumulate: int = 1  # micro-batches of one process in one step
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.9  # adamw: its first beta
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: float = 0.05  # share of all steps
+    milestones: tuple[float, ...] = (0.3, 0.6, 0.8)  # shares of all steps, for `step`
+    gamma: float = 0.2  # factor at a milestone
+    clip: float | None = None  # largest norm of the gradient
+
+
+def factor(plan: Plan, step: int, steps: int) -> float:
+    """What the rates are multiplied by at a step (from 0) of so many: linear warm-up, then the schedule."""
+    warm = round(plan.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    if plan.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    if plan.schedule == "step":
+        return plan.gamma ** sum(step >= share * steps for share in plan.milestones)
+    return 1.0
+
+
+def freeze(task: Task, plan: Plan) -> None:
+    """Put every part of a task in the mode that the plan asks for. Call after anything that called train()."""
+    task.train()
+    for name, part in task.parts().items():
+        moves = name in plan.rates
+        part.requires_grad_(moves)
+        if not moves:
+            part.eval()
+
+
+def build_optimizer(task: Task, player: str, plan: Plan) -> torch.optim.Optimizer:
+    """One player's optimizer; each group keeps its highest rate under `peak`.
+
+    Weight decay spares vectors (biases, batch-norm scales): they do not set the scale of a feature.
+    """
+    moved = {id(parameter) for parameter in task.parameters_of(player) if parameter.requires_grad}
+    groups = []
+    for name, rate in plan.rates.items():
+        mine = [p for p in task.parts()[name].parameters() if id(p) in moved]
+        moved -= {id(p) for p in mine}
+        for decay, chosen in ((plan.weight_decay, True), (0.0, False)):
+            parameters = [p for p in mine if (p.ndim > 1) == chosen]
+            if parameters:
+                groups.append({"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay})
+    assert not moved, f"{len(moved)} parameters of player {player} belong to no part"
+    if plan.optimizer == "adamw":
+        return torch.optim.AdamW(groups, betas=(plan.momentum, 0.999))
+    return torch.optim.SGD(groups, momentum=plan.momentum, nesterov=plan.momentum > 0)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, multiplier: float) -> None:
+    """Set every group's rate to a share of its highest."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * multiplier
+
+
+def forget(optimizer: torch.optim.Optimizer, parameters: set[nn.Parameter]) -> None:
+    """Drop the optimizer's memory (momentum, moments) of parameters that were begun anew."""
+    for parameter in parameters:
+        optimizer.state.pop(parameter, None)
+
+
+def state_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """The state of an optimizer as named tensors: `<prefix>.<parameter number>.<what>`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{prefix}.{number}.{what}": torch.as_tensor(value)
+        for number, entries in state.items()
+        for what, value in entries.items()
+        if value is not None
+    }
+
+
+def restore_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
+    """Put back what state_tensors took; rates are the schedule's to set."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(f"{prefix}."):
+            number, what = name.removeprefix(f"{prefix}.").split(".", 1)
+            state.setdefault(int(number), {})[what] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,1 @@
+"""Transfer strategies: one file a strategy."""
