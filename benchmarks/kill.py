@@ -285,7 +285,7 @@ def table(run: Path) -> dict[str, Any]:
     """What a sweep found, without the seconds that it took."""
     result = json.loads((run / "result.json").read_text())
     trials = [{k: v for k, v in trial.items() if k != "seconds"} for trial in result["trials"]]
-    kept = ("comparisons", "labels_saved", "verdict", "leaks", "n_test")
+    kept = ("comparisons", "labels_saved", "verdict", "overlap", "n_test")
     return {"trials": trials} | {what: result[what] for what in kept}
 
 

@@ -31,7 +31,7 @@ import torch
 from torch.nn import functional
 
 from ssl_app.data import splits
-from ssl_app.data.intensity import Pixels
+from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import Loader
 from ssl_app.data.transforms import Augment
 from ssl_app.models import logistic
@@ -73,7 +73,7 @@ def main() -> None:
     if asked.only in (None, "loop"):
         for name, (side, channels) in SETS.items():
             loop_ratio(
-                name, Bench(side, channels, hardware, asked.steps, CLOCKS[asked.clock]), asked.rounds, asked.clock
+                name, TrialSetup(side, channels, hardware, asked.steps, CLOCKS[asked.clock]), asked.rounds, asked.clock
             )
     if asked.only in (None, "fits"):
         closed_fits(asked.out, asked.init, asked.data, hardware)
@@ -91,7 +91,7 @@ def processor() -> str:
     return (names[0] if names else platform.processor()) + gpu
 
 
-class Bench:
+class TrialSetup:
     """The real loop and the bare one, on the same images with the same network."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Bench:
         pack = round(1.15 * side)
         count = BATCH * steps
         images = np.random.default_rng(0).integers(0, 256, (count, pack, pack, channels), dtype=np.uint8)
-        pixels = Pixels("range", 0.0, 255.0, (0.5,) * channels, (0.25,) * channels)
+        pixels = PixelScaling("range", 0.0, 255.0, (0.5,) * channels, (0.25,) * channels)
         workers = 0 if hardware.device.type == "cpu" else min(8, max(1, cores() - 1))
         self.loader = Loader(
             images, np.arange(count), pixels, Augment("light", side, pack, True),
@@ -143,13 +143,13 @@ class Bench:
         return BATCH * self.steps / (self.clock() - started)
 
 
-def loop_ratio(name: str, bench: Bench, rounds: int, clock: str) -> None:
-    bench.bare(), bench.real()  # warm: allocations, kernels, workers
-    real, bare = turn_about(bench.real, bench.bare, rounds)
+def loop_ratio(name: str, trial_setup: TrialSetup, rounds: int, clock: str) -> None:
+    trial_setup.bare(), trial_setup.real()  # warm: allocations, kernels, workers
+    real, bare = turn_about(trial_setup.real, trial_setup.bare, rounds)
     ratio = statistics.median(one / other for one, other in zip(real, bare, strict=True))
     print(
         f"loop, {name}: {ratio:.3f} of bare steps (target 0.90); {statistics.median(real):.0f} against "
-        f"{statistics.median(bare):.0f} images/s of {clock} time, medians of {rounds} rounds of {bench.steps} steps",
+        f"{statistics.median(bare):.0f} images/s of {clock} time, medians of {rounds} rounds of {trial_setup.steps} steps",
         flush=True,
     )
 
@@ -202,15 +202,15 @@ def features_of(
 
     settings = Settings(out=out or Path("ssl-runs"), data=data, init=(init,))
     start = initialization.load_initialization(init, settings.out, None)
-    bench = setup.bench(settings, start, trial.recipe_of(settings, "within", 0), hardware, print)
-    bench = trial.features(bench, settings.out / "cache")
-    assert bench.features is not None
-    train = bench.opened.parts.train
-    found = np.asarray(bench.features[train])
+    trial_setup = setup.trial_setup(settings, start, trial.transfer_config(settings, "within", 0), hardware, print)
+    trial_setup = trial.features(trial_setup, settings.out / "cache")
+    assert trial_setup.features is not None
+    train = trial_setup.opened.parts.train
+    found = np.asarray(trial_setup.features[train])
     return (
         found,
-        bench.opened.dataset.labels[train],
-        f"{found.shape[1]} features of {init} on {bench.opened.dataset.name}",
+        trial_setup.opened.dataset.labels[train],
+        f"{found.shape[1]} features of {init} on {trial_setup.opened.dataset.name}",
     )
 
 
@@ -259,9 +259,9 @@ def wait_ratio(steps: int, rounds: int) -> None:
 
 def pace(hardware: Hardware, steps: int, rounds: int) -> float:
     """Images/s of the real loop in this process."""
-    bench = Bench(*SETS["64 px gray"], hardware, steps)
-    bench.real()
-    return statistics.median(bench.real() for _ in range(rounds))
+    trial_setup = TrialSetup(*SETS["64 px gray"], hardware, steps)
+    trial_setup.real()
+    return statistics.median(trial_setup.real() for _ in range(rounds))
 
 
 if __name__ == "__main__":

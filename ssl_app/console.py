@@ -5,6 +5,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ssl_app import config
+from ssl_app.errors import Notice
+
 PACKAGE = logging.getLogger("ssl_app")
 
 
@@ -12,7 +15,8 @@ class _Stderr(logging.Handler):
     """Writes to what sys.stderr is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        message = record.msg.sentence(config.flag) if isinstance(record.msg, Notice) else self.format(record)
+        print(message, file=sys.stderr, flush=True)
 
 
 HANDLER = _Stderr()

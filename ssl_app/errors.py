@@ -89,14 +89,16 @@ class Run(Fix):
         return " ".join(["type ssl-app", self.words, *typed])
 
 
-class UserError(Exception):
-    """A mistake of the user: what was found, what was expected, and ways to fix it, the best one first."""
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know: what was found, what was expected, and ways to fix it, the best one first.
 
-    def __init__(self, found: str, *, expected: str | None = None, fix: Fix | Iterable[Fix] = ()) -> None:
-        self.found = " ".join(found.split())
-        self.expected = expected
-        self.fixes: tuple[Fix, ...] = (fix,) if isinstance(fix, Fix) else tuple(fix)
-        super().__init__(found)
+    May be given to a logger as it is; the console prints its sentence.
+    """
+
+    found: str
+    expected: str | None = None
+    fixes: tuple[Fix, ...] = ()
 
     def sentence(self, flag: Flag) -> str:
         """One line: `found; expected E; type --a 1, or leave --b out`."""
@@ -108,11 +110,30 @@ class UserError(Exception):
             parts.append(f"{clauses[0]}{''.join(f', or {_again(clause)}' for clause in clauses[1:])}")
         return "; ".join(parts)
 
+    def prefixed(self, words: str) -> "Notice":
+        """The same with words before it."""
+        return Notice(words + self.found, self.expected, self.fixes)
+
     def __str__(self) -> str:
         return self.sentence(lambda name: name)
 
+
+class UserError(Exception):
+    """A mistake of the user, as a notice."""
+
+    def __init__(self, found: str, *, expected: str | None = None, fix: Fix | Iterable[Fix] = ()) -> None:
+        self.notice = Notice(" ".join(found.split()), expected, (fix,) if isinstance(fix, Fix) else tuple(fix))
+        super().__init__(found)
+
+    def sentence(self, flag: Flag) -> str:
+        """The notice in one line."""
+        return self.notice.sentence(flag)
+
+    def __str__(self) -> str:
+        return str(self.notice)
+
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.found, self.expected, self.fixes, self.__dict__)
+        return _rebuild, (type(self), self.notice, self.__dict__)
 
 
 def _again(clause: str) -> str:
@@ -120,12 +141,10 @@ def _again(clause: str) -> str:
     return clause.removeprefix("type ") if not clause.startswith("type ssl-app") else clause
 
 
-def _rebuild(
-    kind: type[UserError], found: str, expected: str | None, fixes: tuple[Fix, ...], held: dict[str, object]
-) -> UserError:
+def _rebuild(kind: type[UserError], notice: Notice, held: dict[str, object]) -> UserError:
     """An error as it was in another process."""
     error = kind.__new__(kind)
-    UserError.__init__(error, found, expected=expected, fix=fixes)
+    UserError.__init__(error, notice.found, expected=notice.expected, fix=notice.fixes)
     error.__dict__.update(held)
     return error
 

@@ -98,14 +98,20 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     )
     batch_size: int | None = option(
         None,
-        "images of one step, over all processes; default: the method's, halved while steps are under 5,000, to 32",
+        "images of one step, over all processes; default: the method's, halved while steps are under 5,000",
         at_least=2,
     )
     lr: float | None = option(None, "highest learning rate; default: the method's", at_least=0)
-    optimizer: Literal["default", "sgd", "adamw"] = option("default", "default: the method's")
-    weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)
-    schedule: Literal["cosine", "step", "constant"] = option("cosine", "how the rate falls")
-    warmup: float = option(0.05, "share of the steps in which the rate rises", at_least=0, at_most=1)
+    optimizer: Literal["sgd", "adamw"] | None = option(None, "optimizer; default: the method's")
+    weight_decay: float | None = option(
+        None, "weight decay of matrices and filters; default: the method's", at_least=0
+    )
+    schedule: Literal["cosine", "step", "constant"] | None = option(
+        None, "how the learning rate falls; default: the method's"
+    )
+    warmup: float | None = option(
+        None, "share of the steps in which the learning rate rises; default: the method's", at_least=0, at_most=1
+    )
     clip: float | None = option(None, "largest norm of the gradient", at_least=0)
     accumulate: int = option(1, "micro-batches that a process adds up for one step", at_least=1)
     augment: Literal["none", "light", "crop", "standard", "strong"] | None = option(
@@ -128,7 +134,7 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
 
 @dataclass(frozen=True)
 class TransferSettings:
-    """How a classifier is trained; the same for every arm of a sweep."""
+    """How a classifier is trained; the same for every variant of a sweep."""
 
     backbone: str | None = option(
         None, "network of --init none or of a plain weights file; a checkpoint knows its own", metavar="B"
@@ -160,8 +166,8 @@ class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSetting
     labels: Path | None = option(
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
     )
-    judge: Literal["test", "held-out"] = option(
-        "test", "what is tested on; held-out is a fifth of the training part, and leaves the test part alone"
+    evaluate_on: Literal["test", "validation"] = option(
+        "test", "part that is evaluated; validation is a fifth of the training part, and leaves the test part alone"
     )
 
 

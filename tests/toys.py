@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_app.data.batch import Batch
-from ssl_app.data.intensity import Pixels
+from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import Loader
 from ssl_app.data.transforms import Augment
 from ssl_app.models.backbones import Backbone
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.task import Metrics, Needs, OverAll, Task
+from ssl_app.training.task import Metrics, Needs, DatasetMap, Task
 
 CPU = Hardware(torch.device("cpu"), False, "a test", 1)
 
 
-def pixels(channels: int = 1) -> Pixels:
-    return Pixels("range", 0.0, 255.0, (0.5,) * channels, (0.25,) * channels)
+def pixels(channels: int = 1) -> PixelScaling:
+    return PixelScaling("range", 0.0, 255.0, (0.5,) * channels, (0.25,) * channels)
 
 
 def images(count: int = 24, side: int = 12, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -75,9 +75,9 @@ class SelfLabels(Task):
         self.register_buffer("labels", torch.zeros(count, dtype=torch.int64))
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))
 
-    def before_step(self, progress: float, over_all: OverAll) -> Metrics:
+    def before_step(self, progress: float, map_dataset: DatasetMap) -> Metrics:
         if int(self.done) < len(self.at) and progress >= self.at[int(self.done)] - 1e-9:
-            scores = over_all(lambda batch: self.net(batch.images).float())
+            scores = map_dataset(lambda batch: self.net(batch.images).float())
             assert scores.shape == (len(self.labels), 3)
             order = scores[:, 0].argsort()  # balanced: a third each
             self.labels[order] = torch.arange(len(order)) * 3 // len(order)
@@ -96,14 +96,14 @@ class NewHead(SelfLabels):
         super().__init__(count, at=())
         self.fresh: list[nn.Parameter] = []
 
-    def start_epoch(self, epoch: int, over_all: OverAll) -> Metrics:
-        scores = over_all(lambda batch: self.net(batch.images).float())
+    def start_epoch(self, epoch: int, map_dataset: DatasetMap) -> Metrics:
+        scores = map_dataset(lambda batch: self.net(batch.images).float())
         self.labels.copy_(scores.argmax(1))
         self.net[-1].reset_parameters()
         self.fresh = [self.net[-1].weight, self.net[-1].bias]
         return {"clusters": torch.tensor(float(len(self.labels.unique())))}
 
-    def renewed(self) -> Iterable[nn.Parameter]:
+    def reinitialized(self) -> Iterable[nn.Parameter]:
         fresh, self.fresh = self.fresh, []
         return fresh
 
@@ -114,32 +114,32 @@ class NewHead(SelfLabels):
 class Duel(Task):
     """Two players like a GAN: one makes images, one tells them from real ones."""
 
-    players = ("judge", "maker")
+    players = ("discriminator", "generator")
     needs = Needs(value_range="symmetric")
 
     def __init__(self, side: int = 12) -> None:
         super().__init__()
         self.side = side
-        self.maker = nn.Sequential(nn.Linear(4, side * side), nn.Tanh())
-        self.judge = nn.Sequential(nn.Flatten(), nn.Linear(side * side, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+        self.generator = nn.Sequential(nn.Linear(4, side * side), nn.Tanh())
+        self.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(side * side, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
 
     def parts(self) -> Mapping[str, nn.Module]:
-        return {"maker": self.maker, "judge": self.judge}
+        return {"generator": self.generator, "discriminator": self.discriminator}
 
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
         return self.parts()[player].parameters()
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         noise = torch.randn(len(batch.images), 4, generator=batch.generator)
-        made = self.maker(noise).view(-1, 1, self.side, self.side)
-        if player == "maker":
-            return nn.functional.softplus(-self.judge(made)).mean(), {}
-        real = nn.functional.softplus(-self.judge(batch.images)).mean()
-        return real + nn.functional.softplus(self.judge(made.detach())).mean(), {}
+        made = self.generator(noise).view(-1, 1, self.side, self.side)
+        if player == "generator":
+            return nn.functional.softplus(-self.discriminator(made)).mean(), {}
+        real = nn.functional.softplus(-self.discriminator(batch.images)).mean()
+        return real + nn.functional.softplus(self.discriminator(made.detach())).mean(), {}
 
 
 class Everyone:
-    """over_all of one process, over random images."""
+    """map_dataset of one process, over random images."""
 
     def __init__(self, task: Task, images: Tensor) -> None:
         self.task, self.images, self.as_trained = task, images, []

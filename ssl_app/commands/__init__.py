@@ -1,1 +1,102 @@
-"""One file a verb: Settings and run(settings) -> result."""
+"""The verbs: one file each, with Settings and a run that reads like its paragraph of the README."""
+
+import fcntl
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_app import runs
+from ssl_app.errors import Change, Fix, RunError
+from ssl_app.runs import Result
+
+if TYPE_CHECKING:
+    from ssl_app.tracking import Run, Tracker
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "ssl-app"  # in MLflow
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run is called, and where it is recorded."""
+
+    verb: str
+    out: Path
+    name: str | None  # of its folder; None: verb and time
+    settings: Mapping[str, Any]  # all of them, resolved, in JSON
+    tracking_uri: str | None = "none"
+    keep: str = runs.RESULT  # a file that makes an unfinished folder worth keeping
+
+
+@dataclass
+class RecordedRun:
+    """A run under way. What is put into `more` is in its result.json."""
+
+    spec: RunSpec
+    folder: Path
+    tracked: "Run"
+    tracker: "Tracker"
+    started: float = field(default_factory=time.monotonic)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def result(self) -> Result:
+        """What the verb returns."""
+        return Result(self.spec.verb, self.folder, time.monotonic() - self.started, self.spec.settings, self.more)
+
+
+@contextmanager
+def record(spec: RunSpec, folder: Path | None = None, started: float | None = None) -> Iterator[RecordedRun]:
+    """Record a run: its folder and lock, its tracking, and at the end its result.json.
+
+    However it ends, tracking and lock are ended; a folder that holds nothing to go on from is removed. A `folder`
+    that is there already is gone on with. Raises RunError where the name is taken, or another process is at it.
+    """
+    from ssl_app.tracking import open_tracker
+    from ssl_app.training.signals import Stopped
+
+    began = time.monotonic() if started is None else started
+    mine = folder is None
+    if folder is None:
+        folder = runs.new_run(spec.out, spec.name, spec.verb, spec.settings)
+    with locked(folder), runs.whole(folder, spec.keep if mine else runs.SETTINGS):
+        tracker = open_tracker(spec.out, spec.tracking_uri, EXPERIMENT)
+        logger.info(f"tracking: {tracker.where}")
+        tracked = tracker.start(folder.name, folder, flat(spec.settings), {"verb": spec.verb})
+        run = RecordedRun(spec, folder, tracked, tracker, began)
+        status = "FAILED"
+        try:
+            yield run
+            runs.write_json(folder / runs.RESULT, run.result().to_json())
+            status = "FINISHED"
+        except Stopped:
+            status = "KILLED"
+            raise
+        finally:
+            tracked.finish(status)
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as tracking shows them: a method's own beside the others, without where the run lies."""
+    own = settings.get("method_settings") or {}
+    shown = {
+        k: v for k, v in settings.items() if k not in ("out", "name", "resume", "tracking_uri", "method_settings")
+    }
+    return shown | own
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Raises RunError where another process works on the same run."""
+    with (folder / runs.SETTINGS).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"run {folder} is under way in another process", fix=(Fix("wait for it"), Change("name"))
+            ) from error
+        yield

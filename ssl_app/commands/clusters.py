@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
+from ssl_app.commands.base import cache_of
 from ssl_app.commands.label import ABOUT, LABELS
 from ssl_app.config import option
 from ssl_app.errors import DataError, RunError, SettingsError
@@ -19,7 +20,7 @@ from ssl_app.runs import Result
 
 if TYPE_CHECKING:
     from ssl_app.data.dataset import Dataset
-    from ssl_app.data.intensity import Pixels
+    from ssl_app.data.intensity import PixelScaling
 
 logger = logging.getLogger(__name__)
 
@@ -184,34 +185,29 @@ def _heads(settings: Settings, folder: Path, count: int) -> tuple[int, ...]:
     return (settings.head,)
 
 
-def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixels]":
+def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, PixelScaling]":
     """The labeled images as the run saw them, and how it scaled them. Raises DataError, CheckpointError."""
     from ssl_app import checkpoints
-    from ssl_app.data.dataset import open_dataset
-    from ssl_app.data.intensity import Pixels
-    from ssl_app.data.sources.base import Columns, open_source
+    from ssl_app.data.intensity import PixelScaling
+    from ssl_app.data.opened import open_images
+    from ssl_app.data.sources.base import UNUSED, Columns, open_source
+    from ssl_app.data.spec import DataSpec, PixelSpec
     from ssl_app.training import initialization
 
     _, meta = checkpoints.read(folder / initialization.BACKBONE)
-    pixels = Pixels.from_json(meta["pixels"])
+    scaling = PixelScaling.from_json(meta["pixels"])
+    columns = Columns(held.data.get("label"), UNUSED, UNUSED)
     data = settings.data or str(held.data["data"])
     try:
-        source = open_source(data, Columns(held.data.get("label"), "none", "none"))
+        source = open_source(data, columns)
     except DataError as error:
         if settings.data is not None or Path(data).exists():
             raise
         raise DataError(
             f"{data}, which {LABELS} of run {folder} was made from, is not there; type --data with its place now"
         ) from error
-    dataset = open_dataset(
-        source,
-        image_size=meta["image_size"],
-        channels=meta["channels"],
-        intensity=pixels.intensity,
-        cache=settings.out / "cache",
-        max_unreadable=len(source.keys),  # ssl-app label has judged that; these have no cluster
-        progress=True,
-        pack_side=meta.get("pack_side"),
-    )
-    pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
-    return dataset, pixels
+    spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=len(source.keys))  # those have no cluster
+    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta["pack_side"])
+    dataset = open_images(spec, pixels, source)
+    scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+    return dataset, scaling

@@ -5,7 +5,6 @@ swept for good. Methods that do not apply are listed with their reason. The same
 stopped, given the --name that the first one said.
 """
 
-import fcntl
 import logging
 import shutil
 import time
@@ -17,6 +16,8 @@ from shlex import quote
 from typing import Any
 
 from ssl_app import config, console, registry, runs
+from ssl_app.commands import RunSpec, record
+from ssl_app.commands.base import hardware_of, out_flag, planned_of, transfer_config
 from ssl_app.config import option
 from ssl_app.errors import CheckpointError, DataError, RunError, SettingsError, UserError
 from ssl_app.runs import Result
@@ -60,7 +61,6 @@ class Settings(RunSettings, PixelSettings, DataSettings):
 def run(settings: Settings) -> Result:
     """Compare, and say which method to take."""
     from ssl_app.pretraining.time_budget import seconds_of
-    from ssl_app.tracking import open_tracker
     from ssl_app.training.hardware import same_threads
 
     started = time.monotonic()
@@ -69,19 +69,31 @@ def run(settings: Settings) -> Result:
     with same_threads():
         scored, fitting = _scored_on(settings)
     runs.prepare_out(settings.out)
-    open_tracker(settings.out, settings.tracking_uri, "ssl-app")
     folder = _folder(settings)
-    with _alone(folder):
+    about = RunSpec("compare", settings.out, folder.name, config.as_json(settings), settings.tracking_uri)
+    with _removed_if_none_applies(folder), record(about, folder, started) as one:
         logger.info(f"run {folder}; where it is stopped, the same command with --name {folder.name} goes on")
         pretrained, reasons = _all_pretrained(settings, methods, folder)
-        more = _answer(settings, pretrained, reasons, folder.name, scored)
-        result = Result("compare", folder, time.monotonic() - started, config.as_json(settings), more)
-        runs.write_json(folder / runs.RESULT, result.to_json())
+        more = one.more = _answer(settings, pretrained, reasons, folder.name, scored)
     best = (more["wanted"] or [more["ranking"][0]["name"]])[0]
     labels = "" if settings.labels is None else f" --labels {quote(str(settings.labels))}"
-    flags = f"{labels}{fitting}{runs.out_flag(settings.out)}"
+    flags = f"{labels}{fitting}{out_flag(settings.out)}"
     logger.info(f"to see {best} on the test part, type ssl-app sweep --init {folder.name}-{best}{flags}")
-    return result
+    return one.result()
+
+
+class NoneApplies(DataError):
+    """No method can be used on these images."""
+
+
+@contextmanager
+def _removed_if_none_applies(folder: Path) -> Iterator[None]:
+    """Free the name of a comparison of nothing for the corrected command."""
+    try:
+        yield
+    except NoneApplies:
+        shutil.rmtree(folder)
+        raise
 
 
 def _all_pretrained(
@@ -106,8 +118,7 @@ def _all_pretrained(
                 failed[method] = str(reason)
                 runs.write_json(folder / FAILED, failed)
     if not pretrained:
-        shutil.rmtree(folder)  # so that its name is free for the corrected command
-        raise DataError(f"none of the methods applies; {methods[0]}: {reasons[methods[0]]}")
+        raise NoneApplies(f"none of the methods applies; {methods[0]}: {reasons[methods[0]]}")
     return pretrained, reasons
 
 
@@ -122,7 +133,6 @@ def _answer(
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.evaluation import comparison
     from ssl_app.evaluation.ranking import advice, ranking, wanted
-    from ssl_app.pretraining.health import ANOTHER
 
     inits = {f"{name}-{method}": method for method in pretrained}
     frozen = {}
@@ -133,19 +143,21 @@ def _answer(
     swept = _swept(settings, tuple(inits), name)
     seconds = {method: float(one["training_seconds"]) for method, one in pretrained.items()}
     trials = comparison.scores(swept["trials"])
-    means = {arm: comparison.means_by_draw(curve) for arm, curve in trials.items()}
-    scratch = next(values for arm, values in means.items() if arm[0] == SCRATCH)
-    ranked = ranking({inits[arm[0]]: values for arm, values in means.items() if arm[0] != SCRATCH}, scratch)
+    means = {variant: comparison.means_by_draw(curve) for variant, curve in trials.items()}
+    scratch = next(values for variant, values in means.items() if variant[0] == SCRATCH)
+    ranked = ranking(
+        {inits[variant[0]]: values for variant, values in means.items() if variant[0] != SCRATCH}, scratch
+    )
     budgets = sorted(set(settings.per_class))
     told = advice(ranked, budgets, settings.draws, _each(settings.budget, seconds), scored)
-    if any(swept["leaks"].values()):
+    if any(swept["overlap"].values()):
         told += " The methods had seen the scored images, without their labels."
     rows = comparison.ranking_rows(ranked, trials, {m: init for init, m in inits.items()}, frozen, seconds)
     for line in comparison.aligned(rows):
         logger.info(line)
     for one in pretrained.values():
-        if one.get("alarm"):
-            logger.info(f"alarm: {one['alarm'].removesuffix(ANOTHER)}")
+        if one.get("warning"):
+            logger.info(f"warning: {one['warning']}")
     for method, why in reasons.items():
         logger.info(f"not ranked: {method} ({why})")
     logger.info(told)
@@ -156,7 +168,7 @@ def _answer(
         "seconds_each": seconds,
         "does_not_apply": dict(reasons),
         "sweep": f"{name}-sweep",
-        "leaks": {inits[init]: found for init, found in swept["leaks"].items()},
+        "overlap": {inits[init]: found for init, found in swept["overlap"].items()},
         "advice": told,
     }
 
@@ -188,14 +200,15 @@ def _scored_on(settings: Settings) -> tuple[str, str]:
 
     Raises now what the sweep would once every method has had its time.
     """
+    from ssl_app.checkpoints import SCRATCH
     from ssl_app.data import splits
-    from ssl_app.training.hardware import choose
-    from ssl_app.transfer import sweep
+    from ssl_app.training.initialization import load_initialization
+    from ssl_app.transfer.setup import prepare
 
-    hardware = choose(settings.device, settings.precision, settings.threads or 1)
-    make = _shared(SweepSettings, settings, name="")
-    benches = sweep.open_benches(make(init=("none",), strategy=(STRATEGY,), judge="held-out"), hardware)
-    opened = next(iter(benches.values())).opened
+    sweep = _shared(SweepSettings, settings, name="")(evaluate_on="validation")
+    start = load_initialization(SCRATCH, settings.out, settings.backbone)
+    transfer = transfer_config(sweep, "within", settings.seed)
+    opened = prepare(planned_of(sweep, start), transfer, hardware_of(settings, threads=1)).opened
     dataset, parts = opened.dataset, opened.parts
     name, count = splits.fewest(dataset, parts.test)
     few = f", of which only {count} '{name}'" if count < FEW else ""
@@ -203,18 +216,6 @@ def _scored_on(settings: Settings) -> tuple[str, str]:
     fitting = [str(size) for size in usual if size <= splits.fewest(dataset, parts.train)[1]]
     flag = "" if len(fitting) == len(usual) else f" --per-class {','.join(fitting)}"
     return f"{len(parts.test):,} held-out images{few}", flag
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Raises RunError where another process works on the same comparison."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            told = f"run {folder} is under way in another process; wait for it, or type another --name"
-            raise RunError(told) from error
-        yield
 
 
 def _folder(settings: Settings) -> Path:
@@ -250,7 +251,7 @@ def _pretrained(settings: Settings, method: str, name: str) -> dict[str, Any]:
         try:
             return dict(pretrain.run(resumed, None).to_json())
         except CheckpointError as error:
-            cure = f"ssl-app pretrain --resume {name} --any-threads{runs.out_flag(settings.out)}"
+            cure = f"ssl-app pretrain --resume {name} --any-threads{out_flag(settings.out)}"
             raise CheckpointError(f"{error}: {cure}, and then the same again") from error
     if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
         shutil.rmtree(folder)
@@ -279,12 +280,12 @@ def _swept(settings: Settings, inits: tuple[str, ...], name: str) -> Mapping[str
     make = _shared(SweepSettings, settings, name=f"{name}-sweep")
     try:
         with same_threads():
-            return sweep.run(make(init=inits, strategy=(STRATEGY,), judge="held-out"), part_of=name).more
+            return sweep.run(make(init=inits, strategy=(STRATEGY,), evaluate_on="validation"), part_of=name).more
     except TrialDiverged as error:
         others = " ".join(f"--init {init}" for init in inits if init != error.init)
         raise RunError(
-            f"{error}; to sweep the others type ssl-app sweep {others} --strategy {STRATEGY} --judge held-out"
-            f"{runs.out_flag(settings.out)}"
+            f"{error}; to sweep the others type ssl-app sweep {others} --strategy {STRATEGY} --evaluate-on validation"
+            f"{out_flag(settings.out)}"
         ) from error
 
 
@@ -306,7 +307,7 @@ def _frozen(settings: Settings, init: str, name: str, comparison: str) -> dict[s
         make = _shared(probe.Settings, settings, name=name)
         backbone = settings.backbone if init == "none" else None
         with console.muted():
-            found = probe.run(make(run=init, judge="held-out", backbone=backbone)).to_json()
+            found = probe.run(make(run=init, evaluate_on="validation", backbone=backbone)).to_json()
     pooled = found["probe"][probe.POOLED]
     return {kind: float(pooled[kind]["balanced_accuracy"]) for kind in ("knn", "linear")}
 

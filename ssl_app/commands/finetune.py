@@ -7,13 +7,20 @@ part is looked at once.
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ssl_app import config, runs
+from ssl_app import config, registry, runs
+from ssl_app.commands import RecordedRun, RunSpec, record
+from ssl_app.commands.base import hardware_of, newest_or, planned_of, transfer_config
 from ssl_app.config import option
+from ssl_app.errors import SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import StageTwoSettings
+
+if TYPE_CHECKING:
+    from ssl_app.transfer.trial import Outcome, TrialSetup
 
 logger = logging.getLogger(__name__)
 
@@ -39,88 +46,106 @@ class Settings(StageTwoSettings):
         None, "labeled images of each class; default: all of the training part", at_least=1
     )
     draw: int = option(0, "number of the labeled draw; draws are nested in --per-class", at_least=0)
-    validation: Literal["within", "held-out"] = option(
+    validation: Literal["within", "separate"] = option(
         "within",
-        "within: no label outside the draw is used; held-out: selection on further labels, as in papers",
+        "within: no label outside the draw is used; separate: selection on further labels, as in papers",
     )
 
 
-def run(settings: Settings) -> Result:
-    """Train and test one classifier."""
-    from ssl_app import registry
+def joined(values: Mapping[str, Any]) -> type | None:
+    """The settings of the strategy that the flags or the recipe name."""
+    config_class: type = strategy_of(str(values.get("strategy", "two-stage"))).Config
+    return config_class
+
+
+def strategy_of(name: str) -> Any:
+    """The class of a strategy. Raises SettingsError for what is none."""
+    strategy = registry.find("transfer.strategies", name)
+    for needed in ("Config", "fit"):
+        if not hasattr(strategy, needed):
+            raise SettingsError(
+                f"--strategy {name} is no transfer strategy (no '{needed}'); derive from "
+                f"ssl_app.transfer.strategies.base.Strategy"
+            )
+    return strategy
+
+
+def run(settings: Settings, own: Any = None) -> Result:
+    """Train and test one classifier. `own` is the strategy's Config; None: its defaults."""
     from ssl_app.data import splits
-    from ssl_app.evaluation.intervals import bootstrap_balanced_accuracy
-    from ssl_app.report import plots
-    from ssl_app.tracking import open_tracker
-    from ssl_app.training import initialization
-    from ssl_app.training.hardware import choose
-    from ssl_app.transfer import setup, trained, trial
+    from ssl_app.training.initialization import load_initialization
+    from ssl_app.transfer import trial
+    from ssl_app.transfer.setup import prepare
 
     started = time.monotonic()
-    registry.find("transfer.strategies", settings.strategy)  # refused before anything is opened
+    strategy = strategy_of(settings.strategy)  # refused before anything is opened
+    own = strategy.Config() if own is None else own
     runs.prepare(settings.out, settings.name, "finetune")
-    init = settings.init or initialization.newest_pretraining(settings.out)
-    if settings.init is None:
-        logger.info(f"init: {init}, the newest finished pretraining in {settings.out} (--init says otherwise)")
-    hardware = choose(settings.device, settings.precision, settings.threads)
+    init = newest_or(settings.init, settings.out)
+    hardware = hardware_of(settings)
     logger.info(hardware.sentence())
-    start = initialization.load_initialization(init, settings.out, settings.backbone)
-    bench = setup.bench(settings, start, trial.recipe_of(settings, settings.validation, settings.seed), hardware)
-    opened = bench.opened
-    drawn = splits.draw(
-        opened.dataset, opened.parts.train, settings.per_class, seed=settings.seed, draw=settings.draw
+    start = load_initialization(init, settings.out, settings.backbone)
+    setup = prepare(
+        planned_of(settings, start), transfer_config(settings, settings.validation, settings.seed), hardware
     )
-    steps = bench.recipe.steps_for(len(drawn))
-    stored = config.as_json(settings) | {"init": init, "steps": steps}
-    folder = runs.new_run(settings.out, settings.name, "finetune", stored)
-    logger.info(f"run {folder}: {settings.strategy} on {len(drawn)} labels, draw {settings.draw}")
-    with runs.whole(folder):
-        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app")
-        tracked = tracker.start(folder.name, folder, stored, {"verb": "finetune"})
-        status = "FAILED"
-        try:
-            splits.write_draw(folder / "draw.csv", opened.dataset, drawn)
-            outcome = trial.run(bench, settings.strategy, drawn, settings.draw)
-            groups = None if opened.dataset.groups is None else [opened.dataset.groups[row] for row in outcome.rows]
-            interval = bootstrap_balanced_accuracy(
-                outcome.labels, outcome.probabilities.argmax(1), groups, seed=settings.seed
-            )
-            test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
-            leaks = setup.leak_sentence(bench)
-            setup.write_classifier(folder, bench, outcome)
-            setup.write_predictions(folder / "test.csv", opened.dataset, outcome)
-            plots.confusion(folder / "confusion.png", test["confusion"], opened.dataset.classes)
-            tracked.data(opened.dataset.name, opened.dataset.hash, "transfer")
-            numbers = {f"test_{k}": float(v) for k, v in test.items() if isinstance(v, int | float)}
-            tracked.metrics(numbers, len(drawn))
-            for name in ("draw.csv", "test.csv", "confusion.png", trained.CLASSIFIER):
-                tracked.artifact(folder / name)
-            status = "FINISHED"
-        finally:
-            tracked.finish(status)
-        more: dict[str, Any] = {
-            "init": init,
-            "test": test,
-            "labels_used": outcome.labels_used,
-            "validation": settings.validation,
-            "how": outcome.how,
-            "leaks": leaks,
-            "unreadable": list(opened.dataset.unreadable),
-            "checkpoint": str(folder / trained.CLASSIFIER),
-        }
-        result = Result("finetune", folder, time.monotonic() - started, stored, more)
-        runs.write_json(folder / runs.RESULT, result.to_json())
+    train = setup.opened.parts.train
+    drawn = splits.draw(setup.dataset, train, settings.per_class, seed=settings.seed, draw=settings.draw)
+    stored = config.as_json(settings) | {"init": init, "steps": setup.config.steps_for(len(drawn))}
+    stored |= {"precision": setup.hardware.precision, "strategy_settings": config.as_json(own)}
+    with record(
+        RunSpec("finetune", settings.out, settings.name, stored, settings.tracking_uri), None, started
+    ) as one:
+        logger.info(f"run {one.folder}: {settings.strategy} on {len(drawn)} labels, draw {settings.draw}")
+        splits.write_draw(one.folder / "draw.csv", setup.dataset, drawn)
+        outcome = trial.run(setup, trial.Job(settings.strategy, drawn, settings.draw, own))
+        one.more = _written(settings, setup, outcome, one)
+        one.more |= {"init": init}
     logger.info(outcome.how)
-    unit = "images" if groups is None else f"{opened.dataset.columns.group}s"
-    logger.info(_sentence(settings, outcome.labels_used, test, leaks, unit))
-    return result
+    logger.info(_sentence(settings, setup, one.more))
+    return one.result()
 
 
-def _sentence(settings: Settings, labels: int, test: dict[str, Any], leaks: str | None, unit: str) -> str:
+def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: RecordedRun) -> dict[str, Any]:
+    """Files and metrics of a trial. -> what result.json adds."""
+    from ssl_app.evaluation.intervals import bootstrap_balanced_accuracy
+    from ssl_app.report import plots
+    from ssl_app.transfer.predictions import write_test_predictions
+    from ssl_app.transfer.setup import overlap_sentence
+    from ssl_app.transfer.trained import CLASSIFIER, write_classifier
+
+    dataset, folder = setup.dataset, one.folder
+    groups = None if dataset.groups is None else [dataset.groups[index] for index in outcome.indices]
+    predicted = outcome.probabilities.argmax(1)
+    interval = bootstrap_balanced_accuracy(outcome.labels, predicted, groups, seed=settings.seed)
+    test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
+    write_classifier(folder / CLASSIFIER, setup, outcome.classifier)
+    write_test_predictions(folder / "test.csv", dataset, outcome)
+    plots.confusion(folder / "confusion.png", test["confusion"], dataset.classes)
+    one.tracked.data(dataset.name, dataset.hash, "transfer")
+    numbers = {f"test_{k}": float(v) for k, v in test.items() if isinstance(v, int | float)}
+    one.tracked.metrics(numbers, outcome.labels_used)
+    for name in ("draw.csv", "test.csv", "confusion.png", CLASSIFIER):
+        one.tracked.artifact(folder / name)
+    return {
+        "test": test,
+        "labels_used": outcome.labels_used,
+        "unlabeled_used": outcome.unlabeled_used,
+        "validation": settings.validation,
+        "how": outcome.how,
+        "overlap": overlap_sentence(setup),
+        "unreadable": list(dataset.unreadable),
+        "checkpoint": str(folder / CLASSIFIER),
+    }
+
+
+def _sentence(settings: Settings, setup: "TrialSetup", more: Mapping[str, Any]) -> str:
+    test, overlap, dataset = more["test"], more["overlap"], setup.dataset
     interval = f" [{test['low']:.3f}, {test['high']:.3f}]" if test["low"] is not None else ""
-    held_out = "; selected on held-out labels beside the draw" if settings.validation == "held-out" else ""
+    unit = "images" if dataset.groups is None else f"{dataset.columns.group}s"
+    separate = "; selected on separate labels beside the draw" if settings.validation == "separate" else ""
+    unlabeled = f" and {more['unlabeled_used']} unlabeled images" if more["unlabeled_used"] else ""
     return (
-        f"{settings.strategy} on {labels} labels: balanced accuracy {test['balanced_accuracy']:.3f}{interval} "
-        f"(bootstrap over test {unit}), accuracy {test['accuracy']:.3f}, macro F1 {test['macro_f1']:.3f}, "
-        f"n = {test['n']} test images{held_out}{'; ' + leaks if leaks else ''}"
+        f"{settings.strategy} on {more['labels_used']} labels{unlabeled}: balanced accuracy "
+        f"{test['balanced_accuracy']:.3f}{interval} (bootstrap over test {unit}), accuracy {test['accuracy']:.3f}, "
+        f"macro F1 {test['macro_f1']:.3f}, n = {test['n']} test images{separate}{'; ' + overlap if overlap else ''}"
     )

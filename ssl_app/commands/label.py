@@ -11,6 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
+from ssl_app.commands.base import DIGITS, cache_of, out_flag
 from ssl_app.config import option
 from ssl_app.runs import Result
 
@@ -49,12 +50,13 @@ def run(settings: Settings) -> Result:
     import numpy as np
     import torch
 
-    from ssl_app.data import opened
-    from ssl_app.data.dataset import open_dataset
-    from ssl_app.data.sources.base import Columns, open_source
+    from ssl_app.data.loading import ImageRows
+    from ssl_app.data.opened import describe, open_images
+    from ssl_app.data.sources.base import UNUSED, Columns
+    from ssl_app.data.spec import DataSpec, PixelSpec
     from ssl_app.pretraining.labeler import load_labeler
-    from ssl_app.training import inference
     from ssl_app.training.hardware import choose
+    from ssl_app.training.inference import map_images
 
     started = time.monotonic()
     runs.check_output(settings.output, KINDS)
@@ -62,63 +64,54 @@ def run(settings: Settings) -> Result:
     labeler = load_labeler(folder)
     meta, theirs = labeler.meta, labeler.meta["settings"]
     same = settings.data is None
-    data = settings.data or theirs["data"] or "digits"
+    data = settings.data or theirs["data"] or DIGITS
     columns = Columns(
-        settings.label or (theirs["label"] if same else None), theirs["group"] if same else "none", "none"
+        settings.label or (theirs["label"] if same else None), theirs["group"] if same else UNUSED, UNUSED
     )
     unreadable = max(settings.max_unreadable, theirs["max_unreadable"] if same else 0)
-    hardware = choose(settings.device, threads=settings.threads)
-    dataset = open_dataset(
-        open_source(data, columns),
-        image_size=meta["image_size"],
-        channels=meta["channels"],
-        intensity=labeler.pixels.intensity,
-        cache=settings.out / "cache",
-        max_unreadable=unreadable,
-        progress=True,
-        pack_side=meta["pack_side"],
-    )
-    opened.tell(dataset)
-    labeler.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
+    hardware = choose(settings.device, theirs.get("precision", "auto"), settings.threads)
+    spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=unreadable)
+    size = meta["image_size"]
+    dataset = open_images(spec, PixelSpec(size, meta["channels"], labeler.scaling.intensity, meta["pack_side"]))
+    describe(dataset)
+    labeler.scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
 
-    def ask(images: torch.Tensor) -> torch.Tensor:
-        best, places = labeler.task.log_clusters(images).float().exp().topk(2, 2)  # (B, T, 2)
+    def assign(images: torch.Tensor) -> torch.Tensor:
+        best, places = labeler.log_clusters(images).float().exp().topk(2, 2)  # (B, T, 2)
         return torch.stack([places[..., 0].float(), best[..., 0], best[..., 0] - best[..., 1]], 2)  # (B, T, 3)
 
-    rows = np.arange(len(dataset.keys))
-    size = meta["image_size"]
-    found = inference.over(
-        labeler.task, ask, rows, dataset.images, labeler.pixels, hardware, size
-    ).numpy()  # (N, T, 3)
+    rows = ImageRows(dataset.images, np.arange(len(dataset.keys)), labeler.scaling, size)
+    found = map_images(labeler.task, assign, rows, hardware).numpy()  # (N, T, 3)
     path = settings.output or folder / LABELS
-    clusters = [labeler.task.clusters] * found.shape[1]
+    clusters = [labeler.clusters] * found.shape[1]
     _write(path, dataset.keys, found)
     about = {
         "data": {"data": data, "label": columns.label, "group": columns.group, "split": columns.split}
         | {"max_unreadable": unreadable},
         "method": meta["method"],
         "clusters": clusters,
-        "n": len(rows),
+        "n": len(dataset.keys),
     }
     if settings.output is None:
         runs.write_json(folder / ABOUT, about)
     first = found[:, 0, 0].astype(np.int64)
     more: dict[str, Any] = {
         "labels": str(path),
-        "n": len(rows),
+        "n": len(dataset.keys),
         "clusters": clusters,
         "clusters_used": [len(np.unique(found[:, head, 0])) for head in range(found.shape[1])],
         "unreadable": list(dataset.unreadable),
     }
     logger.info(
-        f"{len(rows)} images in {more['clusters_used'][0]} of {clusters[0]} clusters, {len(clusters)} heads: {path}"
+        f"{len(dataset.keys)} images in {more['clusters_used'][0]} of {clusters[0]} clusters, {len(clusters)} heads: "
+        f"{path}"
     )
     if dataset.labeled.any():
         more["agreement"] = _agreement(first[dataset.labeled], dataset.labels[dataset.labeled])
         shown = ", ".join(f"{name} {value:.3f}" for name, value in more["agreement"].items() if name != "n")
         logger.info(f"with the {more['agreement']['n']} labels there, first head: {shown}")
     if settings.output is None:
-        flag = runs.out_flag(settings.out)
+        flag = out_flag(settings.out)
         same_split = {name: theirs.get(name) for name in ("label", "group", "split", "split_seed", "test_fraction")}
         typed = {"labels": path, "data": data} | (same_split if same else {})
         flags = [f"--{name.replace('_', '-')} {quote(str(v))}" for name, v in typed.items() if v is not None]

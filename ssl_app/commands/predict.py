@@ -7,12 +7,20 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
+from ssl_app.commands import RunSpec, record
+from ssl_app.commands.base import cache_of
 from ssl_app.config import option
 from ssl_app.errors import DataError
 from ssl_app.runs import Result
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ssl_app.data.dataset import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -43,54 +51,55 @@ def run(settings: Settings) -> Result:
     """Predict; where the images carry labels of the same classes, score the prediction too."""
     import numpy as np
 
-    from ssl_app.data import opened
-    from ssl_app.data.dataset import open_dataset
-    from ssl_app.data.sources.base import Columns, open_source
-    from ssl_app.evaluation.metrics import classification
-    from ssl_app.training import inference
+    from ssl_app.data.loading import ImageRows
+    from ssl_app.data.opened import describe, open_images
+    from ssl_app.data.sources.base import UNUSED, Columns
+    from ssl_app.data.spec import DataSpec, PixelSpec
     from ssl_app.training.hardware import choose
-    from ssl_app.transfer import setup, trained
+    from ssl_app.training.inference import probabilities
+    from ssl_app.transfer.predictions import write_table
+    from ssl_app.transfer.trained import load_classifier
 
     started = time.monotonic()
     if settings.data is None:
         raise DataError("predict has nothing to classify; type --data FOLDER")
     runs.check_output(settings.output, (".csv",))
-    finished = trained.load_classifier(runs.find_run(settings.out, settings.run))
-    meta = finished.meta
+    trained = load_classifier(runs.find_run(settings.out, settings.run))
+    meta, scaling = trained.meta, trained.scaling
     runs.prepare(settings.out, settings.name, "predict")
     hardware = choose(settings.device, "bf16" if meta["bf16"] else "fp32", settings.threads)
-    dataset = open_dataset(
-        open_source(settings.data, Columns(settings.label, "none", "none")),
-        image_size=meta["image_size"],
-        channels=meta["channels"],
-        intensity=finished.pixels.intensity,
-        cache=settings.out / "cache",
-        max_unreadable=settings.max_unreadable,
-        progress=True,
-        pack_side=meta.get("pack_side"),
-    )
-    opened.tell(dataset)
-    finished.pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
-    rows = np.arange(len(dataset.keys))
-    probabilities = inference.probabilities(finished.classifier, rows, dataset.images, finished.pixels, hardware)
-    stored = config.as_json(settings)
-    folder = runs.new_run(settings.out, settings.name, "predict", stored)
-    path = settings.output or folder / "predictions.csv"
-    classes = tuple(meta["classes"])
-    with runs.whole(folder, keep="predictions.csv"):
-        setup.write_table(path, list(dataset.keys), classes, probabilities)
-    more: dict[str, Any] = {"predictions": str(path), "n": len(rows), "unreadable": list(dataset.unreadable)}
+    columns = Columns(settings.label, UNUSED, UNUSED)
+    data = DataSpec(settings.data, cache_of(settings.out), columns, max_unreadable=settings.max_unreadable)
+    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta.get("pack_side"))
+    dataset = open_images(data, pixels)
+    describe(dataset)
+    scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+    rows = ImageRows(dataset.images, np.arange(len(dataset.keys)), scaling, meta["image_size"])
+    found = probabilities(trained.classifier, rows, hardware)
+    about = RunSpec("predict", settings.out, settings.name, config.as_json(settings), keep="predictions.csv")
+    with record(about, None, started) as one:
+        path = settings.output or one.folder / "predictions.csv"
+        write_table(path, list(dataset.keys), tuple(meta["classes"]), found)
+        one.more = {"predictions": str(path), "n": len(dataset.keys), "unreadable": list(dataset.unreadable)}
+        one.more |= _scored(dataset, found, tuple(meta["classes"]))
+    logger.info(f"{len(dataset.keys)} images classified: {path}")
+    return one.result()
+
+
+def _scored(dataset: "Dataset", found: "NDArray[np.float64]", classes: tuple[str, ...]) -> dict[str, Any]:
+    """Metrics against the labels of the data, where they are of the classifier's classes. -> for result.json."""
+    import numpy as np
+
+    from ssl_app.evaluation.metrics import classification
+
     known = np.flatnonzero(dataset.labeled)
-    if len(known) and set(dataset.classes) <= set(classes):
-        labels = np.array([classes.index(dataset.classes[label]) for label in dataset.labels[known]])
-        more["test"] = classification(probabilities[known], labels, classes)
-        logger.info(
-            f"against the {len(known)} labels there: balanced accuracy {more['test']['balanced_accuracy']:.3f}"
-        )
-    elif len(known):
-        other = min(set(dataset.classes) - set(classes))
-        logger.info(f"not scored: label '{other}' is none of the classifier's ({', '.join(classes)})")
-    result = Result("predict", folder, time.monotonic() - started, stored, more)
-    runs.write_json(folder / runs.RESULT, result.to_json())
-    logger.info(f"{len(rows)} images classified: {path}")
-    return result
+    if not len(known):
+        return {}
+    others = set(dataset.classes) - set(classes)
+    if others:
+        logger.info(f"not scored: label '{min(others)}' is none of the classifier's ({', '.join(classes)})")
+        return {}
+    labels = np.array([classes.index(dataset.classes[label]) for label in dataset.labels[known]])
+    test = classification(found[known], labels, classes)
+    logger.info(f"against the {len(known)} labels of the data: balanced accuracy {test['balanced_accuracy']:.3f}")
+    return {"test": test}

@@ -1,23 +1,26 @@
-"""Learn a backbone from unlabeled images by a pretext method.
+"""Pretrain a backbone on unlabeled images by a pretext method.
 
-With no argument it learns from scikit-learn's digits, in about a minute. Labels, where there are
-any, are not used; a set's test part, and what --exclude names, is not looked at.
+With no argument it pretrains on scikit-learn's digits, in about a minute. Labels, where there are
+any, are not used; a set's test part, and what --exclude names, is left out.
 """
 
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, console, registry, runs
+from ssl_app.commands import RecordedRun, RunSpec, record
+from ssl_app.commands.base import DIGITS, data_of, hardware_of, out_flag, pixels_of
 from ssl_app.errors import RunError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import PretrainSettings
 
 if TYPE_CHECKING:
+    from ssl_app.pretraining.inputs import PretrainSpec
     from ssl_app.pretraining.run import Pretraining
 
 logger = logging.getLogger(__name__)
@@ -56,12 +59,9 @@ def run(settings: Settings, own: Any = None) -> Result:
     """Pretrain, or go on with a pretraining. `own` is the method's Config; None: its defaults."""
     from ssl_app.pretraining.run import TRAINING, Pretraining
     from ssl_app.training.distributed import processes
-    from ssl_app.training.hardware import choose
 
     started = time.monotonic()
-    for flag, length in (("--epochs", settings.epochs), ("--steps-per-epoch", settings.steps_per_epoch)):
-        if settings.budget is not None and length is not None:
-            raise SettingsError(f"--budget {settings.budget} and {flag} {length} are two lengths; leave one out")
+    _refuse_two_lengths(settings)
     resumed: Path | None = None
     if settings.resume is not None:
         settings, own, resumed = _resumed(settings)
@@ -71,31 +71,103 @@ def run(settings: Settings, own: Any = None) -> Result:
         runs.prepare(settings.out, settings.name, "pretrain")
     method = method_of(settings.method)
     own = method.Config() if own is None else own
-    hardware = choose(settings.device, settings.precision, settings.threads)
+    hardware = hardware_of(settings)
     group = processes(hardware.device.type == "cuda")
-    try:
-        if group.rank:
+    leader = group.rank == 0
+    with closing(group):
+        if not leader:
             console.hide_messages()
         logger.info(hardware.sentence())
-        work = group.agree(lambda: Pretraining.prepare(settings, method, own, hardware, group))
-        settings = work.settings  # with the backbone that --init brings
+        work = group.run_in_all(lambda: Pretraining.prepare(_spec(settings, method, own), hardware, group))
+        settings = _resolved(settings, work)
         stored = config.as_json(settings) | {"method_settings": config.as_json(own)}
-        folder = group.share(group.agree(lambda: _folder(settings, stored, resumed) if group.rank == 0 else None))
-        assert folder is not None
-        logger.info(f"run {folder}")
-        with _resumable(folder, settings.out) if group.rank == 0 else nullcontext():
-            more = work.train(folder)
-            result = Result("pretrain", folder, time.monotonic() - started, stored, more)
-            if group.rank == 0:
-                runs.write_json(folder / runs.RESULT, result.to_json())
-        if group.rank == 0:
+        about = RunSpec("pretrain", settings.out, settings.name, stored, settings.tracking_uri, TRAINING)
+        if resumed is not None and leader:
+            runs.clear_half_made(resumed)
+        recorded = record(about, resumed, started) if leader else _unrecorded(about, started)
+        with ExitStack() as stack:
+            one = group.run_in_all(lambda: stack.enter_context(recorded))
+            folder: Path = group.broadcast(one.folder)
+            logger.info(f"run {folder}")
+            with _resumable(folder, settings.out):
+                one.more = work.train(folder, _checkpointing(settings, folder), one.tracked, stored)
+            warning = one.more["warning"]
+            one.more["warning"] = None if warning is None else warning.sentence(config.flag)
+        if leader:
             (folder / TRAINING).unlink(missing_ok=True)  # not before: a kill in between would train all over
-            finetune = f"ssl-app finetune --strategy two-stage {_labels(work)}{runs.out_flag(settings.out)}"
-            logger.info(f"done: {more['checkpoint']}; now type {finetune}")
-        group.wait()
-    finally:
-        group.close()
-    return result
+            finetune = f"ssl-app finetune --strategy two-stage {_labels(work)}{out_flag(settings.out)}"
+            logger.info(f"done: {one.more['checkpoint']}; now type {finetune}")
+        group.barrier()
+    return Result("pretrain", folder, time.monotonic() - started, stored, one.more)
+
+
+def _refuse_two_lengths(settings: Settings) -> None:
+    for flag, length in (("--epochs", settings.epochs), ("--steps-per-epoch", settings.steps_per_epoch)):
+        if settings.budget is not None and length is not None:
+            raise SettingsError(f"--budget {settings.budget} and {flag} {length} are two lengths; leave one out")
+
+
+def _spec(settings: Settings, method: Any, own: object) -> "PretrainSpec":
+    """All that decides the pretraining, from the settings. Raises UserError."""
+    from ssl_app.checkpoints import SCRATCH
+    from ssl_app.data.sources.base import open_source
+    from ssl_app.pretraining.inputs import PretrainSpec
+    from ssl_app.pretraining.schedule import Schedule
+    from ssl_app.pretraining.time_budget import seconds_of
+    from ssl_app.training.initialization import load_initialization
+
+    usual = method.defaults.backbone if settings.init in ("none", SCRATCH) else None  # a checkpoint knows its own
+    start = load_initialization(settings.init, settings.out, settings.backbone or usual)
+    data = data_of(settings, settings.out)
+    pixels = pixels_of(settings, start, open_source(data.data, data.columns))
+    chosen = {field.name: getattr(settings, field.name) for field in fields(Schedule)}
+    return PretrainSpec(
+        name=settings.method,
+        method=method,
+        config=own,
+        initialization=start,
+        data=data,
+        pixels=pixels,
+        schedule=Schedule(**chosen),
+        budget=None if settings.budget is None else seconds_of(settings.budget),
+        exclude=None if settings.exclude is None else data_of(settings, settings.out, data=settings.exclude),
+        probe=None if settings.probe_data is None else data_of(settings, settings.out, data=settings.probe_data),
+        probe_every=settings.probe_every,
+        augment=settings.augment,
+        mirror=settings.mirror,
+        workers=settings.workers,
+        seed=settings.seed,
+    )
+
+
+def _resolved(settings: Settings, work: "Pretraining") -> Settings:
+    """The settings with what was left to us filled in, as they are saved and logged."""
+    spec = work.inputs.spec
+    return replace(
+        settings,
+        **vars(spec.schedule),
+        data=settings.data or DIGITS,
+        backbone=spec.initialization.backbone,
+        image_size=spec.pixels.size,
+        augment=settings.augment or work.task.defaults.augment,  # type: ignore[arg-type]  # a preset's name
+        precision=work.hardware.precision,  # type: ignore[arg-type]  # bf16 or fp32
+    )
+
+
+def _checkpointing(settings: Settings, folder: Path) -> Any:
+    from ssl_app.pretraining.run import TRAINING
+    from ssl_app.training.resume import Checkpointing
+
+    return Checkpointing(folder / TRAINING, settings.save_every, settings.resume is not None, settings.any_threads)
+
+
+@contextmanager
+def _unrecorded(spec: RunSpec, started: float) -> Iterator[RecordedRun]:
+    """What a process but the first has: its run is recorded by the first."""
+    from ssl_app.tracking import Nowhere
+
+    tracker = Nowhere()
+    yield RecordedRun(spec, spec.out, tracker.start("", spec.out, {}), tracker, started)
 
 
 def _labels(work: "Pretraining") -> str:
@@ -104,36 +176,30 @@ def _labels(work: "Pretraining") -> str:
 
     from ssl_app.data.splits import fewest
 
-    material = work.material
-    if not material.dataset.labeled.any():
+    inputs = work.inputs
+    if not inputs.dataset.labeled.any():
         return "--per-class 32 --labels FILE"
-    count = fewest(material.dataset, np.concatenate([material.learnt, material.held_out]))[1]
+    count = fewest(inputs.dataset, np.concatenate([inputs.train, inputs.validation]))[1]
     return f"--per-class {min(32, 2 ** (max(1, count).bit_length() - 1))}"
 
 
 @contextmanager
 def _resumable(folder: Path, out: Path) -> Iterator[None]:
-    """A run that ends before its first checkpoint leaves nothing; a later one says how to go on."""
+    """A run that is stopped, or finds the disk full, after its first checkpoint says how to go on."""
     from ssl_app.pretraining.run import TRAINING
+    from ssl_app.training.signals import Stopped
 
-    with runs.whole(folder, keep=TRAINING):
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in runs.DISK_FULL or not (folder / TRAINING).exists():
-                raise
-            raise RunError(
-                f"the disk is full ({error.filename or 'while writing'}); free some space and type "
-                f"ssl-app pretrain --resume {folder.name}{runs.out_flag(out)}"
-            ) from error
-
-
-def _folder(settings: Settings, stored: Mapping[str, Any], resumed: Path | None) -> Path:
-    """The run's folder, new or to go on with."""
-    if resumed is None:
-        return runs.new_run(settings.out, settings.name, "pretrain", stored)
-    runs.clear_half_made(resumed)
-    return resumed
+    go_on = f"ssl-app pretrain --resume {folder.name}{out_flag(out)}"
+    try:
+        yield
+    except Stopped:
+        logger.info(f"stopped; type {go_on} to go on")
+        raise
+    except OSError as error:
+        if error.errno not in runs.DISK_FULL or not (folder / TRAINING).exists():
+            raise
+        where = error.filename or "while writing"
+        raise RunError(f"the disk is full ({where}); free some space and type {go_on}") from error
 
 
 def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
@@ -163,9 +229,8 @@ def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
     for field in fields(Settings):
         asked = getattr(given, field.name)
         if field.name not in free and asked not in (getattr(default, field.name), getattr(saved, field.name)):
-            flag = f"--{field.name.replace('_', '-')}"
             raise SettingsError(
-                f"{flag} {asked} is not what run {folder.name} was started with "
+                f"{config.flag(field.name)} {asked} is not what run {folder.name} was started with "
                 f"({getattr(saved, field.name)}); leave it out, or start a new run"
             )
     kept = {name: getattr(given, name) for name in ("resume", "any_threads", "out")}

@@ -9,13 +9,15 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ssl_app import config, runs
+from ssl_app.commands import RunSpec, record
+from ssl_app.commands.base import hardware_of, planned_of, transfer_config
 from ssl_app.config import option
-from ssl_app.errors import CheckpointError, SettingsError, UserError
+from ssl_app.errors import CheckpointError, Fix, SettingsError, UserError
 from ssl_app.runs import Result
 from ssl_app.settings import DataSettings, PixelSettings, RunSettings, StageTwoSettings
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_app.models.backbones import Backbone
-    from ssl_app.transfer.trial import Bench
+    from ssl_app.transfer.trial import TrialSetup
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +62,8 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     labels: Path | None = option(
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
     )
-    judge: Literal["test", "held-out"] = option(
-        "test", "what is tested on; held-out is a fifth of the training part, and leaves the test part alone"
+    evaluate_on: Literal["test", "validation"] = option(
+        "test", "part that is evaluated; validation is a fifth of the training part, and leaves the test part alone"
     )
 
 
@@ -69,82 +71,74 @@ def run(settings: Settings) -> Result:
     """Probe every layer asked for."""
     from ssl_app.evaluation import linear_probe
     from ssl_app.pretraining.selection import spaced
-    from ssl_app.tracking import open_tracker
-    from ssl_app.training import inference, initialization
-    from ssl_app.training.hardware import choose
-    from ssl_app.transfer import setup, trial
+    from ssl_app.training.inference import recalibrate_on
+    from ssl_app.training.initialization import load_initialization
+    from ssl_app.transfer.setup import overlap_sentence, prepare
 
     started = time.monotonic()
     runs.prepare(settings.out, settings.name, "probe")
-    hardware = choose(settings.device, settings.precision, settings.threads)
+    hardware = hardware_of(settings)
     logger.info(hardware.sentence())
     shared = {
-        field: getattr(settings, field) for field in StageTwoSettings.__dataclass_fields__ if hasattr(settings, field)
+        field.name: getattr(settings, field.name)
+        for field in fields(StageTwoSettings)
+        if hasattr(settings, field.name)
     }
     stage_two = StageTwoSettings(**shared)
     with _run_in_place_of_init():
-        start = initialization.load_initialization(settings.run, settings.out, settings.backbone)
-        recipe = trial.recipe_of(stage_two, "within", settings.seed)
-        bench = setup.bench(stage_two, start, recipe, hardware)
-    dataset, parts = bench.opened.dataset, bench.opened.parts
-    backbone, _ = start.build(dataset.images.shape[-1], dataset.image_size, settings.seed)
-    if start.tensors is None:
-        some = spaced(parts.train, SETTLED)
-        inference.settle(backbone, some, dataset.images, bench.pixels, hardware)
+        start = load_initialization(settings.run, settings.out, settings.backbone)
+        setup = prepare(planned_of(stage_two, start), transfer_config(stage_two, "within", settings.seed), hardware)
+    dataset, train = setup.dataset, setup.opened.parts.train
+    backbone, _ = start.load(dataset.images.shape[-1], dataset.image_size, settings.seed)
+    if not start.pretrained:
+        some = spaced(train, SETTLED)
+        recalibrate_on(backbone, setup.rows(some), setup.hardware)
         logger.info(f"random weights, with batch-norm statistics of {len(some)} of the images")
     layers = _layers(settings.layers, backbone)
-    units = [dataset.units[row] for row in parts.train]
-    held = linear_probe.hold_out(dataset.labels[parts.train], units, settings.seed)
-    leaks = setup.leak_sentence(bench)
-    stored = config.as_json(settings)
-    folder = runs.new_run(settings.out, settings.name, "probe", stored)
-    logger.info(f"run {folder}: {start.name} with the labels of {len(parts.train)} training images")
-    unit = "images" if dataset.groups is None else f"{dataset.columns.group}s"
-    logger.info(
-        f"balanced accuracy [bootstrap over test {unit}] and accuracy, n = {len(parts.test)} test images"
-        f"{'; ' + leaks if leaks else ''}"
-    )
-    width = max(len(layer) for layer in ("layer", *layers))
-    logger.info(_row(width, "layer", "numbers", [(kind, "accuracy") for kind in KINDS.values()]))
-    with runs.whole(folder):
-        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app")
-        tracked = tracker.start(folder.name, folder, stored, {"verb": "probe"})
-        status = "FAILED"
-        try:
-            tracked.data(dataset.name, dataset.hash, "probe")
-            found: dict[str, dict[str, Any]] = {}
-            for layer in layers:
-                found[layer] = _probed(bench, backbone, layer, held, settings)
-                logger.info(_line(width, layer, found[layer]))
-                numbers = {f"{layer}_{kind}_{key}": found[layer][kind].get(key) for kind in KINDS for key in KEPT}
-                tracked.metrics({k: float(v) for k, v in numbers.items() if v is not None}, len(parts.train))
-            status = "FINISHED"
-        finally:
-            tracked.finish(status)
+    units = [dataset.units[index] for index in train]
+    held = linear_probe.hold_out(dataset.labels[train], units, settings.seed)
+    overlap = overlap_sentence(setup)
+    about = RunSpec("probe", settings.out, settings.name, config.as_json(settings), settings.tracking_uri)
+    with record(about, None, started) as one:
+        logger.info(f"run {one.folder}: {start.name} with the labels of {len(train)} training images")
+        unit = "images" if dataset.groups is None else f"{dataset.columns.group}s"
+        logger.info(
+            f"balanced accuracy [bootstrap over test {unit}] and accuracy, n = {len(setup.opened.parts.test)} test "
+            f"images{'; ' + overlap if overlap else ''}"
+        )
+        width = max(len(layer) for layer in ("layer", *layers))
+        logger.info(_row(width, "layer", "numbers", [(kind, "accuracy") for kind in KINDS.values()]))
+        one.tracked.data(dataset.name, dataset.hash, "probe")
+        found: dict[str, dict[str, Any]] = {}
+        for layer in layers:
+            found[layer] = _probed(setup, backbone, layer, held, settings)
+            logger.info(_line(width, layer, found[layer]))
+            numbers = {f"{layer}_{kind}_{key}": found[layer][kind].get(key) for kind in KINDS for key in KEPT}
+            one.tracked.metrics({k: float(v) for k, v in numbers.items() if v is not None}, len(train))
         best = {kind: _best(found, kind) for kind in KINDS}
-        more: dict[str, Any] = {
+        one.more = {
             "init": settings.run,
             "probe": found,
             "best": best,
-            "labels_used": len(parts.train),
+            "labels_used": len(train),
             "held_out": int(held.sum()),
-            "leaks": leaks,
+            "overlap": overlap,
             "unreadable": list(dataset.unreadable),
         }
-        result = Result("probe", folder, time.monotonic() - started, stored, more)
-        runs.write_json(folder / runs.RESULT, result.to_json())
     if len(layers) > 1:
         logger.info(_choice(found, best, int(held.sum())))
-    return result
+    return one.result()
 
 
 @contextmanager
 def _run_in_place_of_init() -> Iterator[None]:
-    """Refusals that the verbs with --init share, in this verb's words: what is typed here is RUN."""
+    """Refusals that the verbs with an init share, in this verb's words: what is typed here is RUN."""
     try:
         yield
     except UserError as error:
-        raise type(error)(str(error).replace("--init", "RUN")) from error
+        notice = error.notice
+        fixes = [Fix(fix.text(config.flag).replace("--init", "RUN")) for fix in notice.fixes]
+        raise type(error)(notice.found, expected=notice.expected, fix=fixes) from error
 
 
 def _layers(asked: Sequence[str], backbone: "Backbone") -> list[str]:
@@ -158,17 +152,17 @@ def _layers(asked: Sequence[str], backbone: "Backbone") -> list[str]:
 
 
 def _probed(
-    bench: "Bench", backbone: "Backbone", layer: str, held: "NDArray[np.bool_]", settings: Settings
+    setup: "TrialSetup", backbone: "Backbone", layer: str, held: "NDArray[np.bool_]", settings: Settings
 ) -> dict[str, Any]:
     """Both measures of one layer: numbers an image, and for each what was chosen and how it did."""
     from ssl_app.evaluation import knn, linear_probe
     from ssl_app.evaluation.intervals import bootstrap_balanced_accuracy
     from ssl_app.evaluation.metrics import classification
 
-    dataset, parts, device = bench.opened.dataset, bench.opened.parts, bench.hardware.device
+    dataset, parts, device = setup.dataset, setup.opened.parts, setup.hardware.device
     labels, truth, classes = dataset.labels[parts.train], dataset.labels[parts.test], dataset.classes
     groups = None if dataset.groups is None else [dataset.groups[row] for row in parts.test]
-    features = _features(bench, backbone, None if layer == POOLED else layer)
+    features = _features(setup, backbone, None if layer == POOLED else layer)
     train, test = features[: len(labels)], features[len(labels) :]
 
     def judged(scores: "NDArray[np.float64]") -> float:
@@ -201,7 +195,7 @@ def _probed(
     }
 
 
-def _features(bench: "Bench", backbone: "Backbone", layer: str | None) -> "NDArray[np.float32]":
+def _features(setup: "TrialSetup", backbone: "Backbone", layer: str | None) -> "NDArray[np.float32]":
     """What a head on this layer sees of the training images and then of the test images. -> (N + n, d)."""
     import numpy as np
     import torch
@@ -210,14 +204,14 @@ def _features(bench: "Bench", backbone: "Backbone", layer: str | None) -> "NDArr
     from ssl_app.training import inference
     from ssl_app.training.classifier import Classifier
 
-    dataset, parts = bench.opened.dataset, bench.opened.parts
+    dataset, parts = setup.opened.dataset, setup.opened.parts
     head = build_head("linear", backbone.shape(layer), len(dataset.classes))
     classifier = Classifier(backbone, head, layer, torch.zeros(0, dtype=torch.int64))
-    rows = np.concatenate([parts.train, parts.test])
-    features = inference.pooled_features(classifier, rows, dataset.images, bench.pixels, bench.hardware)
+    rows = setup.rows(np.concatenate([parts.train, parts.test]))
+    features = inference.pooled_features(classifier, rows, setup.hardware)
     if not np.isfinite(features).all():
         raise CheckpointError(
-            f"layer {layer or POOLED} of {bench.start.name} gives numbers that are not finite; "
+            f"layer {layer or POOLED} of {setup.initialization.name} gives numbers that are not finite; "
             f"type --precision fp32, or probe other weights"
         )
     return features

@@ -1,6 +1,6 @@
 """Find out what pretraining is worth: initializations x strategies x labels per class x draws, against scratch.
 
-Every arm sees the same labeled draws for the same number of optimizer steps. The end is a table,
+Every variant sees the same labeled draws for the same number of optimizer steps. The end is a table,
 paired differences, the labels saved, and one sentence. The same command again, after a stop, does
 only what is missing.
 """
@@ -16,14 +16,17 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, registry, runs
+from ssl_app.commands import RecordedRun, RunSpec, record
+from ssl_app.commands.base import hardware_of, newest_or, out_flag, planned_of, transfer_config
+from ssl_app.commands.finetune import strategy_of
 from ssl_app.errors import SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import SweepSettings
 
 if TYPE_CHECKING:
     from ssl_app.tracking import Tracker, TrialRecord
-    from ssl_app.transfer.sweep import Sweep
-    from ssl_app.transfer.workers import Job
+    from ssl_app.transfer.sweep import Sweep, SweepSpec
+    from ssl_app.transfer.workers import PlannedTrial
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +74,6 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _run(settings: Settings, part_of: str | None) -> Result:
-    from ssl_app.evaluation import comparison
-    from ssl_app.evaluation.verdict import Leak
-    from ssl_app.tracking import open_tracker
-    from ssl_app.training.hardware import choose
-    from ssl_app.training.progress import duration
-    from ssl_app.transfer import setup
     from ssl_app.transfer.sweep import Sweep, begun
 
     started = time.monotonic()
@@ -84,76 +81,109 @@ def _run(settings: Settings, part_of: str | None) -> Result:
     if settings.name is not None and not begun(settings.out / settings.name):
         runs.prepare(settings.out, settings.name, "sweep")
     settings = _completed(settings)
-    hardware = choose(settings.device, settings.precision, settings.threads or 1)
-    at_once = _jobs_at_once(settings, hardware.device.type)
-    logger.info(f"{hardware.sentence()}; {at_once} trials at a time")
-    sweep = Sweep.prepare(settings, hardware)
-    trials = sweep.done()
-    missing = [job for job in sweep.jobs if job.key not in trials]
-    logger.info(f"run {sweep.folder}: {len(sweep.jobs)} trials, {len(missing)} to do")
-    recipe = next(iter(sweep.benches.values())).recipe
-    steps = {job.per_class: recipe.steps_for(len(job.drawn)) for job in reversed(sweep.jobs)}
-    logger.info(f"steps of a trial, by labels per class: {', '.join(f'{k}: {n}' for k, n in sorted(steps.items()))}")
-    tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app")
-    tracker.log_trials(
-        [_record(sweep, job, trials[job.key]) for job in sweep.jobs if job.key in trials], sweep.folder
+    hardware = hardware_of(settings, threads=1)
+    workers = _jobs_at_once(settings, hardware.device.type)
+    logger.info(f"{hardware.sentence()}; {workers} trials at a time")
+    sweep = Sweep.prepare(_spec(settings), hardware)
+    about = RunSpec("sweep", settings.out, settings.name, config.as_json(settings), settings.tracking_uri)
+    with record(about, sweep.folder, started) as one:
+        trials = _trials(sweep, workers, one.tracker)
+        one.more = _answered(settings, sweep, trials, part_of)
+        _write_report(settings, sweep, trials, one)
+    view = one.tracker.save_views(sweep.folder.name)
+    if view is not None:
+        logger.info(f"view: {one.tracker.view_path(view)}")
+    picture = sweep.folder / "label-efficiency.png"
+    logger.info(f"curves: type ssl-app ui{out_flag(settings.out)}, or look at {picture}")
+    return one.result()
+
+
+def _spec(settings: Settings) -> "SweepSpec":
+    """What the sweep compares, from completed settings. Raises UserError."""
+    from ssl_app.checkpoints import SCRATCH
+    from ssl_app.training.initialization import load_initialization
+    from ssl_app.transfer.sweep import SweepSpec
+
+    starts = [load_initialization(init, settings.out, settings.backbone) for init in settings.init]
+    return SweepSpec(
+        planned=[planned_of(settings, start) for start in starts],
+        strategies=settings.strategy,
+        per_class=settings.per_class,
+        draws=settings.draws,
+        baseline=settings.baseline == SCRATCH,
+        config=transfer_config(settings, "within", settings.seed),
+        out=settings.out,
+        name=settings.name,
+        settings=config.as_json(settings),
     )
+
+
+def _trials(sweep: "Sweep", workers: int, tracker: "Tracker") -> list[dict[str, Any]]:
+    """Results of all trials, in order; those that are missing are run."""
+    from ssl_app.training.history import duration
+
+    done = sweep.done()
+    missing = [one for one in sweep.trials if one.key not in done]
+    logger.info(f"run {sweep.folder}: {len(sweep.trials)} trials, {len(missing)} to do")
+    transfer = next(iter(sweep.setups.values())).config
+    steps = {one.per_class: transfer.steps_for(len(one.job.drawn)) for one in reversed(sweep.trials)}
+    logger.info(f"steps of a trial, by labels per class: {', '.join(f'{k}: {n}' for k, n in sorted(steps.items()))}")
+    tracker.log_trials([_record(sweep, one, done[one.key]) for one in sweep.trials if one.key in done], sweep.folder)
     since = time.monotonic()
-    with closing(sweep.run(missing, at_once)) as finished:
-        for number, (job, content) in enumerate(finished, 1):
-            trials[job.key] = content
-            tracker.log_trials([_record(sweep, job, content)], sweep.folder)
+    with closing(sweep.run(missing, workers)) as finished:
+        for number, (one, content) in enumerate(finished, 1):
+            done[one.key] = content
+            tracker.log_trials([_record(sweep, one, content)], sweep.folder)
             left = duration((time.monotonic() - since) / number * (len(missing) - number))
             scored = f"{content['balanced_accuracy']:.3f} ({content['seconds']:.0f} s), {left} left"
-            about = f"{_arm(content)}, {job.per_class} per class, draw {job.draw}"
+            about = f"{_variant(content)}, {one.per_class} per class, draw {one.job.draw}"
             logger.info(f"trial {number} of {len(missing)}: {about}: {scored}")
-    ordered = [trials[job.key] for job in sweep.jobs]
-    leaks = {name: found for name, bench in sweep.benches.items() if (found := setup.leaks_of(bench)) is not None}
-    trained = {name: bench for name, bench in sweep.benches.items() if bench.start.tensors is not None}
+    return [done[one.key] for one in sweep.trials]
+
+
+def _answered(
+    settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], part_of: str | None
+) -> dict[str, Any]:
+    """Log the table and the verdict. -> what result.json adds."""
+    from ssl_app.evaluation import comparison
+    from ssl_app.evaluation.verdict import SeenInPretraining
+    from ssl_app.transfer.setup import overlap_of, overlap_sentence
+
+    seen = {name: found for name, setup in sweep.setups.items() if (found := overlap_of(setup)) is not None}
+    trained = {name: setup for name, setup in sweep.setups.items() if setup.initialization.pretrained}
     pooled, outside = sweep.pooled(), sweep.outside()
-    worst = max((leaks[name] for name in pooled if name in leaks), key=lambda found: found.total, default=None)
-    leak = None if worst is None else Leak(worst.total, worst.of)
-    judged = "test set" if settings.judge == "test" else "held-out part of train"
-    answer = comparison.answer(ordered, pooled, leak, judged)
+    worst = max((seen[name] for name in pooled if name in seen), key=lambda found: found.total, default=None)
+    leak = None if worst is None else SeenInPretraining(worst.total, worst.of)
+    part = "test set" if settings.evaluate_on == "test" else "validation part of train"
+    answer = comparison.answer(trials, pooled, leak, part)
     verdict = answer.verdict if part_of is None else f"That of the comparison {part_of}."
-    _report(settings, sweep, ordered, verdict, tracker)
-    more = {
-        "trials": ordered,
+    for line in [*comparison.table_lines(trials), *comparison.claim_lines(answer.comparisons)]:
+        logger.info(line)
+    for name, setup in trained.items():
+        if not setup.initialization.ancestry_known or not seen[name].groups_known:
+            logger.info(f"remark: {name}: {overlap_sentence(setup)}")
+    if outside and part_of is None:
+        shown = ", ".join(f"{name} ({reason})" for name, reason in outside.items())
+        logger.info(f"outside the verdict: {shown}")
+    if part_of is None:
+        logger.info(verdict)
+    return {
+        "trials": trials,
         "comparisons": answer.comparisons,
         "labels_saved": answer.labels_saved,
         "verdict": verdict,
-        "leaks": {name: setup.leak_sentence(bench) for name, bench in trained.items()},
-        "n_test": len(next(iter(sweep.benches.values())).opened.parts.test),
+        "overlap": {name: overlap_sentence(setup) for name, setup in trained.items()},
+        "n_test": len(next(iter(sweep.setups.values())).opened.parts.test),
     }
-    result = Result("sweep", sweep.folder, time.monotonic() - started, config.as_json(settings), more)
-    runs.write_json(sweep.folder / runs.RESULT, result.to_json())
-    for line in [*comparison.table_lines(ordered), *comparison.claim_lines(answer.comparisons)]:
-        logger.info(line)
-    for name, bench in trained.items():
-        if not bench.start.ancestry_known or not leaks[name].groups_known:
-            logger.info(f"remark: {name}: {setup.leak_sentence(bench)}")
-    if outside and part_of is None:
-        logger.info(f"outside the verdict: {', '.join(f'{name} ({reason})' for name, reason in outside.items())}")
-    if part_of is None:
-        logger.info(verdict)
-    logger.info(
-        f"curves: type ssl-app ui{runs.out_flag(settings.out)}, or look at {sweep.folder / 'label-efficiency.png'}"
-    )
-    return result
 
 
 def _completed(settings: Settings) -> Settings:
     """The settings with the inits and strategies that were left to us."""
-    from ssl_app.training import initialization
-
     strategies = settings.strategy or tuple(registry.names("transfer.strategies"))
     for strategy in strategies:
-        registry.find("transfer.strategies", strategy)
+        strategy_of(strategy)
     strategies = tuple(dict.fromkeys(s if ":" in s else s.replace("_", "-") for s in strategies))
-    init = settings.init
-    if not init:
-        init = (initialization.newest_pretraining(settings.out),)
-        logger.info(f"init: {init[0]}, the newest finished pretraining in {settings.out} (--init says otherwise)")
+    init = settings.init or (newest_or(None, settings.out),)
     twice = next((name for name in init if init.count(name) > 1), None)
     if twice is not None:
         raise SettingsError(f"--init names {twice} twice; name each once")
@@ -169,47 +199,41 @@ def _jobs_at_once(settings: Settings, device: str) -> int:
     return 1 if device != "cpu" else max(1, min(MOST_JOBS, cores() // (settings.threads or 1)))
 
 
-def _arm(content: dict[str, Any]) -> str:
+def _variant(content: dict[str, Any]) -> str:
     from ssl_app.checkpoints import SCRATCH
 
     return SCRATCH if content["init"] == SCRATCH else f"{content['strategy']} from {content['init']}"
 
 
-def _record(sweep: "Sweep", job: "Job", content: dict[str, Any]) -> "TrialRecord":
+def _record(sweep: "Sweep", one: "PlannedTrial", content: dict[str, Any]) -> "TrialRecord":
     from ssl_app.tracking import TrialRecord
 
     shown = {name: str(content[name]) for name in ("init", "strategy", "per_class", "draw")}
-    shown |= {"sweep": sweep.folder.name, "arm": _arm(content)}
+    shown |= {"sweep": sweep.folder.name, "arm": _variant(content)}
     numbers = {name: float(content[name]) for name in METRICS if name in content}
-    place = sweep.folder / "trials" / job.key
-    return TrialRecord(f"{sweep.folder.name}/{job.key}", place, shown, job.per_class, numbers)
+    place = sweep.folder / "trials" / one.key
+    return TrialRecord(f"{sweep.folder.name}/{one.key}", place, shown, one.per_class, numbers)
 
 
-def _report(settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], told: str, tracker: "Tracker") -> None:
-    """The table as CSV, the curves as PNG, and the views in MLflow."""
+def _write_report(settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], one: RecordedRun) -> None:
+    """The table as CSV, and the curves as PNG."""
     import csv
 
     from ssl_app.evaluation import comparison
     from ssl_app.report import plots
 
-    columns = ["init", "strategy", "per_class", "draw", "labels_used", "n", *METRICS[:-1], "how"]
+    columns = ["init", "strategy", "per_class", "draw", "labels_used", "unlabeled_used", "n", *METRICS[:-1], "how"]
     with (sweep.folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(trials)
     series = {
-        _arm({"init": init, "strategy": strategy}): {k: list(by_draw.values()) for k, by_draw in arm.items()}
-        for (init, strategy), arm in comparison.scores(trials).items()
+        _variant({"init": init, "strategy": strategy}): {k: list(by_draw.values()) for k, by_draw in curve.items()}
+        for (init, strategy), curve in comparison.scores(trials).items()
     }
-    data = next(iter(sweep.benches.values())).opened.dataset.name
-    where = "balanced accuracy on the test set" if settings.judge == "test" else "balanced accuracy, held out"
-    plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, where)
-    tracked = tracker.start(
-        sweep.folder.name, sweep.folder, {"trials": len(trials)}, {"verb": "sweep", "verdict": told}
-    )
+    data = next(iter(sweep.setups.values())).dataset.name
+    part = "on the test set" if settings.evaluate_on == "test" else "on a validation part"
+    plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, f"balanced accuracy {part}")
+    one.tracked.metrics({"trials": float(len(trials))}, 0)
     for name in ("trials.csv", "label-efficiency.png", "draws"):
-        tracked.artifact(sweep.folder / name)
-    tracked.finish()
-    view = tracker.save_views(sweep.folder.name)
-    if view is not None:
-        logger.info(f"view: {tracker.view_path(view)}")
+        one.tracked.artifact(sweep.folder / name)

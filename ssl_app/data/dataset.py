@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ssl_app.data.packing import pack
 from ssl_app.data.sources.base import Columns, Source
+from ssl_app.data.spec import PixelSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,30 +82,17 @@ def named_alone(unit: str) -> bool:
     return unit.startswith("image ")
 
 
-def open_dataset(
-    source: Source,
-    *,
-    image_size: int,
-    channels: int | None,
-    intensity: str,
-    cache: Path,
-    max_unreadable: int,
-    progress: bool,
-    pack_side: int | None = None,
-) -> Dataset:
-    """A source, packed. Raises DataError for all that cannot be used.
-
-    pack_side is the side of images packed before that these must be like; None takes it by the first image.
-    """
+def open_dataset(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int = 0) -> Dataset:
+    """A source, packed in the form of `pixels`. Raises DataError for all that cannot be used."""
     packed = pack(
         source,
-        image_size,
-        channels,
+        pixels.size,
+        pixels.channels,
         cache,
-        depth="scaled" if intensity == "dtype" else "strict",
+        depth="scaled" if pixels.intensity == "dtype" else "strict",
         max_unreadable=max_unreadable,
-        progress=progress,
-        side=pack_side,
+        progress=True,
+        side=pixels.pack_side,
     )
     classes, labels, labeled = label_arrays(source, packed.rows)
     groups = None
@@ -127,7 +115,7 @@ def open_dataset(
         notes=source.notes,
         unreadable=packed.unreadable,
         mirrors=source.mirrors,
-        image_size=image_size,
+        image_size=pixels.size,
         key=packed.key,
     )
 

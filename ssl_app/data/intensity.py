@@ -16,7 +16,7 @@ LEAST_STD = 0.01  # a constant channel has none
 
 
 @dataclass(frozen=True)
-class Pixels:
+class PixelScaling:
     """How a set's values become [0, 1], and their mean and spread there, by channel."""
 
     intensity: str
@@ -46,12 +46,12 @@ class Pixels:
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
-    def from_json(cls, held: dict[str, Any]) -> "Pixels":
+    def from_json(cls, held: dict[str, Any]) -> "PixelScaling":
         """The inverse of to_json."""
         return cls(**held | {"mean": tuple(held["mean"]), "std": tuple(held["std"])})
 
 
-def measure(images: NDArray[Any], indices: Sequence[int] | NDArray[Any], intensity: str, seed: int) -> Pixels:
+def measure(images: NDArray[Any], indices: Sequence[int] | NDArray[Any], intensity: str, seed: int) -> PixelScaling:
     """Low, high, mean and std of the images (N, P, P, C) at indices, from a sample of 2,000 at most."""
     at = np.unique(np.asarray(indices, dtype=np.int64))
     assert len(at), "no image to measure"
@@ -62,7 +62,7 @@ def measure(images: NDArray[Any], indices: Sequence[int] | NDArray[Any], intensi
         low, high = limits(images, at)
     elif intensity == "dtype":
         low, high = dtype_range(images.dtype)
-    unmeasured = Pixels(intensity, low, high, (), ())
+    unmeasured = PixelScaling(intensity, low, high, (), ())
     channels = images.shape[-1]
     count, total, squares = 0, np.zeros(channels), np.zeros(channels)
     for some in np.array_split(at, -(-len(at) // 64)):
@@ -72,7 +72,7 @@ def measure(images: NDArray[Any], indices: Sequence[int] | NDArray[Any], intensi
         squares += np.square(values).sum(axis=0)
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - np.square(mean), LEAST_STD**2))
-    return Pixels(intensity, low, high, tuple(map(float, mean)), tuple(map(float, std)), images.dtype.name)
+    return PixelScaling(intensity, low, high, tuple(map(float, mean)), tuple(map(float, std)), images.dtype.name)
 
 
 def limits(images: NDArray[Any], at: NDArray[np.int64]) -> tuple[float, float]:

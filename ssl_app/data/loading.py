@@ -1,7 +1,7 @@
 """Batches from packed images: whole batches are built in workers, and their order is a function of (seed, epoch)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,91 +12,105 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ssl_app.data.batch import Batch
-from ssl_app.data.intensity import Pixels
+from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.seeding import mix
-from ssl_app.data.transforms import Augment, center
+from ssl_app.data.transforms import Augmentation, Frame, center
 
 ORDERED_BATCH, FEWEST, NUMBERS = (
     512,
     32,
     2**23,
-)  # images at a time when nothing is learnt, down to 32 MB of large ones
+)  # images at a time when nothing is learned, down to 32 MB of large ones
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRows:
+    """Some of a set's packed images, and how their pixels become a network's input."""
+
+    images: NDArray[Any]  # (M, P, P, C) memory-mapped
+    indices: NDArray[np.int64]  # (N,) which of them
+    scaling: PixelScaling
+    image_size: int  # side that a network sees
+    labels: NDArray[np.int64] | None = None  # (N,)
+    mirrors: bool = True  # whether a mirror image is as good
+
+    def at(self, indices: NDArray[np.int64]) -> "ImageRows":
+        """Other images of the same set, without labels."""
+        return replace(self, indices=indices, labels=None)
+
+    @property
+    def frame(self) -> Frame:
+        """What an augmentation needs to know of these images."""
+        return Frame(self.image_size, int(self.images.shape[1]), int(self.images.shape[-1]), self.mirrors)
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How images become batches, and which of them this process builds.
+
+    `batch_size` counts images of one optimizer step over all processes; a step is cut into `micro` pieces, of which
+    this process builds those numbered rank, rank + world, ...
+    """
+
+    batch_size: int
+    seed: int
+    views: int = 1  # augmentations of each image in a training batch
+    micro: int = 1
+    rank: int = 0
+    world: int = 1
+    workers: int = 0  # loader processes
+
+    def __post_init__(self) -> None:
+        assert self.batch_size % self.micro == 0, f"{self.micro} micro-batches do not divide {self.batch_size}"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One micro-batch to build. `first` is its place in the epoch; None asks for the centers, unaugmented."""
+    """One micro-batch to build."""
 
     index: NDArray[np.int64]  # (B,)
     epoch: int
     seed: int  # of the task's own randomness
-    first: int | None
+    first: int | None  # its place in the epoch; None asks for center crops, not augmented
+    views: int = 1
 
 
 class Builder(TorchDataset[Batch]):
     """Builds the micro-batch of a request; runs in a worker."""
 
-    def __init__(
-        self,
-        images: NDArray[Any],  # (M, P, P, C) memory-mapped
-        rows: NDArray[np.int64],  # (N,) which of them
-        pixels: Pixels,
-        augment: Augment,
-        labels: NDArray[np.int64] | None,  # (N,)
-        views: int,
-        seed: int,
-    ) -> None:
-        self.images, self.rows, self.labels = images, rows, labels
-        self.pixels, self.augment, self.views, self.seed = pixels, augment, views, seed
-        self.mean = np.asarray(pixels.mean, np.float32)
-        self.std = np.asarray(pixels.std, np.float32)
+    def __init__(self, rows: ImageRows, augmentation: Augmentation, seed: int) -> None:
+        self.rows, self.augmentation, self.seed = rows, augmentation, seed
+        self.mean = np.asarray(rows.scaling.mean, np.float32)
+        self.std = np.asarray(rows.scaling.std, np.float32)
 
     def __getitem__(self, request: Request) -> Batch:
-        scaled = self.pixels.scale(self.images[self.rows[request.index]])  # (B, P, P, C) in [0, 1]
-        views = tuple(self._view(scaled, request, view) for view in range(1 if request.first is None else self.views))
-        labels = None if self.labels is None else torch.from_numpy(self.labels[request.index])
+        rows = self.rows
+        scaled = rows.scaling.scale(rows.images[rows.indices[request.index]])  # (B, P, P, C) in [0, 1]
+        views = tuple(self._view(scaled, request, view) for view in range(request.views))
+        labels = None if rows.labels is None else torch.from_numpy(rows.labels[request.index])
         return Batch(views, torch.from_numpy(request.index), labels, request.seed)
 
     def _view(self, scaled: NDArray[np.float32], request: Request, view: int) -> Tensor:
-        if request.first is not None and self.augment.pipeline is not None:
+        if request.first is None:
+            images = center(scaled, self.rows.image_size)
+        else:
             # by place, not by image: drawn with replacement, an image comes often in one epoch, each time anew
             seeds = (mix(self.seed, request.epoch, request.first + place, view) for place in range(len(scaled)))
-            images = np.stack([self.augment(image, seed) for image, seed in zip(scaled, seeds, strict=True)])
-        else:
-            images = center(scaled, self.augment.image_size)
+            images = np.stack(
+                [self.augmentation(image, seed, view) for image, seed in zip(scaled, seeds, strict=True)]
+            )
         normalized = (images - self.mean) / self.std
         return torch.from_numpy(np.ascontiguousarray(normalized)).permute(0, 3, 1, 2)  # NCHW seen, NHWC stored
 
 
 class Loader:
-    """The images of one part of a set, as micro-batches.
+    """The images of one part of a set, as micro-batches."""
 
-    `batch_size` counts images of one optimizer step over all processes; a step is cut into
-    `micro` pieces, of which this process builds those numbered rank, rank + world, ...
-    """
-
-    def __init__(
-        self,
-        images: NDArray[Any],
-        rows: NDArray[np.int64],
-        pixels: Pixels,
-        augment: Augment,
-        *,
-        batch_size: int,
-        seed: int,
-        labels: NDArray[np.int64] | None = None,
-        views: int = 1,
-        micro: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        workers: int = 0,
-    ) -> None:
-        if batch_size % micro:
-            raise AssertionError(f"{micro} micro-batches do not divide a batch of {batch_size}")
-        self.builder = Builder(images, rows, pixels, augment, labels, views, seed)
-        self.count = len(rows)
-        self.batch_size, self.micro, self.rank, self.world = batch_size, micro, rank, world
-        self.seed, self.workers = seed, workers
+    def __init__(self, rows: ImageRows, augmentation: Augmentation, batching: Batching) -> None:
+        self.builder = Builder(rows, augmentation, batching.seed)
+        self.rows, self.batching = rows, batching
+        self.count = len(rows.indices)
+        self.batch_size, self.seed = batching.batch_size, batching.seed
 
     @property
     def steps(self) -> int:
@@ -121,14 +135,16 @@ class Loader:
 
     def epoch(self, epoch: int, steps: int, start: int = 0, weights: Tensor | None = None) -> Iterator[list[Batch]]:
         """The micro-batches of each step from `start` on, for this process."""
-        mine = range(self.rank, self.micro, self.world)
-        size = self.batch_size // self.micro
+        one = self.batching
+        mine = range(one.rank, one.micro, one.world)
+        size = self.batch_size // one.micro
         requests = [
             Request(
                 row[piece * size :][:size],
                 epoch,
                 mix(self.seed, epoch, step, piece),
                 self.batch_size * step + size * piece,
+                one.views,
             )
             for step, row in enumerate(self.order(epoch, steps, weights))
             if step >= start
@@ -141,28 +157,39 @@ class Loader:
     @property
     def share(self) -> int:
         """How many images `ordered` has for this process; where none, it gives one that is to be left out."""
-        return (self.rank + 1) * self.count // self.world - self.rank * self.count // self.world
+        rank, world = self.batching.rank, self.batching.world
+        return (rank + 1) * self.count // world - rank * self.count // world
 
     @property
     def together(self) -> int:
         """Images of a batch of `ordered`: each worker holds some, and nothing is gained by large ones."""
-        numbers = self.builder.augment.image_size**2 * self.builder.images.shape[-1]
+        numbers = self.rows.image_size**2 * self.rows.images.shape[-1]
         return int(max(FEWEST, min(ORDERED_BATCH, NUMBERS // numbers)))
 
-    def ordered(self, as_in: int | None = None) -> Iterator[Batch]:
+    def ordered(self, as_in: int | None = None, views: int | None = None) -> Iterator[Batch]:
         """Every image of this process's share once, the share being a contiguous piece.
 
-        Unaugmented and in order; or in views such as those of an epoch, and shuffled: sets are often sorted by
-        class, and a network in training mode would see one class at a time.
+        Center crops in order, one view each; with `views`, so many augmented views of each, the same at every call,
+        in batches as large as in training. As in an epoch, `as_in`, augmented and shuffled: sets are often
+        sorted by class, and a network in training mode would see one class at a time.
         """
-        first = self.rank * self.count // self.world
+        first = self.batching.rank * self.count // self.batching.world
         index = np.arange(first, first + max(min(1, self.count), self.share))
         if as_in is not None:
             index = np.random.default_rng([self.seed, as_in, 4]).permutation(index)
-        together = self.together
+        together = self.together if views is None else self.batch_size // self.batching.micro
         pieces = [index[i : i + together] for i in range(0, len(index), together)]
-        place = [None if as_in is None else first + i * together for i in range(len(pieces))]
-        requests = [Request(piece, as_in or 0, mix(self.seed, i), place[i]) for i, piece in enumerate(pieces)]
+        augmented = as_in is not None or views is not None
+        requests = [
+            Request(
+                piece,
+                as_in or 0,
+                mix(self.seed, number),
+                first + number * together if augmented else None,
+                (views or self.batching.views) if augmented else 1,
+            )
+            for number, piece in enumerate(pieces)
+        ]
         yield from self._build(requests)
 
     def _build(self, requests: list[Request]) -> Iterator[Batch]:
@@ -170,10 +197,10 @@ class Loader:
             self.builder,
             batch_size=None,
             sampler=requests,
-            num_workers=min(self.workers, len(requests)),
+            num_workers=min(self.batching.workers, len(requests)),
             collate_fn=_same,  # type: ignore[arg-type]  # with batch_size None it is given one item
             worker_init_fn=_quiet_worker,
-            prefetch_factor=4 if self.workers and requests else None,
+            prefetch_factor=4 if self.batching.workers and requests else None,
             generator=torch.Generator(),  # else the loader draws its base seed from the global one
         )
         return iter(loader)

@@ -1,4 +1,4 @@
-"""From a verb's settings to an opened set: which data, at what size, split how; every choice is said."""
+"""Opening a set: images packed, labels and split known, every decision in the log."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -9,17 +9,15 @@ import numpy as np
 from ssl_app.data.dataset import Dataset, open_dataset
 from ssl_app.data.label_tables import numbered, read_labels
 from ssl_app.data.packing import first_image
-from ssl_app.data.sources.base import Columns, Source, open_source
+from ssl_app.data.sources.base import Source, open_source
+from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import Parts, split
-from ssl_app.errors import DataError
-from ssl_app.settings import DataSettings
+from ssl_app.errors import DataError, Fix
 
 logger = logging.getLogger(__name__)
 
-SMALLEST_SIDE, LARGEST_SIDE = 16, 64  # pixels, where the user names no image size
-TEST_FRACTION = 0.2
+SMALLEST_SIDE = 16  # pixels, where the user names no image size
 MANY_CHANNELS, MOST_CLASSES = 16, 12  # above which a set is remarked on, and classes are not all named
-OWN_BACKBONES = ("small-resnet", "nin")
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,23 @@ class Opened:
     parts: Parts
 
 
-def source_of(settings: DataSettings, data: str) -> Source:
-    """The source that --data, --label, --group and --split name."""
-    return open_source(data, Columns(settings.label, settings.group, settings.split))
+def open_data(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -> Opened:
+    """Pack what a spec names (or find it packed), split it, and take its labels. Raises DataError."""
+    dataset = open_images(spec, pixels, source)
+    describe(dataset)
+    parts = split(dataset, fraction=spec.test_fraction, seed=spec.split_seed)
+    size = "x".join(map(str, dataset.images.shape[1:]))
+    logger.info(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")
+    logger.info(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")
+    if spec.labels is not None:
+        dataset = with_labels(dataset, spec.labels)
+    return Opened(dataset, parts)
+
+
+def open_images(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -> Dataset:
+    """Pack what a spec names (or find it packed), without a split. Raises DataError."""
+    source = source or open_source(spec.data, spec.columns)
+    return open_dataset(source, pixels, spec.cache, spec.max_unreadable)
 
 
 def with_labels(dataset: Dataset, path: Path) -> Dataset:
@@ -43,58 +55,30 @@ def with_labels(dataset: Dataset, path: Path) -> Dataset:
     labels = np.array(numbers, dtype=np.int64)
     known = labels >= 0
     found = f"{known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}"
-    logger.info(f"labels: {found}; they are what is tested, too")
+    logger.info(f"labels: {found}; the test uses them, too")
     lost = table.unmatched(dataset.keys)
     if lost:
         logger.info(f"note: {len(lost)} of {len(table.rows)} rows of {path} name no image, the first is '{lost[0]}'")
     if len(classes) < 2:
         only = f"the label '{classes[0]}' alone" if classes else "no label"
         raise DataError(
-            f"{path} gives {only} to these images; expected two classes or more: fill its column {column}"
+            f"{path} gives {only} to these images",
+            expected="two classes or more",
+            fix=Fix(f"fill its column {column}"),
         )
     return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labeled=known)
 
 
-def default_image_size(source: Source, backbone: str) -> int:
-    """The side to train at where the user named none: that of the images, within what the backbone is made for."""
+def default_image_size(source: Source, largest: int) -> int:
+    """The side to train at where the user names none: the first image's, from 16 px to `largest`."""
     side = min(first_image(source).shape[:2])
-    largest = LARGEST_SIDE if backbone.partition("+")[0] in OWN_BACKBONES else 224
     chosen = int(min(max(side, SMALLEST_SIDE), largest))
-    logger.info(f"image size: {chosen} px (the first image's short side is {side} px; --image-size says otherwise)")
+    logger.info(f"image size: {chosen} px (the first image's short side is {side} px)")
     return chosen
 
 
-def open_data(
-    settings: DataSettings,
-    source: Source,
-    out: Path,
-    *,
-    image_size: int,
-    channels: int | None,
-    intensity: str,
-    pack_side: int | None = None,
-) -> Opened:
-    """Pack a source (or find it packed) and split it."""
-    dataset = open_dataset(
-        source,
-        image_size=image_size,
-        channels=channels,
-        intensity=intensity,
-        cache=out / "cache",
-        max_unreadable=settings.max_unreadable,
-        progress=True,
-        pack_side=pack_side,
-    )
-    tell(dataset)
-    parts = split(dataset, fraction=settings.test_fraction or TEST_FRACTION, seed=settings.split_seed or 0)
-    size = "x".join(map(str, dataset.images.shape[1:]))
-    logger.info(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")
-    logger.info(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")
-    return Opened(dataset, parts)
-
-
-def tell(dataset: Dataset) -> None:
-    """What the user should know of the files: what was left out, and what may not be what was meant."""
+def describe(dataset: Dataset) -> None:
+    """Log what the user should know of the files: what was left out, and what may not be what was meant."""
     for note in dataset.notes:
         logger.info(f"note: {note}")
     for name, reason in dataset.unreadable:
@@ -110,4 +94,4 @@ def tell(dataset: Dataset) -> None:
         more = [f"and {len(shown) - MOST_CLASSES} more"] if len(shown) > MOST_CLASSES else []
         none = int((~dataset.labeled).sum())
         unlabeled = f"; {none} without a label" if none else ""
-        logger.info(f"its labels: {', '.join(shown[:MOST_CLASSES] + more)}{unlabeled}")
+        logger.info(f"labels of the data: {', '.join(shown[:MOST_CLASSES] + more)}{unlabeled}")

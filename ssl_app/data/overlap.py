@@ -20,7 +20,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Leaks:
+class Overlap:
     """How many of the test images were seen: as exact copies, or else through their group."""
 
     images: int
@@ -76,12 +76,12 @@ def met(dataset: Dataset, indices: Indices, other: Seen) -> tuple[NDArray[np.boo
     return copies, groups
 
 
-def count_leaks(seen: Seen, dataset: Dataset, test: Indices) -> Leaks:
+def count_overlap(seen: Seen, dataset: Dataset, test: Indices) -> Overlap:
     """Test images that were seen, and others of a seen group."""
     copies, groups = met(dataset, test, seen)
     noun = dataset.columns.group or "group"
     known = bool(len(seen.groups)) or not dataset.grouped()[test].any()
-    return Leaks(int(copies.sum()), int((groups & ~copies).sum()), len(test), noun, known)
+    return Overlap(int(copies.sum()), int((groups & ~copies).sum()), len(test), noun, known)
 
 
 def exclude(dataset: Dataset, indices: Indices, other: Seen) -> Indices:

@@ -16,10 +16,11 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.sources.base import origin
 from ssl_app.data.store import write_whole
-from ssl_app.errors import DataError
+from ssl_app.errors import Change, DataError, Fix, Set
 
 Indices = NDArray[np.int64]
 SEEDS_TRIED = 30
+NEW_SPLIT = Set("split", "none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ def given(dataset: Dataset) -> Parts | None:
     train, test = np.flatnonzero(marks == "train"), np.flatnonzero(marks == test_mark)
     val = np.flatnonzero(marks == "val") if test_mark == "test" else np.array([], np.int64)
     if not len(train):
-        raise DataError(f"{source} marks no image as train; type --split none to split anew")
+        raise DataError(f"{source} marks no image as train", fix=NEW_SPLIT)
     others, named = np.concatenate([train, val]), "train or val" if len(val) else "train"
     refuse_cut(dataset, others, test, source, named)
     copies = int(np.isin(dataset.content[test], dataset.content[others]).sum())
@@ -83,8 +84,8 @@ def refuse_cut(dataset: Dataset, others: Indices, test: Indices, source: str, na
     if beside:
         group = dataset.columns.group
         raise DataError(
-            f"{source} puts {beside} of {len(test)} test images beside a {named} image of the same {group}; "
-            f"type --split none to split by {group}"
+            f"{source} puts {beside} of {len(test)} test images beside a {named} image of the same {group}",
+            fix=NEW_SPLIT,
         )
 
 
@@ -102,23 +103,20 @@ def check_classes(dataset: Dataset, parts: Parts) -> None:
     """Raise DataError unless there are two classes or more, each on both sides."""
     if not dataset.labeled.any():
         raise DataError(
-            f"{dataset.name} has no labels; give a manifest with a column label, or one sub-folder a class"
+            f"{dataset.name} has no labels", expected="a manifest with a column label, or one sub-folder a class"
         )
     if len(dataset.classes) < 2:
-        raise DataError(f"{dataset.name} has one class, '{dataset.classes[0]}'; expected two or more")
+        raise DataError(f"{dataset.name} has one class, '{dataset.classes[0]}'", expected="two or more")
     missing = absent(dataset, parts)
     if missing is None:
         return
     name, side, other = missing
     if parts.seed is None:
-        raise DataError(
-            f"class '{name}' has no {side} image in {origin(str(dataset.columns.split))}; "
-            f"type --split none to split anew"
-        )
+        raise DataError(f"class '{name}' has no {side} image in {origin(str(dataset.columns.split))}", fix=NEW_SPLIT)
     where = "training" if side == "test" else "test"
     raise DataError(
-        f"class '{name}' has no {side} image: {unit_count(dataset, other)} into the {where} part; "
-        f"{better_seed(dataset, parts)}"
+        f"class '{name}' has no {side} image: {unit_count(dataset, other)} into the {where} part",
+        fix=better_seed(dataset, parts),
     )
 
 
@@ -143,13 +141,13 @@ def unit_count(dataset: Dataset, indices: Indices) -> str:
     return f"its only {noun} falls" if count == 1 else f"its {count} {noun}s all fall"
 
 
-def better_seed(dataset: Dataset, parts: Parts) -> str:
-    """What to type: the next seed that has every class on both sides, where there is one."""
+def better_seed(dataset: Dataset, parts: Parts) -> tuple[Fix, ...]:
+    """The next seed that has every class on both sides, where there is one."""
     assert parts.seed is not None
     for seed in range(parts.seed + 1, parts.seed + 1 + SEEDS_TRIED):
         if absent(dataset, split(dataset, fraction=parts.fraction, seed=seed)) is None:
-            return f"type --split-seed {seed}, or give a split column"
-    return "give a split column, or more images of that class"
+            return Set("split_seed", seed), Fix("give a split column")
+    return Fix("give a split column"), Fix("give more images of that class")
 
 
 def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, draw: int) -> Indices:
@@ -174,9 +172,10 @@ def refuse_more(dataset: Dataset, train: Indices, per_class: Sequence[int]) -> N
     name, count = fewest(dataset, train)
     if count < max(per_class):
         fitting = [number for number in per_class if number <= count]
-        cure = ",".join(map(str, fitting)) if fitting else f"{count} or less"
-        asked = f"--per-class asks for {max(per_class)}"
-        raise DataError(f"class '{name}' has {count} training images, {asked}; type --per-class {cure}")
+        raise DataError(
+            f"class '{name}' has {count} training images, {max(per_class)} per class are asked for",
+            fix=Set("per_class", ",".join(map(str, fitting)) if fitting else f"{count} or less"),
+        )
 
 
 def fewest(dataset: Dataset, rows: Indices) -> tuple[str, int]:
@@ -217,7 +216,7 @@ def hold_out_units(dataset: Dataset, rows: Indices, share: float, most: int, see
     if len(names) == 1:
         names, unit = np.unique(dataset.content[rows], return_inverse=True)
     if len(names) == 1:
-        raise DataError(f"the {len(rows)} images left of {dataset.name} are one picture; type another --data")
+        raise DataError(f"the {len(rows)} images left of {dataset.name} are one picture", fix=Change("data"))
     sizes = np.bincount(unit)
     wanted = max(1, min(most, round(share * len(rows))))
     room = min(most, 2 * wanted, len(rows) - 1)

@@ -1,68 +1,130 @@
-"""Augmentation of single images; the one user of albumentations.
+"""Augmentation of single images: random views, the same for the same seed.
 
-Compose gives every worker the same stream and repeats it each epoch (2.0.8), so each image is
+Compose gives every worker the same stream and repeats it each epoch (albumentations 2.0.8), so each image is
 seeded by its place in the training: (seed, epoch, place, view). The bits are then the same for any number of workers.
 """
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Preset = Literal["none", "light", "crop", "standard", "strong"]
+FLAT = (3 / 4, 4 / 3)  # aspect ratios of a random crop
 
 
-class Augment:
-    """Random views of packed images: (P, P, C) float32 in [0, 1] -> (S, S, C) float32 in [0, 1].
+@dataclass(frozen=True)
+class Frame:
+    """What an augmentation is built for: packed images (P, P, C) in, images (S, S, C) out."""
 
-    none: the center. light: a shift by up to an eighth, and a mirror image. crop: a random part of at least half
-    the area, and a mirror image. standard: also brightness and contrast. strong: a part of at least a fifth,
-    brightness and contrast by factors, which leave dark images visible, and where there are three channels color and
-    grays too: the kinds that self-labeling asks for (Asano et al., 2020, appendix), with less of the hue.
-    Square in, square out and no fill color, so that nothing at the border tells a puzzle's answer.
+    image_size: int  # S
+    pack_size: int  # P
+    channels: int = 1  # C
+    mirrors: bool = True  # whether a mirror image is as good: not of digits
+
+
+class Augmentation(Protocol):
+    """One random view of one image; an object of a method's own is called in the loader's workers."""
+
+    def __call__(self, image: NDArray[np.float32], seed: int, view: int) -> NDArray[np.float32]:
+        """(P, P, C) -> (S, S, C), both in [0, 1]. The same seed and number of the view give the same view."""
+        ...
+
+
+class Pipeline:
+    """Transforms of albumentations, one after the other; without any, the center crop.
+
+    Square in, square out and no fill color, so that nothing at the border gives the answer of a puzzle away.
     """
 
-    def __init__(self, preset: Preset, image_size: int, pack_size: int, mirrors: bool) -> None:
-        self.image_size = image_size
+    def __init__(self, frame: Frame, transforms: Sequence[A.BasicTransform]) -> None:
         cv2.setNumThreads(0)  # albumentations runs in our threads or workers; OpenCV's own would fight them
-        steps: list[A.BasicTransform] = []
-        self.by_channels: dict[int, A.Compose] = {}  # where their number matters
-        if preset == "light":
-            margin = max(0, image_size + image_size // 4 - pack_size)
-            if margin:
-                side = pack_size + margin
-                steps.append(A.PadIfNeeded(side, side, border_mode=cv2.BORDER_REFLECT_101))
-            steps.append(A.RandomCrop(image_size, image_size))
-        elif preset in ("crop", "standard"):
-            steps.append(A.RandomResizedCrop((image_size, image_size), scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3)))
-        elif preset == "strong":
-            steps.append(A.RandomResizedCrop((image_size, image_size), scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3)))
-        if preset != "none" and mirrors:
-            steps.append(A.HorizontalFlip(p=0.5))
-        if preset == "standard":
-            steps.append(A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.8))
-        elif preset == "strong":
-            jitter: dict[int, list[A.BasicTransform]] = {
-                1: [A.ColorJitter(0.4, 0.4, 0.0, 0.0, p=0.8)],
-                3: [A.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), A.ToGray(p=0.2)],
-            }
-            self.by_channels = {channels: A.Compose([*steps, *more]) for channels, more in jitter.items()}
-            # with any other number of channels a factor is all there is
-            steps.append(A.RandomBrightnessContrast(brightness_limit=0.0, contrast_limit=0.4, p=0.8))
-        self.pipeline = A.Compose(steps) if steps else None
+        self.image_size = frame.image_size
+        self.compose = A.Compose(list(transforms)) if transforms else None
 
-    def __call__(self, image: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-        """One view of one image; the same seed gives the same view."""
-        view: NDArray[np.float32]
-        if self.pipeline is None:
-            (view,) = center(image[None], self.image_size)
-            return view
-        pipeline = self.by_channels.get(image.shape[-1], self.pipeline)
-        pipeline.set_random_seed(seed % 2**32)
-        view = pipeline(image=image)["image"]
-        return view
+    def __call__(self, image: NDArray[np.float32], seed: int, view: int = 0) -> NDArray[np.float32]:
+        """(P, P, C) -> (S, S, C)."""
+        found: NDArray[np.float32]
+        if self.compose is None:
+            (found,) = center(image[None], self.image_size)
+            return found
+        self.compose.set_random_seed(seed % 2**32)
+        found = self.compose(image=image)["image"]
+        return found
+
+
+class Mixed:
+    """Another augmentation for each number of a view: the first view weak, the second strong, say."""
+
+    def __init__(self, *by_view: Augmentation) -> None:
+        self.by_view = by_view
+
+    def __call__(self, image: NDArray[np.float32], seed: int, view: int) -> NDArray[np.float32]:
+        """By the augmentation of this view; further views take the last."""
+        return self.by_view[min(view, len(self.by_view) - 1)](image, seed, view)
+
+
+Build = Callable[[Frame], Augmentation]  # what a method or a user names
+
+
+def mirrored(frame: Frame) -> list[A.BasicTransform]:
+    """A horizontal flip, where the images allow it."""
+    return [A.HorizontalFlip(p=0.5)] if frame.mirrors else []
+
+
+def crop(frame: Frame, least: float) -> A.BasicTransform:
+    """A random part of at least this share of the area, resized to the image size."""
+    return A.RandomResizedCrop((frame.image_size, frame.image_size), scale=(least, 1.0), ratio=FLAT)
+
+
+def none(frame: Frame) -> Pipeline:
+    """The center crop."""
+    return Pipeline(frame, [])
+
+
+def light(frame: Frame) -> Pipeline:
+    """A shift by up to an eighth, and a flip."""
+    margin = max(0, frame.image_size + frame.image_size // 4 - frame.pack_size)
+    side = frame.pack_size + margin
+    padded = [A.PadIfNeeded(side, side, border_mode=cv2.BORDER_REFLECT_101)] if margin else []
+    return Pipeline(frame, [*padded, A.RandomCrop(frame.image_size, frame.image_size), *mirrored(frame)])
+
+
+def cropped(frame: Frame) -> Pipeline:
+    """A random part of at least half of the area, and a flip."""
+    return Pipeline(frame, [crop(frame, 0.5), *mirrored(frame)])
+
+
+def standard(frame: Frame) -> Pipeline:
+    """As `crop`, with brightness and contrast."""
+    jitter = A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.8)
+    return Pipeline(frame, [crop(frame, 0.5), *mirrored(frame), jitter])
+
+
+def strong(frame: Frame) -> Pipeline:
+    """A part of at least a fifth, and brightness and contrast by factors, which leave dark images visible.
+
+    With three channels colors and grays too: the kinds that self-labeling wants (Asano et al., 2020, appendix), with
+    less of the hue.
+    """
+    jitter: dict[int, list[A.BasicTransform]] = {
+        1: [A.ColorJitter(0.4, 0.4, 0.0, 0.0, p=0.8)],
+        3: [A.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), A.ToGray(p=0.2)],
+    }
+    # with any other number of channels a factor is all there is
+    other = [A.RandomBrightnessContrast(brightness_limit=0.0, contrast_limit=0.4, p=0.8)]
+    return Pipeline(frame, [crop(frame, 0.2), *mirrored(frame), *jitter.get(frame.channels, other)])
+
+
+PRESETS: dict[str, Build] = {"none": none, "light": light, "crop": cropped, "standard": standard, "strong": strong}
+
+
+def preset(name: str, frame: Frame, mirror: bool | None = None) -> Augmentation:
+    """An augmentation by its name; `mirror` overrules what the images allow."""
+    return PRESETS[name](frame if mirror is None else replace(frame, mirrors=mirror))
 
 
 def center(images: NDArray[np.float32], image_size: int) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from ssl_app.evaluation.labels_saved import LabelsSaved, labels_saved
 from ssl_app.evaluation.ranking import Ranked
 
 METRIC = "balanced_accuracy"
-Arm = tuple[str, str]  # (init, strategy)
+Variant = tuple[str, str]  # (init, strategy)
 Curve = dict[int, dict[int, float]]  # labels per class -> draw -> score
 Trials = Sequence[Mapping[str, Any]]
 
@@ -27,38 +27,38 @@ class Answer:
     verdict: str
 
 
-def scores(trials: Trials) -> dict[Arm, Curve]:
-    """Balanced accuracy by arm, labels per class and draw."""
-    found: dict[Arm, Curve] = {}
+def scores(trials: Trials) -> dict[Variant, Curve]:
+    """Balanced accuracy by variant, labels per class and draw."""
+    found: dict[Variant, Curve] = {}
     for one in sorted(trials, key=lambda t: (t["init"], t["strategy"], t["per_class"], t["draw"])):
-        arm = found.setdefault((one["init"], one["strategy"]), {})
-        arm.setdefault(one["per_class"], {})[one["draw"]] = one[METRIC]
+        variant = found.setdefault((one["init"], one["strategy"]), {})
+        variant.setdefault(one["per_class"], {})[one["draw"]] = one[METRIC]
     return found
 
 
 def answer(
-    trials: Trials, pretrainings: Sequence[str], leak: verdict.Leak | None, judged: str = "test set"
+    trials: Trials, pretrainings: Sequence[str], leak: verdict.SeenInPretraining | None, judged: str = "test set"
 ) -> Answer:
-    """Compare every arm with scratch, two-stage with the other strategies, and say what pretraining was worth.
+    """Compare every variant with scratch, two-stage with the other strategies, and say what pretraining was worth.
 
     `pretrainings` are the inits that the verdict pools: seeds of one pretraining.
     """
     table = scores(trials)
     comparisons = _comparisons(table)
-    scratch = next((arm for arm in table if arm[0] == SCRATCH), None)
-    arms = [(init, verdict.STRATEGY) for init in pretrainings if (init, verdict.STRATEGY) in table]
-    if scratch is None or not arms:
+    scratch = next((variant for variant in table if variant[0] == SCRATCH), None)
+    variants = [(init, verdict.STRATEGY) for init in pretrainings if (init, verdict.STRATEGY) in table]
+    if scratch is None or not variants:
         missing = "scratch (--baseline scratch)" if scratch is None else f"{verdict.STRATEGY} from a pretraining"
         return Answer(comparisons, None, f"No verdict: the sweep holds no {missing}.")
     budgets = sorted(table[scratch])
     per_class = verdict.nearest_budget(budgets)
     draws = sorted(table[scratch][per_class])
-    ours = np.array([[table[arm][per_class][draw] for draw in draws] for arm in arms])  # (P, D)
+    ours = np.array([[table[variant][per_class][draw] for draw in draws] for variant in variants])  # (P, D)
     base = np.array([table[scratch][per_class][draw] for draw in draws])  # (D,)
-    difference = paired_t(ours[0] - base) if len(arms) == 1 else nested_t(ours - base)
+    difference = paired_t(ours[0] - base) if len(variants) == 1 else nested_t(ours - base)
     curve = np.array([[table[scratch][budget][draw] for budget in budgets] for draw in draws])  # (D, M)
     saved: LabelsSaved = labels_saved(budgets, curve, ours.mean(0), per_class, difference)
-    name = arms[0][0] if len(arms) == 1 else " and ".join(arm[0] for arm in arms)
+    name = variants[0][0] if len(variants) == 1 else " and ".join(variant[0] for variant in variants)
     evidence = verdict.Evidence(
         name,
         per_class,
@@ -66,7 +66,7 @@ def answer(
         float(base.mean()),
         difference,
         len(draws),
-        len(arms),
+        len(variants),
         saved,
         leak,
         judged,
@@ -74,22 +74,22 @@ def answer(
     return Answer(comparisons, asdict(saved), verdict.sentence(evidence))
 
 
-def _comparisons(table: dict[Arm, Curve]) -> list[dict[str, Any]]:
-    """Paired differences over draws: each arm minus scratch, two-stage minus each other strategy of its init."""
+def _comparisons(table: dict[Variant, Curve]) -> list[dict[str, Any]]:
+    """Paired differences over draws: each variant minus scratch, two-stage minus each other strategy of its init."""
     found = []
-    scratch = next((arm for arm in table if arm[0] == SCRATCH), None)
+    scratch = next((variant for variant in table if variant[0] == SCRATCH), None)
     for init, strategy in table:
         if scratch is not None and init != SCRATCH:
             found += _pairs(table, (init, strategy), scratch)
             found += _with_half(table, (init, strategy), scratch)
         if strategy == verdict.STRATEGY:
-            for other in [arm for arm in table if arm[0] == init and arm[1] != strategy]:
+            for other in [variant for variant in table if variant[0] == init and variant[1] != strategy]:
                 found += _pairs(table, (init, strategy), other)
     return found
 
 
-def _pairs(table: dict[Arm, Curve], ours: Arm, other: Arm) -> list[dict[str, Any]]:
-    """One arm minus another at each budget, and (per_class null) on the mean of the budgets from 8 to 64."""
+def _pairs(table: dict[Variant, Curve], ours: Variant, other: Variant) -> list[dict[str, Any]]:
+    """One variant minus another at each budget, and (per_class null) on the mean of the budgets from 8 to 64."""
     shared = sorted(set(table[ours]) & set(table[other]))
     found = [_row(table, ours, other, [(budget, budget)]) | {"per_class": budget} for budget in shared]
     middle = [(budget, budget) for budget in shared if 8 <= budget <= 64]
@@ -98,8 +98,8 @@ def _pairs(table: dict[Arm, Curve], ours: Arm, other: Arm) -> list[dict[str, Any
     return found
 
 
-def _with_half(table: dict[Arm, Curve], ours: Arm, other: Arm) -> list[dict[str, Any]]:
-    """One arm minus another that has twice the labels: the articles' claim, at each budget that allows it."""
+def _with_half(table: dict[Variant, Curve], ours: Variant, other: Variant) -> list[dict[str, Any]]:
+    """One variant minus another that has twice the labels: the articles' claim, at each budget that allows it."""
     found = []
     for budget in sorted(set(table[ours])):
         if 2 * budget in table[other]:
@@ -109,7 +109,9 @@ def _with_half(table: dict[Arm, Curve], ours: Arm, other: Arm) -> list[dict[str,
     return found
 
 
-def _row(table: dict[Arm, Curve], ours: Arm, other: Arm, budgets: list[tuple[int, int]]) -> dict[str, Any]:
+def _row(
+    table: dict[Variant, Curve], ours: Variant, other: Variant, budgets: list[tuple[int, int]]
+) -> dict[str, Any]:
     """The paired interval of ours minus other, over draws, on the mean of pairs of budgets."""
     both = [table[ours][a] for a, _ in budgets] + [table[other][b] for _, b in budgets]
     draws = sorted(set.intersection(*(set(by_draw) for by_draw in both)))
@@ -139,7 +141,7 @@ def means_by_draw(curve: Curve) -> list[float]:
 
 def ranking_rows(
     ranked: Sequence[Ranked],
-    table: Mapping[Arm, Curve],
+    table: Mapping[Variant, Curve],
     inits: Mapping[str, str],
     frozen: Mapping[str, Mapping[str, float]],
     seconds: Mapping[str, float],
@@ -149,13 +151,13 @@ def ranking_rows(
     heads = [*(f"{budget}/class" for budget in budgets), "mean minus scratch"]
     rows = [["balanced accuracy, %", "minutes", "kNN", "linear", *heads]]
     for one in ranked:
-        curve = next(curve for arm, curve in table.items() if arm[0] == inits[one.name])
+        curve = next(curve for variant, curve in table.items() if variant[0] == inits[one.name])
         over = one.over_scratch
         bracket = "" if over.low is None or over.high is None else f" [{100 * over.low:+.1f}, {100 * over.high:+.1f}]"
         cells = [_cell(list(curve[budget].values())) for budget in budgets]
         cells = [f"{seconds[one.name] / 60:.1f}", *_frozen(frozen[one.name]), *cells]
         rows.append([one.name, *cells, f"{100 * over.mean:+.1f}{bracket}"])
-    scratch = next(curve for arm, curve in table.items() if arm[0] == SCRATCH)
+    scratch = next(curve for variant, curve in table.items() if variant[0] == SCRATCH)
     cells = [_cell(list(scratch[budget].values())) for budget in budgets]
     return [*rows, [SCRATCH, "", *_frozen(frozen[SCRATCH]), *cells, ""]]
 
@@ -171,13 +173,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def table_lines(trials: Trials) -> list[str]:
-    """The table for people: a row an arm, a column a budget, mean and 95 % interval over draws in points."""
+    """The table for people: a row an variant, a column a budget, mean and 95 % interval over draws in points."""
     table = scores(trials)
-    budgets = sorted({budget for arm in table.values() for budget in arm})
+    budgets = sorted({budget for variant in table.values() for budget in variant})
     heads = ["balanced accuracy, %", *(f"{budget}/class" for budget in budgets)]
     rows = [heads]
-    for (init, strategy), arm in table.items():
-        cells = [_cell(list(arm.get(budget, {}).values())) for budget in budgets]
+    for (init, strategy), variant in table.items():
+        cells = [_cell(list(variant.get(budget, {}).values())) for budget in budgets]
         rows.append([SCRATCH if init == SCRATCH else f"{strategy} from {init}", *cells])
     return aligned(rows)
 

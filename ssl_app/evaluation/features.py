@@ -1,11 +1,11 @@
-"""What features look like without labels: how many directions they use, and how far they are apart."""
+"""Statistics of features without labels: effective rank and standard deviation."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
 def effective_rank(features: ArrayLike) -> float:
-    """Directions that images spread over: exp of the entropy of the singular values. (N, d) -> 1 to min(N - 1, d).
+    """Number of directions that features spread over: exp of the singular values' entropy. (N, d) -> 1 to N - 1.
 
     Of centered features (Roy and Vetterli, 2007). 1 where all differences lie on a line, and where there are none;
     nan where a feature is not finite.
@@ -21,8 +21,8 @@ def effective_rank(features: ArrayLike) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def spread(features: ArrayLike) -> float:
-    """How far images are apart in angle: root mean square distance of the unit features to their mean. In [0, 1].
+def feature_std(features: ArrayLike) -> float:
+    """Standard deviation of the L2-normalized features: root mean square distance to their mean, in [0, 1].
 
     0 where all point one way, near 1 where they point everywhere. A row of zeros counts as the mean direction;
     nan where a feature is not finite.

@@ -10,7 +10,7 @@ PER_CLASS = 32  # or the nearest budget
 
 
 @dataclass(frozen=True)
-class Leak:
+class SeenInPretraining:
     """Test images that pretraining saw, themselves or their group."""
 
     seen: int
@@ -29,7 +29,7 @@ class Evidence:
     draws: int
     pretrainings: int
     saved: LabelsSaved | None
-    leak: Leak | None
+    leak: SeenInPretraining | None
     judged: str = "test set"  # what was tested on
 
 
@@ -39,7 +39,7 @@ def nearest_budget(budgets: list[int], wanted: int = PER_CLASS) -> int:
 
 
 def sentence(evidence: Evidence) -> str:
-    """The one honest sentence: finding, scores, interval and what it is over, labels saved, leaks."""
+    """The one honest sentence: finding, scores, interval and what it is over, labels saved, overlap."""
     e = evidence
     each = f"{e.per_class} label{_s(e.per_class)} per class"
     scores = (
@@ -87,7 +87,7 @@ def _range(saved: LabelsSaved) -> str:
     return ""
 
 
-def _leak(leak: Leak | None) -> str:
+def _leak(leak: SeenInPretraining | None) -> str:
     if leak is None or leak.seen == 0:
         return ""
     share = f"{leak.seen:,} of {leak.test:,} test images"

@@ -160,6 +160,11 @@ def _leave(module: nn.Module, inputs: object, output: Tensor) -> None:
     raise _Reached(output)
 
 
+def largest_default(name: str) -> int:
+    """The largest side, in pixels, that a backbone is trained at where the user names none."""
+    return 64 if name.partition("+")[0] in ("small-resnet", "nin") else 224
+
+
 def known() -> list[str]:
     """Names that `build` takes beside `module:factory`: ours, and torchvision's convolutional classifiers."""
     theirs = torchvision.models.list_models(module=torchvision.models)

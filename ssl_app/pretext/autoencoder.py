@@ -13,10 +13,10 @@ from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import SettingsError
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.decoders import Decoder, mean_within, psnr_gain
 from ssl_app.training.batch_norm import of_the_batch
-from ssl_app.training.task import Limits, Metrics
+from ssl_app.training.task import Metrics, ScoreLimits
 
 BLOCKS = 8  # a side: single pixels could be told from their neighbors, without knowing what the image shows
 PLAIN_CODE = 1 / 8  # of the image's numbers, where the code alone keeps the network from copying
@@ -46,7 +46,7 @@ class AutoencoderConfig:
     )
 
 
-class Autoencoder(Pretext):
+class Autoencoder(Pretext[AutoencoderConfig]):
     """The trunk sees the damaged image, a small decoder draws the clean one, and squared error compares the two.
 
     Of masked images only what was hidden is compared: nothing leads around the trunk, and what copies the rest
@@ -57,15 +57,16 @@ class Autoencoder(Pretext):
     Config = AutoencoderConfig
     score = "psnr_gain"
     chance = 0.0
-    limits = Limits(trivial=30.0, impossible=0.5)  # dB
-    epochs = 60
-    optimizer = "adamw"
-    rate = 1e-3
-    recalibrates = True  # half of a masked image is 0
+    limits = ScoreLimits(too_easy=30.0, no_signal=0.5)  # dB
+    defaults = Defaults(
+        epochs=60,
+        optimizer="adamw",
+        lr=1e-3,
+    )
+    recalibrates_batch_norm = True  # half of a masked image is 0
 
-    def __init__(self, backbone: Backbone, config: AutoencoderConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
-        self.config = config
+    def __init__(self, backbone: Backbone, config: AutoencoderConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
         if config.corruption == "noise" and config.sigma == 0:
             raise SettingsError("--sigma 0 damages nothing; type a larger one, or --corruption none")
         self.layer = backbone.map_layer()

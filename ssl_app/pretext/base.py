@@ -1,22 +1,26 @@
-"""Pretext: a task that needs no labels, and what a method says of itself.
+"""Pretext: a task that needs no labels, with all that its paper owns.
 
 A method is one file here: a class named like its file, with its settings in `Config`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssl_app.data import transforms
 from ssl_app.data.batch import Batch
-from ssl_app.data.transforms import Preset
+from ssl_app.data.transforms import Augmentation, Frame
+from ssl_app.errors import Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.training.batch_norm import recalibrate, sample
-from ssl_app.training.task import Limits, OverAll, Task
+from ssl_app.training.task import DatasetMap, ScoreLimits, Task
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -25,87 +29,108 @@ class NoSettings:
 
 
 @dataclass(frozen=True)
-class Scope:
-    """What a method is told of the run that it is made for."""
+class TrainingSet:
+    """What a method knows of the images that it is made for."""
 
-    images: int  # N, what label memories are sized by
-    epochs: int
+    images: int  # N, what per-image targets are sized by
+    epochs: int  # of the run
     keys: Sequence[str] = ()  # (N,) name of each image, as in the data; empty where they are not known
-    labels: Tensor | None = None  # (N,) class of each image or -1: to be compared with, never learnt from
+    labels: Tensor | None = None  # (N,) class of each image or -1: for comparison, never trained on
 
 
-class Pretext(Task):
+@dataclass(frozen=True)
+class Defaults:
+    """How a method is trained where the user names nothing."""
+
+    epochs: int = 30
+    batch_size: int = 128
+    smallest_batch: int = 32  # a batch is halved while a run would have too few steps, down to this
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    lr_scale: Mapping[str, float] = field(default_factory=lambda: {"all": 1.0})  # by part of `parts`
+    momentum: float = 0.9  # adamw: its first beta
+    beta2: float = 0.999  # adamw
+    weight_decay: float = 5e-4  # of matrices and filters
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: float = 0.05  # share of the steps
+    augment: str | None = "light"  # name of a preset; None: `augmentation` builds one of the method's own
+    backbone: str = "small-resnet"
+
+
+class Pretext(Task, Generic[C]):
     """A backbone and what a method puts on top of it.
 
-    `score` names the metric of the loss that the alarms and the progress line follow, `chance` is
-    its value for a network that knows nothing. The class attributes from `epochs` on are what
-    `ssl-app pretrain` takes where the user names nothing.
+    `score` names the metric of the loss that warnings and the progress line follow.
     """
 
     Config: ClassVar[type] = NoSettings
     score: ClassVar[str | None] = None
-    chance: ClassVar[float | None] = None
-    limits: ClassVar[Limits | None] = None
-    epochs: ClassVar[int] = 30
-    batch_size: ClassVar[int] = 128
-    optimizer: ClassVar[str] = "sgd"
-    rate: ClassVar[float] = 0.1
-    shares: ClassVar[Mapping[str, float]] = {"all": 1.0}  # of the rate, by part of `parts`
-    momentum: ClassVar[float] = 0.9  # adamw: its first beta
-    augment: ClassVar[Preset] = "light"
-    recalibrates: ClassVar[bool] = False  # trained on other than whole images: batch norm is set right at the end
-    labels_images: ClassVar[bool] = False  # whether log_clusters is there, for ssl-app label
-    compared: ClassVar[bool] = True  # whether ssl-app compare may ask it: needs nothing but images
-    remembers: ClassVar[bool] = False  # keeps a label of each image: others have no score, so none are held out
+    chance: ClassVar[float | None] = None  # the score of a network that knows nothing
+    limits: ClassVar[ScoreLimits | None] = None
+    defaults: ClassVar[Defaults] = Defaults()
+    recalibrates_batch_norm: ClassVar[bool] = False  # trained on other than whole images: corrected at the end
+    standalone: ClassVar[bool] = True  # needs nothing but images, so that `compare` may try it
+    per_image_targets: ClassVar[bool] = False  # other images have no score, so none are held out for validation
 
-    def __init__(self, backbone: Backbone, config: object, scope: Scope) -> None:
-        """`config` is an instance of Config."""
+    def __init__(self, backbone: Backbone, config: C, data: TrainingSet) -> None:
         super().__init__()
         self.backbone = backbone
-        self.images = scope.images
-        self.clusters = 0  # K of each head, for a self-labeling
-        self.notes: tuple[str, ...] = ()  # what the user should be told before training
-        self.given: Mapping[str, str] = {}  # what a resumed training must find as it was, and its hash
-        self.learnt_from: Path | None = None  # a file of another run, whose images count as seen
+        self.config = config
+        self.images = data.images
+        self.notes: tuple[str, ...] = ()  # what the user should know before training
+        self.fingerprints: Mapping[str, str] = {}  # what a resumed training must find as it was, and its hash
+        self.teacher_file: Path | None = None  # a file of another run, whose images count as seen
+
+    def augmentation(self, frame: Frame) -> Augmentation:
+        """The random views that the method trains on, where the user names none."""
+        assert self.defaults.augment is not None, f"{type(self).__name__} builds no augmentation"
+        return transforms.preset(self.defaults.augment, frame)
+
+    def chance_at(self, batch_size: int) -> float | None:
+        """The score of a network that knows nothing, with so many images in a batch; None where it is not known."""
+        return self.chance
 
     @classmethod
-    def for_one_epoch(cls, config: object) -> object:
-        """The settings under which one epoch alone, which is timed for --budget, costs what each of many does."""
+    def for_one_epoch(cls, config: C) -> C:
+        """The settings under which one epoch, timed for a time budget, costs what each of many does."""
         return config
 
-    def finish(self, over_all: OverAll) -> None:
-        """Hand the trunk on with batch-norm statistics of whole images, where it was trained on others."""
-        if self.recalibrates:
-            recalibrate(self.backbone, sample(self.images, over_all))
+    def finish(self, map_dataset: DatasetMap) -> None:
+        """Recalibrate the backbone's batch norm on whole images, where it was trained on others."""
+        if self.recalibrates_batch_norm:
+            recalibrate(self.backbone, sample(self.images, map_dataset))
 
     def features(self, images: Tensor) -> Tensor:
-        """What the trunk gives of whole images, to watch it by. (B, C, S, S) -> (B, D) or (B, D, h, w)."""
+        """Features of whole images, for monitoring. (B, C, S, S) -> (B, D) or (B, D, h, w)."""
         found: Tensor = self.backbone(images)
         return found
 
-    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
-        """What the user should be told of the metrics of `loss` so far, one row an epoch; None while all is well."""
+    def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
+        """What deserves the user's attention in the metrics of each epoch so far; None while all is well."""
         return None
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """What shows how well it works, by name: n rows of m pictures each, (n, m, C, S, S).
 
-        Drawn once training has ended, in eval mode and without gradients, of unaugmented images that were held out
+        Drawn once training has ended, in eval mode and without gradients, of center crops of validation images
         (where those are few, of others). In the scale of the batch's images.
         """
         return {}
 
-    def log_clusters(self, images: Tensor) -> Tensor:
-        """For a self-labeling: log-probability of each head's clusters, (B, C, S, S) -> (B, T, K).
-
-        The largest is the image's cluster. Raises TypeError for a method that has none, as `labels_images` says.
-        """
-        raise TypeError(f"{type(self).__name__} makes no clusters")
-
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: C) -> Sequence[str]:
         """Raise DataError where these images cannot teach by this method. (M, S, S, C) in [0, 1], a sample.
 
         -> what else the user should know of them before training.
         """
         return ()
+
+
+class SelfLabeling:
+    """For a Pretext that gives images cluster labels of its own: what `label` and `clusters` use."""
+
+    clusters: int  # K of each head
+
+    def log_clusters(self, images: Tensor) -> Tensor:
+        """Log-probability of each head's clusters; the largest is the image's. (B, C, S, S) -> (B, T, K)."""
+        raise NotImplementedError

@@ -14,10 +14,10 @@ from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.decoders import STEADY, Decoder
 from ssl_app.pretext.parts.lab import LUMA, SIGMA, ColorBins, SoftColors, lab_of, luma, rgb_of
-from ssl_app.training.task import Metrics, Needs, OverAll
+from ssl_app.training.task import DatasetMap, Metrics, Needs
 
 MANY_GRAY = 0.2  # share from which the user is told
 GRAY = 5.0  # an image in which neither |a| nor |b| is larger anywhere has no colors to learn (released code)
@@ -46,7 +46,7 @@ class ColorizationConfig:
     )
 
 
-class Colorization(Pretext):
+class Colorization(Pretext[ColorizationConfig]):
     """The trunk is given luma on all three channels, and a small decoder tells the ab of Lab at half size or less.
 
     At the end luma is folded into the first convolution, so that the network gives of a color image what it gave of
@@ -56,18 +56,19 @@ class Colorization(Pretext):
     """
 
     Config = ColorizationConfig
-    needs = Needs(channels=3, value_range="symmetric", true_colors=True)
+    needs = Needs(channels=3, value_range="symmetric", keeps_colors=True)
     score = "accuracy"
-    epochs = 60
-    optimizer = "adamw"
-    rate = 1e-3
+    defaults = Defaults(
+        epochs=60,
+        optimizer="adamw",
+        lr=1e-3,
+    )
 
     weights: Tensor
     folded: Tensor
 
-    def __init__(self, backbone: Backbone, config: ColorizationConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
-        self.config = config
+    def __init__(self, backbone: Backbone, config: ColorizationConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
         convolutions_of_images(backbone)  # refuses now what could not be folded at the end
         self.layer = backbone.map_layer()
         self.side = drawn_side(backbone.image_size)
@@ -82,7 +83,7 @@ class Colorization(Pretext):
         self.register_buffer("folded", torch.zeros((), dtype=torch.bool))
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: ColorizationConfig) -> Sequence[str]:
         """Raise DataError where none of the images has a color; say so where many have none."""
         if images.shape[-1] != 3:
             raise DataError(
@@ -99,12 +100,12 @@ class Colorization(Pretext):
             f"type --method rotnet, jigsaw or autoencoder"
         )
 
-    def start_epoch(self, epoch: int, over_all: OverAll) -> Metrics:
+    def start_epoch(self, epoch: int, map_dataset: DatasetMap) -> Metrics:
         """Before the first epoch, weigh the bins by how often they come in all images. -> share of the commonest."""
         if epoch == 0 and self.config.target == "bins":
-            bins = over_all.share(self._some_bins)
+            bins = map_dataset.local(self._some_bins)
             counts = torch.bincount(bins[bins >= 0].long(), minlength=len(self.bins))
-            counts = over_all.total(counts.double())
+            counts = map_dataset.all_reduce(counts.double())
             if float(counts.sum()) > 0:
                 shares = smoothed(counts / counts.sum(), self.bins.centers)
                 self.weights.copy_(weights_of(shares, self.config.rebalancing))
@@ -131,7 +132,7 @@ class Colorization(Pretext):
         metrics = {"accuracy": hits.sum() / count, "gray": 1 - colored.float().mean()}
         return (errors * counted).sum() / count, metrics
 
-    def finish(self, over_all: OverAll) -> None:
+    def finish(self, map_dataset: DatasetMap) -> None:
         """Give the network color images from here on: fold luma into what sees them."""
         if not bool(self.folded):
             for convolution in convolutions_of_images(self.backbone):

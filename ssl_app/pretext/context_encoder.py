@@ -11,19 +11,20 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
+from ssl_app.errors import Notice
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.decoders import Decoder, mean_within, psnr_gain
 from ssl_app.training.batch_norm import of_the_batch
-from ssl_app.training.task import Limits, Metrics, Needs
+from ssl_app.training.task import Metrics, Needs, ScoreLimits
 
 AREA = 1 / 4  # of the image that is hidden, at most (section 3.3)
 OVERLAP = 4 / 128  # of the side: what is drawn of the middle reaches that far into what can be seen (released code)
 OVERLAP_WEIGHT = 10.0  # of the error there
 CELLS = 4  # a side of the noise that random regions are cut from: holes of about a quarter of the side
 JUDGE_WIDTHS = (32, 64, 128, 256)
-SURE = 0.95  # accuracy of the judge beyond which an alarm rings
-JUDGE_SIDE = 4  # pixels of the map that the judge decides by
+SURE = 0.95  # accuracy of the discriminator beyond which an warning rings
+JUDGE_SIDE = 4  # pixels of the map that the discriminator decides by
 
 
 @dataclass(frozen=True)
@@ -35,68 +36,69 @@ class ContextEncoderConfig:
     )
     adversarial: float = option(
         0.001,
-        "share of the loss in which a judge must take what is drawn for real; 0: none",
+        "share of the loss in which a discriminator must take what is drawn for real; 0: none",
         at_least=0,
         at_most=0.999,
     )
 
 
-class ContextEncoder(Pretext):
-    """The maker, trunk and decoder, draws the hidden part; the judge tells drawn from real.
+class ContextEncoder(Pretext[ContextEncoderConfig]):
+    """The generator, trunk and decoder, draws the hidden part; the discriminator tells drawn from real.
 
     The loss looks at the hidden part; of the middle, also at a band inside its border that can be seen, whose squared
     error counts tenfold (with random regions the released code has none: copying it would be most of the loss).
     Holes are cut out of the normalized image, another one of each (the released code takes one a batch), and filled
-    with 0. The judge is given the middle, or with random regions the whole image, of real pixels but for what was
-    drawn. It has no batch norm, which would tell real from drawn by the batch they come in, and spectral norm keeps
-    it from being too sure.
+    with 0. The discriminator is given the middle, or with random regions the whole image, of real pixels but for
+    what was drawn. It has no batch norm, which would tell real from drawn by the batch they come in, and spectral
+    norm keeps it from being too sure.
 
     Score: by how many dB PSNR in the hole is higher than that of the mean of what can be seen of the image.
     """
 
     Config = ContextEncoderConfig
-    players = ("maker", "judge")
+    players = ("generator", "discriminator")
     needs = Needs(value_range="symmetric", smallest_image=16)
     score = "psnr_gain"
     chance = 0.0
-    limits = Limits(trivial=30.0, impossible=0.5)  # dB
-    epochs = 60
-    optimizer = "adamw"
-    # CIFAR-10, 5 minutes: .372 by neighbors and .427 linear; .361 and .409 with half the rate (one run each)
-    rate = 2e-3
-    shares = {"backbone": 1.0, "decoder": 1.0, "judge": 0.1}  # noqa: RUF012  # as in the released code
-    momentum = 0.5
-    recalibrates = True  # up to a quarter of an image is 0
+    limits = ScoreLimits(too_easy=30.0, no_signal=0.5)  # dB
+    defaults = Defaults(
+        epochs=60,
+        optimizer="adamw",
+        # CIFAR-10, 5 minutes: .372 by neighbors and .427 linear; .361 and .409 with half the rate (one run each)
+        lr=2e-3,
+        lr_scale={"backbone": 1.0, "decoder": 1.0, "discriminator": 0.1},  # as in the released code
+        momentum=0.5,
+    )
+    recalibrates_batch_norm = True  # up to a quarter of an image is 0
 
-    def __init__(self, backbone: Backbone, config: ContextEncoderConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
-        self.config = config
+    def __init__(self, backbone: Backbone, config: ContextEncoderConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
         self.layer = backbone.map_layer()
         side = backbone.image_size
         self.decoder = Decoder(backbone.shape(self.layer), backbone.channels, side)
-        self.judge = Judge(backbone.channels, side // 2 if config.region == "center" else side)
-        self.drawn: dict[int, Tensor] = {}  # what the judge is to see in this step, by the batch's seed
+        self.discriminator = Discriminator(backbone.channels, side // 2 if config.region == "center" else side)
+        self.drawn: dict[int, Tensor] = {}  # what the discriminator is to see in this step, by the batch's seed
 
     def parts(self) -> Mapping[str, nn.Module]:
-        """The judge has a rate of its own: it learns sooner than the maker."""
-        return {"backbone": self.backbone, "decoder": self.decoder, "judge": self.judge}
+        """The discriminator has a rate of its own: it learns sooner than the generator."""
+        return {"backbone": self.backbone, "decoder": self.decoder, "discriminator": self.discriminator}
 
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
-        """Trunk and decoder, or the judge."""
-        modules = (self.judge,) if player == "judge" else (self.backbone, self.decoder)
+        """Trunk and decoder, or the discriminator."""
+        modules = (self.discriminator,) if player == "discriminator" else (self.backbone, self.decoder)
         return (parameter for module in modules for parameter in module.parameters())
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
-        """The player's loss; the score, and how often the judge is right, in [0, 1]."""
-        return self._maker(batch) if player == "maker" else self._judge(batch)
+        """The player's loss; the score, and how often the discriminator is right, in [0, 1]."""
+        return self._maker(batch) if player == "generator" else self._discriminate(batch)
 
-    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
-        """Of a judge that is always right, and so teaches nothing."""
-        if len(rows) < 2 or min(row.get("judge_accuracy", 0.0) for row in rows[-2:]) <= SURE:
+    def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
+        """Of a discriminator that is always right, and so teaches nothing."""
+        if len(history) < 2 or min(row.get("discriminator_accuracy", 0.0) for row in history[-2:]) <= SURE:
             return None
-        return (
-            f"the judge tells what context-encoder draws in {rows[-1]['judge_accuracy']:.0%} of cases: after epoch "
-            f"{len(rows)} it has little to teach. Type --adversarial 0"
+        return Notice(
+            f"the discriminator of context-encoder is right in {history[-1]['discriminator_accuracy']:.0%} of cases: "
+            f"after epoch {len(history)} it has little to teach. Type --adversarial 0"
         )
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -116,34 +118,36 @@ class ContextEncoder(Pretext):
         share = self.config.adversarial
         if share > 0:
             shown = self._shown(torch.where(hole | band, made, images))
-            loss = (1 - share) * loss + share * functional.softplus(-self.judge(shown)).mean()
-            if self.training:  # the judge's turn comes next: the trunk need not run again
+            loss = (1 - share) * loss + share * functional.softplus(-self.discriminator(shown)).mean()
+            if self.training:  # the discriminator's turn comes next: the trunk need not run again
                 self.drawn[batch.seed] = shown.detach()
         seen = (images * ~hole).sum((2, 3), keepdim=True) / (~hole).sum((2, 3), keepdim=True)  # (B, C, 1, 1)
         before = mean_within((seen - images).square(), hole)
         after = mean_within((made.detach() - images).square(), hole)
         return loss, {"psnr_gain": psnr_gain(before, after)}
 
-    def _judge(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        if self.config.adversarial == 0:  # nothing to judge, and a gradient of nothing
-            return torch.stack([p.sum() for p in self.judge.parameters()]).sum() * 0, {}
+    def _discriminate(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        if self.config.adversarial == 0:  # nothing to discriminator, and a gradient of nothing
+            return torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0, {}
         drawn = self.drawn.pop(batch.seed, None)
-        if drawn is None:  # asked without the maker before it
+        if drawn is None:  # asked without the generator before it
             with torch.no_grad():
                 hole, band = self._regions(batch)
                 made = self._draw(batch.images.masked_fill(hole, 0))
                 drawn = self._shown(torch.where(hole | band, made, batch.images.float()))
-        of_real, of_drawn = self.judge(torch.cat([self._shown(batch.images.float()), drawn])).chunk(2)  # each (B,)
+        of_real, of_drawn = self.discriminator(torch.cat([self._shown(batch.images.float()), drawn])).chunk(
+            2
+        )  # each (B,)
         loss = functional.softplus(-of_real).mean() + functional.softplus(of_drawn).mean()
         right = torch.cat([of_real > 0, of_drawn < 0])
-        return loss, {"judge_accuracy": right.float().mean()}
+        return loss, {"discriminator_accuracy": right.float().mean()}
 
     def _draw(self, hidden: Tensor) -> Tensor:
         """A whole image, of which the hole counts. (B, C, S, S) -> (B, C, S, S) f32 in [-1, 1]."""
         return torch.tanh(self.decoder(self.backbone(hidden, self.layer)))
 
     def _shown(self, images: Tensor) -> Tensor:
-        """What the judge is given: (B, C, S, S) -> (B, C, S / 2, S / 2) with the middle hidden, else all of it."""
+        """The discriminator's input: (B, C, S, S) -> (B, C, S / 2, S / 2) with the middle hidden, else all of it."""
         if self.config.region == "random":
             return images
         start, stop = middle(images.shape[-1])
@@ -159,7 +163,7 @@ class ContextEncoder(Pretext):
         return hole, torch.zeros_like(hole)
 
 
-class Judge(nn.Module):
+class Discriminator(nn.Module):
     """Strided convolutions and one linear layer: above 0 for what it holds for real. (B, C, S, S) -> (B,).
 
     Computed in float32: bf16 rounds what real and drawn pixels differ by.
@@ -188,7 +192,7 @@ def region_loss(made: Tensor, images: Tensor, hole: Tensor, band: Tensor) -> Ten
 
 
 def overlap(side: int) -> int:
-    """Pixels of the band. 32 -> 1, 128 -> 4."""
+    """PixelScaling of the band. 32 -> 1, 128 -> 4."""
     return max(1, round(OVERLAP * side))
 
 

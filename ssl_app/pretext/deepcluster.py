@@ -12,10 +12,11 @@ from ssl_app.clustering import agreement, kmeans, whitening
 from ssl_app.clustering.sizes import clusters_for, few_each
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
+from ssl_app.errors import Notice
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, SelfLabeling, TrainingSet
 from ssl_app.training.batch_norm import recalibrate, sample
-from ssl_app.training.task import Metrics, OverAll
+from ssl_app.training.task import DatasetMap, Metrics
 
 EARLY, FROZEN = 5, 0.98  # epochs, and NMI with the partition before, above which clusters stand still
 REPAIRED = 0.2  # of the clusters, above which they are too many
@@ -41,7 +42,7 @@ class DeepClusterConfig:
     )
 
 
-class DeepCluster(Pretext):
+class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
     """Each epoch begins with k-means of all features, whitened by PCA and of length 1.
 
     Images are drawn so that every cluster comes equally often (section 3.3): by weight, under their own numbers. The
@@ -52,39 +53,39 @@ class DeepCluster(Pretext):
 
     Config = DeepClusterConfig
     score = "accuracy"
-    epochs = 60
-    rate = 0.05
-    augment = "strong"
-    labels_images = True
-    remembers = True
+    defaults = Defaults(
+        epochs=60,
+        lr=0.05,
+        augment="strong",
+    )
+    per_image_targets = True
 
     labels: Tensor
     centroids: Tensor
     mean: Tensor
     basis: Tensor
 
-    def __init__(self, backbone: Backbone, config: DeepClusterConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
-        self.config = config
-        self.clusters = clusters_for(scope.images, config.clusters)
-        self.notes = few_each(scope.images, self.clusters)
+    def __init__(self, backbone: Backbone, config: DeepClusterConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
+        self.clusters = clusters_for(data.images, config.clusters)
+        self.notes = few_each(data.images, self.clusters)
         features = int(torch.Size(backbone.shape()).numel())
         # all of them would be noise for the larger part, made as loud as the rest
-        width = min(config.pca or min(256, max(16, features // 4)), features, max(1, scope.images - 1))
+        width = min(config.pca or min(256, max(16, features // 4)), features, max(1, data.images - 1))
         self.head = nn.Linear(features, self.clusters) if config.classifier == "new" else None
-        self.known = scope.labels  # for comparison only
+        self.known = data.labels  # for comparison only
         self.begun: list[nn.Parameter] = []
-        self.register_buffer("labels", torch.full((scope.images,), -1))  # (N,)
+        self.register_buffer("labels", torch.full((data.images,), -1))  # (N,)
         self.register_buffer("centroids", torch.zeros(self.clusters, width))
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("basis", torch.zeros(features, width))
 
-    def start_epoch(self, epoch: int, over_all: OverAll) -> Metrics:
+    def start_epoch(self, epoch: int, map_dataset: DatasetMap) -> Metrics:
         """Cluster all images anew. -> its agreement with the last partition, and with labels where there are."""
         if epoch == 0:  # the statistics of a new network are of no images
-            recalibrate(self.backbone, sample(self.images, over_all))
+            recalibrate(self.backbone, sample(self.images, map_dataset))
         before = self.labels.clone()
-        found = self._cluster(over_all, seed=int(torch.randint(2**31, ())))
+        found = self._cluster(map_dataset, seed=int(torch.randint(2**31, ())))
         if self.head is not None:
             nn.init.normal_(self.head.weight, std=0.01)
             nn.init.zeros_(self.head.bias)
@@ -101,23 +102,23 @@ class DeepCluster(Pretext):
             told |= _agreement("labels", self.known[there], found.labels.cpu()[there])
         return told
 
-    def finish(self, over_all: OverAll) -> None:
+    def finish(self, map_dataset: DatasetMap) -> None:
         """Cluster once more: the centroids of an earlier network are not those of the last."""
-        self._cluster(over_all, seed=0)
+        self._cluster(map_dataset, seed=0)
 
-    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
-        """Of clusters that are left empty, or stand still before anything was learnt."""
-        repaired = rows[-1].get("repaired", 0.0)
+    def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
+        """Of clusters that are left empty, or stand still before anything was learned."""
+        repaired = history[-1].get("repaired", 0.0)
         if repaired > REPAIRED * self.clusters:
-            return (
+            return Notice(
                 f"{repaired:.0f} times in the last k-means a cluster of deepcluster's {self.clusters} was left empty "
                 f"and filled by splitting another. Type --clusters {max(2, self.clusters // 2)}"
             )
-        if len(rows) > EARLY or rows[-1].get("nmi_before", 0.0) <= FROZEN:
+        if len(history) > EARLY or history[-1].get("nmi_before", 0.0) <= FROZEN:
             return None
-        return (
-            f"the clusters of deepcluster stand still: NMI {rows[-1]['nmi_before']:.3f} with those before by epoch "
-            f"{len(rows)}. Type more --clusters, or a larger --lr"
+        return Notice(
+            f"the clusters of deepcluster stand still: NMI {history[-1]['nmi_before']:.3f} with the last by epoch "
+            f"{len(history)}. Type more --clusters, or a larger --lr"
         )
 
     def sampling_weights(self) -> Tensor:
@@ -125,7 +126,7 @@ class DeepCluster(Pretext):
         sizes = torch.bincount(self.labels, minlength=self.clusters)
         return 1 / sizes[self.labels].double()
 
-    def renewed(self) -> Iterable[nn.Parameter]:
+    def reinitialized(self) -> Iterable[nn.Parameter]:
         """The new layer."""
         begun, self.begun = self.begun, []
         return begun
@@ -143,9 +144,9 @@ class DeepCluster(Pretext):
         nearness = self._cosines(self._features(images)) - self.centroids.square().sum(1) / 2
         return torch.log_softmax(nearness / TEMPERATURE, 1)[:, None]
 
-    def _cluster(self, over_all: OverAll, seed: int) -> kmeans.Clusters:
+    def _cluster(self, map_dataset: DatasetMap, seed: int) -> kmeans.Clusters:
         """Cluster the features of all images, and keep what tells an image's cluster."""
-        features = over_all(lambda batch: self._features(batch.images).float())  # (N, D)
+        features = map_dataset(lambda batch: self._features(batch.images).float())  # (N, D)
         white = whitening.fit(features, self.basis.shape[1])
         found = kmeans.fit(white(features), self.clusters, iterations=self.config.iterations, seed=seed)
         for buffer, value in ((self.mean, white.mean), (self.basis, white.basis), (self.centroids, found.centroids)):

@@ -13,7 +13,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.data.label_tables import numbered, read_labels
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.training.task import Metrics
 
 
@@ -26,35 +26,37 @@ class FromLabelsConfig:
     )
 
 
-class FromLabels(Pretext):
+class FromLabels(Pretext[FromLabelsConfig]):
     """A head for each column of the file, cross-entropies averaged; images that it does not name are not drawn."""
 
     Config = FromLabelsConfig
     score = "accuracy"
-    epochs = 60
-    augment = "strong"
-    compared = False
-    remembers = True
+    defaults = Defaults(
+        epochs=60,
+        augment="strong",
+    )
+    standalone = False
+    per_image_targets = True
 
     labels: Tensor
 
-    def __init__(self, backbone: Backbone, config: FromLabelsConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
+    def __init__(self, backbone: Backbone, config: FromLabelsConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
         if config.labels is None:
             raise SettingsError("from-labels has nothing to learn; type --labels FILE, such as ssl-app label writes")
-        self.learnt_from = config.labels
-        read = [numbered(column) for column in read_labels(config.labels).of(scope.keys)]
+        self.teacher_file = config.labels
+        read = [numbered(column) for column in read_labels(config.labels).of(data.keys)]
         columns = [(classes, numbers) for classes, numbers in read if len(classes) > 1]  # one says nothing
         if not columns:
             raise DataError(f"{config.labels} holds one label only; expected two or more")
         self.register_buffer("labels", torch.tensor([numbers for _, numbers in columns], dtype=torch.int32))  # (T, N)
         named = repr([classes for classes, _ in columns]).encode()
-        self.given = {"labels": blake2b(self.labels.numpy().tobytes() + named, digest_size=8).hexdigest()}
+        self.fingerprints = {"labels": blake2b(self.labels.numpy().tobytes() + named, digest_size=8).hexdigest()}
         features = int(torch.Size(backbone.shape()).numel())
         self.heads = nn.ModuleList(nn.Linear(features, len(classes)) for classes, _ in columns)
         known = int(self._known().sum())
         heads = f"{len(columns)} labelings" if len(columns) > 1 else f"{len(columns[0][0])} labels"
-        self.notes = (f"{heads} of {known} of {scope.images} images, from {config.labels}",)
+        self.notes = (f"{heads} of {known} of {data.images} images, from {config.labels}",)
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         """Mean cross-entropy over the heads; how often they agree with their labels, in [0, 1]."""

@@ -1,6 +1,5 @@
 """GAN: tell real images from those that a generator makes (DCGAN: Radford et al., 2016, arXiv:1511.06434)."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,33 +11,34 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.diff_augment import diff_augment
 from ssl_app.pretext.parts.generators import ImageGenerator, start_as_dcgan
 from ssl_app.training.batch_norm import as_in_use
-from ssl_app.training.task import Metrics, Needs, OverAll
+from ssl_app.training.ema import EMA
+from ssl_app.training.task import DatasetMap, Metrics, Needs
 
 PENALIZED_EVERY = 16  # steps (Karras et al., 2020, arXiv:1912.04958, appendix B)
 DECAY = 0.999  # of the generator's moving average, once it has run for a while
-MADE = 5  # pictures made beside each real one
-FEW = 10_000  # images below which a judge soon knows each by heart (Zhao et al., 2020)
+MADE = 5  # pictures fake beside each real one
+FEW = 10_000  # images below which a discriminator soon knows each by heart (Zhao et al., 2020)
 LEAST_SPREAD = 1 / 255
-LEAST_VARIETY = 0.1  # of what is made, in that of the real images
+LEAST_VARIETY = 0.1  # of what is fake, in that of the real images
 
 
 @dataclass(frozen=True)
 class GANConfig:
     """Settings of the GAN."""
 
-    noise: int = option(100, "numbers that an image is made from", at_least=1)
+    noise: int = option(100, "numbers that an image is fake from", at_least=1)
     r1: float = option(
         0.1, "gamma: penalty on how fast the judgement of a real image changes with its pixels; 0: none", at_least=0
     )
     diff_augment: float = option(
-        1.0, "how much real and made images alike are augmented before they are judged", at_least=0, at_most=1
+        1.0, "how much real and fake images alike are augmented before they are judged", at_least=0, at_most=1
     )
     original: bool = option(
         False,
@@ -46,49 +46,53 @@ class GANConfig:
     )
 
 
-class GAN(Pretext):
-    """The judge is the backbone and one linear layer, the maker a small generator; each step moves both, judge first.
+class GAN(Pretext[GANConfig]):
+    """The discriminator is the backbone and a linear layer; each step trains it first, and then a small generator.
 
-    Real and made images go through the judge in separate batches, as batch norm would tell them apart in one. The
-    loss does not saturate, and R1 on real images every 16th step keeps the judge from running away. Pictures are
-    made by a moving average of the maker. At the end the backbone's batch-norm statistics, a mixture of real and
-    made, are taken anew from the real images.
+    Real and fake images go through the discriminator in separate batches: batch norm would tell them apart in one.
+    The loss does not saturate, and R1 on real images every 16th step keeps the discriminator from running away.
+    Pictures come from a moving average of the generator. At the end the backbone's batch-norm statistics, a mixture
+    of real and fake, are taken anew from the real images.
 
-    No score: a judge that is always right and one that is never right both mean that the game is over.
-    `variety` near 0 means that the maker makes one image only.
+    No score: a discriminator that is always right and one that is never right both mean that the game is over.
+    `variety` near 0 means mode collapse: the generator makes one image only.
     """
 
     Config = GANConfig
-    players = ("judge", "maker")
+    players = ("discriminator", "generator")
     needs = Needs(value_range="symmetric")
-    epochs = 60
-    batch_size = 64
-    optimizer = "adamw"
-    # CIFAR-10, 781 steps: .366 by neighbors and .423 linear; .349 and .399 with the 2e-4 of DCGAN (one run each)
-    rate = 1e-3
-    momentum = 0.5  # DCGAN, section 4
-    recalibrates = True
+    defaults = Defaults(
+        epochs=60,
+        batch_size=64,
+        optimizer="adamw",
+        # CIFAR-10, 781 steps: .366 by neighbors and .423 linear; .349 and .399 with the 2e-4 of DCGAN (one run each)
+        lr=1e-3,
+        momentum=0.5,  # DCGAN, section 4
+    )
+    recalibrates_batch_norm = True
 
     steps: Tensor
 
-    def __init__(self, backbone: Backbone, config: GANConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
+    def __init__(self, backbone: Backbone, config: GANConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
         self.original = config.original
         self.r1 = 0.0 if config.original else config.r1
         self.strength = 0.0 if config.original else config.diff_augment
         self.head = build_head("linear", backbone.shape(), 1)
-        self.maker = ImageGenerator(config.noise, backbone.channels, backbone.image_size, transposed=config.original)
+        self.generator = ImageGenerator(
+            config.noise, backbone.channels, backbone.image_size, transposed=config.original
+        )
         if config.original:  # not the backbone: its weights may come from --init
-            start_as_dcgan(self.maker)
+            start_as_dcgan(self.generator)
             start_as_dcgan(self.head)
-        self.average = copy.deepcopy(self.maker)  # moved by no player
+        self.average = EMA(self.generator)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # begun so far
-        self.early = min(2, scope.epochs)  # epochs before which makers of one image are no alarm
+        self.early = min(2, data.epochs)  # epochs before which mode collapse is no warning
         self.penalized = False  # whether this step is; before_step says so anew
-        self.notes = _notes(config, scope.images)
+        self.notes = _notes(config, data.images)
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: GANConfig) -> Sequence[str]:
         """Raise DataError where all images are alike: there is nothing to make but one."""
         spread = float(images.std(0).max())
         if spread < LEAST_SPREAD:
@@ -100,93 +104,85 @@ class GAN(Pretext):
 
     def parameters_of(self, player: str) -> Iterable[nn.Parameter]:
         """Backbone and head, or the generator."""
-        modules = (self.backbone, self.head) if player == "judge" else (self.maker,)
+        modules = (self.backbone, self.head) if player == "discriminator" else (self.generator,)
         return (parameter for module in modules for parameter in module.parameters())
 
-    def before_step(self, progress: float, over_all: OverAll) -> Metrics:
-        """Move the average towards the maker of the step before, and say whether this step is penalized."""
+    def before_step(self, progress: float, map_dataset: DatasetMap) -> Metrics:
+        """Move the average towards the generator of the step before, and say whether this step is penalized."""
         self.steps += 1
         step = int(self.steps)
-        _follow(self.average, self.maker, min(DECAY, step / (step + 9)))  # the first makers are soon forgotten
+        self.average.update(self.generator, min(DECAY, step / (step + 9)))  # the first weights are soon forgotten
         self.penalized = self.r1 > 0 and step % PENALIZED_EVERY == 0
         return {}
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
-        """The player's loss; for the judge, how often it is right, in [0, 1], and how much made images vary."""
-        if player == "maker":
-            return maker_loss(self._judge(self._shown(self._make(self.maker, batch), batch))), {}
+        """The player's loss; the discriminator's accuracy, in [0, 1], and how much fake images vary."""
+        if player == "generator":
+            return generator_loss(self._discriminate(self._shown(self._make(self.generator, batch), batch))), {}
         with torch.no_grad():
-            made = self._make(self.maker, batch)
+            fake = self._make(self.generator, batch)
             real = self._shown(batch.images, batch)
-            shown = self._shown(made, batch)
-        of_real, of_made = self._judge(real), self._judge(shown)  # each (B,)
-        loss = judge_loss(of_real, of_made)
+            shown = self._shown(fake, batch)
+        on_real, on_fake = self._discriminate(real), self._discriminate(shown)  # each (B,)
+        loss = discriminator_loss(on_real, on_fake)
         if self.penalized and self.training:
             with torch.autocast(real.device.type, enabled=False), as_in_use(self.backbone):
                 # once in 16 steps, so 16 times as much
-                loss = loss + PENALIZED_EVERY * self.r1 / 2 * squared_gradient(self._judge, real.float())
+                loss = loss + PENALIZED_EVERY * self.r1 / 2 * squared_gradient(self._discriminate, real.float())
         return loss, {
-            "accuracy_real": (of_real.detach() > 0).float().mean(),
-            "accuracy_made": (of_made.detach() < 0).float().mean(),
-            "variety": _spread(made) / _spread(batch.images).clamp_min(LEAST_SPREAD),
+            "accuracy_real": (on_real.detach() > 0).float().mean(),
+            "accuracy_fake": (on_fake.detach() < 0).float().mean(),
+            "variety": _spread(fake) / _spread(batch.images).clamp_min(LEAST_SPREAD),
         }
 
-    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
-        """Of a maker that has found one image which the judge takes for real, and makes no other."""
-        if len(rows) < self.early or rows[-1]["variety"] >= LEAST_VARIETY:
+    def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
+        """Of a generator that has found one image which the discriminator takes for real, and makes no other."""
+        if len(history) < self.early or history[-1]["variety"] >= LEAST_VARIETY:
             return None
-        return (
-            f"the gan makes the same image again and again: after epoch {len(rows)} what it makes varies "
-            f"{rows[-1]['variety']:.2f} times as much as the real images. Type a larger --r1, or another method"
+        return Notice(
+            f"the gan makes the same image again and again: after epoch {len(history)} what it makes varies "
+            f"{history[-1]['variety']:.2f} times as much as the real images. Type a larger --r1, or another method"
         )
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
-        """In each row a real image, and five that the moving average made."""
-        made = torch.stack([self._make(self.average, batch) for _ in range(MADE)], 1)
-        return {"made": torch.cat([batch.images[:, None], made], 1)}
+        """In each row a real image, and five that the moving average fake."""
+        fake = torch.stack([self._make(self.average, batch) for _ in range(MADE)], 1)
+        return {"fake": torch.cat([batch.images[:, None], fake], 1)}
 
-    def _make(self, maker: nn.Module, batch: Batch) -> Tensor:
+    def _make(self, generator: nn.Module, batch: Batch) -> Tensor:
         """As many images as there are real ones, (B, C, S, S) in [-1, 1]."""
-        shape = (len(batch.images), self.maker.noise)
+        shape = (len(batch.images), self.generator.noise)
         if self.original:
             noise = torch.rand(shape, generator=batch.generator) * 2 - 1
         else:
             noise = torch.randn(shape, generator=batch.generator)
-        made: Tensor = maker(noise.to(batch.images.device, non_blocking=True))
-        return made
+        fake: Tensor = generator(noise.to(batch.images.device, non_blocking=True))
+        return fake
 
     def _shown(self, images: Tensor, batch: Batch) -> Tensor:
         return diff_augment(images, self.strength, batch.generator)
 
-    def _judge(self, images: Tensor) -> Tensor:
+    def _discriminate(self, images: Tensor) -> Tensor:
         """Above 0 for what it holds for real. (B, C, S, S) -> (B,)."""
         logits: Tensor = self.head(self.backbone(images))
         return logits[:, 0].float()
 
 
-def judge_loss(of_real: Tensor, of_made: Tensor) -> Tensor:
-    """-log D(real) - log(1 - D(made)) of logits, (B,), (B,) -> (); 2 log 2 for a judge that knows nothing."""
-    return functional.softplus(-of_real).mean() + functional.softplus(of_made).mean()
+def discriminator_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
+    """-log D(real) - log(1 - D(fake)) of logits, (B,), (B,) -> (); 2 log 2 for a discriminator that knows nothing."""
+    return functional.softplus(-on_real).mean() + functional.softplus(on_fake).mean()
 
 
-def maker_loss(of_made: Tensor) -> Tensor:
-    """-log D(made) of logits, (B,) -> (): it does not fade where the judge is sure (Goodfellow et al., 2014)."""
-    return functional.softplus(-of_made).mean()
+def generator_loss(on_fake: Tensor) -> Tensor:
+    """-log D(fake) of logits, (B,) -> (): it does not saturate (Goodfellow et al., 2014)."""
+    return functional.softplus(-on_fake).mean()
 
 
-def squared_gradient(judge: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def squared_gradient(discriminator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Mean squared length of a logit's gradient by its image: R1 without gamma / 2 (arXiv:1801.04406). -> ()."""
     images = images.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(judge(images).sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
     return gradient.square().flatten(1).sum(1).mean()
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
-    """average = decay * average + (1 - decay) * module, parameters and batch-norm statistics, in place."""
-    for mine, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
-        if mine.is_floating_point():
-            mine.lerp_(new, 1 - decay)
 
 
 def _spread(images: Tensor) -> Tensor:
@@ -198,12 +194,10 @@ def _notes(config: GANConfig, images: int) -> tuple[str, ...]:
     notes = []
     if images < FEW and (config.original or config.diff_augment == 0):
         cure = "leave out --original" if config.original else "type --diff-augment 1"
-        notes.append(
-            f"{images:,} images without augmentation of what is judged: the judge soon knows each of them; {cure}"
-        )
+        notes.append(f"{images:,} images without augmentation: the discriminator soon knows each of them; {cure}")
     if config.original:
         notes.append(
-            "the judge is --backbone, as it always is, not the article's; "
+            "the discriminator is --backbone, as it always is, not the article's; "
             "for its training type --lr 2e-4 --weight-decay 0 --schedule constant --batch-size 128"
         )
     return tuple(notes)

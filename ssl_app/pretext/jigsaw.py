@@ -14,11 +14,11 @@ from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.errors import SettingsError
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts import tiles
 from ssl_app.pretext.parts.permutations import permutation_set
 from ssl_app.training.batch_norm import of_the_batch
-from ssl_app.training.task import Limits, Metrics
+from ssl_app.training.task import Metrics, ScoreLimits
 
 SIZES = {2: (24,), 3: (72, 504, 1512)}  # permutations there are for a grid, the default first
 FRINGE = 1 / 32  # of a tile's side, that channels are moved apart by: 2 px of the paper's 64
@@ -43,10 +43,10 @@ class JigsawConfig:
     gray: float = option(0.3, "share of images shown without their colors; with color move", at_least=0, at_most=1)
 
 
-class Jigsaw(Pretext):
+class Jigsaw(Pretext[JigsawConfig]):
     """The trunk sees each tile alone; what it finds is then put together in many orders.
 
-    So an order costs a pass of the head, not of the trunk, and an image comes in several: no place can be learnt
+    So an order costs a pass of the head, not of the trunk, and an image comes in several: no place can be learned
     by heart. Shortcuts are closed as in the paper: a gap and a random place in the cell (edges that go on), tiles of
     mean 0 and deviation 1 (light and contrast), and where there are three channels grays, and channels moved apart
     (the fringes of a lens; of wide ones too little: `--color one` leaves none). Permutations are a group, not the
@@ -57,17 +57,19 @@ class Jigsaw(Pretext):
     Config = JigsawConfig
     score = "accuracy"
     chance = 1 / 24
-    limits = Limits(trivial=0.97, impossible=2 / 24)
-    epochs = 60
-    augment = "crop"  # a tile's brightness and contrast are taken away anyhow
+    limits = ScoreLimits(too_easy=0.97, no_signal=2 / 24)
+    defaults = Defaults(
+        epochs=60,
+        augment="crop",  # a tile's brightness and contrast are taken away anyhow
+    )
     # less of a whole image is border: variances of tiles were 1.8 times as large in the deepest layer (small ResNet,
     # digits), and five neighbors told .660 of 797 digits before and .680 after at 32 px, .640 and .642 at 64 px
-    recalibrates = True
+    recalibrates_batch_norm = True
 
     permutations: Tensor
 
-    def __init__(self, backbone: Backbone, config: JigsawConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
+    def __init__(self, backbone: Backbone, config: JigsawConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
         self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
         if config.color == "move" and backbone.channels == 3 and self.layout.jitter == 0:
             raise SettingsError(
@@ -83,7 +85,7 @@ class Jigsaw(Pretext):
             )
         self.per_image, self.gray, self.color = config.per_image, config.gray, config.color
         self.chance = 1 / count  # type: ignore[misc]  # the base has it of the class, here it is by the settings
-        self.limits = Limits(trivial=0.97, impossible=2 / count)  # type: ignore[misc]  # the same
+        self.limits = ScoreLimits(too_easy=0.97, no_signal=2 / count)  # type: ignore[misc]  # the same
         self.side = tiles.trunk_side(self.layout, backbone)
         self.notes = tiles.remarks(self.layout, self.side)
         features = int(torch.Size(backbone.shape()).numel())
@@ -120,9 +122,8 @@ class Jigsaw(Pretext):
         return {"puzzles": torch.stack(rows, 1)}
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: JigsawConfig) -> Sequence[str]:
         """Raise DataError where nearly all images show something in one tile at most."""
-        assert isinstance(config, JigsawConfig)
         tiles.refuse_flat(images, config.grid, "jigsaw")
         return ()
 

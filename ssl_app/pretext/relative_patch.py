@@ -13,10 +13,10 @@ from torch.nn import functional
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts import tiles
 from ssl_app.training.batch_norm import of_the_batch
-from ssl_app.training.task import Limits, Metrics
+from ssl_app.training.task import Metrics, ScoreLimits
 
 # (rows down, columns to the right) of direction k; the opposite of k is 7 - k
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
@@ -42,14 +42,14 @@ class RelativePatchConfig:
     )
 
 
-class RelativePatch(Pretext):
+class RelativePatch(Pretext[RelativePatchConfig]):
     """Every pair of neighboring tiles is asked, in both orders, after one pass of the trunk over the tiles.
 
     Directions weigh the same, however many pairs lie so: a grid of 3x3 has six pairs side by side, four across a
     corner. The first layer of the head is a sum of a half for each tile, so it is computed for tiles, not for pairs.
     With three channels there is one more shortcut: lenses spread colors from the middle outwards, which tells
     where in the image a tile was (section 3.1). In texture with fringes of 1 to 2 px and nothing else to go by, a
-    small network told .12 of the directions where colors were dropped, .92 where projected, all where they were kept
+    small network found .12 of the places where colors were dropped, .92 where projected, all where they were kept
     (one run each, tests/claim). One channel on all three leaves no fringe either, and the first layer answers to a
     whole image as it did to tiles: .361 by neighbors and .443 linear on CIFAR-10, where dropping had .347 and .416
     (one run each of 4,000 steps). The loader's views have no reflected border, as `light` has, which would tell too.
@@ -58,26 +58,28 @@ class RelativePatch(Pretext):
     Config = RelativePatchConfig
     score = "accuracy"
     chance = 1 / len(DIRECTIONS)
-    limits = Limits(trivial=0.97, impossible=0.18)
-    epochs = 60
-    augment = "crop"  # a tile's brightness and contrast are taken away anyhow
-    recalibrates = True  # see jigsaw
+    limits = ScoreLimits(too_easy=0.97, no_signal=0.18)
+    defaults = Defaults(
+        epochs=60,
+        augment="crop",  # a tile's brightness and contrast are taken away anyhow
+    )
+    recalibrates_batch_norm = True  # see jigsaw
 
     first: Tensor
     second: Tensor
-    directions: Tensor
+    effective_rank: Tensor
     weights: Tensor
 
-    def __init__(self, backbone: Backbone, config: RelativePatchConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
+    def __init__(self, backbone: Backbone, config: RelativePatchConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
         self.color = config.color
         self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
         self.side = tiles.trunk_side(self.layout, backbone)
         self.notes = tiles.remarks(self.layout, self.side)
-        for name, values in zip(("first", "second", "directions"), neighbors(self.layout.grid), strict=True):
+        for name, values in zip(("first", "second", "effective_rank"), neighbors(self.layout.grid), strict=True):
             self.register_buffer(name, values, persistent=False)  # (P,) each
-        often = torch.bincount(self.directions, minlength=len(DIRECTIONS))
-        self.register_buffer("weights", 1 / (len(DIRECTIONS) * often[self.directions]), persistent=False)
+        often = torch.bincount(self.effective_rank, minlength=len(DIRECTIONS))
+        self.register_buffer("weights", 1 / (len(DIRECTIONS) * often[self.effective_rank]), persistent=False)
         features = int(torch.Size(backbone.shape()).numel())
         width = tiles.width_of(features)
         last = nn.Linear(4 * width, len(DIRECTIONS))
@@ -87,9 +89,9 @@ class RelativePatch(Pretext):
         self.head = nn.Sequential(nn.BatchNorm1d(4 * width), nn.ReLU(inplace=True), last)
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
-        """Cross-entropy over images and directions; how often the direction is told, in [0, 1]."""
+        """Cross-entropy over images and effective_rank; how often the direction is told, in [0, 1]."""
         logits = self._logits(self._cut(batch), batch)  # (B, P, 8)
-        told = self.directions.expand(len(logits), -1)
+        told = self.effective_rank.expand(len(logits), -1)
         losses = functional.cross_entropy(logits.flatten(0, 1), told.flatten(), reduction="none").view_as(told)
         right = (logits.detach().argmax(2) == told).float()
         # no matrix product, which autocast would round to bf16
@@ -105,17 +107,16 @@ class RelativePatch(Pretext):
             logits = self._logits(cut, batch)
         log_likely, guesses = logits[:, asked].log_softmax(2).max(2)  # (B, Q)
         around = cut[:, self.second[asked]]  # (B, Q, C, t, t)
-        told = self.directions[asked].expand_as(guesses)
+        told = self.effective_rank[asked].expand_as(guesses)
         cell, side = self.layout.cell, batch.images.shape[-1]
         rows = [batch.images]
-        for directions in (told, guesses):
-            rows.append(tiles.sheet(_ring(cut[:, middle], around, directions, log_likely), cell, side))
+        for effective_rank in (told, guesses):
+            rows.append(tiles.sheet(_ring(cut[:, middle], around, effective_rank, log_likely), cell, side))
         return {"neighbors": torch.stack(rows, 1)}
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: RelativePatchConfig) -> Sequence[str]:
         """Raise DataError where nearly all images show something in one tile at most."""
-        assert isinstance(config, RelativePatchConfig)
         tiles.refuse_flat(images, config.grid, "relative-patch")
         return ()
 
@@ -154,8 +155,8 @@ def neighbors(grid: int) -> tuple[Tensor, Tensor, Tensor]:
         for direction, (down, right) in enumerate(DIRECTIONS)
         if (row + down, column + right) in cells
     ]
-    one, other, directions = torch.tensor(pairs).unbind(1)
-    return one, other, directions
+    one, other, effective_rank = torch.tensor(pairs).unbind(1)
+    return one, other, effective_rank
 
 
 def project(cut: Tensor) -> Tensor:
@@ -177,7 +178,7 @@ def drop(cut: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(kept.to(cut.device)[..., None, None], cut, NOISE * torch.randn_like(cut))
 
 
-def _ring(middle: Tensor, around: Tensor, directions: Tensor, likely: Tensor) -> Tensor:
+def _ring(middle: Tensor, around: Tensor, effective_rank: Tensor, likely: Tensor) -> Tensor:
     """A 3x3 of tiles: where two are put in one place, the likelier lies on top.
 
     (B, C, t, t), (B, Q, C, t, t), (B, Q), (B, Q) -> (B, 9, C, t, t).
@@ -185,7 +186,7 @@ def _ring(middle: Tensor, around: Tensor, directions: Tensor, likely: Tensor) ->
     image = torch.arange(len(around), device=around.device)
     laid = around.new_zeros(len(around), 9, *around.shape[2:])
     laid[:, 4] = middle
-    places = directions + (directions > 3).long()  # nine places; the one in the middle is no direction
+    places = effective_rank + (effective_rank > 3).long()  # nine places; the one in the middle is no direction
     for turn in likely.argsort(1).unbind(1):  # (B,)
         laid[image, places[image, turn]] = around[image, turn]
     return laid

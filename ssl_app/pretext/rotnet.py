@@ -11,8 +11,8 @@ from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
-from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.training.task import Limits, Metrics
+from ssl_app.pretext.base import Pretext, TrainingSet
+from ssl_app.training.task import Metrics, ScoreLimits
 
 TURNS = 4
 
@@ -27,7 +27,7 @@ class RotNetConfig:
     )
 
 
-class RotNet(Pretext):
+class RotNet(Pretext[RotNetConfig]):
     """All four turns of each image are in one batch (section 3.1), so batch statistics say nothing of the label.
 
     Turns are exact, of the square that the loader cut: nothing is interpolated and no border is
@@ -37,10 +37,10 @@ class RotNet(Pretext):
     Config = RotNetConfig
     score = "accuracy"
     chance = 1 / TURNS
-    limits = Limits(trivial=0.97, impossible=0.35)
+    limits = ScoreLimits(too_easy=0.97, no_signal=0.35)
 
-    def __init__(self, backbone: Backbone, config: RotNetConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
+    def __init__(self, backbone: Backbone, config: RotNetConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
         shape = backbone.shape()
         kind = config.rotation_head
         if kind == "auto":

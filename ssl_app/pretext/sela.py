@@ -12,10 +12,11 @@ from ssl_app.clustering import agreement, sinkhorn
 from ssl_app.clustering.sizes import clusters_for, few_each
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
+from ssl_app.errors import Notice
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, SelfLabeling, TrainingSet
 from ssl_app.training.batch_norm import recalibrate, sample
-from ssl_app.training.task import Metrics, OverAll
+from ssl_app.training.task import DatasetMap, Metrics
 
 UNBALANCED = 0.01  # mean relative error of the clusters' shares, ten times what an assignment ends at
 
@@ -27,7 +28,7 @@ class SeLaConfig:
     clusters: int | None = option(
         None, "clusters K of each head; default: a 400th of the images, 16 to 3,000", at_least=2, metavar="K"
     )
-    heads: int = option(10, "labelings learnt at a time, each by its own head (section 3.3)", at_least=1)
+    heads: int = option(10, "labelings learned at a time, each by its own head (section 3.3)", at_least=1)
     sharpness: float = option(
         10.0, "lambda of the assignment; the paper takes 10 for CIFAR, 25 for ImageNet", at_least=0.1
     )
@@ -47,7 +48,7 @@ class SeLaConfig:
     )
 
 
-class SeLa(Pretext):
+class SeLa(SelfLabeling, Pretext[SeLaConfig]):
     """Labels are an assignment in which every cluster has its share, so that they cannot collapse.
 
     The rows of the assignment are this process's images; scores come from features that are computed once for
@@ -57,34 +58,33 @@ class SeLa(Pretext):
 
     Config = SeLaConfig
     score = "accuracy"
-    epochs = 60
-    augment = "strong"
-    labels_images = True
-    remembers = True
+    defaults = Defaults(
+        epochs=60,
+        augment="strong",
+    )
+    per_image_targets = True
 
     labels: Tensor
     potentials: Tensor
     done: Tensor
 
-    def __init__(self, backbone: Backbone, config: SeLaConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
-        self.config = config
-        self.clusters = clusters_for(scope.images, config.clusters)
+    def __init__(self, backbone: Backbone, config: SeLaConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
+        self.clusters = clusters_for(data.images, config.clusters)
         self.memory = sinkhorn.bytes_of(config.memory)
-        self.notes = few_each(scope.images, self.clusters)
+        self.notes = few_each(data.images, self.clusters)
         features = int(torch.Size(backbone.shape()).numel())
         self.heads = nn.ModuleList(nn.Linear(features, self.clusters) for _ in range(config.heads))
-        start = torch.arange(scope.images) % self.clusters
-        random = torch.stack([start[torch.randperm(scope.images)] for _ in self.heads])
+        start = torch.arange(data.images) % self.clusters
+        random = torch.stack([start[torch.randperm(data.images)] for _ in self.heads])
         self.register_buffer("labels", random.to(torch.int32))  # (T, N)
         self.register_buffer("potentials", torch.zeros(config.heads, self.clusters, dtype=torch.float64))
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))  # relabelings so far
-        self.times = moments(config.relabels or scope.epochs, scope.epochs, config.spacing, config.faithful)
+        self.times = moments(config.relabels or data.epochs, data.epochs, config.spacing, config.faithful)
 
     @classmethod
-    def for_one_epoch(cls, config: object) -> object:
+    def for_one_epoch(cls, config: SeLaConfig) -> SeLaConfig:
         """One relabeling, as there is in the mean; with `relabels` above the epochs, a --budget is overrun."""
-        assert isinstance(config, SeLaConfig)
         return replace(config, relabels=1)
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
@@ -95,21 +95,21 @@ class SeLa(Pretext):
         loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
         return loss, {"accuracy": (logits.detach().argmax(2) == labels).float().mean()}
 
-    def before_step(self, progress: float, over_all: OverAll) -> Metrics:
+    def before_step(self, progress: float, map_dataset: DatasetMap) -> Metrics:
         """Relabel where the schedule says so, before the step. -> what changed."""
         due = sum(moment <= progress + 1e-9 for moment in self.times)
         if int(self.done) >= due:
             return {}
         if int(self.done) == 0 and not self.config.faithful:  # the statistics of a new network are of no images
-            recalibrate(self.backbone, sample(self.images, over_all))
+            recalibrate(self.backbone, sample(self.images, map_dataset))
         turn = range(len(self.heads))
         if self.config.faithful and self.config.spacing == "linear":
             turn = range(int(self.done), due)
-        features = over_all.share(self._features, as_trained=self.config.faithful)  # (n, D)
+        features = map_dataset.local(self._features, as_trained=self.config.faithful)  # (n, D)
         changed, iterations, errors, used = [], [], [], []
         for number in sorted({number % len(self.heads) for number in turn}):
             before = self.labels[number].clone()
-            found = self._relabel(number, features, over_all)
+            found = self._relabel(number, features, map_dataset)
             changed.append((self.labels[number] != before).double().mean())
             iterations.append(float(found.iterations))
             errors.append(found.error)
@@ -123,18 +123,18 @@ class SeLa(Pretext):
             "sinkhorn_error": torch.tensor(errors).max(),
         }
 
-    def finish(self, over_all: OverAll) -> None:
+    def finish(self, map_dataset: DatasetMap) -> None:
         """Label once more: the balance of an earlier network is not that of the last."""
-        features = over_all.share(self._features)
+        features = map_dataset.local(self._features)
         for number in range(len(self.heads)):
-            self._relabel(number, features, over_all)
+            self._relabel(number, features, map_dataset)
 
-    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
+    def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
         """Of an assignment that ended before it was balanced."""
-        error = next((row["sinkhorn_error"] for row in reversed(rows) if "sinkhorn_error" in row), 0.0)
+        error = next((row["sinkhorn_error"] for row in reversed(history) if "sinkhorn_error" in row), 0.0)
         if error <= UNBALANCED:
             return None
-        return (
+        return Notice(
             f"the clusters of sela are not balanced: their sizes are {error:.0%} off in the mean. "
             "Type a smaller --sharpness"
         )
@@ -156,30 +156,30 @@ class SeLa(Pretext):
         features: Tensor = self.backbone(images).flatten(1)
         return features
 
-    def _relabel(self, number: int, features: Tensor, over_all: OverAll) -> sinkhorn.Balanced:
+    def _relabel(self, number: int, features: Tensor, map_dataset: DatasetMap) -> sinkhorn.Balanced:
         head = self.heads[number]
         assert isinstance(head, nn.Linear)
         scores = sinkhorn.Linear(features, head.weight.detach().float(), head.bias.detach().float())
-        prior = self._prior(scores, over_all)
+        prior = self._prior(scores, map_dataset)
         found = sinkhorn.balance(
             scores,
             self.config.sharpness,
             prior=prior,
             start=self.potentials[number] + prior.log(),
             memory=self.memory,
-            total=over_all.total,
+            total=map_dataset.all_reduce,
         )
         # without the prior itself: while scores say little, the largest cluster would take every image
         self.potentials[number] = found.potential - prior.log()
         labels = sinkhorn.labels(scores, self.config.sharpness, self.potentials[number])
-        self.labels[number] = over_all.join(labels).to(torch.int32)
+        self.labels[number] = map_dataset.all_gather(labels).to(torch.int32)
         return found
 
-    def _prior(self, scores: sinkhorn.Linear, over_all: OverAll) -> Tensor:
+    def _prior(self, scores: sinkhorn.Linear, map_dataset: DatasetMap) -> Tensor:
         """(K,) f64. Shares that fall with rank, the largest for the cluster that the network itself favors most."""
         prior = torch.ones_like(self.potentials[0])
         if self.config.skew > 0:
-            rank = sinkhorn.masses(scores, over_all.total).argsort(descending=True).argsort()
+            rank = sinkhorn.masses(scores, map_dataset.all_reduce).argsort(descending=True).argsort()
             prior = (rank.double() + 1) ** -self.config.skew
         return prior / prior.sum()
 

@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import DataError, SettingsError
+from ssl_app.errors import DataError, Notice, SettingsError
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.training.task import Metrics, Needs
 
 EMBEDDING = 128  # numbers, as in FaceNet and SimCLR
 WIDEST = 2048  # of the layer before them
 NEAREST = 5  # pictures shown beside each query
 TURN, SCALE, SHEAR, SHIFT = 15.0, 1.2, 8.0, 0.1  # largest of an affine copy: degrees, factor, degrees, share of side
-LEAST_SPREAD, FEWEST_ACTIVE = 0.1, 0.05  # below which an alarm rings
+LEAST_SPREAD, FEWEST_ACTIVE = 0.1, 0.05  # below which an warning rings
 LEAST_DISTANCE = 1e-6  # below it, distances have no gradient: that of a root grows without bound at 0
 
 
@@ -41,7 +41,7 @@ class TripletConfig:
     affine: bool = option(False, "also turn, scale, shear and shift both views a little, filled by reflection")
 
 
-class Triplet(Pretext):
+class Triplet(Pretext[TripletConfig]):
     """Two views of an image are anchor and positive, each in turn; the negatives are the batch's other images.
 
     Both views are altered and go through the network in one batch, so that neither a border nor batch statistics
@@ -53,12 +53,13 @@ class Triplet(Pretext):
     Config = TripletConfig
     needs = Needs(views=2, smallest_batch=2)
     score = "accuracy"
-    epochs = 60
-    augment = "strong"
+    defaults = Defaults(
+        epochs=60,
+        augment="strong",
+    )
 
-    def __init__(self, backbone: Backbone, config: TripletConfig, scope: Scope) -> None:
-        super().__init__(backbone, config, scope)
-        self.config = config
+    def __init__(self, backbone: Backbone, config: TripletConfig, data: TrainingSet) -> None:
+        super().__init__(backbone, config, data)
         self.compared_views = False
         features = math.prod(backbone.shape())
         width = min(WIDEST, max(EMBEDDING, features))
@@ -70,7 +71,7 @@ class Triplet(Pretext):
         )
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: object) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: TripletConfig) -> Sequence[str]:
         """Raise DataError where half of the images are copies of others: a copy is no negative."""
         pixels = np.rint(images * 255).astype(np.uint8).reshape(len(images), -1)
         copies = len(pixels) - len(np.unique(pixels, axis=0))
@@ -84,7 +85,7 @@ class Triplet(Pretext):
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         """By the mining. Share of views whose nearest of the other views is their partner; spread of the embedding.
 
-        `active` is the share of triplets that still teach: near 0, the margin is kept and nothing more is learnt.
+        `active` is the share of triplets that still teach: near 0, the margin is kept and nothing more is learned.
         """
         first, second = self._views(batch)
         embedding = self._embed(torch.cat([first, second]))  # (2B, 128)
@@ -99,16 +100,16 @@ class Triplet(Pretext):
             hinge = mined(embedding, index, self.config.margin, hardest=self.config.mining == "batch-hard")
             return hinge.mean(), metrics | {"active": (hinge.detach() > 0).float().mean()}
 
-    def alarm(self, rows: Sequence[Mapping[str, float]]) -> str | None:
+    def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
         """Of embeddings that lie in one point, and of triplets that teach nothing any more."""
-        row, after = rows[-1], f"after epoch {len(rows)}"
+        row, after = history[-1], f"after epoch {len(history)}"
         if row["embedding_spread"] < LEAST_SPREAD:
-            return (
+            return Notice(
                 f"the embeddings of triplet have collapsed: {after} their spread is {row['embedding_spread']:.3f}, "
                 f"of 1. Type a smaller --lr, or --mining all-pairs"
             )
         if row.get("active", 1.0) < FEWEST_ACTIVE:
-            return (
+            return Notice(
                 f"{row['active']:.0%} of the triplets still teach {after}: the margin is kept. Type a larger "
                 f"--margin, --mining batch-hard or --mining all-pairs"
             )

@@ -1,136 +1,132 @@
-"""What a pretraining works with, gathered and checked before its first step."""
+"""The inputs of a pretraining: images, method and initial network, gathered and checked before the first step."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ssl_app.data.dataset import Dataset
-from ssl_app.data.intensity import Pixels, measure
-from ssl_app.data.opened import Opened, default_image_size, open_data, source_of
+from ssl_app.data.intensity import PixelScaling, measure
+from ssl_app.data.loading import ImageRows
+from ssl_app.data.opened import Opened, open_data
+from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.transforms import center
-from ssl_app.errors import DataError, SettingsError
+from ssl_app.errors import Change, DataError, Set, SettingsError
 from ssl_app.models.backbones import Backbone
-from ssl_app.pretext.base import Pretext, Scope
-from ssl_app.pretraining.knn_monitor import Probe
-from ssl_app.pretraining.selection import choose_rows
-from ssl_app.settings import PretrainSettings
-from ssl_app.training import initialization
-from ssl_app.training.distributed import OneProcess
-
-logger = logging.getLogger(__name__)
+from ssl_app.pretext.base import Pretext, TrainingSet
+from ssl_app.pretraining.knn_monitor import KnnMonitor
+from ssl_app.pretraining.schedule import Schedule
+from ssl_app.pretraining.selection import open_excluded, with_validation, without_test
+from ssl_app.training.distributed import SingleProcess
+from ssl_app.training.initialization import Initialization
 
 SAMPLE = 512  # images that a method's applicability is judged by
 FEW = 6  # images, fewer than which tell nothing of features or of a score
 
 
 @dataclass(frozen=True)
-class Material:
-    """Images that suit the method, which rows of them are learnt from, and the network as it begins."""
+class PretrainSpec:
+    """All that decides a pretraining, before anything is opened."""
 
-    settings: PretrainSettings  # with the backbone and the augmentation that were left to us
-    method: type[Pretext]
+    name: str  # of the method, for messages
+    method: type[Pretext[object]]
+    config: object  # the method's Config
+    initialization: Initialization
+    data: DataSpec
+    pixels: PixelSpec
+    schedule: Schedule = field(default_factory=Schedule)
+    budget: float | None = None  # seconds of training, in place of a number of epochs
+    exclude: DataSpec | None = None  # images and groups that must not be seen
+    probe: DataSpec | None = None  # labeled images for the kNN monitor
+    probe_every: int | None = None  # epochs
+    augment: str | None = None  # name of a preset; None: the method's own augmentation
+    mirror: bool | None = None  # None: as the data say
+    workers: int | None = None  # loader processes
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Images that suit the method, which of them are trained on, and the network as it begins."""
+
+    spec: PretrainSpec
     dataset: Dataset
-    learnt: NDArray[np.int64]  # rows that are trained on
-    held_out: NDArray[np.int64]  # rows that the score is taken on
-    pixels: Pixels
-    image_size: int
-    start: initialization.Initialization
+    train: NDArray[np.int64]  # indices of the images to train on
+    validation: NDArray[np.int64]  # of those that the score is taken on
+    scaling: PixelScaling
     backbone: Backbone
-    probe: Probe | None  # labeled images to watch by
+    monitor: KnnMonitor | None
     notes: Sequence[str]
 
     @classmethod
-    def gather(cls, settings: PretrainSettings, method: type[Pretext], own: object, group: OneProcess) -> "Material":
+    def gather(cls, spec: PretrainSpec, group: SingleProcess) -> "Inputs":
         """Open the data and the weights. Raises DataError or SettingsError where the method cannot use them."""
-        start = initialization.load_initialization(settings.init, settings.out, settings.backbone)
-        start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
-        settings = replace(settings, backbone=start.backbone, augment=settings.augment or method.augment)
-        opened, size = _open(settings, method, start, group)
-        dataset = opened.dataset
+        opened = _open(spec, group)
+        dataset, size, method = opened.dataset, spec.pixels.size, spec.method
         channels = int(dataset.images.shape[-1])
-        learnt, held_out = choose_rows(settings, opened, not method.remembers)
-        pixels = _pixels(settings, method, start, dataset, np.sort(np.concatenate([learnt, held_out])))
-        sample = np.random.default_rng([settings.seed, 5]).permutation(learnt)[:SAMPLE]
-        notes = method.check(center(pixels.scale(dataset.images[np.sort(sample)]), size), own)
+        excluded = None if spec.exclude is None else open_excluded(spec.exclude, spec.pixels, opened)
+        seen = without_test(opened, excluded)
+        train, validation = (
+            (seen, seen[:0]) if method.per_image_targets else with_validation(dataset, seen, spec.seed)
+        )
+        scaling = _scaling(spec, dataset, seen)
+        sample = np.random.default_rng([spec.seed, 5]).permutation(train)[:SAMPLE]
+        notes = method.check(center(scaling.scale(dataset.images[np.sort(sample)]), size), spec.config)
         if method.needs.channels not in (None, channels):
             raise DataError(
-                f"{settings.method} needs images of {method.needs.channels} channels, {dataset.name} has "
-                f"{channels}; take another --method"
+                f"{spec.name} needs images of {method.needs.channels} channels, {dataset.name} has {channels}",
+                fix=Change("method"),
             )
-        backbone, loaded = start.build(channels, size, settings.seed)
-        logger.info(f"backbone: {loaded}")
-        pixels.refuse_other_depth(dataset.images.dtype, dataset.name)
-        probe = Probe.open(settings, size, channels, pixels, int(dataset.images.shape[1]))
-        return cls(settings, method, dataset, learnt, held_out, pixels, size, start, backbone, probe, notes)
+        backbone = spec.initialization.build(channels, size, spec.seed)
+        scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+        packed = replace(spec.pixels, channels=channels, pack_side=int(dataset.images.shape[1]))
+        monitor = None if spec.probe is None else KnnMonitor.open(spec.probe, packed, scaling)
+        return cls(spec, dataset, train, validation, scaling, backbone, monitor, notes)
 
     @property
-    def watched(self) -> NDArray[np.int64]:
-        """Rows that are not trained on; where those are few, the ones that are."""
-        return self.held_out if len(self.held_out) >= FEW else self.learnt
+    def monitored(self) -> NDArray[np.int64]:
+        """Images that are not trained on; where those are few, the ones that are."""
+        return self.validation if len(self.validation) >= FEW else self.train
 
-    def scope(self, epochs: int) -> Scope:
-        """What the method is told."""
-        known = self.dataset.labeled[self.learnt]
-        labels = torch.from_numpy(np.where(known, self.dataset.labels[self.learnt], -1)) if known.any() else None
-        return Scope(len(self.learnt), epochs, [self.dataset.keys[row] for row in self.learnt], labels)
+    def rows(self, indices: NDArray[np.int64]) -> ImageRows:
+        """Some of the images, for a loader."""
+        mirrors = self.dataset.mirrors if self.spec.mirror is None else self.spec.mirror
+        return ImageRows(self.dataset.images, indices, self.scaling, self.spec.pixels.size, None, mirrors)
+
+    def training_set(self, epochs: int) -> TrainingSet:
+        """What the method may know of the images."""
+        known = self.dataset.labeled[self.train]
+        labels = torch.from_numpy(np.where(known, self.dataset.labels[self.train], -1)) if known.any() else None
+        return TrainingSet(len(self.train), epochs, [self.dataset.keys[index] for index in self.train], labels)
 
 
-def _open(
-    settings: PretrainSettings, method: type[Pretext], start: initialization.Initialization, group: OneProcess
-) -> tuple[Opened, int]:
-    """The images, and the size that the network sees them in."""
-    if method.needs.true_colors and settings.augment == "strong":
+def _open(spec: PretrainSpec, group: SingleProcess) -> Opened:
+    """The images, packed by process 0 while the others wait. Raises SettingsError, DataError."""
+    needs = spec.method.needs
+    if needs.keeps_colors and spec.augment == "strong":
         raise SettingsError(
-            f"{settings.method} learns colors, and --augment strong changes them; type --augment standard"
+            f"{spec.name} learns colors, and the augmentation strong changes them", fix=Set("augment", "standard")
         )
-    source = source_of(settings, settings.data or "digits")
-    size = settings.image_size or start.image_size or default_image_size(source, start.backbone)
-    if size < method.needs.smallest_image:
+    if spec.pixels.size < needs.smallest_image:
         raise SettingsError(
-            f"{settings.method} needs images of at least {method.needs.smallest_image} px, --image-size is {size}"
+            f"{spec.name} needs images of at least {needs.smallest_image} px, the image size is {spec.pixels.size}",
+            fix=Set("image_size", needs.smallest_image),
         )
-    with _first_alone(group):
-        opened = open_data(
-            settings,
-            source,
-            settings.out,
-            image_size=size,
-            channels=settings.channels or start.channels,
-            intensity=start.intensity or settings.intensity or "range",
-            pack_side=start.pack_side if size == start.image_size else None,
-        )
-    return opened, size
+    if group.rank:
+        group.barrier()
+    try:
+        return open_data(spec.data, spec.pixels)
+    finally:
+        if not group.rank:
+            group.barrier()
 
 
-def _pixels(
-    settings: PretrainSettings,
-    method: type[Pretext],
-    start: initialization.Initialization,
-    dataset: Dataset,
-    rows: NDArray[np.int64],
-) -> Pixels:
-    """The scaling of what is started from, else measured: on the same rows for every method, learnt and held out."""
-    pixels = start.pixels or measure(dataset.images, rows, settings.intensity or "range", settings.seed)
-    if method.needs.value_range == "symmetric":
-        half = (0.5,) * dataset.images.shape[-1]
-        pixels = replace(pixels, mean=half, std=half)
-    return pixels
-
-
-class _first_alone:  # reads as a statement
-    """Process 0 packs while the others wait; then they find it packed."""
-
-    def __init__(self, group: OneProcess) -> None:
-        self.group = group
-
-    def __enter__(self) -> None:
-        if self.group.rank:
-            self.group.wait()
-
-    def __exit__(self, *error: object) -> None:
-        if not self.group.rank:
-            self.group.wait()
+def _scaling(spec: PretrainSpec, dataset: Dataset, seen: NDArray[np.int64]) -> PixelScaling:
+    """The scaling of what is started from, else measured: on the same images for every method."""
+    scaling = spec.initialization.scaling or measure(dataset.images, np.sort(seen), spec.pixels.intensity, spec.seed)
+    if spec.method.needs.value_range == "symmetric":
+        half = (0.5,) * int(dataset.images.shape[-1])
+        scaling = replace(scaling, mean=half, std=half)
+    return scaling

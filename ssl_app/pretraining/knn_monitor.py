@@ -1,97 +1,91 @@
-"""A pretraining watched by labeled images: neighbors on its features, every few epochs, for the eye only."""
+"""kNN monitor: accuracy of nearest neighbors on features in training; it trains and chooses nothing."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.data.dataset import Dataset, open_dataset
-from ssl_app.data.intensity import Pixels
+from ssl_app.data.dataset import Dataset
+from ssl_app.data.intensity import PixelScaling
+from ssl_app.data.loading import ImageRows
+from ssl_app.data.opened import open_images
 from ssl_app.data.sources.base import UNUSED, Columns, Source, open_source
+from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import split
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, Fix, Set
 from ssl_app.evaluation import knn, metrics
 from ssl_app.pretext.base import Pretext
 from ssl_app.pretraining import features
-from ssl_app.settings import PretrainSettings
 from ssl_app.training.hardware import Hardware
 
 logger = logging.getLogger(__name__)
 
-MOST = 5000  # images of either side
+MOST = 5000  # images of bank and queries each
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A labeled set in two: those that vote, and those that are asked."""
+class KnnMonitor:
+    """A labeled set in two: the kNN bank, and the queries."""
 
     dataset: Dataset
     bank: NDArray[np.int64]
-    asked: NDArray[np.int64]
+    queries: NDArray[np.int64]
 
     @classmethod
-    def open(
-        cls, settings: PretrainSettings, image_size: int, channels: int, pixels: Pixels, side: int
-    ) -> "Probe | None":
-        """What --probe-data names, or None. Raises DataError where it has no labels, or is of another depth."""
-        if settings.probe_data is None:
-            return None
-        dataset = open_dataset(
-            _source(settings, settings.probe_data),
-            image_size=image_size,
-            channels=channels,
-            intensity=pixels.intensity,
-            cache=settings.out / "cache",
-            max_unreadable=settings.max_unreadable,
-            progress=True,
-            pack_side=side,
-        )
+    def open(cls, spec: DataSpec, pixels: PixelSpec, scaling: PixelScaling) -> "KnnMonitor":
+        """The monitor of a labeled set. Raises DataError where it has too few labels, or is of another bit depth."""
+        dataset = open_images(spec, pixels, _source(spec))
         if not dataset.labeled.any():
-            raise DataError(f"--probe-data {settings.probe_data} has no labels; take labeled images, or leave it out")
-        if pixels.intensity == "range" and pixels.dtype not in ("", dataset.images.dtype.name):
+            raise DataError(f"the probe data {spec.data} have no labels", fix=(Fix("take labeled images"), LEFT_OUT))
+        if scaling.intensity == "range" and scaling.dtype not in ("", dataset.images.dtype.name):
             raise DataError(
-                f"--probe-data {dataset.name} holds {dataset.images.dtype} images, --data {pixels.dtype}; expected "
-                f"the same depth: type --intensity dtype, or leave it out"
+                f"the probe data {dataset.name} hold {dataset.images.dtype} images, the data {scaling.dtype}",
+                expected="the same depth",
+                fix=(Set("intensity", "dtype"), LEFT_OUT),
             )
         parts = split(dataset)
         order = np.random.default_rng(0).permutation(len(dataset.keys))
-        bank, asked = (
-            np.sort(order[np.isin(order, rows[dataset.labeled[rows]])][:MOST]) for rows in (parts.train, parts.test)
+        bank, queries = (
+            np.sort(order[np.isin(order, part[dataset.labeled[part]])][:MOST]) for part in (parts.train, parts.test)
         )
-        if not len(bank) or not len(asked):
+        if not len(bank) or not len(queries):
             raise DataError(
-                f"--probe-data {settings.probe_data} has too few labels: {len(bank)} and {len(asked)} on either "
-                f"side; leave it out"
+                f"the probe data {spec.data} have too few labels: a bank of {len(bank)}, {len(queries)} queries",
+                fix=LEFT_OUT,
             )
-        how = f"neighbors of {len(asked)} labeled images among {len(bank)} others, {parts.how}"
-        logger.info(f"watched by {dataset.name}, for the eye only: {how}")
-        return cls(dataset, bank, asked)
+        how = f"{len(queries)} labeled queries, a bank of {len(bank)}, {parts.how}"
+        logger.info(f"kNN monitor on {dataset.name}, it chooses nothing: {how}")
+        return cls(dataset, bank, queries)
 
-    def score(self, task: Pretext, pixels: Pixels, hardware: Hardware) -> float:
+    def score(self, task: Pretext[object], scaling: PixelScaling, hardware: Hardware) -> float:
         """Balanced accuracy of the nearest neighbors."""
-        bank, asked = (
-            features.pooled(task, rows, self.dataset.images, pixels, hardware) for rows in (self.bank, self.asked)
+        size = task.backbone.image_size
+        bank, queries = (
+            features.pooled(task, ImageRows(self.dataset.images, indices, scaling, size), hardware)
+            for indices in (self.bank, self.queries)
         )
         classes = self.dataset.classes
         k = min(knn.NEIGHBORS, max(1, len(bank) // (2 * len(classes))))  # half a class at most
-        shares = knn.votes(bank, self.dataset.labels[self.bank], asked, len(classes), k=(k,))[k]
-        found = metrics.classification(shares, self.dataset.labels[self.asked], classes)
+        shares = knn.votes(bank, self.dataset.labels[self.bank], queries, len(classes), k=(k,))[k]
+        found = metrics.classification(shares, self.dataset.labels[self.queries], classes)
         score = found["balanced_accuracy"]
         assert isinstance(score, float)
         return score
 
 
-def _source(settings: PretrainSettings, data: str) -> Source:
-    """Labeled images, by the columns of --data; where they have no such columns, by their own."""
-    label = None if settings.label == UNUSED else settings.label  # what pretrains may have its labels unread
-    asked = Columns(label, settings.group, settings.split)
-    own = Columns(*(column if column == UNUSED else None for column in (label, settings.group, settings.split)))
+LEFT_OUT = Fix("leave the probe data out")
+
+
+def _source(spec: DataSpec) -> Source:
+    """Labeled images, by the columns of the data; where they have no such columns, by their own."""
+    asked = replace(spec.columns, label=None if spec.columns.label == UNUSED else spec.columns.label)
+    own = Columns(*(column if column == UNUSED else None for column in (asked.label, asked.group, asked.split)))
     try:
-        return open_source(data, asked)
+        return open_source(spec.data, asked)
     except DataError as error:
         if asked == own:
             raise
-        found = open_source(data, own)
-        logger.info(f"note: --probe-data by its own columns ({error})")
+        found = open_source(spec.data, own)
+        logger.info(f"note: the probe data are read by their own columns ({error})")
         return found

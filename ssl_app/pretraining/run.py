@@ -1,9 +1,9 @@
-"""One pretraining: images, method and backbone brought together, trained, and handed over."""
+"""One pretraining: inputs, method and schedule brought together, trained, and written as a checkpoint."""
 
 import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from importlib.metadata import version
@@ -15,179 +15,223 @@ import torch
 from numpy.typing import NDArray
 
 from ssl_app import config, console
-from ssl_app.data.loading import Loader
+from ssl_app.data import transforms
+from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.data.overlap import merged, seen
 from ssl_app.data.seeding import mix
-from ssl_app.data.transforms import Augment
-from ssl_app.evaluation.features import effective_rank, spread
+from ssl_app.errors import Notice
+from ssl_app.evaluation.features import effective_rank, feature_std
 from ssl_app.pretext.base import Pretext
 from ssl_app.pretraining import features
-from ssl_app.pretraining.health import alarm, collapse
-from ssl_app.pretraining.inputs import FEW, Material
-from ssl_app.pretraining.schedule import plan_of, resolved
+from ssl_app.pretraining.health import Scores, collapse, score_warning
+from ssl_app.pretraining.inputs import FEW, Inputs, PretrainSpec
+from ssl_app.pretraining.schedule import describe, plan_of, resolved
 from ssl_app.pretraining.selection import spaced
-from ssl_app.pretraining.time_budget import TRIED, length_within
+from ssl_app.pretraining.time_budget import TRIED, Trial, length_within
 from ssl_app.report import plots
-from ssl_app.runs import out_flag
-from ssl_app.settings import PretrainSettings
-from ssl_app.tracking import open_tracker
-from ssl_app.training import inference, initialization
-from ssl_app.training.distributed import OneProcess
+from ssl_app.tracking import Run as TrackedRun
+from ssl_app.training.distributed import SingleProcess
 from ssl_app.training.hardware import Hardware, cores
-from ssl_app.training.loop import fit
+from ssl_app.training.history import EpochMetrics, History
+from ssl_app.training.inference import recalibrate_on
+from ssl_app.training.initialization import BACKBONE, Initialization, load_initialization, write_backbone
+from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
-from ssl_app.training.resume import Row, Saver, seconds_so_far
-from ssl_app.training.signals import Stopped
+from ssl_app.training.precision import measured
+from ssl_app.training.resume import Checkpointing, seconds_so_far
 
 logger = logging.getLogger(__name__)
 
-TRAINING = "training.safetensors"  # the state that --resume goes on from
-WATCHED = 256  # images that features are watched on, each epoch
+TRAINING = "training.safetensors"  # the state that a resumed run goes on from
+MONITORED = 256  # images that features are measured on, each epoch
 SHOWN = 12  # images of a method's pictures
+VIEWED = 36  # pictures of views.png
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A method on its material, with a plan: what is settled before the first step."""
+    """A method on its inputs, with a plan: what is settled before the first step."""
 
-    settings: PretrainSettings
-    own: object  # the method's Config
-    material: Material
-    task: Pretext
+    inputs: Inputs
+    task: Pretext[object]
     plan: Plan
     hardware: Hardware
-    group: OneProcess
+    group: SingleProcess
 
     @classmethod
-    def prepare(
-        cls,
-        settings: PretrainSettings,
-        method: type[Pretext],
-        own: object,
-        hardware: Hardware,
-        group: OneProcess,
-    ) -> "Pretraining":
+    def prepare(cls, spec: PretrainSpec, hardware: Hardware, group: SingleProcess) -> "Pretraining":
         """Open the data, build the network, and refuse what cannot work, before anything is trained."""
-        material = Material.gather(settings, method, own, group)
-        settings = material.settings
-        if settings.budget is not None and settings.epochs is None:
-            settings = cls._within_budget(settings, own, material, hardware, group)
-        work = cls.of(settings, own, material, hardware, group)
-        for note in [*material.notes, *work.task.notes]:
+        inputs = Inputs.gather(spec, group)
+        hardware = measured(hardware, inputs.backbone, spec.data.cache)
+        if spec.budget is not None and spec.schedule.epochs is None:
+            inputs = cls._within_budget(inputs, hardware, group)
+        work = cls.of(inputs, hardware, group)
+        describe(spec.schedule, spec.method, work.plan, len(inputs.train))
+        for note in [*inputs.notes, *work.task.notes]:
             logger.info(f"note: {note}")
         return work
 
     @classmethod
-    def of(
-        cls, settings: PretrainSettings, own: object, material: Material, hardware: Hardware, group: OneProcess
-    ) -> "Pretraining":
+    def of(cls, inputs: Inputs, hardware: Hardware, group: SingleProcess) -> "Pretraining":
         """With a task as it begins."""
-        method, images = material.method, len(material.learnt)
-        torch.manual_seed(mix(settings.seed, 6) >> 1)
-        task = method(copy.deepcopy(material.backbone), own, material.scope(settings.epochs or method.epochs))
-        plan = plan_of(settings, method, images, group.world)
-        told = resolved(settings, method, plan, material.image_size)
-        return cls(told, own, material, task, plan, hardware, group)
+        spec = inputs.spec
+        plan = plan_of(spec.schedule, spec.method, len(inputs.train), group.world)
+        torch.manual_seed(mix(spec.seed, 6) >> 1)
+        task = spec.method(copy.deepcopy(inputs.backbone), spec.config, inputs.training_set(plan.epochs))
+        schedule = resolved(spec.schedule, spec.method, plan)
+        return cls(replace(inputs, spec=replace(spec, schedule=schedule)), task, plan, hardware, group)
 
     @classmethod
-    def _within_budget(
-        cls,
-        settings: PretrainSettings,
-        own: object,
-        material: Material,
-        hardware: Hardware,
-        group: OneProcess,
-    ) -> PretrainSettings:
-        """With the length that --budget allows; timed once more where so long a training has larger batches."""
-        method, images = material.method, len(material.learnt)
-        batch, epochs = settings.batch_size, 1
+    def _within_budget(cls, inputs: Inputs, hardware: Hardware, group: SingleProcess) -> Inputs:
+        """With the length that the time allows; timed once more where so long a training has larger batches."""
+        spec = inputs.spec
+        batch, epochs, steps = spec.schedule.batch_size, 1, 1
         for _ in range(2):
-            tried = replace(settings, epochs=1, batch_size=batch)
-            one = cls.of(tried, method.for_one_epoch(own), material, hardware, group)
-            epochs, steps = group.share(one._length())
-            batch = plan_of(replace(settings, epochs=epochs), method, images, group.world).batch_size
+            schedule = replace(spec.schedule, epochs=1, batch_size=batch)
+            tried = replace(spec, schedule=schedule, config=spec.method.for_one_epoch(spec.config))
+            one = cls.of(replace(inputs, spec=tried), hardware, group)
+            epochs, steps = group.broadcast(one._length())
+            longer = replace(spec.schedule, epochs=epochs)
+            batch = plan_of(longer, spec.method, len(inputs.train), group.world).batch_size
             if batch == one.plan.batch_size:
                 break
-        return replace(settings, epochs=epochs, steps_per_epoch=steps, batch_size=one.plan.batch_size)
+        found = replace(spec.schedule, epochs=epochs, steps_per_epoch=steps, batch_size=one.plan.batch_size)
+        return replace(inputs, spec=replace(spec, schedule=found))
 
     def _length(self) -> tuple[int, int]:
-        """Epochs, and steps of each, that --budget allows."""
-        assert self.settings.budget is not None
+        """Epochs, and steps of each, that the time budget allows."""
+        assert self.inputs.spec.budget is not None
         plan = replace(self.plan, epochs=1, steps_per_epoch=TRIED)
-        tried = replace(self, task=copy.deepcopy(self.task), plan=plan, material=replace(self.material, probe=None))
-        steps = self._loader(self.material.learnt, "none").steps
-        budget, alone = self.settings.budget, self.group.world == 1
+        tried = replace(self, task=copy.deepcopy(self.task), plan=plan, inputs=replace(self.inputs, monitor=None))
+        passed = self._loader(self.inputs.rows(self.inputs.train)).steps
 
         def train() -> None:
             with console.muted():
-                tried._fit()
+                fit(
+                    tried.task,
+                    tried._loader(tried._training_rows),
+                    plan,
+                    self.hardware,
+                    tried._hooks(),
+                    None,
+                    self.group,
+                )
 
-        return length_within(budget, tried.task, train, steps, self.hardware, alone=alone)
+        alone = self.group.world == 1
+        return length_within(self.inputs.spec.budget, Trial(tried.task, train, passed, alone), self.hardware)
 
-    def train(self, folder: Path) -> dict[str, Any]:
-        """Train to the end.
+    def train(
+        self, folder: Path, checkpointing: Checkpointing, tracked: TrackedRun, stored: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Train to the end. `stored` are the settings of the run, for the checkpoint.
 
-        -> what result.json adds: checkpoint, training_seconds, final, chance, alarm, unreadable.
+        -> what result.json adds: checkpoint, training_seconds, final, chance, warning, unreadable.
         """
-        settings, dataset, group = self.settings, self.material.dataset, self.group
+        inputs, task = self.inputs, self.task
         before = seconds_so_far(folder / TRAINING)
-        uri = settings.tracking_uri if group.rank == 0 else "none"
-        tracker = group.agree(lambda: open_tracker(settings.out, uri, "ssl-app"))
-        logger.info(f"tracking: {tracker.where}")
-        params = {k: v for k, v in vars(settings).items() if k not in ("out", "name", "resume", "tracking_uri")}
-        tracked = tracker.start(folder.name, folder, params | config.as_json(self.own), {"verb": "pretrain"})
-        tracked.data(dataset.name, dataset.hash, "pretraining")
-        if self.task.score is not None and self.task.chance is not None:
-            logger.info(f"{self.task.score} is {self.task.chance:.3f} where nothing has been learnt")
-        few = len(self.material.held_out)
+        tracked.data(inputs.dataset.name, inputs.dataset.hash, "pretraining")
+        if task.score is not None and self.chance is not None:
+            logger.info(f"chance: a network that knows nothing has {task.score} {self.chance:.3f}")
+        few = len(inputs.validation)
         if 0 < few < FEW:
             held = "1 image is" if few == 1 else f"{few} images are"
-            logger.info(f"note: {held} held out, too few for an alarm by the score")
-        rang: set[str] = set()
-
-        def each_epoch(rows: list[Row]) -> None:
-            tracked.metrics(_plain(rows[-1]), len(rows), rows[-1]["ended"])
-            alarms = self._alarms(rows)
-            for kind in sorted(rang - alarms.keys()):
-                logger.info(f"the alarm about the {kind} no longer stands")
-            for kind in [kind for kind in alarms if kind not in rang]:
-                logger.info(f"alarm: {alarms[kind]}")
-            rang.clear()
-            rang.update(alarms)
-
-        status, began = "FAILED", time.monotonic()
-        try:
-            rows = self._fit(each_epoch, self._saver(folder))
-            seconds = before + time.monotonic() - began
-            self._hand_over(folder, rows)
-            status = "FINISHED"
-            if group.rank == 0:
-                drawn = self._draw(folder, rows)
-                for path in (folder / initialization.BACKBONE, *drawn):
-                    tracked.artifact(path)
-        except Stopped:
-            status = "KILLED"
-            logger.info(f"stopped; type ssl-app pretrain --resume {folder.name}{out_flag(settings.out)} to go on")
-            raise
-        finally:
-            tracked.finish(status)
+            logger.info(f"note: {held} held out for validation, too few for a warning by the score")
+        began = time.monotonic()
+        hooks = replace(self._hooks(), each_epoch=_Reporter(self, tracked))
+        checkpointing = replace(checkpointing, fingerprints=self._fingerprints())
+        history = fit(
+            task, self._loader(self._training_rows), self.plan, self.hardware, hooks, checkpointing, self.group
+        )
+        seconds = before + time.monotonic() - began
+        self._write_checkpoint(folder, history, stored)
+        if self.group.rank == 0:
+            for path in (folder / BACKBONE, *self._draw(folder, history)):
+                tracked.artifact(path)
         return {
-            "checkpoint": str(folder / initialization.BACKBONE),
+            "checkpoint": str(folder / BACKBONE),
             "training_seconds": seconds,  # of all runs that it took
-            "final": _plain(rows[-1]),
-            "chance": self.task.chance,  # of the method's score, where it is known
-            "alarm": next(iter(self._alarms(rows).values()), None),
-            "unreadable": list(dataset.unreadable),
+            "final": plain(history[-1]),
+            "chance": self.chance,  # of the method's score, where it is known
+            "warning": next(iter(self.warnings(history).values()), None),
+            "unreadable": list(inputs.dataset.unreadable),
         }
 
-    def _draw(self, folder: Path, rows: list[Row]) -> list[Path]:
-        """Pictures of the run: its curves, what the network was shown, and what the method has to show."""
-        chance = {} if self.task.score is None or self.task.chance is None else {self.task.score: self.task.chance}
-        curves = [{k: v for k, v in row.items() if k != "ended"} for row in rows]
+    @property
+    def chance(self) -> float | None:
+        """The method's score of a network that knows nothing, at this batch size."""
+        return self.task.chance_at(self.plan.batch_size // self.plan.accumulate // self.group.world)
+
+    @property
+    def _training_rows(self) -> ImageRows:
+        return self.inputs.rows(self.inputs.train)
+
+    def _hooks(self) -> Hooks:
+        validation = self.inputs.validation
+        return Hooks(
+            self.inputs.spec.name,
+            self._loader(self.inputs.rows(validation)) if len(validation) else None,
+            self._measure,
+        )
+
+    def warnings(self, history: History) -> dict[str, Notice]:
+        """What deserves attention after these epochs, by what it is about; the gravest first."""
+        task, epochs, name = self.task, self.plan.epochs, self.inputs.spec.name
+        ranks, stds = [one["effective_rank"] for one in history], [one["feature_std"] for one in history]
+        found: dict[str, Notice | None] = {"features": collapse(ranks, stds, epochs, name)}
+        if task.limits is not None and task.score is not None and len(self.inputs.validation) >= FEW:
+            steps = self.plan.steps_per_epoch or self._loader(self._training_rows).steps
+            scores = Scores([one[f"val_{task.score}"] for one in history], epochs, steps, self.chance)
+            found["score"] = score_warning(scores, task.limits, name)
+        found["method"] = task.warning(history)
+        return {kind: notice for kind, notice in found.items() if notice is not None}
+
+    def _measure(self, epoch: int) -> EpochMetrics:
+        """What the features look like, of images that are not trained on where there are enough of them."""
+        inputs, task, hardware = self.inputs, self.task, self.hardware
+        if task.recalibrates_batch_norm:  # as the checkpoint will be
+            task = copy.deepcopy(task)
+            recalibrate_on(task.backbone, inputs.rows(spaced(inputs.train, MONITORED)), hardware)
+        found = features.pooled(task, inputs.rows(spaced(inputs.monitored, MONITORED)), hardware)
+        metrics = {"effective_rank": effective_rank(found), "feature_std": feature_std(found)}
+        every = inputs.spec.probe_every or max(1, self.plan.epochs // 10)
+        due = epoch % every == every - 1 or epoch == self.plan.epochs - 1
+        if inputs.monitor is not None and due and np.isfinite(found).all():
+            metrics["probe_knn"] = inputs.monitor.score(task, inputs.scaling, hardware)
+        return metrics
+
+    def _fingerprints(self) -> dict[str, str]:
+        """What a resumed run must find as it was."""
+        inputs = self.inputs
+        indices = np.concatenate([inputs.train, [-1], inputs.validation])
+        return {
+            "images": f"{inputs.dataset.hash} {blake2b(indices.tobytes(), digest_size=8).hexdigest()}",
+            "pixels": repr(inputs.scaling.to_json()),
+            **self.task.fingerprints,
+        }
+
+    def _loader(self, rows: ImageRows) -> Loader:
+        spec, group = self.inputs.spec, self.group
+        workers = spec.workers
+        if workers is None:  # on a CPU a worker takes the core that the network needs
+            workers = 0 if self.hardware.device.type == "cpu" else min(8, max(1, cores() - 1))
+        augmentation = (
+            self.task.augmentation(rows.frame)
+            if spec.augment is None
+            else transforms.preset(spec.augment, rows.frame)
+        )
+        views, micro = self.task.needs.views, self.plan.accumulate * group.world
+        batching = Batching(self.plan.batch_size, spec.seed, views, micro, group.rank, group.world, workers)
+        return Loader(rows, augmentation, batching)
+
+    def _draw(self, folder: Path, history: History) -> list[Path]:
+        """Pictures of the run: its curves, the views that the network was trained on, and the method's own."""
+        chance = {} if self.task.score is None or self.chance is None else {self.task.score: self.chance}
+        curves = [{k: v for k, v in one.items() if k != "ended"} for one in history]
         plots.history(folder / "history.png", curves, chance)
-        pixels, loader = self.material.pixels, self._loader(self.material.learnt, self.settings.augment)
-        shown = np.concatenate([batch.images.permute(0, 2, 3, 1).numpy() for batch in next(loader.epoch(0, 1))])[:36]
-        plots.augmentations(folder / "views.png", np.clip(shown * pixels.std + pixels.mean, 0, 1))
+        batches = next(self._loader(self._training_rows).epoch(0, 1))
+        views = [torch.cat(view) for view in zip(*(batch.views for batch in batches), strict=True)]
+        shown = [view[: VIEWED // len(views)].permute(0, 2, 3, 1).numpy() for view in views]  # (n, S, S, C) each
+        plots.views(folder / "views.png", self._visible(np.stack(shown, 1)))
         own = []
         for name, pictures in self._pictures().items():
             own.append(folder / f"{name}.png")
@@ -196,127 +240,70 @@ class Pretraining:
 
     def _pictures(self) -> dict[str, NDArray[np.float32]]:
         """The method's own pictures, (n, m, S, S, C) in [0, 1]."""
-        loader = self._loader(spaced(self.material.watched, SHOWN), "none")
+        loader = self._loader(self.inputs.rows(spaced(self.inputs.monitored, SHOWN)))
         self.task.eval()
         with torch.no_grad():
             batch = next(loader.ordered()).to(self.hardware.device, self.hardware.memory_format)
             found = self.task.pictures(batch)
         arrays = {name: pictures.float().cpu().permute(0, 1, 3, 4, 2).numpy() for name, pictures in found.items()}
-        pixels = self.material.pixels
-        mean, std = np.asarray(pixels.mean, np.float32), np.asarray(pixels.std, np.float32)
-        return {name: np.clip(pictures * std + mean, 0, 1) for name, pictures in arrays.items()}
+        return {name: self._visible(pictures) for name, pictures in arrays.items()}
 
-    def _alarms(self, rows: list[Row]) -> dict[str, str]:
-        """What rings after these epochs, by what it is about; the gravest first."""
-        task, epochs, method = self.task, self.plan.epochs, self.settings.method
-        found = {"features": collapse([r["directions"] for r in rows], [r["spread"] for r in rows], epochs, method)}
-        if task.limits is not None and task.score is not None and len(self.material.held_out) >= FEW:
-            scores = [row[f"val_{task.score}"] for row in rows]
-            steps = self.plan.steps_per_epoch or self._loader(self.material.learnt, "none").steps
-            found["score"] = alarm(scores, epochs, task.limits, method, task.chance, steps)
-        found["method"] = task.alarm(rows)
-        return {kind: told for kind, told in found.items() if told is not None}
+    def _visible(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """From a network's input back to [0, 1]."""
+        scaling = self.inputs.scaling
+        mean, std = np.asarray(scaling.mean, np.float32), np.asarray(scaling.std, np.float32)
+        visible: NDArray[np.float32] = np.clip(images * std + mean, 0, 1)
+        return visible
 
-    def _watch(self, epoch: int) -> Row:
-        """What the features look like, of images that are not trained on where there are enough of them."""
-        material, task, hardware = self.material, self.task, self.hardware
-        images, pixels, probe = material.dataset.images, material.pixels, material.probe
-        if task.recalibrates:  # as it would be handed on
-            task = copy.deepcopy(task)
-            inference.settle(task.backbone, spaced(material.learnt, WATCHED), images, pixels, hardware)
-        found = features.pooled(task, spaced(material.watched, WATCHED), images, pixels, hardware)
-        row = {"directions": effective_rank(found), "spread": spread(found)}
-        every = self.settings.probe_every or max(1, self.plan.epochs // 10)
-        due = epoch % every == every - 1 or epoch == self.plan.epochs - 1
-        if probe is not None and due and np.isfinite(found).all():
-            row["probe_knn"] = probe.score(task, pixels, hardware)
-        return row
-
-    def _fit(
-        self, each_epoch: Callable[[list[Row]], None] = lambda rows: None, saver: Saver | None = None
-    ) -> list[Row]:
-        held_out = self.material.held_out
-        return fit(
-            self.task,
-            self._loader(self.material.learnt, self.settings.augment),
-            self.plan,
-            self.hardware,
-            title=self.settings.method,
-            group=self.group,
-            held_out=self._loader(held_out, "none") if len(held_out) else None,
-            watch=self._watch,
-            each_epoch=each_epoch,
-            saver=saver,
-        )
-
-    def _saver(self, folder: Path) -> Saver:
-        settings = self.settings
-        return Saver(
-            folder / TRAINING, settings.save_every, settings.resume is not None, settings.any_threads, self._about()
-        )
-
-    def _about(self) -> dict[str, str]:
-        """What a resumed run must find as it was."""
-        material = self.material
-        rows = np.concatenate([material.learnt, [-1], material.held_out])
-        return {
-            "images": f"{material.dataset.hash} {blake2b(rows.tobytes(), digest_size=8).hexdigest()}",
-            "pixels": repr(material.pixels.to_json()),
-            **self.task.given,
-        }
-
-    def _loader(self, rows: NDArray[np.int64], preset: Any) -> Loader:
-        settings, material, dataset = self.settings, self.material, self.material.dataset
-        mirror = dataset.mirrors if settings.mirror is None else settings.mirror
-        workers = settings.workers
-        if workers is None:  # on a CPU a worker takes the core that the network needs
-            workers = 0 if self.hardware.device.type == "cpu" else min(8, max(1, cores() - 1))
-        return Loader(
-            dataset.images,
-            rows,
-            material.pixels,
-            Augment(preset, material.image_size, dataset.images.shape[1], mirror),
-            batch_size=self.plan.batch_size,
-            seed=settings.seed,
-            views=self.task.needs.views,
-            micro=self.plan.accumulate * self.group.world,
-            rank=self.group.rank,
-            world=self.group.world,
-            workers=workers,
-        )
-
-    def _hand_over(self, folder: Path, rows: list[Row]) -> None:
-        settings, material, dataset = self.settings, self.material, self.material.dataset
+    def _write_checkpoint(self, folder: Path, history: History, stored: Mapping[str, Any]) -> None:
+        inputs, dataset = self.inputs, self.inputs.dataset
         if self.group.rank:
             return
+        ancestors = self._ancestors()
         meta = {
             "backbone": self.task.backbone.name,
             "channels": self.task.backbone.channels,
-            "image_size": material.image_size,
+            "image_size": inputs.spec.pixels.size,
             "pack_side": int(dataset.images.shape[1]),
-            "ancestry_known": all(ancestor.ancestry_known for ancestor in self._ancestors()),
-            "method": settings.method,
-            "settings": config.as_json(settings)
-            | {"method_settings": config.as_json(self.own), "data_hash": dataset.hash},
-            "data": {"name": dataset.name, "hash": dataset.hash, "images": len(material.learnt)},
-            "rows": rows,
+            "ancestry_known": all(ancestor.ancestry_known for ancestor in ancestors),
+            "method": inputs.spec.name,
+            "settings": dict(stored)
+            | {"method_settings": config.as_json(inputs.spec.config), "data_hash": dataset.hash},
+            "data": {"name": dataset.name, "hash": dataset.hash, "images": len(inputs.train)},
+            "history": history,
             "versions": {name: version(name) for name in ("ssl-app", "torch", "torchvision")},
         }
-        met = seen(dataset, np.concatenate([material.learnt, material.held_out]))
-        for ancestor in self._ancestors():  # what they saw is in the weights as well
+        met = seen(dataset, np.concatenate([inputs.train, inputs.validation]))
+        for ancestor in ancestors:  # what they saw is in the weights as well
             if ancestor.seen is not None:
                 met = merged(met, ancestor.seen)
-        initialization.write_backbone(folder / initialization.BACKBONE, self.task, material.pixels, met, meta)
+        write_backbone(folder / BACKBONE, self.task, inputs.scaling, met, meta)
 
-    def _ancestors(self) -> list[initialization.Initialization]:
-        """Whose weights these go back to: what was started from, and the run whose labels are learnt."""
-        file = self.task.learnt_from
-        teacher = None if file is None else file.parent / initialization.BACKBONE
-        if teacher is None or not teacher.is_file():
-            return [self.material.start]
-        return [self.material.start, initialization.load_initialization(str(teacher), self.settings.out, None)]
+    def _ancestors(self) -> list[Initialization]:
+        """Whose weights these go back to: what was started from, and the run whose labels are learned."""
+        start, file = self.inputs.spec.initialization, self.task.teacher_file
+        if file is None or not (file.parent / BACKBONE).is_file():
+            return [start]
+        return [start, load_initialization(str(file.parent / BACKBONE), file.parent, None)]
 
 
-def _plain(row: Row) -> Row:
+class _Reporter:
+    """Sends each epoch's metrics to tracking, and logs warnings when they begin and when they end."""
+
+    def __init__(self, work: Pretraining, tracked: TrackedRun) -> None:
+        self.work, self.tracked = work, tracked
+        self.standing: set[str] = set()
+
+    def __call__(self, history: History) -> None:
+        self.tracked.metrics(plain(history[-1]), len(history), history[-1]["ended"])
+        found = self.work.warnings(history)
+        for kind in sorted(self.standing - found.keys()):
+            logger.warning(f"the warning about the {kind} no longer holds")
+        for kind in [kind for kind in found if kind not in self.standing]:
+            logger.warning(found[kind].prefixed("warning: "))
+        self.standing = set(found)
+
+
+def plain(metrics: EpochMetrics) -> EpochMetrics:
     """An epoch's metrics, without which epoch it was and when it ended."""
-    return {k: v for k, v in row.items() if k not in ("epoch", "ended")}
+    return {k: v for k, v in metrics.items() if k not in ("epoch", "ended")}

@@ -1,67 +1,110 @@
-"""The plan of a pretraining: what the user says, and for the rest what the method and the number of images say."""
+"""The schedule of a pretraining: what the user chose, and for the rest what the method and the images say."""
 
-from dataclasses import replace
+import logging
+from dataclasses import dataclass
+from typing import Literal
 
-from ssl_app.errors import SettingsError
+from ssl_app.errors import Fix, Set, SettingsError
 from ssl_app.pretext.base import Pretext
-from ssl_app.settings import PretrainSettings
 from ssl_app.training.optimizer import Plan
 
-STEPS, SMALL_BATCH = 5000, 32  # of a training, below which batches are halved, and down to how many images
+logger = logging.getLogger(__name__)
+
+STEPS = 5000  # of a training, below which batches are halved
+OTHER_LR = {"sgd": 0.05, "adamw": 1e-3}  # where the user takes another optimizer than the method's
 
 
-def batch_for(largest: int, images: int, epochs: int) -> int:
+@dataclass(frozen=True)
+class Schedule:
+    """What the user chose of a training; None is left to the method."""
+
+    epochs: int | None = None
+    steps_per_epoch: int | None = None
+    batch_size: int | None = None
+    accumulate: int = 1
+    optimizer: Literal["sgd", "adamw"] | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    schedule: Literal["cosine", "step", "constant"] | None = None
+    warmup: float | None = None
+    clip: float | None = None
+
+
+def batch_for(largest: int, images: int, epochs: int, smallest: int = 32) -> int:
     """Images of a step, where the user names none: fewer where a training would have too few steps otherwise.
 
     In the same minutes on one CPU core, 32 instead of 128 gave SeLa on 20,000 images of CIFAR-10 .375 instead of
-    .321 by nearest neighbors; RotNet on 1,460 of steel had .92 after 30 epochs, and .81 after 50 (one run each).
+    .321 kNN accuracy; RotNet on 1,460 of steel had .92 after 30 epochs, and .81 after 50 (one run each).
     """
     batch = min(largest, images)
-    while batch >= 2 * SMALL_BATCH and epochs * images < STEPS * batch:
+    while batch >= 2 * smallest and epochs * images < STEPS * batch:
         batch //= 2
     return batch
 
 
-def plan_of(settings: PretrainSettings, method: type[Pretext], images: int, world: int) -> Plan:
+def plan_of(schedule: Schedule, method: type[Pretext[object]], images: int, world: int = 1) -> Plan:
     """How to train on so many images in so many processes. Raises SettingsError for a batch that cannot be cut."""
-    pieces = settings.accumulate * world
-    epochs = settings.epochs or method.epochs
-    batch = settings.batch_size or batch_for(method.batch_size, images, epochs) // pieces * pieces or pieces
+    own = method.defaults
+    pieces = schedule.accumulate * world
+    epochs = schedule.epochs or own.epochs
+    fitting = batch_for(own.batch_size, images, epochs, own.smallest_batch)
+    batch = schedule.batch_size or fitting // pieces * pieces or pieces
     if batch % pieces:
         raise SettingsError(
-            f"--batch-size {batch} cannot be cut into {world} processes x {settings.accumulate} micro-batches; "
-            f"type --batch-size {batch // pieces * pieces or pieces}"
+            f"a batch of {batch} cannot be cut into {world} processes x {schedule.accumulate} micro-batches",
+            fix=Set("batch_size", batch // pieces * pieces or pieces),
         )
     if batch // pieces < method.needs.smallest_batch:
         raise SettingsError(
-            f"{settings.method} needs {method.needs.smallest_batch} images in each micro-batch, --batch-size {batch} "
-            f"in {pieces} has {batch // pieces}; type --batch-size {pieces * method.needs.smallest_batch}, or more"
+            f"{method.__name__} needs {method.needs.smallest_batch} images in each micro-batch, a batch of {batch} "
+            f"in {pieces} has {batch // pieces}",
+            fix=(Set("batch_size", pieces * method.needs.smallest_batch), Fix("more")),
         )
-    rate = method.rate if settings.lr is None else settings.lr
-    optimizer = method.optimizer if settings.optimizer == "default" else settings.optimizer
+    optimizer = schedule.optimizer or own.optimizer
+    same = optimizer == own.optimizer
+    lr = schedule.lr if schedule.lr is not None else own.lr if same else OTHER_LR[optimizer]
     return Plan(
-        rates={part: rate * share for part, share in method.shares.items()},
+        rates={part: lr * scale for part, scale in own.lr_scale.items()},
         epochs=epochs,
-        steps_per_epoch=settings.steps_per_epoch,
+        steps_per_epoch=schedule.steps_per_epoch,
         batch_size=batch,
-        accumulate=settings.accumulate,
-        optimizer=optimizer,  # type: ignore[arg-type]
-        momentum=method.momentum if optimizer == method.optimizer else 0.9,
-        weight_decay=settings.weight_decay,
-        schedule=settings.schedule,
-        warmup=settings.warmup,
-        clip=settings.clip,
+        accumulate=schedule.accumulate,
+        optimizer=optimizer,
+        momentum=own.momentum if same else 0.9,
+        beta2=own.beta2 if same else 0.999,
+        weight_decay=own.weight_decay if schedule.weight_decay is None else schedule.weight_decay,
+        schedule=schedule.schedule or own.schedule,
+        warmup=own.warmup if schedule.warmup is None else schedule.warmup,
+        clip=schedule.clip,
     )
 
 
-def resolved(settings: PretrainSettings, method: type[Pretext], plan: Plan, size: int) -> PretrainSettings:
-    """The settings with what was left to us filled in, as they are saved and logged."""
-    return replace(
-        settings,
-        data=settings.data or "digits",
-        image_size=size,
-        epochs=plan.epochs,
-        batch_size=plan.batch_size,
-        lr=method.rate if settings.lr is None else settings.lr,
-        optimizer=plan.optimizer,
+def resolved(schedule: Schedule, method: type[Pretext[object]], plan: Plan) -> Schedule:
+    """The schedule with what was left to the method filled in, as it is saved."""
+    lr = schedule.lr
+    if lr is None:
+        lr = method.defaults.lr if plan.optimizer == method.defaults.optimizer else OTHER_LR[plan.optimizer]
+    return Schedule(
+        plan.epochs,
+        plan.steps_per_epoch,
+        plan.batch_size,
+        plan.accumulate,
+        plan.optimizer,
+        lr,
+        plan.weight_decay,
+        plan.schedule,
+        plan.warmup,
+        plan.clip,
     )
+
+
+def describe(schedule: Schedule, method: type[Pretext[object]], plan: Plan, images: int) -> None:
+    """Log what was decided for the user: a batch smaller than the method's, the rate of another optimizer."""
+    own = method.defaults
+    if schedule.batch_size is None and plan.batch_size < min(own.batch_size, images):
+        logger.info(
+            f"batch size: {plan.batch_size} (of {own.batch_size}, {plan.epochs} epochs of {images} images would be "
+            f"too few steps)"
+        )
+    if schedule.lr is None and plan.optimizer != own.optimizer:
+        logger.info(f"learning rate: {OTHER_LR[plan.optimizer]:g} (the default of {plan.optimizer})")

@@ -1,71 +1,63 @@
-"""Which images a pretraining learns from, and which it is scored on."""
+"""Which images a pretraining trains on, and which it is scored on."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.data.dataset import Dataset, open_dataset
-from ssl_app.data.opened import Opened
+from ssl_app.data.dataset import Dataset
+from ssl_app.data.opened import Opened, open_images
 from ssl_app.data.overlap import exclude, seen
-from ssl_app.data.sources.base import Columns, open_source
+from ssl_app.data.sources.base import UNUSED, Columns, open_source
+from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import hold_out_units
-from ssl_app.errors import DataError
-from ssl_app.settings import PretrainSettings
+from ssl_app.errors import Change, DataError
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT_SHARE, HELD_OUT_MOST = 0.05, 512  # images that the pretext score is taken on
+VALIDATION_SHARE, VALIDATION_MOST = 0.05, 512  # images that the pretext score is taken on
 
 
-def choose_rows(
-    settings: PretrainSettings, opened: Opened, hold_out: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to learn from, and rows to take the score on: all but the test part and what is excluded.
-
-    Raises DataError where too few are left.
-    """
+def without_test(opened: Opened, excluded: Dataset | None) -> NDArray[np.int64]:
+    """Indices of all images but the test part and what is excluded. Raises DataError where too few are left."""
     dataset, parts = opened.dataset, opened.parts
-    rows = np.sort(np.concatenate([parts.train, parts.val]))
-    if settings.exclude is not None:
-        other = _other(settings, opened)
-        kept = exclude(dataset, rows, seen(other, np.arange(len(other.keys))))
-        logger.info(f"excluded: {len(rows) - len(kept)} of {len(rows)} images, by content or group of {other.name}")
-        rows = kept
-    if len(rows) < 4:
-        apart = " after --exclude" if settings.exclude is not None else ""
+    indices = np.sort(np.concatenate([parts.train, parts.val]))
+    if excluded is not None:
+        kept = exclude(dataset, indices, seen(excluded, np.arange(len(excluded.keys))))
+        gone = len(indices) - len(kept)
+        logger.info(f"excluded: {gone} of {len(indices)} images, by content or group of {excluded.name}")
+        indices = kept
+    if len(indices) < 4:
+        apart = " after the exclusion" if excluded is not None else ""
         raise DataError(
-            f"{len(rows)} images are left to pretrain on{apart}, {len(parts.test)} are the test part; "
-            f"expected at least 4: type another --data"
+            f"{len(indices)} images are left to pretrain on{apart}, {len(parts.test)} are the test part",
+            expected="at least 4",
+            fix=Change("data"),
         )
-    if not hold_out:
-        return rows, rows[:0]
-    return hold_out_units(dataset, rows, HELD_OUT_SHARE, HELD_OUT_MOST, settings.seed)
+    return indices
 
 
-def spaced(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Every k-th row, so many at most: sets are often sorted by class."""
-    return rows[:: -(-len(rows) // most)]
+def with_validation(dataset: Dataset, indices: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], ...]:
+    """Indices to train on, and indices of whole groups to take the score on."""
+    return hold_out_units(dataset, indices, VALIDATION_SHARE, VALIDATION_MOST, seed)
 
 
-def _other(settings: PretrainSettings, opened: Opened) -> Dataset:
-    """What --exclude names, unsplit, its labels unread; by group where it has pretraining's group column."""
-    assert settings.exclude is not None
+def open_excluded(spec: DataSpec, pixels: PixelSpec, opened: Opened) -> Dataset:
+    """The set whose images and groups pretraining must not see; by group where it has pretraining's group column."""
     group = opened.dataset.columns.group
     if opened.dataset.groups is None:
-        logger.info(f"excluding by content only: {opened.dataset.name} has no groups (--group COLUMN, of a manifest)")
+        logger.info(f"excluding by content only: {opened.dataset.name} has no groups (a column of a manifest)")
     try:
-        source = open_source(settings.exclude, Columns("none", group, "none"))
+        source = open_source(spec.data, Columns(UNUSED, group, UNUSED))
     except DataError:
-        source = open_source(settings.exclude, Columns("none", "none", "none"))
+        source = open_source(spec.data, Columns(UNUSED, UNUSED, UNUSED))
         if group is not None:
-            logger.info(f"excluding by content only: {settings.exclude} has no column {group}")
-    return open_dataset(
-        source,
-        image_size=opened.dataset.image_size,
-        channels=opened.dataset.images.shape[-1],
-        intensity=settings.intensity or "range",
-        cache=settings.out / "cache",
-        max_unreadable=settings.max_unreadable,
-        progress=True,
-    )
+            logger.info(f"excluding by content only: {spec.data} has no column {group}")
+    channels = int(opened.dataset.images.shape[-1])
+    return open_images(spec, replace(pixels, channels=channels, pack_side=None), source)
+
+
+def spaced(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Every k-th index, so many at most: sets are often sorted by class."""
+    return indices[:: -(-len(indices) // most)]

@@ -6,13 +6,14 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ssl_app.errors import SettingsError
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.task import Metrics, OverAll, Task
+from ssl_app.training.task import DatasetMap, Metrics, Task
 
 logger = logging.getLogger(__name__)
 
@@ -27,46 +28,53 @@ def seconds_of(budget: str) -> float:
     """`90s`, `5m` or `1.5h` in seconds. Raises SettingsError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", budget.strip())
     if found is None or float(found[1]) == 0:
-        raise SettingsError(f"--budget is '{budget}'; expected a time such as 90s, 5m or 1h")
+        raise SettingsError(f"the budget is '{budget}'", expected="a time such as 90s, 5m or 1h")
     return float(found[1]) * UNITS[found[2]]
+
+
+def described(seconds: float) -> str:
+    """`90 s`, `5 min`, `1.5 h`."""
+    size, unit = (1, "s") if seconds <= 90 else (60, "min") if seconds < 3600 else (3600, "h")
+    return f"{seconds / size:g} {unit}"
 
 
 class _Enough(Exception):
     """The trial has lasted long enough."""
 
 
-def length_within(
-    budget: str,
-    task: Task,
-    train: Callable[[], object],
-    steps: int,
-    hardware: Hardware,
-    *,
-    alone: bool = True,
-) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Trial:
+    """A short training that is timed: one epoch of TRIED steps of a task that is thrown away."""
+
+    task: Task
+    train: Callable[[], object]
+    steps: int  # of one pass over the images
+    alone: bool = True  # one process only: several could not stop the trial together
+
+
+def length_within(seconds: float, trial: Trial, hardware: Hardware) -> tuple[int, int]:
     """Epochs that a time allows, one at least, and the steps of each: as many passes as come nearest.
 
-    `train` trains `task`, which is thrown away, for one epoch of TRIED steps; `steps` are those of one pass over the
-    images. An epoch is counted with what begins and ends it (labeling, clustering, scoring), the end of the
-    training once. Steps fill the time, so that methods with long epochs are not given less of it.
+    An epoch is counted with what begins and ends it (labeling, clustering, scoring), the end of the training once.
+    Steps fill the time, so that methods with long epochs are not given less of it.
 
     Where TRIED steps would take more than SHARE of the time, fewer are tried and what ends an epoch is not counted;
-    but not with several processes (`alone`), of which one would stop before the others.
+    but not with several processes, of which one would stop before the others.
     """
-    allowed = seconds_of(budget)
-    logger.info(f"--budget {budget}: a few steps are timed first")
-    clock = _Clock(task, hardware, SHARE * allowed if alone else math.inf)
+    shown = described(seconds)
+    logger.info(f"budget of {shown}: a few steps are timed first")
+    clock = _Clock(trial.task, hardware, SHARE * seconds if trial.alone else math.inf)
     with suppress(_Enough):
-        train()
+        trial.train()
     step, around, end = clock.read()
-    epochs = max(1, round((allowed - end) / (around + steps * step)))
-    fitting = max(1, int(((allowed - end) / epochs - around) / step))
+    epochs = max(1, round((seconds - end) / (around + trial.steps * step)))
+    fitting = max(1, int(((seconds - end) / epochs - around) / step))
     logger.info(
-        f"--budget {budget}: {epochs} epoch{'s' * (epochs > 1)} of {fitting} steps, {fitting / steps:.2f} passes "
-        f"each ({1e3 * step:.0f} ms a step, {around:.1f} s around them)"
+        f"budget of {shown}: {epochs} epoch{'s' * (epochs > 1)} of {fitting} steps, {fitting / trial.steps:.2f} "
+        f"passes each ({1e3 * step:.0f} ms a step, {around:.1f} s around them)"
     )
-    if around + step + end > allowed:
-        logger.info(f"note: one epoch takes longer than --budget {budget}, however few its steps")
+    if around + step + end > seconds:
+        logger.info(f"note: one epoch takes longer than the budget of {shown}, however few its steps")
     return epochs, fitting
 
 
@@ -91,18 +99,18 @@ class _Clock:
         step = float(np.diff(steps[UNUSUAL:]).reshape(TWICE, PERIOD).min(0).mean())
         return step, max(0.0, steps[0] - began + ended - steps[-1] - step), now - ended
 
-    def _before_step(self, progress: float, over_all: OverAll) -> Metrics:
-        found = self.hooks[0](progress, over_all)
+    def _before_step(self, progress: float, map_dataset: DatasetMap) -> Metrics:
+        found = self.hooks[0](progress, map_dataset)
         self.times.append(self._now())
         timed = len(self.times) - 2  # whole steps
         if timed >= FEWEST + 1 and self.times[-1] - self.times[1] > self.most:
             raise _Enough
         return found
 
-    def _finish(self, over_all: OverAll) -> None:
+    def _finish(self, map_dataset: DatasetMap) -> None:
         self.times.append(self._now())
         self.whole = True
-        self.hooks[1](over_all)
+        self.hooks[1](map_dataset)
 
     def _now(self) -> float:
         if self.hardware.device.type == "cuda":

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ssl_app import runs
 from ssl_app.clustering import agreement
-from ssl_app.data.intensity import Pixels
+from ssl_app.data.intensity import PixelScaling
 
 PAGE, SHEETS = "clusters.html", "sheets"
 QUALITY = 88  # of JPEG, in percent
@@ -68,7 +68,7 @@ class Labeling:
 
 
 def write_page(
-    folder: Path, labeling: Labeling, images: NDArray[Any], pixels: Pixels, *, side: int, per_sheet: int
+    folder: Path, labeling: Labeling, images: NDArray[Any], pixels: PixelScaling, *, side: int, per_sheet: int
 ) -> Path:
     """Write the page and its sheets into a folder, new or in place of the old one, and give the page's path.
 
@@ -147,7 +147,7 @@ def _members(clusters: NDArray[np.int64], confidence: NDArray[np.float64]) -> li
 
 
 def _thumbs(
-    path: Path, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, side: int
+    path: Path, rows: NDArray[np.int64], images: NDArray[Any], pixels: PixelScaling, side: int
 ) -> NDArray[np.uint8]:
     """Thumbnails of rows of packed images, on the disk. (M, P, P, C) -> (N, side, side, 1 or 3).
 

@@ -93,7 +93,7 @@ def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
 def history(path: Path, metrics: Sequence[Mapping[str, float]], chance: Mapping[str, float] | None = None) -> None:
     """One small panel a metric over epochs; metrics that share all but `train_` or `val_` share a panel.
 
-    `chance` is the value of a metric where nothing has been learnt, a dashed line.
+    `chance` is the value of a metric where nothing has been learned, a dashed line.
     """
     guessed = chance or {}
     at = [float(row.get("epoch", index + 1)) for index, row in enumerate(metrics)]
@@ -150,6 +150,14 @@ def augmentations(path: Path, images: ArrayLike, columns: int | None = None) -> 
         )
         sheet[top : top + high, left : left + wide] = tile
     _write_pixels(path, sheet)
+
+
+def views(path: Path, pictures: ArrayLike) -> None:
+    """Views of images, those of one image side by side. (n, V, S, S, C) in [0, 1]."""
+    tiles = np.asarray(pictures, dtype=np.float64)
+    assert tiles.ndim == 5, f"expected (n, V, S, S, C), found {tiles.shape}"
+    count = tiles.shape[1]
+    augmentations(path, tiles.reshape(-1, *tiles.shape[2:]), None if count == 1 else count * max(1, 6 // count))
 
 
 def rows_of_pictures(path: Path, pictures: ArrayLike) -> None:

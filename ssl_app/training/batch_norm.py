@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from ssl_app.data.batch import Batch
-from ssl_app.training.task import OverAll
+from ssl_app.training.task import DatasetMap
 
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 MOST, MOST_NUMBERS = 2048, 2**26  # images of a sample, and their pixels (256 MB)
 TOGETHER = 512  # images that go through at once
 
 
-def sample(images: int, over_all: OverAll) -> Tensor:
+def sample(images: int, map_dataset: DatasetMap) -> Tensor:
     """Every k-th of all images, 2048 of them at most. -> (n, C, S, S), the same in all processes."""
     kept: list[Tensor] = []
 
@@ -24,9 +24,11 @@ def sample(images: int, over_all: OverAll) -> Tensor:
         kept.append(batch.images[batch.index % math.ceil(images / most) == 0])
         return batch.index[:, None]  # an answer that costs nothing: the images would be too many
 
-    mine = len(over_all.share(keep))
+    mine = len(map_dataset.local(keep))
     some = torch.cat(kept)
-    return over_all.join(some if mine else some[:0])  # a process without images is shown one, which does not count
+    return map_dataset.all_gather(
+        some if mine else some[:0]
+    )  # a process without images is shown one, which does not count
 
 
 def recalibrate(network: nn.Module, images: Tensor) -> None:

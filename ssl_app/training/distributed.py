@@ -15,7 +15,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # others wait while process 0 packs; torchrun, not a time limit, ends them if it dies
 
 
-class OneProcess:
+class SingleProcess:
     """A run of one process: nothing to agree on."""
 
     rank = 0
@@ -24,11 +24,11 @@ class OneProcess:
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors of one dtype by their mean over the processes."""
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over the processes."""
         return values
 
-    def gather(self, rows: Tensor) -> Tensor:
+    def all_gather(self, rows: Tensor) -> Tensor:
         """The rows of every process, in order of rank. (n, ...) -> (N, ...)."""
         return rows
 
@@ -36,22 +36,22 @@ class OneProcess:
         """Whether the flag stands in any process."""
         return flag
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What process 0 holds."""
         return value
 
-    def agree(self, work: Callable[[], T]) -> T:
-        """What `work` returns here. Raises UserError in every process where it does in one, so that none waits."""
+    def run_in_all(self, work: Callable[[], T]) -> T:
+        """What `work` returns here. Raises UserError in every process where one raises it, so that none waits."""
         return work()
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all are here."""
 
     def close(self) -> None:
         """Leave the group."""
 
 
-class ManyProcesses(OneProcess):
+class ProcessGroup(SingleProcess):
     """One of several processes started by torchrun."""
 
     def __init__(self, cuda: bool) -> None:
@@ -72,13 +72,13 @@ class ManyProcesses(OneProcess):
         for tensor, piece in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             tensor.copy_(piece.view_as(tensor))
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """One all_reduce, on the device that the group talks over."""
         summed = values.to(self.device, copy=True)
         dist.all_reduce(summed)
         return summed.to(values.device)
 
-    def gather(self, rows: Tensor) -> Tensor:
+    def all_gather(self, rows: Tensor) -> Tensor:
         """Rows may differ in number between processes: padded, gathered, cut."""
         counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.world)]
         dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
@@ -95,27 +95,28 @@ class ManyProcesses(OneProcess):
         dist.all_reduce(seen)
         return bool(seen.item() > 0)
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Process 0's value, sent to all."""
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def agree(self, work: Callable[[], T]) -> T:
-        """As long as one goes wrong, all do, with the sentence of the first."""
-        result, told = None, None
+    def run_in_all(self, work: Callable[[], T]) -> T:
+        """Where one fails, all raise the error of the first."""
+        result: T | None = None
+        mine: UserError | None = None
         try:
             result = work()
         except UserError as error:
-            told = str(error)
-        everyone: list[str | None] = [None] * self.world
-        dist.all_gather_object(everyone, told)
-        for sentence in everyone:
-            if sentence is not None:
-                raise UserError(sentence)
+            mine = error
+        errors: list[UserError | None] = [None] * self.world
+        dist.all_gather_object(errors, mine)
+        for one in errors:
+            if one is not None:
+                raise one
         return result  # type: ignore[return-value]  # work ended well here, so this is its T
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """A barrier."""
         dist.barrier()
 
@@ -124,9 +125,9 @@ class ManyProcesses(OneProcess):
         dist.destroy_process_group()
 
 
-def processes(cuda: bool) -> OneProcess:
+def processes(cuda: bool) -> SingleProcess:
     """The group that torchrun started, or the one process that this is."""
-    return ManyProcesses(cuda) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else OneProcess()
+    return ProcessGroup(cuda) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else SingleProcess()
 
 
 def running_statistics(buffers: Iterable[tuple[str, Tensor]]) -> list[Tensor]:

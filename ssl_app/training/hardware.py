@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_app.errors import SettingsError
+from ssl_app.errors import Set, SettingsError
 from ssl_app.training.memory import keep_freed_memory
 
 
@@ -20,6 +20,7 @@ class Hardware:
     bf16: bool
     reason: str  # of the precision
     threads: int
+    undecided: bool = False  # whether bf16 may still turn out to be faster
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -30,31 +31,51 @@ class Hardware:
         """The arithmetic of a forward pass."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
+    @property
+    def precision(self) -> str:
+        """`bf16` or `fp32`."""
+        return "bf16" if self.bf16 else "fp32"
+
+    def place(self) -> str:
+        """`cpu, 2 threads, precision bf16`."""
+        device = str(self.device) if self.device.type != "cpu" else f"cpu, {self.threads} threads"
+        return f"{device}, precision {self.precision}"
+
     def sentence(self) -> str:
-        """`cpu, 2 threads, precision bf16 (the CPU has AMX)`."""
-        place = str(self.device) if self.device.type != "cpu" else f"cpu, {self.threads} threads"
-        return f"{place}, precision {'bf16' if self.bf16 else 'fp32'} ({self.reason})"
+        """`cpu, 2 threads, precision bf16 (a step takes ...)`."""
+        return f"{self.place()} ({self.reason})"
 
 
 def choose(device: str = "auto", precision: str = "auto", threads: int | None = None) -> Hardware:
-    """The hardware of this process; sets torch's threads. Raises SettingsError for a device that is not there."""
+    """The hardware of this process; sets torch's threads. Raises SettingsError for a device that is not there.
+
+    `auto` takes bf16 on a GPU that has it. On a CPU with bf16 units it is fp32 until `precision.measured` has timed
+    both with the network at hand.
+    """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    unknown = SettingsError(f"the device is '{name}'", expected="auto, cpu, cuda or cuda:N")
     try:
         place = torch.device(name)
     except RuntimeError as error:
-        raise SettingsError(f"--device is '{name}'; expected auto, cpu, cuda or cuda:N") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(f"--device is '{name}', and torch finds no GPU here; type --device cpu")
+        raise unknown from error
     if place.type not in ("cpu", "cuda"):
-        raise SettingsError(f"--device is '{name}'; expected auto, cpu, cuda or cuda:N")
+        raise unknown
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(f"the device is '{name}', and torch finds no GPU here", fix=Set("device", "cpu"))
     if threads is not None:
         torch.set_num_threads(threads)
     if place.type == "cpu":
         keep_freed_memory()
-    fast, why = _fast_bf16(place)
     if precision != "auto":
-        fast, why = precision == "bf16", f"--precision {precision}"
-    return Hardware(place, fast, why, torch.get_num_threads())
+        return Hardware(place, precision == "bf16", f"as set: {precision}", torch.get_num_threads())
+    if place.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Hardware(
+            place, fast, "the GPU supports it" if fast else "the GPU has no bf16", torch.get_num_threads()
+        )
+    units = bf16_units()
+    reason = f"not yet timed against bf16: {units}" if units else "the CPU has no bf16 units"
+    return Hardware(place, False, reason, torch.get_num_threads(), undecided=units is not None)
 
 
 def cores() -> int:
@@ -62,16 +83,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _fast_bf16(place: torch.device) -> tuple[bool, str]:
-    if place.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return fast, "the GPU supports it" if fast else "the GPU has no bf16"
+def bf16_units() -> str | None:
+    """What this CPU computes bf16 with, where it has anything."""
     flags = Path("/proc/cpuinfo")
     words = flags.read_text().split() if flags.is_file() else []
-    for flag, known_as in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512 bf16")):
-        if flag in words:
-            return True, f"the CPU has {known_as}"
-    return False, "the CPU has no bf16 units"
+    named = (("amx_bf16", "the CPU has AMX"), ("avx512_bf16", "the CPU has AVX-512 bf16"))
+    return next((name for flag, name in named if flag in words), None)
 
 
 @contextmanager

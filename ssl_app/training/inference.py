@@ -1,42 +1,37 @@
-"""A network asked, not taught: probabilities and features of images, unaugmented, in eval mode."""
+"""Inference: probabilities and features of images, center crops in eval mode without gradients."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ssl_app.data.intensity import Pixels
-from ssl_app.data.loading import Loader
-from ssl_app.data.transforms import Augment
+from ssl_app.data import transforms
+from ssl_app.data.batch import Batch
+from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.models.backbones import Backbone
 from ssl_app.training.batch_norm import recalibrate
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.hardware import Hardware
 
 
-def probabilities(
-    classifier: Classifier, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
-) -> NDArray[np.float64]:
-    """Probabilities of each class for rows of packed images (N, P, P, C). -> (n, K)."""
+def probabilities(classifier: Classifier, rows: ImageRows, hardware: Hardware) -> NDArray[np.float64]:
+    """Probabilities of each class. -> (n, K)."""
 
-    def ask(images: Tensor) -> Tensor:
+    def predict(images: Tensor) -> Tensor:
         return torch.softmax(classifier(images).double(), 1)
 
-    return over(classifier, ask, rows, images, pixels, hardware, classifier.backbone.image_size).double().numpy()
+    return map_images(classifier, predict, rows, hardware).double().numpy()
 
 
-def pooled_features(
-    classifier: Classifier, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
-) -> NDArray[np.float32]:
-    """What the head sees of rows of packed images. -> (n, d)."""
+def pooled_features(classifier: Classifier, rows: ImageRows, hardware: Hardware) -> NDArray[np.float32]:
+    """What the head is given of each image. -> (n, d)."""
 
-    def ask(images: Tensor) -> Tensor:
+    def features(images: Tensor) -> Tensor:
         return classifier.head.pool(classifier.backbone(images, classifier.layer))
 
-    return over(classifier, ask, rows, images, pixels, hardware, classifier.backbone.image_size).float().numpy()
+    return map_images(classifier, features, rows, hardware).float().numpy()
 
 
 def probabilities_of_features(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -46,32 +41,27 @@ def probabilities_of_features(classifier: Classifier, features: NDArray[np.float
     return torch.softmax(logits.double(), 1).numpy()
 
 
-def over(
-    network: nn.Module,
-    ask: Callable[[Tensor], Tensor],
-    rows: NDArray[np.int64],
-    images: NDArray[Any],
-    pixels: Pixels,
-    hardware: Hardware,
-    image_size: int,
-) -> Tensor:
-    """What `ask` says of images (B, C, S, S), a row an image, over rows of packed images. -> (n, ...), on the CPU."""
-    still = Augment("none", image_size, images.shape[1], False)
-    loader = Loader(images, rows, pixels, still, batch_size=1, seed=0)
+def map_images(network: nn.Module, fn: Callable[[Tensor], Tensor], rows: ImageRows, hardware: Hardware) -> Tensor:
+    """fn of the images, (B, C, S, S) -> (B, ...), one after the other. -> (n, ...), on the CPU.
+
+    `network` is what fn computes with: it is put on the device, and into eval mode.
+    """
     network.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
     network.eval()
     with torch.no_grad(), hardware.autocast():
-        batches = (batch.to(hardware.device, hardware.memory_format) for batch in loader.ordered())
-        found = [ask(batch.images).cpu() for batch in batches]
+        batches = (batch.to(hardware.device, hardware.memory_format) for batch in center_crops(rows).ordered())
+        found = [fn(batch.images).cpu() for batch in batches]
     return torch.cat(found) if found else torch.zeros(0, 1)
 
 
-def settle(
-    backbone: Backbone, rows: NDArray[np.int64], images: NDArray[Any], pixels: Pixels, hardware: Hardware
-) -> None:
-    """Give a backbone the batch-norm statistics of rows of packed images, a few hundred; a new network has none."""
-    still = Augment("none", backbone.image_size, images.shape[1], False)
-    loader = Loader(images, rows, pixels, still, batch_size=1, seed=0)
-    seen = torch.cat([batch.images for batch in loader.ordered()])
+def recalibrate_on(backbone: Backbone, rows: ImageRows, hardware: Hardware) -> None:
+    """Give a backbone the batch-norm statistics of a few hundred images; a new network has none."""
+    batches: list[Batch] = list(center_crops(rows).ordered())
+    images = torch.cat([batch.images for batch in batches])
     backbone.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
-    recalibrate(backbone, seen.to(hardware.device, memory_format=hardware.memory_format))
+    recalibrate(backbone, images.to(hardware.device, memory_format=hardware.memory_format))
+
+
+def center_crops(rows: ImageRows) -> Loader:
+    """A loader for `ordered` alone."""
+    return Loader(rows, transforms.none(rows.frame), Batching(batch_size=1, seed=0))

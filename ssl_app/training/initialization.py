@@ -1,5 +1,7 @@
 """Where a backbone starts from: the checkpoint of a pretraining, a weights file, or random weights."""
 
+import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +13,20 @@ from torch import Tensor
 
 from ssl_app import checkpoints, runs
 from ssl_app.checkpoints import SCRATCH
-from ssl_app.data.intensity import Pixels
+from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.overlap import Seen
-from ssl_app.errors import CheckpointError, RunError
+from ssl_app.errors import Change, CheckpointError, Run, RunError, Set, Unset
 from ssl_app.models import backbones, weights
 from ssl_app.models.small_resnet import STRIDE_ABOVE
+
+logger = logging.getLogger(__name__)
 
 BACKBONE = "backbone.safetensors"
 
 
 @dataclass(frozen=True)
 class Initialization:
-    """Where a backbone starts from: a pretraining, a weights file of another's, or random weights."""
+    """A pretraining's checkpoint, the weights file of another tool, or random weights."""
 
     name: str  # as tables show it: the run's name, the file's, or `scratch`
     backbone: str
@@ -30,7 +34,7 @@ class Initialization:
     source: str = "random weights"
     image_size: int | None = None  # None where the data decide
     channels: int | None = None
-    pixels: Pixels | None = None
+    scaling: PixelScaling | None = None
     seen: Seen | None = None  # images of the pretraining
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the pretraining
     content: str = ""  # hash of the weights, for a sweep's identity
@@ -38,32 +42,40 @@ class Initialization:
     ancestry_known: bool = True  # whether `seen` holds all that the weights have seen
 
     @property
-    def intensity(self) -> str | None:
-        """How the pretraining scaled pixels."""
-        return None if self.pixels is None else self.pixels.intensity
+    def pretrained(self) -> bool:
+        """Whether it is anything but random weights."""
+        return self.tensors is not None
 
     def refuse_other_pixels(self, channels: int | None, intensity: str | None, image_size: int | None) -> None:
-        """Raise CheckpointError where flags ask for other pixels than those that the weights were trained on."""
-        if self.pixels is None:
+        """Raise CheckpointError where settings ask for other pixels than those that the weights were trained on."""
+        if self.scaling is None:
             return
+        random = Set("init", "none")
         if channels not in (None, self.channels):
             raise CheckpointError(
-                f"{self.name} was pretrained on {self.channels} channels, --channels asks for {channels}; "
-                f"leave --channels out, or type --init none"
+                f"{self.name} was pretrained on {self.channels} channels, {channels} are asked for",
+                fix=(Unset("channels"), random),
             )
-        if intensity not in (None, self.pixels.intensity):
+        if intensity not in (None, self.scaling.intensity):
             raise CheckpointError(
-                f"{self.name} was pretrained on --intensity {self.pixels.intensity}, not {intensity}; "
-                f"leave --intensity out, or type --init none"
+                f"{self.name} was pretrained on the intensity {self.scaling.intensity}, not {intensity}",
+                fix=(Unset("intensity"), random),
             )
         both = (self.image_size or 0, image_size or self.image_size or 0)
         if self.backbone.startswith("small-resnet") and len({side > STRIDE_ABOVE for side in both}) > 1:
             raise CheckpointError(
                 f"{self.name} was pretrained at {both[0]} px, and a small-resnet for {both[1]} px is another network "
-                f"(above {STRIDE_ABOVE} px its stem has stride 2); leave --image-size out"
+                f"(above {STRIDE_ABOVE} px its stem has stride 2)",
+                fix=Unset("image_size"),
             )
 
-    def build(self, channels: int, image_size: int, seed: int) -> tuple[backbones.Backbone, str]:
+    def build(self, channels: int, image_size: int, seed: int) -> backbones.Backbone:
+        """The backbone with these weights; the log says how many were loaded."""
+        backbone, loaded = self.load(channels, image_size, seed)
+        logger.info(f"backbone: {loaded}")
+        return backbone
+
+    def load(self, channels: int, image_size: int, seed: int) -> tuple[backbones.Backbone, str]:
         """The backbone with these weights, and the sentence that says how many were loaded."""
         torch.manual_seed(seed)
         backbone = backbones.build(self.backbone, channels, image_size)
@@ -72,16 +84,18 @@ class Initialization:
         return backbone, weights.load_backbone(backbone, self.tensors, self.source)
 
 
-def write_backbone(path: Path, task: torch.nn.Module, pixels: Pixels, seen: Seen, meta: Mapping[str, Any]) -> None:
-    """Write a pretraining's hand-over: backbone, the method's own parts, pixel scaling, and what it saw."""
+def write_backbone(
+    path: Path, task: torch.nn.Module, scaling: PixelScaling, seen: Seen, meta: Mapping[str, Any]
+) -> None:
+    """Write a pretraining's checkpoint: backbone, the method's own parts, pixel scaling, and what it saw."""
     tensors = dict(task.state_dict())
     tensors["seen.content"] = torch.from_numpy(np.asarray(seen.content))
     tensors["seen.groups"] = torch.from_numpy(np.asarray(seen.groups))
-    checkpoints.write(path, tensors, {"kind": "backbone", "pixels": pixels.to_json(), **meta})
+    checkpoints.write(path, tensors, {"kind": "backbone", "pixels": scaling.to_json(), **meta})
 
 
 def load_initialization(init: str, out: Path, backbone: str | None) -> Initialization:
-    """A run's name or folder, a checkpoint, a weights file of another's, or `none` (or `scratch`).
+    """A run's name or folder, a checkpoint, a weights file of another tool, or `none` (or `scratch`).
 
     A checkpoint knows its backbone; for a plain weights file `backbone` must name it. Raises
     CheckpointError and RunError.
@@ -94,12 +108,12 @@ def load_initialization(init: str, out: Path, backbone: str | None) -> Initializ
     if path.is_file():
         return _from_checkpoint(path, backbone) if _is_ours(path) else _plain(path, backbone)
     if path.suffix in (".safetensors", ".pt", ".pth"):
-        raise CheckpointError(f"--init {init} is not a file; expected a run, a checkpoint or a weights file")
+        raise CheckpointError(f"{init} is not a file", expected="a run, a checkpoint or a weights file")
     run = runs.find_run(out, init)
     if not runs.finished(run):
-        raise RunError(f"run {run} has not finished; type ssl-app pretrain --resume {init}, or another --init")
+        raise RunError(f"run {run} has not finished", fix=(Run("pretrain", (("resume", init),)), Change("init")))
     if not (run / BACKBONE).is_file():
-        raise RunError(f"run {run} holds no {BACKBONE}; expected a pretraining")
+        raise RunError(f"run {run} holds no {BACKBONE}", expected="a pretraining")
     return _from_checkpoint(run / BACKBONE, backbone, name=run.name)
 
 
@@ -107,9 +121,7 @@ def newest_pretraining(out: Path) -> str:
     """The newest finished pretraining in `out`. Raises RunError where there is none."""
     run = runs.newest_finished(out, "pretrain")
     if run is None:
-        raise RunError(
-            f"no finished pretraining in {out}; type ssl-app pretrain first, or --init none for random weights"
-        )
+        raise RunError(f"no finished pretraining in {out}", fix=(Run("pretrain"), Set("init", "none"), Change("out")))
     return run.name
 
 
@@ -123,7 +135,7 @@ def _is_ours(path: Path) -> bool:
 
 def _plain(path: Path, backbone: str | None) -> Initialization:
     if backbone is None:
-        raise CheckpointError(f"--init {path} does not say which network it is of; add --backbone, such as resnet18")
+        raise CheckpointError(f"{path} does not say which network it is of", fix=Set("backbone", "resnet18"))
     tensors = weights.read_weights(path)
     return Initialization(path.stem, backbone, tensors, str(path), content=_digest(tensors), ancestry_known=False)
 
@@ -132,17 +144,15 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
     tensors, meta = checkpoints.read(path)
     if meta.get("kind") not in ("backbone", "classifier"):
         raise CheckpointError(
-            f"{path} is the state of a pretraining that has not finished; "
-            f"type ssl-app pretrain --resume {path.parent.name}, or another --init"
+            f"{path} is the state of a pretraining that has not finished",
+            fix=(Run("pretrain", (("resume", path.parent.name),)), Change("init")),
         )
     if meta["kind"] == "classifier":
         raise CheckpointError(
-            f"{path} has been trained on labels; expected a pretraining: type --init RUN of pretrain"
+            f"{path} has been trained on labels", expected="a pretraining", fix=Set("init", "RUN of pretrain")
         )
     if backbone is not None and backbone != meta["backbone"]:
-        raise CheckpointError(
-            f"{path} holds a {meta['backbone']}, --backbone asks for {backbone}; leave --backbone out"
-        )
+        raise CheckpointError(f"{path} holds a {meta['backbone']}, a {backbone} is asked for", fix=Unset("backbone"))
     seen = None
     if "seen.content" in tensors:
         seen = Seen(tensors.pop("seen.content").numpy(), tensors.pop("seen.groups").numpy())
@@ -153,7 +163,7 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
         str(path),
         meta["image_size"],
         meta["channels"],
-        Pixels.from_json(meta["pixels"]),
+        PixelScaling.from_json(meta["pixels"]),
         seen,
         meta["settings"],
         _digest(tensors),
@@ -163,8 +173,6 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    import hashlib
-
     digest = hashlib.blake2b(digest_size=8)
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -15,21 +15,34 @@ from torch import Tensor
 from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
 from ssl_app.data.seeding import mix
-from ssl_app.errors import UserError
-from ssl_app.training.distributed import OneProcess, running_statistics
+from ssl_app.errors import Change, Set, UserError
+from ssl_app.training.distributed import SingleProcess, running_statistics
 from ssl_app.training.hardware import Hardware
+from ssl_app.training.history import EpochMetrics, History, Progress
 from ssl_app.training.optimizer import Plan, build_optimizer, factor, forget, freeze, set_rates
-from ssl_app.training.progress import Progress
-from ssl_app.training.resume import Position, Row, Saver, State, arithmetic, restore, write
+from ssl_app.training.resume import Checkpointing, Position, State, arithmetic, restore, write
 from ssl_app.training.signals import Stopped, StopRequest
-from ssl_app.training.task import Ask, Metrics, Task
+from ssl_app.training.task import BatchFunction, Metrics, Task
 
-CHECK_EVERY = 50  # steps between looks at whether the loss is finite
-ASK_EVERY = 10  # steps between questions to all processes whether to stop or to save: each costs a message
+CHECK_EVERY = 50  # steps between checks of whether the loss is finite
+SYNC_EVERY = 10  # steps between questions to all processes whether to stop or to save: each costs a message
 
 
 class Diverged(UserError):
     """The loss became nan or inf."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found, fix=(Change("lr", "a smaller"), Set("clip", 1)))
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens beside the steps of a training."""
+
+    title: str = "training"
+    validation: Loader | None = None  # images that each epoch is scored on
+    measure: Callable[[int], EpochMetrics] = lambda epoch: {}  # after an epoch (from 0); joins its metrics
+    each_epoch: Callable[[History], None] = lambda history: None  # once an epoch is saved
 
 
 def fit(
@@ -37,61 +50,56 @@ def fit(
     loader: Loader,
     plan: Plan,
     hardware: Hardware,
-    *,
-    title: str,
-    group: OneProcess | None = None,
-    held_out: Loader | None = None,
-    watch: Callable[[int], Row] = lambda epoch: {},
-    each_epoch: Callable[[list[Row]], None] = lambda rows: None,
-    saver: Saver | None = None,
-) -> list[Row]:
-    """Train a task by a plan. -> one row of mean metrics an epoch, `val_` before those of `held_out`.
+    hooks: Hooks | None = None,
+    checkpointing: Checkpointing | None = None,
+    group: SingleProcess | None = None,
+) -> History:
+    """Train a task by a plan. -> mean metrics of each epoch, `val_` before those of the validation images.
 
-    What `watch` measures after an epoch (from 0) joins its row; `ended` is when the epoch did, in seconds since
-    1970. `each_epoch` is told of a row once it is saved, and once more by a resumed training, which cannot know
-    whether it was.
-
-    Raises Diverged when the loss is not finite, Stopped after a signal (with a checkpoint written,
-    where there is a saver).
+    `ended` of an epoch is in seconds since 1970. A resumed training calls `each_epoch` once more for the epoch it
+    was stopped after, since it cannot know whether it did. Raises Diverged when the loss is not finite, Stopped
+    after a signal (with a checkpoint written, where there is `checkpointing`).
     """
-    run = _Run(task, loader, plan, hardware, group or OneProcess(), saver)
-    position = run.restore() if saver and saver.resume else Position()
+    hooks = hooks or Hooks()
     steps = plan.steps_per_epoch or loader.steps
-    if position.rows:
-        each_epoch(position.rows)
-    progress = Progress(title, plan.epochs * steps, position.epoch * steps + position.step)
-    try:
-        with StopRequest() as stop:
-            while position.epoch < plan.epochs:
-                seconds = run.epoch(position, steps, progress, stop)
-                row = (
-                    {"epoch": position.epoch + 1.0}
-                    | {k: v / steps for k, v in position.sums.items()}
-                    | position.begun
-                )
-                if held_out is not None:
-                    row |= {f"val_{name}": value for name, value in run.score(held_out).items()}
-                watched = watch(position.epoch)
-                assert not row.keys() & watched.keys(), "a metric of the task goes by the same name"
-                row |= watched
-                row |= {"images_per_second": steps * plan.batch_size / max(seconds, 1e-9), "ended": time.time()}
-                run.refuse_infinite(row)
-                position.rows.append(row)
-                position.epoch, position.step, position.sums, position.begun = position.epoch + 1, 0, {}, {}
-                run.weights = None
-                run.save(position)
-                each_epoch(position.rows)
-                shown = [f"{k} {row[k]:.3f}" for k in row if k not in ("epoch", "images_per_second", "ended")]
-                pace = f"{row['images_per_second']:.0f} images/s"
-                progress.line(f"epoch {position.epoch} of {plan.epochs}, {', '.join(shown)}, {pace}")
-            task.finish(_OverAll(run, position))
-    finally:
-        progress.close()
-    return position.rows
+    run = _Run(task, loader, plan, hardware, group or SingleProcess(), checkpointing)
+    position = run.restore()
+    if position.history:
+        hooks.each_epoch(position.history)
+    progress = Progress(hooks.title, plan.epochs * steps, position.epoch * steps + position.step)
+    with progress, StopRequest() as stop:
+        while position.epoch < plan.epochs:
+            run.begin_epoch(position)
+            for micro_batches in loader.epoch(position.epoch, steps, position.step, run.weights):
+                run.begin_step(position, steps)
+                for player in task.players:
+                    run.begin_player(player)
+                    for batch in micro_batches:
+                        batch = batch.to(hardware.device, hardware.memory_format)
+                        torch.manual_seed(batch.seed >> 1)
+                        with hardware.autocast():
+                            loss, metrics = task.loss(batch, player)
+                        (loss / len(micro_batches)).backward()  # type: ignore[no-untyped-call]
+                        run.add(player, loss.detach(), metrics, len(micro_batches))
+                    run.update(player, position, steps)
+                progress.step()
+                run.end_step(position, steps, stop)
+            run.end_epoch(position, steps, hooks)
+            progress.line(described(position.history[-1], plan.epochs))
+        task.finish(_DatasetMap(run, position))
+    return position.history
+
+
+def described(metrics: EpochMetrics, epochs: int) -> str:
+    """An epoch's line for people."""
+    shown = [f"{k} {metrics[k]:.3f}" for k in metrics if k not in ("epoch", "images_per_second", "ended")]
+    return (
+        f"epoch {metrics['epoch']:.0f} of {epochs}, {', '.join(shown)}, {metrics['images_per_second']:.0f} images/s"
+    )
 
 
 class _Run:
-    """One training: the task, its optimizers and how a step is made."""
+    """The state of one training, and what surrounds the loss in a step and in an epoch."""
 
     def __init__(
         self,
@@ -99,13 +107,15 @@ class _Run:
         loader: Loader,
         plan: Plan,
         hardware: Hardware,
-        group: OneProcess,
-        saver: Saver | None,
+        group: SingleProcess,
+        checkpointing: Checkpointing | None,
     ) -> None:
         self.task, self.loader, self.plan, self.hardware, self.group = task, loader, plan, hardware, group
-        self.saver, self.saved = saver, time.monotonic()
+        self.checkpointing, self.saved = checkpointing, time.monotonic()
         self.counted = self.saved  # until when position.seconds is right
         self.weights: Tensor | None = None  # sampling weights of the running epoch
+        self.sums: dict[str, Tensor] = {}  # of metrics, on the device, since the last check
+        self.began, self.first_step = 0.0, 0  # of this epoch, in this process
         task.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
         freeze(task, plan)
         self.optimizers = {player: build_optimizer(task, player, plan) for player in task.players}
@@ -114,178 +124,195 @@ class _Run:
             for player, optimizer in self.optimizers.items()
         }
 
-    def epoch(self, position: Position, steps: int, progress: Progress, stop: StopRequest) -> float:
-        """The steps of an epoch that are still to do; -> the seconds that they took, scaled to a whole epoch."""
-        seed, plan = self.loader.seed, self.plan
-        freeze(self.task, plan)  # each_epoch may have asked the task something
+    def begin_epoch(self, position: Position) -> None:
+        """Modes, seed, the task's own hook and sampling weights."""
+        freeze(self.task, self.plan)  # each_epoch may have put the task into another mode
         if position.step == 0:
-            torch.manual_seed(mix(seed, position.epoch, 2) >> 1)
-            position.begun |= _numbers(self.task.start_epoch(position.epoch, _OverAll(self, position)))
-            self._after_hook()
+            torch.manual_seed(mix(self.loader.seed, position.epoch, 2) >> 1)
+            position.begun |= _numbers(self.task.start_epoch(position.epoch, _DatasetMap(self, position)))
+            self._forget_reinitialized()
             self.weights = self.task.sampling_weights()
-        started, first = time.monotonic(), position.step
-        sums: dict[str, Tensor] = {}
-        batches = self.loader.epoch(position.epoch, steps, position.step, self.weights)
-        for micro in batches:
-            torch.manual_seed(mix(seed, position.epoch, position.step, 3) >> 1)
-            begun = self.task.before_step(position.epoch + position.step / steps, _OverAll(self, position))
-            if begun:
-                position.begun |= _numbers(begun)
-                self._after_hook()
-            at = position.epoch * steps + position.step
-            self.step([b.to(self.hardware.device, self.hardware.memory_format) for b in micro], at, steps, sums)
-            position.step += 1
-            progress.step()
-            if position.step % CHECK_EVERY == 0 or position.step == steps:
-                self._add(position, sums)
-            ended = due = False
-            if self.group.world == 1 or at % ASK_EVERY == ASK_EVERY - 1 or position.step == steps:
-                ended, due = self.group.any(stop.number is not None), self.group.any(self._due())
-            if ended or due:
-                self._add(position, sums)
-                self.save(position)
-            if ended:
-                raise Stopped(stop.number or signal.SIGTERM)
-        self.agree()
-        return (time.monotonic() - started) * steps / max(1, steps - first) if plan.epochs else 0.0
+        self.began, self.first_step = time.monotonic(), position.step
 
-    def step(self, micro: list[Batch], at: int, steps: int, sums: dict[str, Tensor]) -> None:
-        """One optimizer step of each player, over this process's micro-batches of the batch."""
-        for player, optimizer in self.optimizers.items():
-            self._only(player)
-            optimizer.zero_grad(set_to_none=True)
-            for batch in micro:
-                torch.manual_seed(batch.seed >> 1)
-                with self.hardware.autocast():
-                    loss, metrics = self.task.loss(batch, player)
-                (loss / len(micro)).backward()  # type: ignore[no-untyped-call]
-                key = "loss" if len(self.task.players) == 1 else f"loss_{player}"
-                for name, value in (metrics | {key: loss.detach()}).items():
-                    sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.double() / len(micro)
-            moved = self.moved[player]
-            self.group.average([p.grad for p in moved if p.grad is not None])
-            if self.plan.clip is not None:
-                torch.nn.utils.clip_grad_norm_(moved, self.plan.clip)
-            set_rates(optimizer, factor(self.plan, at, self.plan.epochs * steps))
-            optimizer.step()
+    def begin_step(self, position: Position, steps: int) -> None:
+        """Seed, and the task's own hook."""
+        torch.manual_seed(mix(self.loader.seed, position.epoch, position.step, 3) >> 1)
+        begun = self.task.before_step(position.epoch + position.step / steps, _DatasetMap(self, position))
+        if begun:
+            position.begun |= _numbers(begun)
+            self._forget_reinitialized()
 
-    def _only(self, player: str) -> None:
-        """Let gradients reach this player's parameters only: a maker learns through a judge that stands still."""
+    def begin_player(self, player: str) -> None:
+        """Let gradients reach this player's parameters only: a generator learns through a frozen discriminator."""
         if len(self.task.players) > 1:
             for other, parameters in self.moved.items():
                 for parameter in parameters:
                     parameter.requires_grad_(other == player)
+        self.optimizers[player].zero_grad(set_to_none=True)
 
-    def score(self, held_out: Loader) -> Row:
+    def add(self, player: str, loss: Tensor, metrics: Metrics, pieces: int) -> None:
+        """Add the metrics of one of so many micro-batches to the sums, without waiting for the device."""
+        key = "loss" if len(self.task.players) == 1 else f"loss_{player}"
+        for name, value in (metrics | {key: loss}).items():
+            before = self.sums.get(name, torch.zeros((), device=value.device))
+            self.sums[name] = before + value.double() / pieces
+
+    def update(self, player: str, position: Position, steps: int) -> None:
+        """One step of the player's optimizer, on the mean gradient of all processes."""
+        moved, optimizer = self.moved[player], self.optimizers[player]
+        self.group.average([p.grad for p in moved if p.grad is not None])
+        if self.plan.clip is not None:
+            torch.nn.utils.clip_grad_norm_(moved, self.plan.clip)
+        set_rates(optimizer, factor(self.plan, position.epoch * steps + position.step, self.plan.epochs * steps))
+        optimizer.step()
+
+    def end_step(self, position: Position, steps: int, stop: StopRequest) -> None:
+        """Check the loss, save where it is time, stop where a signal came. Raises Diverged, Stopped."""
+        at = position.epoch * steps + position.step
+        position.step += 1
+        last = position.step == steps
+        if position.step % CHECK_EVERY == 0 or last:
+            self._check(position)
+        ended = due = False
+        if self.group.world == 1 or at % SYNC_EVERY == SYNC_EVERY - 1 or last:
+            ended, due = self.group.any(stop.number is not None), self.group.any(self._due())
+        if ended or due:
+            self._check(position)
+            self.save(position)
+        if ended:
+            raise Stopped(stop.number or signal.SIGTERM)
+
+    def end_epoch(self, position: Position, steps: int, hooks: Hooks) -> None:
+        """Score, measure, save, and move on to the next epoch. Raises Diverged."""
+        self.average_statistics()
+        made = max(1, steps - self.first_step)
+        seconds = (time.monotonic() - self.began) * steps / made
+        metrics = {"epoch": position.epoch + 1.0} | {k: v / steps for k, v in position.sums.items()} | position.begun
+        if hooks.validation is not None:
+            metrics |= {f"val_{name}": value for name, value in self.score(hooks.validation).items()}
+        measured = hooks.measure(position.epoch)
+        assert not metrics.keys() & measured.keys(), "a metric of the task goes by the same name"
+        metrics |= measured
+        rate = steps * self.plan.batch_size / max(seconds, 1e-9)
+        metrics |= {"images_per_second": rate, "ended": time.time()}
+        self._refuse_infinite(metrics)
+        position.history.append(metrics)
+        position.epoch, position.step, position.sums, position.begun = position.epoch + 1, 0, {}, {}
+        self.weights = None
+        self.save(position)
+        hooks.each_epoch(position.history)
+
+    def score(self, validation: Loader) -> EpochMetrics:
         """Mean metrics of the first player on images that are not trained on."""
         player = self.task.players[0]
+        names: list[str] = []
 
         def scalars(batch: Batch) -> Tensor:
             loss, metrics = self.task.loss(batch, player)
-            self._names = ["loss", *metrics]
+            names[:] = ["loss", *metrics]
             values = torch.stack([loss.float(), *(value.float() for value in metrics.values())])
             return torch.cat([values * len(batch.index), values.new_tensor([len(batch.index)])])[None]
 
-        total = self.group.gather(self.unlearning(held_out, scalars)).double().sum(0)
-        return dict(zip(self._names, (total[:-1] / total[-1]).tolist(), strict=True))
+        views = self.task.needs.scoring_views or None
+        total = self.group.all_gather(self.map_batches(validation, scalars, views=views)).double().sum(0)
+        return dict(zip(names, (total[:-1] / total[-1]).tolist(), strict=True))
 
-    def unlearning(self, loader: Loader, fn: Ask, as_in: int | None = None) -> Tensor:
-        """The rows of this process's share of the images, in the views and the mode of an epoch where one is named.
+    def map_batches(
+        self, loader: Loader, fn: BatchFunction, as_in: int | None = None, views: int | None = None
+    ) -> Tensor:
+        """The results of this process's share of the images, without gradients; see Loader.ordered for the views.
 
-        fn is never given an empty batch.
+        In eval mode, or in the mode of the epoch `as_in`. fn is never given an empty batch.
         """
-        self.agree()
+        self.average_statistics()
         if as_in is None:
             self.task.eval()
-        state = torch.get_rng_state()  # a hook that asks draws on as if it had not
+        state = torch.get_rng_state()  # what a hook computes changes no later draw
         with torch.no_grad(), self.hardware.autocast():
-            rows, index = [], []
-            for batch in loader.ordered(as_in):
+            results, index = [], []
+            for batch in loader.ordered(as_in, views):
                 torch.manual_seed(batch.seed >> 1)
-                rows.append(fn(batch.to(self.hardware.device, self.hardware.memory_format)))
+                results.append(fn(batch.to(self.hardware.device, self.hardware.memory_format)))
                 index.append(batch.index)
         torch.set_rng_state(state)
         freeze(self.task, self.plan)
-        found = torch.cat(rows)
+        found = torch.cat(results)
         if as_in is not None:  # shuffled; a row an image
             found = found[torch.cat(index).argsort().to(found.device)]
         return found[: loader.share]
 
-    def refuse_infinite(self, row: Row) -> None:
-        """Raise Diverged where an epoch's last step broke the weights, of which no training loss has told yet."""
-        tensors = {name: tensor for name, tensor in self.task.state_dict().items() if tensor.is_floating_point()}
-        for name, values in (tensors | {name: torch.tensor(value) for name, value in row.items()}).items():
-            if not bool(torch.isfinite(values).all()):
-                raise Diverged(
-                    f"{name} became nan or infinite at the end of epoch {row['epoch']:.0f}; "
-                    f"type a smaller --lr, or --clip 1"
-                )
-
-    def agree(self) -> None:
+    def average_statistics(self) -> None:
         """Let all processes hold the mean of their batch-norm statistics, which each takes from its own images."""
         self.group.average(running_statistics(self.task.named_buffers()))
 
-    def _after_hook(self) -> None:
-        renewed = set(self.task.renewed())
-        for optimizer in self.optimizers.values():
-            forget(optimizer, renewed)
+    def save(self, position: Position) -> None:
+        """Write the checkpoint, in process 0. Every process calls this at the same step."""
+        if self.checkpointing is not None:
+            state = State(self.task, self.optimizers, self.weights)
+            now = time.monotonic()
+            position.seconds, self.counted = position.seconds + now - self.counted, now
+            write(self.checkpointing, state, position, self.group, arithmetic(self.hardware))
+            self.saved = time.monotonic()
 
-    def _add(self, position: Position, sums: dict[str, Tensor]) -> None:
+    def restore(self) -> Position:
+        """Where the training stands: at its begin, or where its checkpoint says."""
+        one = self.checkpointing
+        if one is None or not one.resume or not one.path.is_file():
+            return Position()
+        state = State(self.task, self.optimizers)
+        position = restore(one, state, self.group, arithmetic(self.hardware))
+        self.weights = state.weights
+        return position
+
+    def _due(self) -> bool:
+        return self.checkpointing is not None and time.monotonic() - self.saved > self.checkpointing.every
+
+    def _forget_reinitialized(self) -> None:
+        reinitialized = set(self.task.reinitialized())
+        for optimizer in self.optimizers.values():
+            forget(optimizer, reinitialized)
+
+    def _check(self, position: Position) -> None:
         """Move sums from the device to the position, as means over the processes, and see that they are finite."""
-        self.group.average(list(sums.values()))
-        values = {name: float(value) for name, value in sums.items()}
-        sums.clear()
+        self.group.average(list(self.sums.values()))
+        values = {name: float(value) for name, value in self.sums.items()}
+        self.sums.clear()
         for name, value in values.items():
             if value != value or abs(value) == float("inf"):
                 last = position.step
                 raise Diverged(
                     f"{name} became {value} within steps {max(0, last - CHECK_EVERY)} to {last} of epoch "
-                    f"{position.epoch + 1}; type a smaller --lr, or --clip 1"
+                    f"{position.epoch + 1}"
                 )
             position.sums[name] = position.sums.get(name, 0.0) + value
 
-    def _due(self) -> bool:
-        return self.saver is not None and time.monotonic() - self.saved > self.saver.every
-
-    def save(self, position: Position) -> None:
-        """Write the checkpoint, in process 0. Every process calls this at the same step."""
-        if self.saver is not None:
-            state = State(self.task, self.optimizers, self.weights)
-            now = time.monotonic()
-            position.seconds, self.counted = position.seconds + now - self.counted, now
-            write(self.saver.path, state, position, self.group, self.saver.about, arithmetic(self.hardware))
-            self.saved = time.monotonic()
-
-    def restore(self) -> Position:
-        """Put the checkpoint back, if there is one yet."""
-        assert self.saver is not None
-        if not self.saver.path.is_file():
-            return Position()
-        state = State(self.task, self.optimizers)
-        position = restore(self.saver, state, self.group, arithmetic(self.hardware))
-        self.weights = state.weights
-        return position
+    def _refuse_infinite(self, metrics: EpochMetrics) -> None:
+        """Raise Diverged where an epoch's last step broke the weights, which no training loss has shown yet."""
+        tensors = {name: tensor for name, tensor in self.task.state_dict().items() if tensor.is_floating_point()}
+        for name, values in (tensors | {name: torch.tensor(value) for name, value in metrics.items()}).items():
+            if not bool(torch.isfinite(values).all()):
+                raise Diverged(f"{name} became nan or infinite at the end of epoch {metrics['epoch']:.0f}")
 
 
 @dataclass(frozen=True)
-class _OverAll:
-    """tasks.OverAll: every image of the loader, across processes."""
+class _DatasetMap:
+    """task.DatasetMap: every image of the loader, across processes."""
 
     run: _Run
     position: Position
 
-    def __call__(self, ask: Ask, *, as_trained: bool = False) -> Tensor:
-        return self.join(self.share(ask, as_trained=as_trained))
+    def __call__(self, fn: BatchFunction, *, as_trained: bool = False) -> Tensor:
+        return self.all_gather(self.local(fn, as_trained=as_trained))
 
-    def share(self, ask: Ask, *, as_trained: bool = False) -> Tensor:
-        return self.run.unlearning(self.run.loader, ask, self.position.epoch if as_trained else None)
+    def local(self, fn: BatchFunction, *, as_trained: bool = False) -> Tensor:
+        return self.run.map_batches(self.run.loader, fn, self.position.epoch if as_trained else None)
 
-    def join(self, rows: Tensor) -> Tensor:
-        return self.run.group.gather(rows)
+    def all_gather(self, rows: Tensor) -> Tensor:
+        return self.run.group.all_gather(rows)
 
-    def total(self, values: Tensor) -> Tensor:
-        return self.run.group.total(values)
+    def all_reduce(self, values: Tensor) -> Tensor:
+        return self.run.group.all_reduce(values)
 
 
-def _numbers(metrics: Metrics | dict[str, Any]) -> Row:
+def _numbers(metrics: Metrics | dict[str, Any]) -> EpochMetrics:
     return {name: float(value) for name, value in metrics.items()}

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ssl_app.training.ema import EMA
 from ssl_app.training.task import Task
 
 
@@ -26,6 +27,7 @@ class Plan:
     accumulate: int = 1  # micro-batches of one process in one step
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = 0.9  # adamw: its first beta
+    beta2: float = 0.999  # adamw
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     warmup: float = 0.05  # share of all steps
@@ -54,6 +56,9 @@ def freeze(task: Task, plan: Plan) -> None:
         part.requires_grad_(moves)
         if not moves:
             part.eval()
+    for module in task.modules():
+        if isinstance(module, EMA):
+            module.requires_grad_(False)
 
 
 def build_optimizer(task: Task, player: str, plan: Plan) -> torch.optim.Optimizer:
@@ -72,7 +77,7 @@ def build_optimizer(task: Task, player: str, plan: Plan) -> torch.optim.Optimize
                 groups.append({"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay})
     assert not moved, f"{len(moved)} parameters of player {player} belong to no part"
     if plan.optimizer == "adamw":
-        return torch.optim.AdamW(groups, betas=(plan.momentum, 0.999))
+        return torch.optim.AdamW(groups, betas=(plan.momentum, plan.beta2))
     return torch.optim.SGD(groups, momentum=plan.momentum, nesterov=plan.momentum > 0)
 
 

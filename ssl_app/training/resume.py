@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from ssl_app import checkpoints
-from ssl_app.errors import CheckpointError
-from ssl_app.training.distributed import OneProcess, running_statistics
+from ssl_app.errors import CheckpointError, Fix, Set, Switch
+from ssl_app.training.distributed import SingleProcess, running_statistics
 from ssl_app.training.hardware import Hardware
+from ssl_app.training.history import EpochMetrics, History
 from ssl_app.training.optimizer import restore_state, state_tensors
 from ssl_app.training.task import Task
-
-Row = dict[str, float]
 
 
 @dataclass
@@ -28,20 +27,20 @@ class Position:
     epoch: int = 0
     step: int = 0  # within the epoch
     seconds: float = 0.0  # that it took so far
-    sums: Row = field(default_factory=dict)  # of the metrics of this epoch's steps
-    begun: Row = field(default_factory=dict)  # what start_epoch and before_step reported
-    rows: list[Row] = field(default_factory=list)  # one an epoch
+    sums: EpochMetrics = field(default_factory=dict)  # of the metrics of this epoch's steps
+    begun: EpochMetrics = field(default_factory=dict)  # what start_epoch and before_step reported
+    history: History = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Saver:
+class Checkpointing:
     """Where and how often a training is saved, and whether it goes on from there."""
 
     path: Path
     every: float = 60.0  # seconds; the end of an epoch and a signal save too
     resume: bool = False
     any_threads: bool = False  # go on under other threads, versions or arithmetic, where bits may differ
-    about: Mapping[str, str] = field(default_factory=dict)  # what must be as it was: the images, say
+    fingerprints: Mapping[str, str] = field(default_factory=dict)  # what must be as it was: the images, say
 
 
 @dataclass
@@ -56,11 +55,11 @@ class State:
 def arithmetic(hardware: Hardware) -> dict[str, str]:
     """What the bits depend on beside the settings; threads count on a CPU only."""
     found = {
-        "--device": hardware.device.type,
-        "--precision": "bf16" if hardware.bf16 else "fp32",
+        "device": hardware.device.type,
+        "precision": "bf16" if hardware.bf16 else "fp32",
         "torch": torch.__version__,
     }
-    return found | ({"--threads": str(hardware.threads)} if hardware.device.type == "cpu" else {})
+    return found | ({"threads": str(hardware.threads)} if hardware.device.type == "cpu" else {})
 
 
 def seconds_so_far(path: Path) -> float:
@@ -69,16 +68,15 @@ def seconds_so_far(path: Path) -> float:
 
 
 def write(
-    path: Path,
+    checkpointing: Checkpointing,
     state: State,
     position: Position,
-    group: OneProcess,
-    about: Mapping[str, str],
+    group: SingleProcess,
     arithmetic: Mapping[str, str],
 ) -> None:
     """Write the checkpoint, in process 0; every process calls this at the same step. Raises OSError."""
     own = [tensor.reshape(-1) for tensor in running_statistics(state.task.named_buffers())]
-    statistics = group.gather(torch.cat(own)[None]) if own else None  # (processes, numbers)
+    statistics = group.all_gather(torch.cat(own)[None]) if own else None  # (processes, numbers)
     if group.rank == 0:
         tensors = {f"task.{name}": tensor for name, tensor in state.task.state_dict().items()}
         for player, optimizer in state.optimizers.items():
@@ -87,31 +85,37 @@ def write(
             tensors["loader.weights"] = state.weights
         if statistics is not None and group.world > 1:
             tensors["statistics"] = statistics
-        meta = {"position": vars(position), "processes": group.world, "about": dict(about)}
-        checkpoints.write(path, tensors, meta | {"arithmetic": dict(arithmetic)})
-    group.wait()  # a process that ends has torchrun end all, in the midst of writing too
+        meta = {
+            "position": vars(position),
+            "processes": group.world,
+            "fingerprints": dict(checkpointing.fingerprints),
+        }
+        checkpoints.write(checkpointing.path, tensors, meta | {"arithmetic": dict(arithmetic)})
+    group.barrier()  # a process that ends has torchrun end all, in the midst of writing too
 
 
-def restore(saver: Saver, state: State, group: OneProcess, arithmetic: Mapping[str, str]) -> Position:
+def restore(
+    checkpointing: Checkpointing, state: State, group: SingleProcess, arithmetic: Mapping[str, str]
+) -> Position:
     """Put a checkpoint back into the state. Raises CheckpointError where it would not go on to the same bits."""
-    tensors, meta = checkpoints.read(saver.path)
+    tensors, meta = checkpoints.read(checkpointing.path)
     if meta["processes"] != group.world:
         raise CheckpointError(
-            f"{saver.path} was trained by {meta['processes']} processes, here are {group.world}; "
-            f"start as many again (torchrun --nproc-per-node {meta['processes']})"
+            f"{checkpointing.path} was trained by {meta['processes']} processes, here are {group.world}",
+            fix=Fix(f"start {meta['processes']} processes again with torchrun"),
         )
-    for what, before in meta["about"].items():
-        if saver.about.get(what) != before:
+    for what, before in meta["fingerprints"].items():
+        if checkpointing.fingerprints.get(what) != before:
             raise CheckpointError(
-                f"the {what} are not those that {saver.path} was trained on; put them back as they were, "
-                f"or start a new run"
+                f"the {what} are not those that {checkpointing.path} was trained on",
+                fix=(Fix("put them back as they were"), Fix("start a new run")),
             )
     for what, here in arithmetic.items():
         before = meta["arithmetic"][what]
-        if before != here and not saver.any_threads:
+        if before != here and not checkpointing.any_threads:
             raise CheckpointError(
-                f"{saver.path} was trained with {what} {before}, here it is {here}, and the bits would "
-                f"differ; use {what} {before}, or type --any-threads to go on all the same"
+                f"{checkpointing.path} was trained with {what} {before}, here it is {here}: the bits would differ",
+                fix=(Fix(f"install torch {before}") if what == "torch" else Set(what, before), Switch("any_threads")),
             )
     own = {name.removeprefix("task."): t for name, t in tensors.items() if name.startswith("task.")}
     state.task.load_state_dict(own)

@@ -8,34 +8,48 @@ from typing import Any
 import torch
 
 from ssl_app import checkpoints
-from ssl_app.data.intensity import Pixels
+from ssl_app.data.intensity import PixelScaling
 from ssl_app.errors import CheckpointError, RunError
 from ssl_app.models import backbones
 from ssl_app.models.heads import build_head
 from ssl_app.training.classifier import Classifier
+from ssl_app.transfer.trial import TrialSetup
 
 CLASSIFIER = "classifier.safetensors"
 
 
-def write_classifier(path: Path, classifier: Classifier, pixels: Pixels, meta: Mapping[str, Any]) -> None:
-    """Write a classifier with its classes, cut and pixel scaling: all that `predict` needs."""
-    checkpoints.write(path, classifier.state_dict(), {"kind": "classifier", "pixels": pixels.to_json(), **meta})
+def write_classifier(path: Path, setup: TrialSetup, classifier: Classifier) -> None:
+    """Write a classifier with its classes, its pixel scaling and its hardware: all that `predict` needs."""
+    dataset = setup.dataset
+    meta = {
+        "kind": "classifier",
+        "pixels": setup.scaling.to_json(),
+        "backbone": setup.initialization.backbone,
+        "channels": int(dataset.images.shape[-1]),
+        "image_size": dataset.image_size,
+        "pack_side": int(dataset.images.shape[1]),
+        "classes": list(dataset.classes),
+        "head": setup.config.head,
+        "layer": setup.config.layer,
+        "bf16": setup.hardware.bf16,
+    }
+    checkpoints.write(path, classifier.state_dict(), meta)
 
 
 @dataclass(frozen=True)
-class Finished:
+class TrainedClassifier:
     """A classifier as `predict` and `export` use it."""
 
     classifier: Classifier
-    pixels: Pixels
+    scaling: PixelScaling
     meta: Mapping[str, Any]
 
 
-def load_classifier(run: Path) -> Finished:
+def load_classifier(run: Path) -> TrainedClassifier:
     """The classifier of a finished finetune run. Raises RunError where the run holds none."""
     path = run / CLASSIFIER
     if not path.is_file():
-        raise RunError(f"run {run} holds no {CLASSIFIER}; expected a finished finetune run")
+        raise RunError(f"run {run} holds no {CLASSIFIER}", expected="a finished finetune run")
     tensors, meta = checkpoints.read(path)
     backbone = backbones.build(meta["backbone"], meta["channels"], meta["image_size"])
     head = build_head(meta["head"], backbone.shape(meta["layer"]), len(meta["classes"]))
@@ -43,5 +57,5 @@ def load_classifier(run: Path) -> Finished:
     try:
         classifier.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit the {meta['backbone']} that it names; it is damaged") from error
-    return Finished(classifier.eval(), Pixels.from_json(meta["pixels"]), meta)
+        raise CheckpointError(f"{path} is damaged: it does not fit the {meta['backbone']} that it names") from error
+    return TrainedClassifier(classifier.eval(), PixelScaling.from_json(meta["pixels"]), meta)

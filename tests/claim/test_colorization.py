@@ -46,7 +46,7 @@ def grays(count: int = 4, side: int = 16) -> torch.Tensor:
 
 
 class OverImages:
-    """tasks.OverAll of a few images, in one process."""
+    """tasks.DatasetMap of a few images, in one process."""
 
     def __init__(self, images: torch.Tensor) -> None:
         self.images = images

@@ -11,7 +11,7 @@ from ssl_app.models.backbones import build
 from ssl_app.pretext.base import Scope
 from ssl_app.pretext.context_encoder import (
     ContextEncoder,
-    Judge,
+    Discriminator,
     center_hole,
     middle,
     overlap,
@@ -78,7 +78,7 @@ def test_holes_are_0_after_normalization_and_other_pixels_as_they_were(monkeypat
         monkeypatch.setattr(
             task, "_draw", lambda hidden, given=given: given.append(hidden) or torch.zeros_like(hidden)
         )
-        task.loss(batch_of(images), "maker")
+        task.loss(batch_of(images), "generator")
         hole, _ = task._regions(batch_of(images))
         assert (given[0][hole] == 0).all()
         assert torch.equal(given[0][~hole], images[~hole])
@@ -106,17 +106,17 @@ def test_the_loss_counts_the_hole_and_tenfold_the_band_and_nothing_else() -> Non
 def test_without_a_judge_the_loss_is_plain_l2(region: str) -> None:
     task = make(region=region, adversarial=0.0)
     images = rings(4)
-    loss, metrics = task.eval().loss(batch_of(images), "maker")
+    loss, metrics = task.eval().loss(batch_of(images), "generator")
     hole, band = task._regions(batch_of(images))
     made = task._draw(images.masked_fill(hole, 0))
     torch.testing.assert_close(loss, region_loss(made, images, hole, band))
     assert set(metrics) == {"psnr_gain"}
     task.train()
-    nothing, metrics = task.loss(batch_of(images), "judge")
+    nothing, metrics = task.loss(batch_of(images), "discriminator")
     nothing.backward()
     assert nothing == 0
     assert not metrics
-    assert all(not p.grad.any() for p in task.judge.parameters())
+    assert all(not p.grad.any() for p in task.discriminator.parameters())
     assert all(p.grad is None for p in task.backbone.parameters())
 
 
@@ -124,14 +124,14 @@ def test_without_a_judge_the_loss_is_plain_l2(region: str) -> None:
 def test_the_makers_loss_is_both_in_their_shares(region: str) -> None:
     task = make(region=region, adversarial=0.25).eval()
     images = rings(4)
-    loss, _ = task.loss(batch_of(images), "maker")
+    loss, _ = task.loss(batch_of(images), "generator")
     hole, band = task._regions(batch_of(images))
     made = task._draw(images.masked_fill(hole, 0))
     shown = torch.where(hole | band, made, images)
     if region == "center":
         shown = made[..., 4:12, 4:12]
     real = torch.ones(4)
-    fooled = functional.binary_cross_entropy_with_logits(task.judge(shown), real)
+    fooled = functional.binary_cross_entropy_with_logits(task.discriminator(shown), real)
     torch.testing.assert_close(loss, 0.75 * region_loss(made, images, hole, band) + 0.25 * fooled)
 
 
@@ -140,19 +140,19 @@ def test_the_trunk_runs_once_a_step_and_the_judge_sees_what_was_drawn(region: st
     task, batch = make(region=region), batch_of(rings(4))
     calls = []
     task.backbone.register_forward_hook(lambda *_: calls.append(1))
-    task.loss(batch, "maker")
+    task.loss(batch, "generator")
     shown = task.drawn[batch.seed].clone()
     assert not shown.requires_grad
-    loss, _ = task.loss(batch, "judge")
+    loss, _ = task.loss(batch, "discriminator")
     assert len(calls) == 1
     assert not task.drawn
     task.eval()
     real = task._shown(batch.images)
-    expected = functional.softplus(-task.judge(real)).mean() + functional.softplus(task.judge(shown)).mean()
+    expected = functional.softplus(-task.discriminator(real)).mean() + functional.softplus(task.discriminator(shown)).mean()
     torch.testing.assert_close(loss, expected, atol=0.05, rtol=0.05)  # a power iteration of the norm lies between
-    task.loss(batch, "maker")
+    task.loss(batch, "generator")
     assert not task.drawn  # scoring keeps nothing
-    alone, metrics = task.loss(batch, "judge")
+    alone, metrics = task.loss(batch, "discriminator")
     assert alone.isfinite()
     assert 0 <= metrics["judge_accuracy"] <= 1
 
@@ -160,7 +160,7 @@ def test_the_trunk_runs_once_a_step_and_the_judge_sees_what_was_drawn(region: st
 def test_a_judge_of_perfect_drawings_is_right_half_the_time() -> None:
     task, batch = make(), batch_of(rings(6))
     task.drawn[batch.seed] = task._shown(batch.images)
-    loss, metrics = task.loss(batch, "judge")
+    loss, metrics = task.loss(batch, "discriminator")
     assert metrics["judge_accuracy"] == 0.5
     assert loss >= 2 * np.log(2) - 1e-6
 
@@ -168,25 +168,25 @@ def test_a_judge_of_perfect_drawings_is_right_half_the_time() -> None:
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 16), (5, 33), (3, 112)])
 def test_the_judge_takes_any_image_changes_little_with_it_and_learns(channels: int, side: int) -> None:
     torch.manual_seed(0)
-    judge = Judge(channels, side)
+    discriminator = Discriminator(channels, side)
     for _ in range(20):
-        judge(torch.zeros(1, channels, side, side))  # power iterations
-    judge.eval()
+        discriminator(torch.zeros(1, channels, side, side))  # power iterations
+    discriminator.eval()
     images = torch.randn(4, channels, side, side)
     step = 0.01 * torch.randn_like(images)
-    moved = (judge(images + step) - judge(images)).abs()
+    moved = (discriminator(images + step) - discriminator(images)).abs()
     # each layer stretches by 1 at most; a pixel is in 4 windows of a convolution, so 2 a convolution for lengths
-    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in judge.layers)
+    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in discriminator.layers)
     assert (moved <= 2**convolutions * step.flatten(1).norm(dim=1)).all()
-    assert judge(images).shape == (4,)
+    assert discriminator(images).shape == (4,)
 
 
 def test_a_judge_learns_what_is_drawn_badly() -> None:
     torch.manual_seed(0)
-    judge = Judge(1, 16)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-3)
+    discriminator = Discriminator(1, 16)
+    optimizer = torch.optim.AdamW(discriminator.parameters(), lr=3e-3)
     for step in range(40):
-        real, drawn = judge(rings(32, seed=step)), judge(rings(32, seed=step) * 0.2)
+        real, drawn = discriminator(rings(32, seed=step)), discriminator(rings(32, seed=step) * 0.2)
         loss = functional.softplus(-real).mean() + functional.softplus(drawn).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -196,10 +196,10 @@ def test_a_judge_learns_what_is_drawn_badly() -> None:
 
 def test_each_parameter_has_one_player() -> None:
     task = make()
-    maker, judge = ({id(p) for p in task.parameters_of(player)} for player in ("maker", "judge"))
-    assert not maker & judge
-    assert maker | judge == {id(p) for p in task.parameters()}
-    assert {id(p) for p in task.backbone.parameters()} < maker
+    generator, discriminator = ({id(p) for p in task.parameters_of(player)} for player in ("generator", "discriminator"))
+    assert not generator & discriminator
+    assert generator | discriminator == {id(p) for p in task.parameters()}
+    assert {id(p) for p in task.backbone.parameters()} < generator
 
 
 def border_inpainted(images: torch.Tensor, hole: torch.Tensor) -> torch.Tensor:
@@ -227,7 +227,7 @@ def test_it_learns_more_than_a_mean_and_than_what_the_border_says(region: str) -
     task.eval()
     unseen = rings(32, seed=9)
     with torch.no_grad():
-        _, metrics = task.loss(batch_of(unseen), "maker")
+        _, metrics = task.loss(batch_of(unseen), "generator")
         inpainted = task.pictures(batch_of(unseen))["inpainted"]
     hole, _ = task._regions(batch_of(unseen))
     assert torch.equal(inpainted[:, 1], unseen.masked_fill(hole, 0))
@@ -248,7 +248,7 @@ def test_the_gain_is_over_the_mean_of_what_can_be_seen_in_the_hole_alone(region:
         for channel in range(3):
             drawn[channel][here[0]] = image[channel][~here[0]].mean()
     task._draw = lambda hidden: made
-    assert float(task.loss(batch_of(images), "maker")[1]["psnr_gain"]) == pytest.approx(0, abs=1e-4)
+    assert float(task.loss(batch_of(images), "generator")[1]["psnr_gain"]) == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -272,14 +272,14 @@ def test_it_learns_in_bf16_with_a_loss_in_float32() -> None:
 
 def test_a_judge_that_is_always_right_rings() -> None:
     task = make()
-    assert task.alarm([{"judge_accuracy": 0.99}]) is None
-    assert task.alarm([{"judge_accuracy": 0.99}, {"judge_accuracy": 0.6}]) is None
-    assert "in 98% of cases" in str(task.alarm([{"judge_accuracy": 0.99}, {"judge_accuracy": 0.98}]))
-    assert task.alarm([{}, {}]) is None  # no judge
+    assert task.warning([{"judge_accuracy": 0.99}]) is None
+    assert task.warning([{"judge_accuracy": 0.99}, {"judge_accuracy": 0.6}]) is None
+    assert "in 98% of cases" in str(task.warning([{"judge_accuracy": 0.99}, {"judge_accuracy": 0.98}]))
+    assert task.warning([{}, {}]) is None  # no discriminator
 
 
 def test_one_epoch_of_a_judge_that_is_always_right_does_not_ring() -> None:
-    assert make().alarm([{"judge_accuracy": 0.6}, {"judge_accuracy": 0.99}]) is None
+    assert make().warning([{"judge_accuracy": 0.6}, {"judge_accuracy": 0.99}]) is None
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -287,8 +287,8 @@ def test_a_judge_asked_alone_is_given_the_same(region: str) -> None:
     task, images = make(region=region).eval(), rings(4)
     given: list[torch.Tensor] = []
     task._draw = lambda hidden: hidden - 1
-    task.judge.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
-    task.loss(batch_of(images), "judge")
+    task.discriminator.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    task.loss(batch_of(images), "discriminator")
     hole, band = task._regions(batch_of(images))
     drawn = torch.where(hole, -1, torch.where(band, images - 1, images))
     assert torch.equal(given[0], torch.cat([task._shown(images), task._shown(drawn)]))
@@ -297,4 +297,4 @@ def test_a_judge_asked_alone_is_given_the_same(region: str) -> None:
 def test_the_judge_learns_at_a_tenth_of_the_makers_rate() -> None:
     task = make()
     assert task.shares.keys() == task.parts().keys()
-    assert task.shares["judge"] == task.shares["backbone"] / 10 == task.shares["decoder"] / 10
+    assert task.shares["discriminator"] == task.shares["backbone"] / 10 == task.shares["decoder"] / 10

@@ -54,8 +54,8 @@ def test_a_new_epoch_has_new_clusters_and_a_new_layer_that_the_loop_forgets() ->
     assert set(told) == {"objective", "repaired", "cluster_use"}
     assert not torch.equal(task.head.weight, before)
     assert float(task.head.weight.detach().std()) == pytest.approx(0.01, rel=0.2)
-    assert list(task.renewed()) == [task.head.weight, task.head.bias]
-    assert list(task.renewed()) == []
+    assert list(task.reinitialized()) == [task.head.weight, task.head.bias]
+    assert list(task.reinitialized()) == []
     assert torch.bincount(task.labels, minlength=4).min() > 0  # none is empty
 
 
@@ -97,20 +97,20 @@ def test_features_are_whitened_to_a_quarter(backbone: str, side: int, width: int
 
 def test_clusters_that_stand_still_at_once_ring_an_alarm() -> None:
     task = task_of(40, clusters=4)
-    assert task.alarm([{"nmi_before": 0.5}, {"nmi_before": 0.97}]) is None
-    assert task.alarm([{"accuracy": 0.1}]) is None
-    told = task.alarm([{"nmi_before": 0.5}, {"nmi_before": 0.99}])
+    assert task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.97}]) is None
+    assert task.warning([{"accuracy": 0.1}]) is None
+    told = task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.99}])
     assert told == (
         "the clusters of deepcluster stand still: NMI 0.990 with those before by epoch 2. Type more --clusters, or a "
         "larger --lr"
     )
-    assert task.alarm([{"nmi_before": 0.99}] * 6) is None
+    assert task.warning([{"nmi_before": 0.99}] * 6) is None
 
 
 def test_clusters_that_stay_empty_ring_an_alarm() -> None:
     task = task_of(40, clusters=10)
-    assert task.alarm([{"repaired": 30.0}, {"repaired": 2.0}]) is None
-    told = task.alarm([{"repaired": 3.0}])
+    assert task.warning([{"repaired": 30.0}, {"repaired": 2.0}]) is None
+    told = task.warning([{"repaired": 3.0}])
     assert told == (
         "3 times in the last k-means a cluster of deepcluster's 10 was left empty and filled by splitting another. "
         "Type --clusters 5"

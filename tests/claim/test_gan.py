@@ -10,14 +10,14 @@ from torch import nn
 from torch.nn import functional
 
 from ssl_app.data.batch import Batch
-from ssl_app.data.intensity import Pixels
+from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import Loader
 from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
 from ssl_app.pretext import gan
 from ssl_app.pretext.base import Scope
-from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, judge_loss, maker_loss, squared_gradient
+from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, discriminator_loss, generator_loss, squared_gradient
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizer import Plan
 from tests import toys
@@ -36,7 +36,7 @@ def batch_of(count: int = 8, channels: int = 1, seed: int = 5) -> Batch:
 
 
 def loader_of(count: int = 24, batch_size: int = 8) -> Loader:
-    pixels = Pixels("range", 0.0, 255.0, (0.5,), (0.5,))
+    pixels = PixelScaling("range", 0.0, 255.0, (0.5,), (0.5,))
     return Loader(toys.images(count, SIDE), np.arange(count), pixels, Augment("light", SIDE, SIDE, True),
         batch_size=batch_size, seed=3)  # fmt: skip
 
@@ -49,32 +49,32 @@ def train(task: GAN, epochs: int = 2, loader: Loader | None = None, rate: float 
 @pytest.mark.parametrize("original", [False, True])
 def test_a_judge_that_knows_nothing_loses_2_log_2(original: bool) -> None:
     task = task_of(original=original)
-    loss, metrics = task.loss(batch_of(), "judge")
+    loss, metrics = task.loss(batch_of(), "discriminator")
     assert loss.item() == pytest.approx(2 * math.log(2), abs=0.1)
-    assert task.loss(batch_of(), "maker")[0].item() == pytest.approx(math.log(2), abs=0.1)
+    assert task.loss(batch_of(), "generator")[0].item() == pytest.approx(math.log(2), abs=0.1)
     assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith("accuracy"))
 
 
 def test_losses_are_cross_entropies_and_the_makers_does_not_fade() -> None:
-    real, made = torch.randn(7), torch.randn(7, requires_grad=True)
+    real, fake = torch.randn(7), torch.randn(7, requires_grad=True)
     entropy = functional.binary_cross_entropy_with_logits
-    torch.testing.assert_close(judge_loss(real, made), entropy(real, torch.ones(7)) + entropy(made, torch.zeros(7)))
-    torch.testing.assert_close(maker_loss(made), entropy(made, torch.ones(7)))
-    (gradient,) = torch.autograd.grad(maker_loss(made - 20), made)
+    torch.testing.assert_close(discriminator_loss(real, fake), entropy(real, torch.ones(7)) + entropy(fake, torch.zeros(7)))
+    torch.testing.assert_close(generator_loss(fake), entropy(fake, torch.ones(7)))
+    (gradient,) = torch.autograd.grad(generator_loss(fake - 20), fake)
     torch.testing.assert_close(gradient, torch.full((7,), -1 / 7))  # towards real, at full strength where it is lost
 
 
 def test_made_images_are_in_the_range_of_real_ones_and_vary() -> None:
     task = task_of(channels=3)
     batch = batch_of(channels=3)
-    made = task._make(task.maker, batch)
-    assert made.shape == batch.images.shape
-    assert made.abs().max() <= 1
+    fake = task._make(task.generator, batch)
+    assert fake.shape == batch.images.shape
+    assert fake.abs().max() <= 1
     assert task.needs.value_range == "symmetric"
-    _, metrics = task.loss(batch, "judge")
+    _, metrics = task.loss(batch, "discriminator")
     assert metrics["variety"] > 0.01
-    nn.init.zeros_(task.maker.first.weight)  # a maker that does not look at the noise
-    assert task.loss(batch_of(channels=3), "judge")[1]["variety"] == 0
+    nn.init.zeros_(task.generator.first.weight)  # a generator that does not look at the noise
+    assert task.loss(batch_of(channels=3), "discriminator")[1]["variety"] == 0
 
 
 def test_r1_is_the_squared_weight_of_a_linear_judge_and_its_gradient_too() -> None:
@@ -92,9 +92,9 @@ def test_r1_equals_one_image_at_a_time() -> None:
     slow = []
     for image in images:
         leaf = image[None].clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(task._judge(leaf).squeeze(), leaf)
+        (gradient,) = torch.autograd.grad(task._discriminate(leaf).squeeze(), leaf)
         slow.append(gradient.square().sum())
-    torch.testing.assert_close(squared_gradient(task._judge, images).detach(), torch.stack(slow).mean())
+    torch.testing.assert_close(squared_gradient(task._discriminate, images).detach(), torch.stack(slow).mean())
 
 
 def test_every_16th_step_of_the_judge_is_penalized_16_times_in_eval_statistics() -> None:
@@ -106,13 +106,13 @@ def test_every_16th_step_of_the_judge_is_penalized_16_times_in_eval_statistics()
     assert [step for step, penalized in enumerate(due, 1) if penalized] == [16, 32]
     without = task_of(r1=1000.0).train()
     without.steps.fill_(32)
-    plain, _ = without.loss(batch_of(), "judge")
-    loss, _ = task.loss(batch_of(), "judge")
+    plain, _ = without.loss(batch_of(), "discriminator")
+    loss, _ = task.loss(batch_of(), "discriminator")
     batch = batch_of()
-    task._make(task.maker, batch)  # draws first, as in the loss
+    task._make(task.generator, batch)  # draws first, as in the loss
     shown = task._shown(batch.images, batch)
     assert all(module.training for module in task.modules())
-    expected = squared_gradient(task.eval()._judge, shown)
+    expected = squared_gradient(task.eval()._discriminate, shown)
     torch.testing.assert_close(loss - plain, 16 * 500 * expected)
     assert expected > 0
 
@@ -122,9 +122,9 @@ def test_held_out_images_are_judged_in_eval_mode_one_of_them_too() -> None:
     task.penalized = True
     with torch.no_grad():
         for count in (8, 1):
-            loss, metrics = task.loss(batch_of(count), "judge")
+            loss, metrics = task.loss(batch_of(count), "discriminator")
             assert torch.isfinite(torch.stack([loss, *metrics.values()])).all()
-        assert torch.equal(task.loss(batch_of(), "judge")[0], task.loss(batch_of(), "judge")[0])
+        assert torch.equal(task.loss(batch_of(), "discriminator")[0], task.loss(batch_of(), "discriminator")[0])
 
 
 def test_neither_player_moves_or_reaches_the_other() -> None:
@@ -136,24 +136,24 @@ def test_neither_player_moves_or_reaches_the_other() -> None:
             return super().loss(batch, player)
 
     def parts(task: GAN) -> Iterator[list[tuple[str, nn.Parameter]]]:
-        for player in ("judge", "maker"):
+        for player in ("discriminator", "generator"):
             mine = {id(parameter) for parameter in task.parameters_of(player)}
             yield [(name, p) for name, p in task.named_parameters() if id(p) in mine]
 
     turns: list[tuple] = []
     torch.manual_seed(0)
     task = Watched(build("small-resnet", 1, SIDE), GAN.Config(), Scope(8, 1))
-    judge, maker = (dict(part) for part in parts(task))
-    assert {name.split(".")[0] for name in judge} == {"backbone", "head"}
-    assert {name.split(".")[0] for name in maker} == {"maker"}
+    discriminator, generator = (dict(part) for part in parts(task))
+    assert {name.split(".")[0] for name in discriminator} == {"backbone", "head"}
+    assert {name.split(".")[0] for name in generator} == {"generator"}
     train(task, epochs=1, loader=loader_of(8))
-    (first, _, of_maker), (second, of_judge, _) = turns
-    assert (first, second) == ("judge", "maker")
+    (first, _, of_maker), (second, of_discriminate, _) = turns
+    assert (first, second) == ("discriminator", "generator")
     assert all(gradient is None for gradient in of_maker.values())
-    assert all(gradient is not None for gradient in of_judge.values())
-    # the maker's turn went through the judge and left its gradients alone
-    assert all(judge[name].grad is of_judge[name] for name in judge)
-    assert all(parameter.grad is not None for parameter in maker.values())
+    assert all(gradient is not None for gradient in of_discriminate.values())
+    # the generator's turn went through the discriminator and left its gradients alone
+    assert all(discriminator[name].grad is of_discriminate[name] for name in discriminator)
+    assert all(parameter.grad is not None for parameter in generator.values())
     assert all(p.grad is None for p in task.average.parameters())
 
 
@@ -161,9 +161,9 @@ def test_real_and_made_images_are_never_in_one_batch() -> None:
     task = task_of()
     shapes: list[int] = []
     task.backbone.register_forward_pre_hook(lambda module, inputs: shapes.append(len(inputs[0])))
-    task.loss(batch_of(8), "judge")
+    task.loss(batch_of(8), "discriminator")
     assert shapes == [8, 8]
-    task.loss(batch_of(8), "maker")
+    task.loss(batch_of(8), "generator")
     assert shapes == [8, 8, 8]
 
 
@@ -172,13 +172,13 @@ def test_the_average_follows_the_maker_and_soon_forgets_its_start() -> None:
     first = task.average.first.weight.detach().clone()
     expected = first
     for step, value in enumerate((1.0, 2.0, 3.0), start=1):
-        nn.init.constant_(task.maker.first.weight, value)
+        nn.init.constant_(task.generator.first.weight, value)
         task.before_step(0.0, None)
         decay = step / (step + 9)
         expected = decay * expected + (1 - decay) * value
     torch.testing.assert_close(task.average.first.weight.detach(), expected)
     task.steps.fill_(10**6)
-    nn.init.constant_(task.maker.first.weight, 0.0)
+    nn.init.constant_(task.generator.first.weight, 0.0)
     task.before_step(0.0, None)
     torch.testing.assert_close(task.average.first.weight.detach(), 0.999 * expected)
 
@@ -186,16 +186,16 @@ def test_the_average_follows_the_maker_and_soon_forgets_its_start() -> None:
 def test_the_original_is_dcgan() -> None:
     task = task_of(original=True, r1=3.0, diff_augment=1.0)
     assert (task.r1, task.strength) == (0.0, 0.0)
-    assert any(isinstance(module, nn.ConvTranspose2d) for module in task.maker.modules())
-    assert task.maker.first.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert any(isinstance(module, nn.ConvTranspose2d) for module in task.generator.modules())
+    assert task.generator.first.weight.std().item() == pytest.approx(0.02, rel=0.1)
     noise: list[torch.Tensor] = []
-    task.maker.register_forward_pre_hook(lambda module, inputs: noise.append(inputs[0]))
-    task.loss(batch_of(200), "judge")
+    task.generator.register_forward_pre_hook(lambda module, inputs: noise.append(inputs[0]))
+    task.loss(batch_of(200), "discriminator")
     assert -1 <= noise[0].min() < -0.9
     assert 0.9 < noise[0].max() <= 1
     assert task.notes == (
-        "24 images without augmentation of what is judged: the judge soon knows each of them; leave out --original",
-        "the judge is --backbone, as it always is, not the article's; "
+        "24 images without augmentation of what is judged: the discriminator soon knows each of them; leave out --original",
+        "the discriminator is --backbone, as it always is, not the article's; "
         "for its training type --lr 2e-4 --weight-decay 0 --schedule constant --batch-size 128",
     )
     assert task_of().notes == ()
@@ -216,7 +216,7 @@ def test_images_that_are_all_alike_are_refused() -> None:
 def test_pictures_are_a_real_one_and_five_of_the_average() -> None:
     task, batch = task_of().eval(), batch_of(3)
     with torch.no_grad():
-        pictures = task.pictures(batch)["made"]
+        pictures = task.pictures(batch)["fake"]
     assert pictures.shape == (3, 6, 1, SIDE, SIDE)
     assert torch.equal(pictures[:, 0], batch.images)
     assert pictures.abs().max() <= 1
@@ -234,22 +234,22 @@ def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
     torch.manual_seed(0)
     angles = torch.arange(8) * math.pi / 4
     centers = torch.stack([angles.cos(), angles.sin()], 1)
-    judge, maker = network(2, 1), network(8, 2)
-    optimizers = [torch.optim.AdamW(player.parameters(), 1e-3, betas=(0.0, 0.99)) for player in (judge, maker)]
+    discriminator, generator = network(2, 1), network(8, 2)
+    optimizers = [torch.optim.AdamW(player.parameters(), 1e-3, betas=(0.0, 0.99)) for player in (discriminator, generator)]
     for step in range(2000):
         real = centers[torch.randint(8, (128,))] + 0.03 * torch.randn(128, 2)
-        made = maker(torch.randn(128, 8))
-        loss = judge_loss(judge(real)[:, 0], judge(made.detach())[:, 0])
+        fake = generator(torch.randn(128, 8))
+        loss = discriminator_loss(discriminator(real)[:, 0], discriminator(fake.detach())[:, 0])
         if step % PENALIZED_EVERY == 0:
-            loss = loss + PENALIZED_EVERY * 0.1 / 2 * squared_gradient(lambda x: judge(x)[:, 0], real)
+            loss = loss + PENALIZED_EVERY * 0.1 / 2 * squared_gradient(lambda x: discriminator(x)[:, 0], real)
         optimizers[0].zero_grad()
         loss.backward()
         optimizers[0].step()
         optimizers[1].zero_grad()
-        maker_loss(judge(made)[:, 0]).backward()
+        generator_loss(discriminator(fake)[:, 0]).backward()
         optimizers[1].step()
     with torch.no_grad():
-        nearness, nearest = torch.cdist(maker(torch.randn(2000, 8)), centers).min(1)
+        nearness, nearest = torch.cdist(generator(torch.randn(2000, 8)), centers).min(1)
     found = torch.bincount(nearest[nearness < 0.3], minlength=8) / 2000
     assert (found > 0.02).all(), found
     assert found.sum() > 0.6
@@ -257,11 +257,11 @@ def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
 
 def test_a_maker_of_one_image_rings() -> None:
     task = task_of()
-    assert task.alarm([{"variety": 0.01}]) is None
-    assert task_of(epochs=1).alarm([{"variety": 0.01}]) is not None
-    assert task.alarm([{"variety": 0.01}, {"variety": 0.4}]) is None
+    assert task.warning([{"variety": 0.01}]) is None
+    assert task_of(epochs=1).warning([{"variety": 0.01}]) is not None
+    assert task.warning([{"variety": 0.01}, {"variety": 0.4}]) is None
     assert "makes the same image again and again: after epoch 2" in str(
-        task.alarm([{"variety": 0.4}, {"variety": 0.02}])
+        task.warning([{"variety": 0.4}, {"variety": 0.02}])
     )
 
 
@@ -270,15 +270,15 @@ def test_whatever_is_judged_is_augmented(monkeypatch: pytest.MonkeyPatch) -> Non
     task = task_of()
     judged: list[torch.Tensor] = []
     task.backbone.register_forward_pre_hook(lambda module, inputs: judged.append(inputs[0]))
-    task.loss(batch_of(), "judge")
-    task.loss(batch_of(), "maker")
-    assert len(judged) == 3  # real, made, and made again
+    task.loss(batch_of(), "discriminator")
+    task.loss(batch_of(), "generator")
+    assert len(judged) == 3  # real, fake, and fake again
     assert all((images == 0.25).all() for images in judged)
 
 
 def test_the_average_follows_batch_norm_statistics_too() -> None:
     task = task_of()
-    task.maker.layers[0].running_mean.fill_(1.0)
+    task.generator.layers[0].running_mean.fill_(1.0)
     task.before_step(0.0, None)
     followed = task.average.layers[0].running_mean
     torch.testing.assert_close(followed, torch.full_like(followed, 0.9))
@@ -286,17 +286,17 @@ def test_the_average_follows_batch_norm_statistics_too() -> None:
 
 def test_pictures_are_of_the_average_whatever_the_maker_does() -> None:
     task = task_of().eval()
-    nn.init.zeros_(task.maker.first.weight)  # the average has not followed yet
+    nn.init.zeros_(task.generator.first.weight)  # the average has not followed yet
     with torch.no_grad():
-        made = task.pictures(batch_of(3))["made"][:, 1:]
-    assert len(made.flatten(0, 1).flatten(1).unique(dim=0)) == 15
+        fake = task.pictures(batch_of(3))["fake"][:, 1:]
+    assert len(fake.flatten(0, 1).flatten(1).unique(dim=0)) == 15
 
 
 def test_a_judge_that_takes_all_for_real_is_right_of_the_real() -> None:
     task = task_of()
-    task._judge = lambda images: torch.full((len(images),), 2.0)
-    _, metrics = task.loss(batch_of(), "judge")
-    assert (metrics["accuracy_real"], metrics["accuracy_made"]) == (1, 0)
+    task._discriminate = lambda images: torch.full((len(images),), 2.0)
+    _, metrics = task.loss(batch_of(), "discriminator")
+    assert (metrics["accuracy_real"], metrics["accuracy_fake"]) == (1, 0)
 
 
 def test_copies_of_one_image_are_refused_be_they_ever_so_textured() -> None:
@@ -308,7 +308,7 @@ def test_copies_of_one_image_are_refused_be_they_ever_so_textured() -> None:
 def test_the_makers_noise_is_normal() -> None:
     task = task_of()
     noise: list[torch.Tensor] = []
-    task.maker.register_forward_pre_hook(lambda module, inputs: noise.append(inputs[0]))
-    task.loss(batch_of(200), "judge")
+    task.generator.register_forward_pre_hook(lambda module, inputs: noise.append(inputs[0]))
+    task.loss(batch_of(200), "discriminator")
     assert abs(float(noise[0].mean())) < 0.03
     assert float(noise[0].std()) == pytest.approx(1, abs=0.03)

@@ -178,9 +178,9 @@ def test_as_many_clusters_as_asked_and_a_line_where_there_are_too_many() -> None
 
 def test_an_assignment_that_ended_unbalanced_rings_an_alarm() -> None:
     task = task_of()
-    assert task.alarm([{"accuracy": 0.1}]) is None
-    assert task.alarm([{"sinkhorn_error": 0.5}, {"sinkhorn_error": 0.001}, {"accuracy": 0.1}]) is None
-    told = task.alarm([{"sinkhorn_error": 0.001}, {"sinkhorn_error": 0.25}, {"accuracy": 0.1}])
+    assert task.warning([{"accuracy": 0.1}]) is None
+    assert task.warning([{"sinkhorn_error": 0.5}, {"sinkhorn_error": 0.001}, {"accuracy": 0.1}]) is None
+    told = task.warning([{"sinkhorn_error": 0.001}, {"sinkhorn_error": 0.25}, {"accuracy": 0.1}])
     assert told == (
         "the clusters of sela are not balanced: their sizes are 25% off in the mean. Type a smaller --sharpness"
     )

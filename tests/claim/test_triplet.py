@@ -287,10 +287,10 @@ def test_it_learns_to_find_images_again_without_collapse(mining: str) -> None:
 
 def test_collapse_and_idle_triplets_ring() -> None:
     task = task_of(mining="semi-hard")
-    assert task.alarm([{"embedding_spread": 0.9, "active": 0.5}]) is None
-    assert "have collapsed: after epoch 1" in str(task.alarm([{"embedding_spread": 0.02, "active": 1.0}]))
+    assert task.warning([{"embedding_spread": 0.9, "active": 0.5}]) is None
+    assert "have collapsed: after epoch 1" in str(task.warning([{"embedding_spread": 0.02, "active": 1.0}]))
     assert "3% of the triplets still teach after epoch 1" in str(
-        task.alarm([{"embedding_spread": 0.9, "active": 0.03}])
+        task.warning([{"embedding_spread": 0.9, "active": 0.03}])
     )
 
 

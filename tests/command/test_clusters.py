@@ -285,7 +285,7 @@ def test_without_labels_the_page_speaks_of_none(labeled: Labeled, clusters) -> N
 def test_images_of_every_form_become_thumbnails(
     tmp_path: Path, shape: tuple[int, ...], dtype: str, intensity: str, channels: int
 ) -> None:
-    from ssl_app.data.intensity import Pixels
+    from ssl_app.data.intensity import PixelScaling
     from ssl_app.report.clusters import Labeling, write_page
 
     generator = np.random.default_rng(0)
@@ -299,7 +299,7 @@ def test_images_of_every_form_become_thumbnails(
         confidence=np.full((1, 6), 0.5), heads=(1,), sizes=(1,), clusters=np.zeros((1, 6), np.int64), classes=(),
         labels=np.full(6, -1),
     )  # fmt: skip
-    pixels = Pixels(intensity, 0, float(bright), (), ())
+    pixels = PixelScaling(intensity, 0, float(bright), (), ())
     page = write_page(tmp_path / "clusters", labeling, images, pixels, side=32, per_sheet=6)
     found = sheet(str(page), "1/0-0.jpg").astype(int)
     assert found.shape == (64, 96, 3)[: 3 if channels == 3 else 2]

@@ -44,7 +44,7 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
     assert result["does_not_apply"]["colorization"].startswith(
         "colorization needs color images: these have 1 channels"
     )
-    assert set(result["leaks"]) == {"rotnet", "sela"}, "they saw the images that are scored, and it is said"
+    assert set(result["overlap"]) == {"rotnet", "sela"}, "they saw the images that are scored, and it is said"
     assert result["advice"].endswith("The methods had seen the scored images, without their labels.")
     assert "not ranked: colorization (colorization needs color images" in answer.err
     assert result["advice"] in answer.err
@@ -269,7 +269,7 @@ def test_labeled_images_watch_and_change_nothing(compared: tuple[Path, Path, Ans
     assert 0 <= final.pop("probe_knn") <= 1
     kept = {name: value for name, value in plain.result["final"].items() if name != "images_per_second"}
     assert {name: final[name] for name in kept} == kept
-    assert kept["directions"] >= 1
+    assert kept["effective_rank"] >= 1
     (tmp_path / "bare").mkdir()
     for path in list(data.rglob("*.png"))[:6]:
         (tmp_path / "bare" / f"{path.parent.name}{path.name}").write_bytes(path.read_bytes())

@@ -98,8 +98,8 @@ def test_the_pooled_output_is_measured_on_the_data_of_the_pretraining(ssl, tiny,
     result = answer.result
     assert result["verb"] == "probe"
     base = {"verb", "run", "seconds", "settings"}
-    assert set(result) == base | {"init", "probe", "best", "labels_used", "held_out", "leaks", "unreadable"}
-    assert (result["init"], result["labels_used"], result["leaks"]) == ("p", 57, None)
+    assert set(result) == base | {"init", "probe", "best", "labels_used", "held_out", "overlap", "unreadable"}
+    assert (result["init"], result["labels_used"], result["overlap"]) == ("p", 57, None)
     assert list(result["probe"]) == ["pooled"]
     one = result["probe"]["pooled"]
     assert one["features"] == 256
@@ -182,7 +182,7 @@ def test_random_weights_are_probed_by_seed(probe, trained, faint) -> None:
     first = probe("none", *words)
     assert scores(first) == scores(probe("none", *words, "--backbone", "small-resnet"))
     assert scores(first) != scores(probe("none", *words, "--seed", 1))
-    assert first["leaks"] is None
+    assert first["overlap"] is None
     assert probe("none", *words[:2], "--backbone", "nin", "--image-size", 32)["probe"]["pooled"]["features"] == 192
 
 
@@ -207,12 +207,12 @@ def test_a_checkpoint_and_a_weights_file_are_probed_as_the_run(probe, trained, f
     body = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
     torch.save(body, tmp_path / "theirs.pth")
     theirs = probe(tmp_path / "theirs.pth", "--backbone", "small-resnet", "--data", faint)
-    assert theirs["leaks"] == "what theirs was trained on is not known"
+    assert theirs["overlap"] == "what theirs was trained on is not known"
 
 
 def test_test_images_that_were_seen_are_counted(probe) -> None:
     result = probe("p", "--split-seed", 1)
-    assert result["leaks"] == "10 of 12 test images are exact copies of pretraining images"
+    assert result["overlap"] == "10 of 12 test images are exact copies of pretraining images"
 
 
 def test_labels_of_one_image_a_class_choose_nothing(ssl, tiny, trained, faint) -> None:

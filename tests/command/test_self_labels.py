@@ -77,11 +77,11 @@ def test_another_network_learns_the_labels_and_is_transferred(place: tuple[Path,
     assert "note: 2 labelings of 57 of 57 images" in answer.err
     finetuned = type_in("finetune", "--init", "t", "--per-class", 2, "--steps", 2, "--out", out, *TINY, "--json")
     assert finetuned.result["test"]["n"] == 15
-    assert finetuned.result["leaks"] is None
+    assert finetuned.result["overlap"] is None
     apart = [*words, "--split-seed", 7, "--epochs", 1, "--batch-size", 16, "--name", "u", "--out", out, *TINY]
     assert type_in(*apart).code == 0
     finetuned = type_in("finetune", "--init", "u", "--per-class", 2, "--steps", 2, "--out", out, *TINY, "--json")
-    assert "exact copies of pretraining images" in finetuned.result["leaks"], "the labels' own network learnt them"
+    assert "exact copies of pretraining images" in finetuned.result["overlap"], "the labels' own network learned them"
 
 
 def test_names_of_clusters_are_labels_to_train_on(place: tuple[Path, Path], tmp_path: Path) -> None:

@@ -93,35 +93,35 @@ def test_labels_outside_the_draw_influence_nothing(strategy: str, place: Place, 
     settings = SweepSettings(
         out=place.out, data=str(place.data), init=(one,), per_class=(4,), steps=4, batch_size=8, baseline="none"
     )
-    bench = sweep.open_benches(settings, choose("cpu", "fp32", 1))[one]
-    dataset, train = bench.opened.dataset, bench.opened.parts.train
+    trial_setup = sweep.open_setups(settings, choose("cpu", "fp32", 1))[one]
+    dataset, train = trial_setup.opened.dataset, trial_setup.opened.parts.train
     drawn = splits.draw(dataset, train, 4, seed=0, draw=0)
     others = np.setdiff1d(train, drawn)
     labels = dataset.labels.copy()
     labels[others] = np.random.default_rng(0).permutation(labels[others])
     assert (labels[others] != dataset.labels[others]).mean() > 0.3
-    permuted = replace(bench, opened=replace(bench.opened, dataset=replace(dataset, labels=labels)))
-    found = [trial.run(b, strategy, drawn, 0).probabilities for b in (bench, permuted)]
+    permuted = replace(trial_setup, opened=replace(trial_setup.opened, dataset=replace(dataset, labels=labels)))
+    found = [trial.run(b, strategy, drawn, 0).probabilities for b in (trial_setup, permuted)]
     np.testing.assert_array_equal(*found)
 
 
 def test_a_leak_is_told_in_the_verdict_and_by_finetune(place: Place, leaky: str) -> None:
     words = ["--init", leaky, "--data", place.data, "--split-seed", 0]
     result = place.type("sweep", *words, *TWO_STAGE).result
-    seen = int(result["leaks"]["leaky"].split()[0])
+    seen = int(result["overlap"]["leaky"].split()[0])
     assert seen > 0
     share = f"{seen} of {result['n_test']} test images (or their groups) were seen in pretraining"
     assert share in result["verdict"]
     one_trial = place.type("finetune", *words, *SHORT, "--strategy", "feature-extraction").result
-    assert one_trial["leaks"] == result["leaks"]["leaky"]
-    assert f"{seen} of {result['n_test']} test images" in one_trial["leaks"]
+    assert one_trial["overlap"] == result["overlap"]["leaky"]
+    assert f"{seen} of {result['n_test']} test images" in one_trial["overlap"]
 
 
 def test_the_split_is_that_of_the_pretraining_where_the_data_are_named_too(place: Place, leaky: str) -> None:
     words = ["--init", leaky, "--data", place.data, *SHORT, "--strategy", "feature-extraction"]
     answer = place.type("finetune", *words)
     assert "split seed 1, as in leaky" in answer.err
-    assert answer.result["leaks"] is None
+    assert answer.result["overlap"] is None
 
 
 def test_of_plain_weights_it_is_said_that_their_images_are_not_known(place: Place, one: str, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_of_plain_weights_it_is_said_that_their_images_are_not_known(place: Plac
     words = ["--init", one, "--init", exported, "--backbone", "small-resnet", "--image-size", 16]
     words += ["--data", place.data]
     answer = place.type("sweep", *words, *TWO_STAGE)
-    assert answer.result["leaks"] == {one: None, "theirs": "what theirs was trained on is not known"}
+    assert answer.result["overlap"] == {one: None, "theirs": "what theirs was trained on is not known"}
     assert "remark: theirs: what theirs was trained on is not known" in answer.err
     assert type_in("export", one, "--output", exported.with_suffix(".pt"), "--out", place.out).error == (
         f"--output {exported.with_suffix('.json')} exists already; remove it, or name another file"
@@ -198,15 +198,15 @@ def test_inits_on_different_data_or_splits_are_refused(place: Place, one: str, l
 
 def test_inits_of_two_configurations_are_refused(place: Place, one: str, messages: list[str]) -> None:
     words = ["--data", place.data, "--init", one]
-    bench = sweep.open_benches(
+    trial_setup = sweep.open_setups(
         SweepSettings(out=place.out, data=str(place.data), init=(one,), per_class=(4,), baseline="none"),
         choose("cpu", "fp32", 1),
     )[one]
-    other = replace(bench, start=replace(bench.start, name="nin", backbone="nin"))
+    other = replace(trial_setup, start=replace(trial_setup.start, name="nin", backbone="nin"))
     with pytest.raises(sweep.RunError, match=r"differ in backbone \(small-resnet and nin\), and one scratch"):
-        sweep.refuse_unlike(bench, other)
+        sweep.refuse_unlike(trial_setup, other)
     messages.clear()
-    sweep.refuse_unlike(bench, replace(bench, pixels=replace(bench.pixels, low=-1.0)))
+    sweep.refuse_unlike(trial_setup, replace(trial_setup, pixels=replace(trial_setup.pixels, low=-1.0)))
     assert [line.split(",")[0] for line in messages] == ["remark: one scales pixels in another way than one"]
     result = place.type("sweep", *words, "--init", "none", "--strategy", "feature-extraction", *ONCE).result
     assert [t["init"] for t in result["trials"]] == ["one", "scratch"], "typed, whatever the baseline"
@@ -283,7 +283,7 @@ def test_the_number_of_jobs_changes_no_metric_in_bf16(place: Place, one: str) ->
     [(3, 300), (30, 300), (31, 310), (96, 960), (100, 1000), (2000, 1000), (2134, 1010), (50_000, 23_440)],
 )
 def test_steps_grow_with_the_labels_where_none_are_named(labels: int, steps: int) -> None:
-    recipe = trial.recipe_of(SweepSettings(), "within", 0)
+    recipe = trial.transfer_config(SweepSettings(), "within", 0)
     assert recipe.steps_for(labels) == steps
     assert replace(recipe, steps=7).steps_for(labels) == 7
     assert replace(recipe, batch_size=128).steps_for(labels) <= steps

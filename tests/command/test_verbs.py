@@ -141,7 +141,7 @@ def test_a_seed_repeats_a_pretraining(ssl, tiny, trained, tmp_path: Path) -> Non
     assert again["final"]["loss"] != other["final"]["loss"]
 
 
-# the alarms
+# the warnings
 
 
 def test_the_alarm_of_a_trivial_task_rings(ssl, tiny, tmp_path: Path) -> None:
@@ -150,16 +150,16 @@ def test_the_alarm_of_a_trivial_task_rings(ssl, tiny, tmp_path: Path) -> None:
     words = ["--data", write_set(tmp_path / "bright", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 4]
     words += ["--lr", 0.05]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
-    assert "rotnet is too easy on these images" in answer.result["alarm"]
-    assert answer.err.count("alarm: rotnet is too easy") == 1
+    assert "rotnet is too easy on these images" in answer.result["warning"]
+    assert answer.err.count("warning: rotnet is too easy") == 1
 
 
 def test_few_images_ring_no_alarm_by_the_few_that_are_held_out(ssl, tiny, images, tmp_path: Path) -> None:
     words = ["--data", images(tmp_path / "few", per_class=12, side=16), "--epochs", 1, "--batch-size", 8]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
-    assert answer.result["alarm"] is None
-    assert "images are held out, too few for an alarm by the score" in answer.err
-    assert answer.result["final"]["directions"] > 1.5
+    assert answer.result["warning"] is None
+    assert "images are held out, too few for an warning by the score" in answer.err
+    assert answer.result["final"]["effective_rank"] > 1.5
     assert "rotnet: epoch 1 of 1, " in answer.err
 
 
@@ -168,23 +168,23 @@ def test_noise_is_impossible_and_not_trivial(ssl, tiny, tmp_path: Path) -> None:
     words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 4]
     words += ["--lr", 1e-3]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
-    assert "rotnet is impossible on these images" in answer.result["alarm"]
-    assert "where chance is 0.250" in answer.result["alarm"]
+    assert "rotnet is impossible on these images" in answer.result["warning"]
+    assert "where chance is 0.250" in answer.result["warning"]
     assert answer.result["chance"] == 0.25
-    assert "accuracy is 0.250 where nothing has been learnt" in answer.err
+    assert "accuracy is 0.250 where nothing has been learned" in answer.err
     assert "too easy" not in answer.err
 
 
 def test_every_alarm_is_said_when_it_begins_and_when_it_ends(ssl, tiny, trained, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("ssl_app.pretraining.run.collapse", lambda *about: "all flat")
     monkeypatch.setattr(
-        "ssl_app.pretext.rotnet.RotNet.alarm", lambda self, rows: "look out" if len(rows) == 1 else None
+        "ssl_app.pretext.rotnet.RotNet.warning", lambda self, rows: "look out" if len(rows) == 1 else None
     )
     words = ["--data", trained.data, "--epochs", 3, "--batch-size", 16, "--out", tmp_path / "o", *tiny, "--json"]
     answer = ssl("pretrain", *words)
-    said = [line for line in answer.err.splitlines() if line.startswith(("alarm: ", "the alarm "))]
-    assert said == ["alarm: all flat", "alarm: look out", "the alarm about the method no longer stands"]
-    assert answer.result["alarm"] == "all flat"
+    said = [line for line in answer.err.splitlines() if line.startswith(("warning: ", "the warning "))]
+    assert said == ["warning: all flat", "warning: look out", "the warning about the method no longer stands"]
+    assert answer.result["warning"] == "all flat"
 
 
 def test_one_image_held_out_is_enough_for_pictures(ssl, tiny, images, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_one_file_adds_a_method(own_method: str, ssl, tiny, trained, tmp_path: P
     ]
     result = ssl(*words, "--strength", 0.5, "--name", "mine", "--json").result
     assert result["final"]["loss"] == pytest.approx(0.5 * result["final"]["error"], rel=1e-5)
-    assert result["alarm"] is None
+    assert result["warning"] is None
     assert ssl(*words, "--strength", -1).error == "--strength is -1.0; expected at least 0"
     if own_method == "mean-of":
         assert "mean-of              MeanOf: tell the mean of an image." in ssl("methods").out
@@ -341,7 +341,7 @@ def test_finetune_takes_the_newest_pretraining_and_its_data(ssl, tiny, trained) 
 def test_finetune_from_random_weights(type_beside, trained) -> None:
     words = ["--init", "none", "--strategy", "full-fine-tuning", "--data", trained.data]
     result = type_beside("finetune", *words, *SHORT)
-    assert (result["init"], result["leaks"]) == ("none", None)
+    assert (result["init"], result["overlap"]) == ("none", None)
 
 
 # predict

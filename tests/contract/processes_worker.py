@@ -25,12 +25,12 @@ from ssl_app.pretext.colorization import Colorization, ColorizationConfig
 from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, GANConfig
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig
 from ssl_app.training import loop, resume
-from ssl_app.training.distributed import OneProcess, processes
+from ssl_app.training.distributed import SingleProcess, processes
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizer import Plan
 from ssl_app.training.resume import Row, Saver
 from ssl_app.training.signals import Stopped
-from ssl_app.training.task import Metrics, OverAll, Task
+from ssl_app.training.task import Metrics, DatasetMap, Task
 from tests import toys
 
 STEPS = 4  # of an epoch
@@ -41,7 +41,7 @@ class Work:
 
     def __init__(self, folder: Path, pieces: int) -> None:
         self.folder, self.pieces = folder, pieces
-        self.group: OneProcess = processes(cuda=False)
+        self.group: SingleProcess = processes(cuda=False)
 
     def loader(self, count: int = 32, side: int = 12, channels: int = 1) -> Loader:
         return toys.loader(
@@ -82,9 +82,9 @@ class Plain(toys.SelfLabels):
         self.net[1] = nn.GroupNorm(2, 8)
         self.register_buffer("history", torch.zeros(4, 32, dtype=torch.int64))
 
-    def before_step(self, progress: float, over_all: OverAll) -> Metrics:
+    def before_step(self, progress: float, map_dataset: DatasetMap) -> Metrics:
         number = int(self.done)
-        told = super().before_step(progress, lambda fn: over_all(fn).roll(number, 1))
+        told = super().before_step(progress, lambda fn: map_dataset(fn).roll(number, 1))
         if told:
             self.history[number] = self.labels
         return told
@@ -124,7 +124,7 @@ def labels(work: Work) -> dict[str, object]:
 
 
 def gathered(work: Work) -> dict[str, object]:
-    """Rows of over_all: the place of each image, for counts that two do not divide, or do not reach."""
+    """Rows of map_dataset: the place of each image, for counts that two do not divide, or do not reach."""
     found = {}
     for count in (7, 1):
         loader = Loader(
@@ -132,7 +132,7 @@ def gathered(work: Work) -> dict[str, object]:
             batch_size=1, seed=0, rank=work.group.rank, world=work.group.world,
         )  # fmt: skip
         run = loop._Run(toys.Mean(), loader, Plan({"all": 0.1}, 1, 1), toys.CPU, work.group, None)
-        found[count] = loop._OverAll(run, loop.Position())(
+        found[count] = loop._DatasetMap(run, loop.Position())(
             lambda batch: torch.stack([batch.index, batch.index * 10], 1)
         )
     return {"rows": found}
@@ -146,7 +146,7 @@ def balanced(work: Work) -> dict[str, object]:
     weight[3] -= 20.0  # on most rows it underflows
     mine = sinkhorn.Linear(features[rank * rows // world : (rank + 1) * rows // world], weight)
     found = sinkhorn.balance(mine, 25.0, tolerance=1e-5, total=work.group.total)
-    labels = work.group.gather(sinkhorn.labels(mine, 25.0, found.potential))
+    labels = work.group.all_gather(sinkhorn.labels(mine, 25.0, found.potential))
     return {"potential": found.potential, "labels": labels, "error": found.error}
 
 
@@ -176,9 +176,9 @@ def mistakes(work: Work) -> dict[str, object]:
             raise DataError("the disk is gone; mount it")
 
     try:
-        work.group.agree(fails)
+        work.group.run_in_all(fails)
     except UserError as error:
-        return {"told": str(error), "number": work.group.agree(lambda: 3)}
+        return {"told": str(error), "number": work.group.run_in_all(lambda: 3)}
     return {"told": None}
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from ssl_app.data.loading import Loader
 from ssl_app.errors import CheckpointError
 from ssl_app.training import loop
-from ssl_app.training.distributed import OneProcess
+from ssl_app.training.distributed import SingleProcess
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.loop import Diverged, fit
 from ssl_app.training.optimizer import Plan, build_optimizer, factor, freeze
@@ -92,8 +92,8 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     assert_same(bits(whole), bits(resumed))
     assert [row["epoch"] for row in again] == [1, 2, 3]
     for one, other in zip(rows, again, strict=True):
-        assert one["loss_judge" if kind == "duel" else "loss"] == pytest.approx(
-            other["loss_judge" if kind == "duel" else "loss"], rel=1e-12
+        assert one["loss_discriminate" if kind == "duel" else "loss"] == pytest.approx(
+            other["loss_discriminate" if kind == "duel" else "loss"], rel=1e-12
         )
 
 
@@ -142,7 +142,7 @@ def test_sampling_weights_decide_how_often_an_image_is_drawn() -> None:
 
 
 def test_each_player_moves_its_own_parameters_only() -> None:
-    for player, still in (("judge", "maker"), ("maker", "judge")):
+    for player, still in (("discriminator", "generator"), ("generator", "discriminator")):
         task = make("duel")
         before = bits(task)
         rates = {player: 0.05, still: 0.0}
@@ -253,9 +253,9 @@ def test_images_asked_as_trained_are_shuffled_views_whose_answers_come_in_order(
     loader = toys.loader(preset="standard")
     shown = [batch.index for batch in loader.ordered(as_in=2)]
     assert torch.cat(shown).tolist() != list(range(24))
-    run = loop._Run(toys.Mean(), loader, Plan({"all": 0.1}, 1, 8), toys.CPU, OneProcess(), None)
+    run = loop._Run(toys.Mean(), loader, Plan({"all": 0.1}, 1, 8), toys.CPU, SingleProcess(), None)
     for as_in in (None, 2):
-        rows = run.unlearning(loader, lambda batch: batch.index[:, None], as_in)
+        rows = run.map_batches(loader, lambda batch: batch.index[:, None], as_in)
         assert rows.flatten().tolist() == list(range(24))
     one, other = (
         {int(i): view for b in loader.ordered(e) for i, view in zip(b.index, b.images, strict=True)}

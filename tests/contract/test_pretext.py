@@ -46,7 +46,7 @@ def train(task: Pretext, channels: int, saver: Saver | None = None) -> list[dict
     loader = toys.loader(count=16, batch_size=8, channels=channels, side=SIDE, views=task.needs.views)
     plan = Plan(rates=dict.fromkeys(task.parts(), 0.2), epochs=3, batch_size=8)
     return fit(task, loader, plan, toys.CPU, title="contract", saver=saver,
-        held_out=None if task.remembers else loader,
+        held_out=None if task.per_image_targets else loader,
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_it_trains_its_backbone_and_stays_finite(method: str, channels: int) -> 
     assert all(np.isfinite(value) for row in rows for value in row.values())
     if task.score is not None:
         assert task.score in rows[-1]
-        assert (f"val_{task.score}" in rows[-1]) != task.remembers
+        assert (f"val_{task.score}" in rows[-1]) != task.per_image_targets
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -91,7 +91,7 @@ def test_it_resumes_to_the_same_bits(method: str, tmp_path: Path, monkeypatch: p
 def test_its_loss_and_scores_are_f32_in_bf16_training(method: str) -> None:
     channels = find("pretext", method).needs.channels or 3
     task = make(method, channels)
-    if task.remembers:
+    if task.per_image_targets:
         train(task, channels)  # it has no labels before
     loader = toys.loader(count=16, batch_size=16, channels=channels, side=SIDE, views=task.needs.views)
     (batch,) = next(loader.epoch(0, 1))
@@ -106,7 +106,7 @@ OTHER_THAN_WHOLE = ("autoencoder", "context-encoder", "gan", "jigsaw", "relative
 
 
 def test_methods_that_train_on_other_than_whole_images_say_so() -> None:
-    assert [name for name in METHODS if find("pretext", name).recalibrates] == [*OTHER_THAN_WHOLE]
+    assert [name for name in METHODS if find("pretext", name).recalibrates_batch_norm] == [*OTHER_THAN_WHOLE]
 
 
 @pytest.mark.parametrize("method", OTHER_THAN_WHOLE)

@@ -50,7 +50,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
     }
 
 
-def learnt(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def learned(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Parameters: statistics of one process that sees both halves in turn are not the mean of two that see one."""
     return {name: tensor for name, tensor in state.items() if "running" not in name and "num_batches" not in name}
 
@@ -58,7 +58,7 @@ def learnt(state: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.parametrize("case", BOTH)
 def test_two_processes_learn_what_one_does(case: str, found: dict[str, Found]) -> None:
     one, two = found["one"][f"{case}-0"], found["two"][f"{case}-0"]
-    torch.testing.assert_close(learnt(two["state"]), learnt(one["state"]), rtol=1e-4, atol=2e-6)
+    torch.testing.assert_close(learned(two["state"]), learned(one["state"]), rtol=1e-4, atol=2e-6)
 
 
 @pytest.mark.parametrize("case", BOTH)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ssl_app.data.intensity import Pixels, measure
+from ssl_app.data.intensity import PixelScaling, measure
 from ssl_app.errors import DataError
 
 rng = np.random.default_rng(0)
@@ -79,8 +79,8 @@ def test_a_sample_is_seeded() -> None:
 
 
 def test_json_and_back() -> None:
-    pixels = Pixels("range", 1.0, 2.5, (0.1, 0.2), (0.3, 0.4))
-    assert Pixels.from_json(json.loads(json.dumps(pixels.to_json()))) == pixels
+    pixels = PixelScaling("range", 1.0, 2.5, (0.1, 0.2), (0.3, 0.4))
+    assert PixelScaling.from_json(json.loads(json.dumps(pixels.to_json()))) == pixels
 
 
 def test_another_depth_than_was_measured_is_refused() -> None:
@@ -97,4 +97,4 @@ def test_another_depth_than_was_measured_is_refused() -> None:
     measure(images, [0, 1, 2], "dtype", 0).refuse_other_depth(np.dtype(np.uint8), "new.csv")
     old = pixels.to_json()
     del old["dtype"]  # as checkpoints were written before
-    Pixels.from_json(old).refuse_other_depth(np.dtype(np.uint8), "new.csv")
+    PixelScaling.from_json(old).refuse_other_depth(np.dtype(np.uint8), "new.csv")

@@ -1,4 +1,4 @@
-"""Splits, draws, folds and leaks: pure functions of content, group and seed."""
+"""Splits, draws, folds and overlap: pure functions of content, group and seed."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssl_app.data.dataset import Dataset, alone, in_class_order
-from ssl_app.data.overlap import Leaks, count_leaks, exclude, seen
+from ssl_app.data.overlap import Overlap, count_overlap, exclude, seen
 from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.splits import Parts, check_classes, draw, folds, hashed, hold_out_units, split, write_draw
 from ssl_app.errors import DataError
@@ -273,37 +273,37 @@ def test_something_is_held_out_and_something_kept_whatever_the_units() -> None:
         hold_out_units(made([None] * 4, None, None, [7] * 4), np.arange(4), 0.05, 512, 0)
 
 
-# leaks
+# overlap
 
 
 def test_leaks_count_copies_and_groups_once_each() -> None:
     pretraining = made([None] * 4, ["p", "p", "q", None], None, [1, 2, 3, 4])
     labeled = made(["a"] * 6, ["p", "p", "r", None, None, "s"], None, [2, 9, 3, 4, 8, 7])
     shown = seen(pretraining, np.arange(4))
-    leaks = count_leaks(shown, labeled, np.arange(6))
-    assert leaks == Leaks(images=3, groups=1, of=6, noun="patient")
+    overlap = count_overlap(shown, labeled, np.arange(6))
+    assert overlap == Overlap(images=3, groups=1, of=6, noun="patient")
     assert (
-        leaks.sentence() == "4 of 6 test images: 3 exact copies of pretraining images, 1 shares a patient with them"
+        overlap.sentence() == "4 of 6 test images: 3 exact copies of pretraining images, 1 shares a patient with them"
     )
     assert exclude(labeled, np.arange(6), shown).tolist() == [4, 5]
 
 
 def test_nothing_seen_says_nothing() -> None:
-    assert Leaks(0, 0, 400).sentence() is None
-    assert Leaks(0, 0, 400, "patient", False).sentence() == "which patients pretraining saw is not known"
-    assert Leaks(1, 0, 9, "lot", False).sentence() == (
+    assert Overlap(0, 0, 400).sentence() is None
+    assert Overlap(0, 0, 400, "patient", False).sentence() == "which patients pretraining saw is not known"
+    assert Overlap(1, 0, 9, "lot", False).sentence() == (
         "1 of 9 test images is an exact copy of pretraining images; which lots pretraining saw is not known"
     )
 
 
 def test_a_shared_group_is_not_said_to_be_a_seen_image() -> None:
-    assert Leaks(12, 25, 400, "patient").sentence() == (
+    assert Overlap(12, 25, 400, "patient").sentence() == (
         "37 of 400 test images: 12 exact copies of pretraining images, 25 share a patient with them"
     )
-    assert Leaks(0, 25, 400, "patient").sentence() == "25 of 400 test images share a patient with pretraining images"
-    assert Leaks(0, 1, 9, "eye").sentence() == "1 of 9 test images shares an eye with pretraining images"
-    assert Leaks(12, 0, 400).sentence() == "12 of 400 test images are exact copies of pretraining images"
-    assert Leaks(1, 0, 9).sentence() == "1 of 9 test images is an exact copy of pretraining images"
+    assert Overlap(0, 25, 400, "patient").sentence() == "25 of 400 test images share a patient with pretraining images"
+    assert Overlap(0, 1, 9, "eye").sentence() == "1 of 9 test images shares an eye with pretraining images"
+    assert Overlap(12, 0, 400).sentence() == "12 of 400 test images are exact copies of pretraining images"
+    assert Overlap(1, 0, 9).sentence() == "1 of 9 test images is an exact copy of pretraining images"
 
 
 @pytest.mark.parametrize(("column", "shared"), [("patient", 4), ("Patient", 4), ("lot", 0), ("folder names", 0)])
@@ -311,15 +311,15 @@ def test_groups_are_the_same_only_in_columns_of_one_name(column: str, shared: in
     pretraining = made([None] * 4, ["1", "2", "3", "4"], None, [1, 2, 3, 4])
     other = made([None] * 4, ["1", "2", "3", "4"], None, [5, 6, 7, 8])
     other = replace(other, columns=replace(other.columns, group=column))
-    assert count_leaks(seen(pretraining, np.arange(4)), other, np.arange(4)).groups == shared
+    assert count_overlap(seen(pretraining, np.arange(4)), other, np.arange(4)).groups == shared
     later = replace(other, content=other.content + 4)
-    assert count_leaks(seen(other, np.arange(4)), later, np.arange(4)).groups == 4
+    assert count_overlap(seen(other, np.arange(4)), later, np.arange(4)).groups == 4
 
 
 def test_the_test_part_of_the_same_set_was_never_seen() -> None:
     dataset = made([None] * 60, [f"p{i // 2}" for i in range(60)])
     parts = split(dataset)
-    assert count_leaks(seen(dataset, parts.train), dataset, parts.test).total == 0
+    assert count_overlap(seen(dataset, parts.train), dataset, parts.test).total == 0
 
 
 def test_splits_and_draws_are_the_same_in_every_version() -> None:

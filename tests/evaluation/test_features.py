@@ -1,4 +1,4 @@
-"""Features watched without labels: directions and spread, on clouds whose answer is known."""
+"""Features watched without labels: effective_rank and spread, on clouds whose answer is known."""
 
 import numpy as np
 import pytest

@@ -4,7 +4,7 @@ import pytest
 
 from ssl_app.evaluation.intervals import Interval
 from ssl_app.evaluation.labels_saved import LabelsSaved
-from ssl_app.evaluation.verdict import Evidence, Leak, nearest_budget, sentence
+from ssl_app.evaluation.verdict import Evidence, SeenInPretraining, nearest_budget, sentence
 
 SAVED = LabelsSaved(2.1, 1.4, 3.04, None, 32, None)
 EVIDENCE = Evidence(
@@ -60,13 +60,13 @@ def test_one_draw_decides_nothing():
 
 def test_several_pretrainings_a_bound_and_a_leak_are_told():
     saved = LabelsSaved(4.0, 2.5, None, "at least", 32, None)
-    evidence = replace(EVIDENCE, pretrainings=3, saved=saved, leak=Leak(1012, 5216))
+    evidence = replace(EVIDENCE, pretrainings=3, saved=saved, leak=SeenInPretraining(1012, 5216))
     assert sentence(evidence).endswith(
         " over 5 draws, 3 pretrainings, one test set; scratch needs at least 4.0 times the labels for this score"
         " [2.5, beyond the budgets]; 1,012 of 5,216 test images (or their groups) were seen in pretraining,"
         " which may flatter it."
     )
-    assert "seen" not in sentence(replace(EVIDENCE, leak=Leak(0, 5216)))
+    assert "seen" not in sentence(replace(EVIDENCE, leak=SeenInPretraining(0, 5216)))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Alarms, on scores and features made up: when they ring and when they do not."""
+"""Warnings, on scores and features made up: when they ring and when they do not."""
 
-from ssl_app.pretraining.health import alarm, collapse
+from ssl_app.pretraining.health import warning, collapse
 from ssl_app.training.task import Limits
 
 
@@ -19,22 +19,22 @@ def test_collapse_rings_after_the_first_third_by_either_sign() -> None:
 def test_one_epoch_has_no_first_third_and_two_have_one() -> None:
     limits = Limits(trivial=0.9, impossible=0.3)
     assert collapse([1.0], [0.0], 1, "m") is not None
-    assert alarm([0.99], 1, limits, "m") is None
-    assert "impossible" in str(alarm([0.2], 1, limits, "m"))
+    assert warning([0.99], 1, limits, "m") is None
+    assert "impossible" in str(warning([0.2], 1, limits, "m"))
     assert collapse([1.0], [0.0], 2, "m") is None
-    assert "too easy" in str(alarm([0.99], 2, limits, "m"))
-    assert alarm([0.2], 2, limits, "m") is None
+    assert "too easy" in str(warning([0.99], 2, limits, "m"))
+    assert warning([0.2], 2, limits, "m") is None
 
 
 def test_a_few_steps_prove_no_task_impossible() -> None:
     limits = Limits(trivial=0.9, impossible=0.3)
-    assert alarm([0.2] * 3, 6, limits, "m", steps=16) is None
-    assert alarm([0.2] * 3, 6, limits, "m", steps=17) is not None
+    assert warning([0.2] * 3, 6, limits, "m", steps=16) is None
+    assert warning([0.2] * 3, 6, limits, "m", steps=17) is not None
 
 
 def test_alarms_keep_to_their_third() -> None:
     def told(*scores: float) -> str | None:
-        found = alarm(scores, 6, Limits(trivial=0.9, impossible=0.3), "m")
+        found = warning(scores, 6, Limits(trivial=0.9, impossible=0.3), "m")
         return None if found is None else found.split()[2]
 
     assert told(0.5, 0.9, 0.5) == "too"

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from ssl_app.data.dataset import Dataset
-from ssl_app.data.intensity import Pixels
+from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.splits import split
 from ssl_app.pretraining import knn_monitor
 from tests.data.test_splits import made
 
-PIXELS = Pixels("range", 0, 255, (0.5,), (0.5,), "uint8")
+PIXELS = PixelScaling("range", 0, 255, (0.5,), (0.5,), "uint8")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.pretraining import time_budget
 from ssl_app.pretraining.schedule import batch_for
 from ssl_app.training.hardware import choose
-from ssl_app.training.task import Metrics, OverAll, Task
+from ssl_app.training.task import Metrics, DatasetMap, Task
 from tests.toys import Everyone
 
 
@@ -22,7 +22,7 @@ class Slow(Task):
         super().__init__()
         self.clock, self.steps = clock, 0
 
-    def before_step(self, progress: float, over_all: OverAll) -> Metrics:
+    def before_step(self, progress: float, map_dataset: DatasetMap) -> Metrics:
         self.clock[0] += 30.0 if self.steps == 0 else 0.0
         return {}
 
@@ -32,7 +32,7 @@ class Slow(Task):
         self.clock[0] += 0.16 * (self.steps % 16 == 0) + 3.0 * (self.steps == 20)
         return torch.zeros(()), {}
 
-    def finish(self, over_all: OverAll) -> None:
+    def finish(self, map_dataset: DatasetMap) -> None:
         self.clock[0] += 5.0
 
 

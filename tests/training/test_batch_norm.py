@@ -33,7 +33,7 @@ def plain_statistics(backbone: Backbone, images: torch.Tensor) -> dict[str, torc
 
 
 class Pieces:
-    """over_all of one of several processes, its images in pieces; `others` are the rows that they have."""
+    """map_dataset of one of several processes, its images in pieces; `others` are the rows that they have."""
 
     def __init__(self, images: torch.Tensor, mine: slice, others: tuple[torch.Tensor, ...] = ()) -> None:
         self.images, self.rows, self.others = images, torch.arange(len(images))[mine], others

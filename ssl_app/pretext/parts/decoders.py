@@ -16,8 +16,8 @@ class Decoder(nn.Module):
     """A few convolutions, between which the map doubles. (B, D, h, w) -> (B, C, S, S) f32, unbounded.
 
     Small beside the trunk, so that what an image shows has to be known there. Pixels are repeated, then convolved:
-    transposed convolutions leave a checkerboard. The last kernel is `kernel` wide, and its output is multiplied by
-    `scale`. float32 under autocast too.
+    transposed convolutions leave a checkerboard. The last kernel is `kernel` wide, and its output is multiplied
+    by `scale`. float32 under autocast too.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class ImageGenerator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """float32 under autocast too: the judge must not know a made image by its coarser gray values."""
+        """float32 under autocast too: the discriminator must not know a made image by its coarser gray values."""
         small = self.first(noise).unflatten(1, (-1, self.start, self.start))
         maps = self.layers(small)
         with torch.autocast(maps.device.type, enabled=False):

@@ -1,18 +1,20 @@
-"""A strategy is a table of phases: which parts learn, at what rate, for how many steps."""
+"""Strategy: how a backbone becomes a classifier, given a draw of labels and the unlabeled images beside it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+from ssl_app.training.classifier import Classifier
+from ssl_app.transfer.draw import Draw
+from ssl_app.transfer.fitting import Stage
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
-class Phase:
-    """One stretch of training. A part without a rate is frozen, batch-norm statistics included."""
-
-    name: str
-    steps: int
-    rates: Mapping[str, float]
-    closed: bool = False  # a convex fit of a linear head on unaugmented features, which takes no steps
+class NoSettings:
+    """For strategies that have no settings of their own."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,26 @@ class Budget:
     """What a strategy may spend, the same for every strategy and for scratch."""
 
     steps: int  # optimizer steps in all
-    labels: int  # labeled images
-    rate: float  # for parts that start from random weights
+    lr: float  # for parts that start from random weights
     pretrained: bool  # whether the backbone has weights worth keeping
-    linear: bool  # whether the head is one linear layer, which a closed fit can fill in
+    linear: bool  # whether the head is one linear layer, which a convex fit can fill in
 
 
-class Strategy(ABC):
-    """How a pretrained backbone becomes a classifier."""
+class Strategy(ABC, Generic[C]):
+    """Trains a classifier. The name of a strategy is its file's; its settings are the fields of `Config`.
+
+    A strategy sees no label outside its draw: the draw holds no others. Nothing of the test part is in it.
+    """
+
+    Config: ClassVar[type] = NoSettings
+    uses_unlabeled: ClassVar[bool] = False  # whether it looks at `draw.unlabeled`; results and tables say so
+
+    def __init__(self, config: C) -> None:
+        self.config = config
 
     @abstractmethod
-    def phases(self, budget: Budget) -> list[Phase]:
-        """The phases, in order; their steps add up to the budget's."""
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
+        """Train the classifier in place; steps of all stages add up to at most the budget's.
+
+        -> the stages that it went through: what was chosen, and why. Helpers: `fit_head` and `train`.
+        """

@@ -1,13 +1,18 @@
-"""Feature extraction: the backbone stays as it is, a classifier is fitted on its features."""
+"""Feature extraction: the backbone is frozen, a classifier is fitted on its features."""
 
-from ssl_app.transfer.strategies.base import Budget, Phase, Strategy
+from collections.abc import Sequence
+
+from ssl_app.training.classifier import Classifier
+from ssl_app.transfer.draw import Draw
+from ssl_app.transfer.fitting import Phase, Stage, fit_head, train
+from ssl_app.transfer.strategies.base import Budget, NoSettings, Strategy
 
 
-class FeatureExtraction(Strategy):
-    """A linear head is fitted in closed form on features taken once; `--head mlp` is trained for all steps."""
+class FeatureExtraction(Strategy[NoSettings]):
+    """A linear head is fitted to its optimum on features taken once; an mlp head is trained for all steps."""
 
-    def phases(self, budget: Budget) -> list[Phase]:
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
         """The head alone."""
         if budget.linear:
-            return [Phase("head", 0, {}, closed=True)]
-        return [Phase("head", budget.steps, {"head": budget.rate})]
+            return [fit_head(classifier, draw)]
+        return [train(classifier, draw, Phase("head", budget.steps, {"head": budget.lr}))]

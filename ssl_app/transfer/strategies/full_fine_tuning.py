@@ -1,14 +1,19 @@
-"""Full fine-tuning: everything learns from the first step on."""
+"""Full fine-tuning: backbone and head are trained from the first step on."""
 
-from ssl_app.transfer.strategies.base import Budget, Phase, Strategy
+from collections.abc import Sequence
+
+from ssl_app.training.classifier import Classifier
+from ssl_app.transfer.draw import Draw
+from ssl_app.transfer.fitting import Phase, Stage, train
+from ssl_app.transfer.strategies.base import Budget, NoSettings, Strategy
 
 PRETRAINED = 1 / 3  # of the rate of random weights
 
 
-class FullFineTuning(Strategy):
+class FullFineTuning(Strategy[NoSettings]):
     """One phase at one rate, the full one from random weights: this is the scratch baseline."""
 
-    def phases(self, budget: Budget) -> list[Phase]:
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
         """Everything, for all steps."""
-        rate = budget.rate * (PRETRAINED if budget.pretrained else 1)
-        return [Phase("all", budget.steps, {"head": rate, "backbone": rate})]
+        lr = budget.lr * (PRETRAINED if budget.pretrained else 1)
+        return [train(classifier, draw, Phase("all", budget.steps, {"head": lr, "backbone": lr}))]

@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, a plain line now and then elsewhere, always with the time left."""
+"""The history of a training, and its progress: a bar on a terminal, a plain line now and then elsewhere."""
 
 import logging
 import sys
@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 
+EpochMetrics = dict[str, float]
+History = list[EpochMetrics]  # one entry an epoch
 LINE_EVERY = 30.0  # seconds between plain lines within an epoch
 
 
@@ -19,6 +21,12 @@ class Progress:
         self.begun, self.first, self.spoke = time.monotonic(), done, time.monotonic()
         shown = sys.stderr.isatty()
         self.bar = tqdm(total=steps, initial=done, desc=title, unit="step", leave=False) if shown else None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def step(self) -> None:
         """One step further."""
