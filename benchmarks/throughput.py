@@ -36,7 +36,7 @@ from ssl_app.data.loading import Loader
 from ssl_app.data.transforms import Augment
 from ssl_app.models import logistic
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig, turn
 from ssl_app.training.hardware import Hardware, choose, cores
 from ssl_app.training.loop import fit
@@ -73,7 +73,10 @@ def main() -> None:
     if asked.only in (None, "loop"):
         for name, (side, channels) in SETS.items():
             loop_ratio(
-                name, TrialSetup(side, channels, hardware, asked.steps, CLOCKS[asked.clock]), asked.rounds, asked.clock
+                name,
+                TrialSetup(side, channels, hardware, asked.steps, CLOCKS[asked.clock]),
+                asked.rounds,
+                asked.clock,
             )
     if asked.only in (None, "fits"):
         closed_fits(asked.out, asked.init, asked.data, hardware)
@@ -108,7 +111,7 @@ class TrialSetup:
             batch_size=BATCH, seed=0, workers=workers,
         )  # fmt: skip
         self.plan = Plan(rates={"all": 0.01}, epochs=1, batch_size=BATCH)
-        self.task = RotNet(build("small-resnet", channels, side), RotNetConfig(), Scope(count, 1))
+        self.task = RotNet(build("small-resnet", channels, side), RotNetConfig(), TrainingSet(count, 1))
         self.task.to(hardware.device, memory_format=hardware.memory_format)
         ready = [
             micro[0].to(hardware.device, hardware.memory_format) for micro in self.loader.epoch(0, min(steps, 4))
@@ -118,7 +121,7 @@ class TrialSetup:
     def real(self) -> float:
         """Images/s of fit."""
         started = self.clock()
-        fit(self.task, self.loader, self.plan, self.hardware, title="")
+        fit(self.task, self.loader, self.plan, self.hardware)
         return self._images_per_second(started)
 
     def bare(self) -> float:

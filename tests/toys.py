@@ -121,7 +121,9 @@ class Duel(Task):
         super().__init__()
         self.side = side
         self.generator = nn.Sequential(nn.Linear(4, side * side), nn.Tanh())
-        self.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(side * side, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+        self.discriminator = nn.Sequential(
+            nn.Flatten(), nn.Linear(side * side, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1)
+        )
 
     def parts(self) -> Mapping[str, nn.Module]:
         return {"generator": self.generator, "discriminator": self.discriminator}

@@ -46,7 +46,9 @@ def make_page(folder: Path, identity: str = "1763720000.5") -> str:
         labels=np.where(np.arange(N) % 10 == 0, 1, 0),
     )
     images = generator.integers(0, 255, (N, 16, 16, 1), dtype=np.uint8)
-    page = write_page(folder / "clusters", labeling, images, PixelScaling("dtype", 0, 255, (), ()), side=24, per_sheet=8)
+    page = write_page(
+        folder / "clusters", labeling, images, PixelScaling("dtype", 0, 255, (), ()), side=24, per_sheet=8
+    )
     return page.absolute().as_uri()
 
 

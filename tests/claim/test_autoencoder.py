@@ -13,7 +13,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.errors import SettingsError
 from ssl_app.models.backbones import Backbone, build
 from ssl_app.pretext.autoencoder import Autoencoder, blocks
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 
 
 def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
@@ -22,7 +22,7 @@ def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
 
 def make(side: int = 16, channels: int = 1, backbone: str = "small-resnet", **settings: object) -> Autoencoder:
     torch.manual_seed(0)
-    return Autoencoder(build(backbone, channels, side), Autoencoder.Config(**settings), Scope(8, 10))
+    return Autoencoder(build(backbone, channels, side), Autoencoder.Config(**settings), TrainingSet(8, 10))
 
 
 def smooth(count: int, side: int = 16, seed: int = 0) -> torch.Tensor:
@@ -131,7 +131,7 @@ def test_a_code_that_could_hold_the_image_is_refused_unless_it_is_damaged() -> N
 def test_a_network_that_keeps_every_pixel_has_no_code_small_enough() -> None:
     backbone = Backbone("flat", 1, 8, nn.Sequential(OrderedDict(map=nn.Conv2d(1, 4, 1))), {"map": "map"})
     with pytest.raises(SettingsError) as error:
-        Autoencoder(backbone, Autoencoder.Config(corruption="none"), Scope(8, 10))
+        Autoencoder(backbone, Autoencoder.Config(corruption="none"), TrainingSet(8, 10))
     assert str(error.value) == (
         "a code of 1 x 64 numbers can copy an image of 64, expected fewer; type --corruption mask"
     )
@@ -149,7 +149,7 @@ def test_a_linear_autoencoder_finds_the_principal_subspace() -> None:
     images = (images - images.mean(0)).view(300, 1, 6, 6)
     body = nn.Sequential(OrderedDict(map=nn.Conv2d(1, 3, 6, bias=False)))
     backbone = Backbone("linear", 1, 6, body, {"map": "map"})
-    task = Autoencoder(backbone, Autoencoder.Config(corruption="none", code=3), Scope(300, 10))
+    task = Autoencoder(backbone, Autoencoder.Config(corruption="none", code=3), TrainingSet(300, 10))
     task.decoder = nn.ConvTranspose2d(3, 1, 6, bias=False)
     optimizer = torch.optim.LBFGS(task.parameters(), max_iter=300, history_size=20, line_search_fn="strong_wolfe")
 

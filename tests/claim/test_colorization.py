@@ -9,7 +9,7 @@ from torch.nn import functional
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.colorization import (
     MOST_WEIGHT,
     SCALE,
@@ -32,7 +32,7 @@ def batch_of(images: torch.Tensor) -> Batch:
 
 def make(side: int = 16, backbone: str = "small-resnet", **settings: object) -> Colorization:
     torch.manual_seed(0)
-    return Colorization(build(backbone, 3, side), Colorization.Config(**settings), Scope(8, 10))
+    return Colorization(build(backbone, 3, side), Colorization.Config(**settings), TrainingSet(8, 10))
 
 
 def photographs(count: int = 4, side: int = 16, seed: int = 0) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.context_encoder import (
     ContextEncoder,
     Discriminator,
@@ -28,7 +28,9 @@ def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
 
 def make(side: int = 16, channels: int = 1, **settings: object) -> ContextEncoder:
     torch.manual_seed(0)
-    return ContextEncoder(build("small-resnet", channels, side), ContextEncoder.Config(**settings), Scope(8, 10))
+    return ContextEncoder(
+        build("small-resnet", channels, side), ContextEncoder.Config(**settings), TrainingSet(8, 10)
+    )
 
 
 def rings(count: int, side: int = 16, seed: int = 0) -> torch.Tensor:
@@ -148,7 +150,9 @@ def test_the_trunk_runs_once_a_step_and_the_judge_sees_what_was_drawn(region: st
     assert not task.drawn
     task.eval()
     real = task._shown(batch.images)
-    expected = functional.softplus(-task.discriminator(real)).mean() + functional.softplus(task.discriminator(shown)).mean()
+    expected = (
+        functional.softplus(-task.discriminator(real)).mean() + functional.softplus(task.discriminator(shown)).mean()
+    )
     torch.testing.assert_close(loss, expected, atol=0.05, rtol=0.05)  # a power iteration of the norm lies between
     task.loss(batch, "generator")
     assert not task.drawn  # scoring keeps nothing
@@ -196,7 +200,9 @@ def test_a_judge_learns_what_is_drawn_badly() -> None:
 
 def test_each_parameter_has_one_player() -> None:
     task = make()
-    generator, discriminator = ({id(p) for p in task.parameters_of(player)} for player in ("generator", "discriminator"))
+    generator, discriminator = (
+        {id(p) for p in task.parameters_of(player)} for player in ("generator", "discriminator")
+    )
     assert not generator & discriminator
     assert generator | discriminator == {id(p) for p in task.parameters()}
     assert {id(p) for p in task.backbone.parameters()} < generator

@@ -7,7 +7,7 @@ from scipy import stats
 
 from ssl_app.clustering.agreement import nmi
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.deepcluster import DeepCluster, DeepClusterConfig
 from ssl_app.training.batch_norm import recalibrate
 from ssl_app.training.loop import fit
@@ -20,7 +20,7 @@ SIDE = 16
 def task_of(count: int, labels: torch.Tensor | None = None, **settings: object) -> DeepCluster:
     torch.manual_seed(0)
     config = DeepClusterConfig(**({"clusters": 8} | settings))
-    return DeepCluster(build("small-resnet", 1, SIDE), config, Scope(count, 4, (), labels))
+    return DeepCluster(build("small-resnet", 1, SIDE), config, TrainingSet(count, 4, (), labels))
 
 
 def cluster(task: DeepCluster, images: torch.Tensor, epoch: int = 0) -> dict[str, torch.Tensor]:
@@ -91,7 +91,7 @@ def test_the_first_clusters_are_of_batch_norm_statistics_of_the_images_and_the_l
 
 @pytest.mark.parametrize(("backbone", "side", "width"), [("small-resnet", 16, 64), ("resnet50", 32, 256)])
 def test_features_are_whitened_to_a_quarter(backbone: str, side: int, width: int) -> None:
-    task = DeepCluster(build(backbone, 1, side), DeepClusterConfig(), Scope(1000, 4))
+    task = DeepCluster(build(backbone, 1, side), DeepClusterConfig(), TrainingSet(1000, 4))
     assert task.basis.shape[1] == width
 
 
@@ -142,6 +142,6 @@ def test_it_finds_kinds_of_images_again_and_again() -> None:
         images[row, 8 * (kind // 2) :][:8, 8 * (kind % 2) :][:, :8] += 200
     loader.builder.images = images
     task = task_of(count, torch.from_numpy(kinds), clusters=4, pca=4)
-    rows = fit(task, loader, Plan({"all": 0.02}, 6, 20), toys.CPU, title="deepcluster")
+    rows = fit(task, loader, Plan({"all": 0.02}, 6, 20), toys.CPU)
     assert rows[-1]["ami_labels"] > 0.9
     assert rows[-1]["ami_before"] > 0.9

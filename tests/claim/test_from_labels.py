@@ -8,7 +8,7 @@ import torch
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError, UserError
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.from_labels import FromLabels, FromLabelsConfig
 
 KEYS = ["a.png", "b,c.png", "d.png", "e.png"]
@@ -17,7 +17,7 @@ KEYS = ["a.png", "b,c.png", "d.png", "e.png"]
 def task_of(path: Path, text: str, keys: list[str] = KEYS) -> FromLabels:
     path.write_text(text, encoding="utf-8")
     torch.manual_seed(0)
-    return FromLabels(build("small-resnet", 1, 16), FromLabelsConfig(path), Scope(len(keys), 4, keys))
+    return FromLabels(build("small-resnet", 1, 16), FromLabelsConfig(path), TrainingSet(len(keys), 4, keys))
 
 
 def test_every_column_of_clusters_has_a_head_and_order_does_not_matter(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_file_that_is_no_use_has_its_line(tmp_path: Path, text: str, sentence:
 
 
 def test_no_file_is_asked_for(tmp_path: Path) -> None:
-    backbone, scope = build("small-resnet", 1, 16), Scope(4, 4, KEYS)
+    backbone, scope = build("small-resnet", 1, 16), TrainingSet(4, 4, KEYS)
     with pytest.raises(SettingsError, match="from-labels has nothing to learn; type --labels FILE"):
         FromLabels(backbone, FromLabelsConfig(), scope)
     with pytest.raises(UserError, match=r"--labels .*gone.csv is not a file; expected a .csv, .tsv or .parquet"):

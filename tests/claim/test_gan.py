@@ -16,7 +16,7 @@ from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
 from ssl_app.pretext import gan
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, discriminator_loss, generator_loss, squared_gradient
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizer import Plan
@@ -27,7 +27,7 @@ SIDE = 16
 
 def task_of(channels: int = 1, images: int = 24, epochs: int = 4, **settings: object) -> GAN:
     torch.manual_seed(0)
-    return GAN(build("small-resnet", channels, SIDE), GAN.Config(**settings), Scope(images, epochs))
+    return GAN(build("small-resnet", channels, SIDE), GAN.Config(**settings), TrainingSet(images, epochs))
 
 
 def batch_of(count: int = 8, channels: int = 1, seed: int = 5) -> Batch:
@@ -43,7 +43,7 @@ def loader_of(count: int = 24, batch_size: int = 8) -> Loader:
 
 def train(task: GAN, epochs: int = 2, loader: Loader | None = None, rate: float = 1e-3) -> list[dict[str, float]]:
     plan = Plan({"all": rate}, epochs, 8, optimizer="adamw")
-    return fit(task, loader or loader_of(), plan, toys.CPU, title="gan")
+    return fit(task, loader or loader_of(), plan, toys.CPU)
 
 
 @pytest.mark.parametrize("original", [False, True])
@@ -58,7 +58,9 @@ def test_a_judge_that_knows_nothing_loses_2_log_2(original: bool) -> None:
 def test_losses_are_cross_entropies_and_the_makers_does_not_fade() -> None:
     real, fake = torch.randn(7), torch.randn(7, requires_grad=True)
     entropy = functional.binary_cross_entropy_with_logits
-    torch.testing.assert_close(discriminator_loss(real, fake), entropy(real, torch.ones(7)) + entropy(fake, torch.zeros(7)))
+    torch.testing.assert_close(
+        discriminator_loss(real, fake), entropy(real, torch.ones(7)) + entropy(fake, torch.zeros(7))
+    )
     torch.testing.assert_close(generator_loss(fake), entropy(fake, torch.ones(7)))
     (gradient,) = torch.autograd.grad(generator_loss(fake - 20), fake)
     torch.testing.assert_close(gradient, torch.full((7,), -1 / 7))  # towards real, at full strength where it is lost
@@ -142,7 +144,7 @@ def test_neither_player_moves_or_reaches_the_other() -> None:
 
     turns: list[tuple] = []
     torch.manual_seed(0)
-    task = Watched(build("small-resnet", 1, SIDE), GAN.Config(), Scope(8, 1))
+    task = Watched(build("small-resnet", 1, SIDE), GAN.Config(), TrainingSet(8, 1))
     discriminator, generator = (dict(part) for part in parts(task))
     assert {name.split(".")[0] for name in discriminator} == {"backbone", "head"}
     assert {name.split(".")[0] for name in generator} == {"generator"}
@@ -235,7 +237,9 @@ def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
     angles = torch.arange(8) * math.pi / 4
     centers = torch.stack([angles.cos(), angles.sin()], 1)
     discriminator, generator = network(2, 1), network(8, 2)
-    optimizers = [torch.optim.AdamW(player.parameters(), 1e-3, betas=(0.0, 0.99)) for player in (discriminator, generator)]
+    optimizers = [
+        torch.optim.AdamW(player.parameters(), 1e-3, betas=(0.0, 0.99)) for player in (discriminator, generator)
+    ]
     for step in range(2000):
         real = centers[torch.randint(8, (128,))] + 0.03 * torch.randn(128, 2)
         fake = generator(torch.randn(128, 8))

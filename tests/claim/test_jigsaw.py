@@ -10,11 +10,11 @@ from torch.nn import functional
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.jigsaw import Jigsaw, shuffle
 from ssl_app.pretext.parts import tiles
 from ssl_app.pretext.parts.permutations import permutation_set
-from ssl_app.training.loop import fit
+from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
 from tests import toys
 
@@ -27,7 +27,7 @@ def made(
     side: int, channels: int = 1, images: int = 16, backbone: str = "small-resnet", **settings: object
 ) -> Jigsaw:
     torch.manual_seed(0)
-    return Jigsaw(build(backbone, channels, side), Jigsaw.Config(**settings), Scope(images, 10))
+    return Jigsaw(build(backbone, channels, side), Jigsaw.Config(**settings), TrainingSet(images, 10))
 
 
 def test_the_inverse_permutation_puts_the_image_back_in_order() -> None:
@@ -152,7 +152,7 @@ def test_settings_that_do_not_fit_are_told() -> None:
 def test_the_trunk_is_handed_on_with_statistics_of_whole_images() -> None:
     task = made(24, images=40)
     loader = toys.loader(count=40, batch_size=20, side=24, preset="none")
-    fit(task, loader, Plan(rates={"all": 0.05}, epochs=1, batch_size=20), toys.CPU, title="")
+    fit(task, loader, Plan(rates={"all": 0.05}, epochs=1, batch_size=20), toys.CPU)
     images = torch.cat([batch.images for batch in loader.ordered()])
     stem = task.backbone.body.stem
     with torch.no_grad():
@@ -206,7 +206,7 @@ def test_it_learns_images_of_parts_that_differ_and_nothing_of_noise(structure: b
             structured(part.builder.images.copy()) for part in (loader, others)
         )
     plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
-    rows = fit(task, loader, plan, toys.CPU, title="", held_out=others)
+    rows = fit(task, loader, plan, toys.CPU, hooks=Hooks(validation=others))
     if structure:
         assert rows[-1]["val_accuracy"] > 0.8
     else:
@@ -218,7 +218,7 @@ def test_the_fringes_of_a_lens_tell_the_order_unless_each_tile_has_one_channel(
     color: str, low: float, high: float
 ) -> None:
     config = Jigsaw.Config(color=color, gray=0.0)
-    found = toys.accuracy_through_a_lens(lambda backbone: Jigsaw(backbone, config, Scope(16, 10)))
+    found = toys.accuracy_through_a_lens(lambda backbone: Jigsaw(backbone, config, TrainingSet(16, 10)))
     assert low <= found <= high, "chance is .042"
 
 

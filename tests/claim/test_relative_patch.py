@@ -9,10 +9,10 @@ from torch.nn import functional
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.parts import tiles
 from ssl_app.pretext.relative_patch import DIRECTIONS, NOISE, RelativePatch, _ring, drop, neighbors, project
-from ssl_app.training.loop import fit
+from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
 from tests import toys
 from tests.claim.test_jigsaw import one_telling_tile, structured
@@ -24,7 +24,7 @@ def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
 
 def made(side: int, channels: int = 1, backbone: str = "small-resnet", **settings: object) -> RelativePatch:
     torch.manual_seed(0)
-    return RelativePatch(build(backbone, channels, side), RelativePatch.Config(**settings), Scope(16, 10))
+    return RelativePatch(build(backbone, channels, side), RelativePatch.Config(**settings), TrainingSet(16, 10))
 
 
 @pytest.mark.parametrize(("grid", "pairs", "least"), [(2, 12, 1), (3, 40, 4)])
@@ -158,7 +158,7 @@ def test_it_learns_images_of_parts_that_differ_and_nothing_of_noise(structure: b
             structured(part.builder.images.copy()) for part in (loader, others)
         )
     plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
-    rows = fit(task, loader, plan, toys.CPU, title="", held_out=others)
+    rows = fit(task, loader, plan, toys.CPU, hooks=Hooks(validation=others))
     if structure:
         assert rows[-1]["val_accuracy"] > 0.5
     else:
@@ -171,7 +171,9 @@ def test_the_fringes_of_a_lens_tell_where_a_tile_was_unless_colors_are_dropped(
 ) -> None:
     config = RelativePatch.Config(color=color)
     assert (
-        low <= toys.accuracy_through_a_lens(lambda backbone: RelativePatch(backbone, config, Scope(16, 10))) <= high
+        low
+        <= toys.accuracy_through_a_lens(lambda backbone: RelativePatch(backbone, config, TrainingSet(16, 10)))
+        <= high
     )
 
 

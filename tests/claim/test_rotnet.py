@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.rotnet import TURNS, RotNet, turn
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizer import Plan
@@ -53,7 +53,7 @@ def test_turning_keeps_the_memory_format() -> None:
 
 def test_the_loss_is_the_mean_cross_entropy_over_images_and_turns() -> None:
     torch.manual_seed(0)
-    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), Scope(4, 10)).eval()
+    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), TrainingSet(4, 10)).eval()
     images = torch.randn(4, 1, 16, 16)
     loss, metrics = task.loss(batch_of(images), "main")
     losses, hits = [], []
@@ -71,7 +71,7 @@ def test_images_that_look_alike_from_all_sides_stay_at_chance() -> None:
     torch.manual_seed(0)
     images = torch.randn(16, 1, 16, 16)
     symmetric = turn(images)[0].view(TURNS, 16, 1, 16, 16).mean(0)
-    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), Scope(16, 10)).eval()
+    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), TrainingSet(16, 10)).eval()
     _, metrics = task.loss(batch_of(symmetric), "main")
     assert float(metrics["accuracy"]) == 0.25  # the four turns are one image: exactly one of them is right
 
@@ -82,8 +82,8 @@ def test_it_learns_images_that_have_an_upright() -> None:
     upright[:, :8] //= 4  # dark above
     loader.builder.images = upright
     torch.manual_seed(0)
-    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), Scope(64, 10))
+    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), TrainingSet(64, 10))
     plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
-    rows = fit(task, loader, plan, toys.CPU, title="rotnet")
+    rows = fit(task, loader, plan, toys.CPU)
     assert rows[0]["accuracy"] < rows[-1]["accuracy"]
     assert rows[-1]["accuracy"] > 0.95

@@ -8,7 +8,7 @@ from ssl_app.clustering import sinkhorn
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.sela import SeLa, SeLaConfig, moments
 from ssl_app.training.batch_norm import recalibrate
 from ssl_app.training.loop import fit
@@ -22,7 +22,7 @@ COUNT, SIDE = 60, 16
 def task_of(images: int = COUNT, epochs: int = 4, **settings: object) -> SeLa:
     torch.manual_seed(0)
     defaults = {"clusters": 4, "heads": 3}
-    return SeLa(build("small-resnet", 1, SIDE), SeLaConfig(**(defaults | settings)), Scope(images, epochs))
+    return SeLa(build("small-resnet", 1, SIDE), SeLaConfig(**(defaults | settings)), TrainingSet(images, epochs))
 
 
 def test_the_schedule_is_the_papers() -> None:
@@ -137,7 +137,7 @@ def test_heads_that_were_due_at_once_are_all_relabeled() -> None:
 def test_an_epoch_that_is_timed_has_one_relabeling() -> None:
     config = SeLa.for_one_epoch(SeLaConfig(relabels=40))
     assert isinstance(config, SeLaConfig)
-    assert SeLa(build("small-resnet", 1, SIDE), config, Scope(COUNT, 1)).times == [0.0]
+    assert SeLa(build("small-resnet", 1, SIDE), config, TrainingSet(COUNT, 1)).times == [0.0]
 
 
 def test_the_loss_is_the_mean_over_heads_of_cross_entropy() -> None:
@@ -196,7 +196,7 @@ def test_it_groups_images_that_are_alike() -> None:
     loader.builder.images, loader.builder.augment.pipeline = images, None
     task = task_of(epochs=15, heads=2, relabels=15)
     fit(
-        task, loader, Plan({"all": 0.05}, 15, 20), toys.CPU, title="sela"
+        task, loader, Plan({"all": 0.05}, 15, 20), toys.CPU
     )  # fmt: skip
     for labels in task.labels:
         assert all(len(set(labels[kinds == kind].tolist())) == 1 for kind in range(4))

@@ -10,7 +10,7 @@ from torch.nn import functional
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.triplet import (
     SCALE,
     SHEAR,
@@ -36,7 +36,7 @@ IDENTITY = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 def task_of(channels: int = 1, **settings: object) -> Triplet:
     torch.manual_seed(0)
-    return Triplet(build("small-resnet", channels, SIDE), Triplet.Config(**settings), Scope(24, 4))
+    return Triplet(build("small-resnet", channels, SIDE), Triplet.Config(**settings), TrainingSet(24, 4))
 
 
 def batch_of(count: int = 8, views: int = 2, seed: int = 5) -> Batch:
@@ -279,7 +279,7 @@ def test_it_learns_to_find_images_again_without_collapse(mining: str) -> None:
     loader = toys.loader(count=48, batch_size=24, side=SIDE, preset="light", views=2)
     loader.builder.images = toys.images(48, 4).repeat(4, axis=1).repeat(4, axis=2)  # patterns, which a shift keeps
     task = task_of(mining=mining)
-    rows = fit(task, loader, Plan({"all": 1.0}, 30, 24), toys.CPU, title="triplet")
+    rows = fit(task, loader, Plan({"all": 1.0}, 30, 24), toys.CPU)
     assert rows[-1]["accuracy"] > max(0.7, 2 * rows[0]["accuracy"])  # one in 47 by chance
     assert rows[-1]["embedding_spread"] > 0.5
     assert math.isfinite(rows[-1]["loss"])

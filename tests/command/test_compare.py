@@ -70,7 +70,7 @@ def test_the_test_part_is_left_alone(compared: tuple[Path, Path, Answer]) -> Non
     assert not drawn & tested
     assert "one held-out part of train" in type_in(
         "sweep", "--init", "which-sela", "--strategy", "two-stage", "--per-class", 2, "--draws", 2, "--steps", 2,
-        "--judge", "held-out", "--out", out, "--jobs", 1, *TINY,
+        "--evaluate-on", "validation", "--out", out, "--jobs", 1, *TINY,
     ).err  # fmt: skip
 
 
@@ -228,7 +228,19 @@ def test_a_rare_class_is_held_out_all_the_same_and_never_costs_the_test_part(tmp
             rows.append(f"{path.relative_to(tmp_path)},{label},{'test' if tested else 'train'}")
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     words = ["sweep", "--init", "none", "--backbone", "small-resnet", "--strategy", "two-stage", "--draws", 1]
-    words += ["--per-class", 1, "--steps", 2, "--judge", "held-out", "--out", tmp_path / "r", "--jobs", 1, *TINY]
+    words += [
+        "--per-class",
+        1,
+        "--steps",
+        2,
+        "--evaluate-on",
+        "validation",
+        "--out",
+        tmp_path / "r",
+        "--jobs",
+        1,
+        *TINY,
+    ]
     answer = type_in(*words, "--data", tmp_path / "manifest.csv", "--json")
     assert answer.code == 0, answer.err
     kept = [row for row in rows if "class2,train" not in row]

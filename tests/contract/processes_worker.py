@@ -20,15 +20,15 @@ from ssl_app.data.loading import Loader
 from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError, UserError
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Scope
+from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.colorization import Colorization, ColorizationConfig
 from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, GANConfig
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig
 from ssl_app.training import loop, resume
 from ssl_app.training.distributed import SingleProcess, processes
-from ssl_app.training.loop import fit
+from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
-from ssl_app.training.resume import Row, Saver
+from ssl_app.training.resume import Row, Checkpointing
 from ssl_app.training.signals import Stopped
 from ssl_app.training.task import Metrics, DatasetMap, Task
 from tests import toys
@@ -56,7 +56,7 @@ class Work:
         )
 
     def train(
-        self, task: Task, side: int = 12, channels: int = 1, saver: Saver | None = None, **more: object
+        self, task: Task, side: int = 12, channels: int = 1, checkpointing: Saver | None = None, **more: object
     ) -> list[Row]:
         plan = Plan(
             **{
@@ -69,9 +69,7 @@ class Work:
         )
         held_out = self.loader(5, side, channels)
         return fit(
-            task, self.loader(32, side, channels), plan, toys.CPU,
-            title="toy", group=self.group, held_out=held_out, saver=saver,
-        )  # fmt: skip
+            task, self.loader(32, side, channels), plan, toys.CPU, group=self.group, checkpointing=checkpointing, hooks=Hooks(validation=held_out))  # fmt: skip
 
 
 class Plain(toys.SelfLabels):
@@ -92,14 +90,14 @@ class Plain(toys.SelfLabels):
 
 def rotnet(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
-    task = RotNet(build("small-resnet", 1, 16), RotNetConfig(), Scope(32, 2))
+    task = RotNet(build("small-resnet", 1, 16), RotNetConfig(), TrainingSet(32, 2))
     rows = work.train(task, side=16, momentum=0.0)
     return {"state": task.state_dict(), "rows": rows}
 
 
 def gan(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
-    task = GAN(build("small-resnet", 1, 16), GANConfig(noise=8), Scope(32, 2))
+    task = GAN(build("small-resnet", 1, 16), GANConfig(noise=8), TrainingSet(32, 2))
     task.steps.fill_(PENALIZED_EVERY - 2)  # the second of the steps to come is penalized
     slow = dict.fromkeys(task.parts(), 5e-4)  # two players enlarge what was rounded, the faster the more
     return {"rows": work.train(task, side=16, momentum=0.0, rates=slow), "state": task.state_dict()}
@@ -107,7 +105,7 @@ def gan(work: Work) -> dict[str, object]:
 
 def colorization(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
-    task = Colorization(build("small-resnet", 3, 16), ColorizationConfig(), Scope(32, 2))
+    task = Colorization(build("small-resnet", 3, 16), ColorizationConfig(), TrainingSet(32, 2))
     return {"rows": work.train(task, side=16, channels=3, momentum=0.0), "state": task.state_dict()}
 
 
@@ -159,12 +157,12 @@ def resumed(work: Work) -> dict[str, object]:
     loop.ASK_EVERY = 2
     with _signal_at(step=6, here=work.group.rank == 1):
         try:
-            work.train(broken, saver=Saver(path))
+            work.train(broken, checkpointing=Checkpointing(path))
         except Stopped as stopped:
             code = stopped.code
     before = written.copy()
     again = _norms(seed=5)
-    work.train(again, saver=Saver(path, resume=True))
+    work.train(again, checkpointing=Checkpointing(path, resume=True))
     return {"whole": whole.state_dict(), "again": again.state_dict(), "code": code, "written": before}
 
 

@@ -12,9 +12,9 @@ from ssl_app.errors import CheckpointError
 from ssl_app.training import loop
 from ssl_app.training.distributed import SingleProcess
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.loop import Diverged, fit
+from ssl_app.training.loop import Hooks, Diverged, fit
 from ssl_app.training.optimizer import Plan, build_optimizer, factor, freeze
-from ssl_app.training.resume import Row, Saver
+from ssl_app.training.resume import Row, Checkpointing
 from ssl_app.training.signals import Stopped
 from ssl_app.training.task import Task
 from tests import toys
@@ -34,8 +34,8 @@ def plan_for(task: Task, **more: object) -> Plan:
     return Plan(**({"rates": dict.fromkeys(task.parts(), 0.05), "epochs": 3, "batch_size": 8} | more))
 
 
-def train(task: Task, loader: Loader | None = None, saver: Saver | None = None, **more: object) -> list[Row]:
-    return fit(task, loader or toys.loader(), plan_for(task, **more), toys.CPU, title="toy", saver=saver)
+def train(task: Task, loader: Loader | None = None, checkpointing: Saver | None = None, **more: object) -> list[Row]:
+    return fit(task, loader or toys.loader(), plan_for(task, **more), toys.CPU, checkpointing=checkpointing)
 
 
 def bits(task: Task) -> dict[str, torch.Tensor]:
@@ -85,10 +85,12 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
     with monkeypatch.context() as patch:
         interrupted(patch, after)
         with pytest.raises(Stopped):
-            train(broken, saver=Saver(path), optimizer="adamw" if kind == "mean" else "sgd")
+            train(broken, checkpointing=Checkpointing(path), optimizer="adamw" if kind == "mean" else "sgd")
     torch.manual_seed(99)  # whatever the global generator holds
     resumed = make(kind)
-    again = train(resumed, saver=Saver(path, resume=True), optimizer="adamw" if kind == "mean" else "sgd")
+    again = train(
+        resumed, checkpointing=Checkpointing(path, resume=True), optimizer="adamw" if kind == "mean" else "sgd"
+    )
     assert_same(bits(whole), bits(resumed))
     assert [row["epoch"] for row in again] == [1, 2, 3]
     for one, other in zip(rows, again, strict=True):
@@ -99,13 +101,13 @@ def test_a_stopped_training_goes_on_to_the_same_bits(
 
 def test_resuming_under_other_threads_is_refused_unless_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
-    train(make("mean"), saver=Saver(path))
+    train(make("mean"), checkpointing=Checkpointing(path))
     other = Hardware(torch.device("cpu"), False, "a test", 3)
     task = make("mean")
     with pytest.raises(CheckpointError, match="was trained with --threads 1, here it is 3"):
-        fit(task, toys.loader(), plan_for(task), other, title="toy", saver=Saver(path, resume=True))
-    saver = Saver(path, resume=True, any_threads=True)
-    assert fit(task, toys.loader(), plan_for(task), other, title="toy", saver=saver)
+        fit(task, toys.loader(), plan_for(task), other, checkpointing=Checkpointing(path, resume=True))
+    checkpointing = Checkpointing(path, resume=True, any_threads=True)
+    assert fit(task, toys.loader(), plan_for(task), other, checkpointing=checkpointing)
 
 
 def test_relabeling_happens_at_fractions_of_an_epoch_and_in_dataset_order() -> None:
@@ -284,10 +286,9 @@ def test_a_resumed_training_tells_of_its_last_row_again_with_the_same_time(tmp_p
         told.append((rows[-1]["epoch"], rows[-1]["ended"]))
 
     for each_epoch, resume in ((killed, False), (tell, True)):
-        task, saver = make("mean"), Saver(tmp_path / "state.safetensors", resume=resume)
+        task, checkpointing = make("mean"), Checkpointing(tmp_path / "state.safetensors", resume=resume)
         try:
-            rows = fit(task, toys.loader(), plan_for(task), toys.CPU, title="toy", saver=saver,
-                       each_epoch=each_epoch)  # fmt: skip
+            rows = fit(task, toys.loader(), plan_for(task), toys.CPU, checkpointing=checkpointing, hooks=Hooks(each_epoch=each_epoch))  # fmt: skip
         except KeyboardInterrupt:
             continue
     assert told == [(2.0, rows[1]["ended"]), (3.0, rows[2]["ended"])]

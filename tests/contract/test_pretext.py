@@ -10,12 +10,12 @@ import torch
 from ssl_app.data.batch import Batch
 from ssl_app.errors import UserError
 from ssl_app.models.backbones import build
-from ssl_app.pretext.base import Pretext, Scope
+from ssl_app.pretext.base import Pretext, TrainingSet
 from ssl_app.registry import describe, find, names
 from ssl_app.training.batch_norm import batch_norms, of_the_batch
-from ssl_app.training.loop import fit
+from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
-from ssl_app.training.resume import Saver
+from ssl_app.training.resume import Checkpointing
 from ssl_app.training.signals import Stopped
 from tests import toys
 from tests.contract.test_loop import assert_same, bits, interrupted
@@ -39,15 +39,13 @@ def make(method: str, channels: int, count: int = 16) -> Pretext:
     keys = [f"{i}.png" for i in range(count)]
     with tempfile.TemporaryDirectory() as folder:
         config = kind.Config(**OWN[method](Path(folder), keys)) if method in OWN else kind.Config()
-        return kind(build("small-resnet", channels, SIDE), config, Scope(count, 4, keys))
+        return kind(build("small-resnet", channels, SIDE), config, TrainingSet(count, 4, keys))
 
 
-def train(task: Pretext, channels: int, saver: Saver | None = None) -> list[dict[str, float]]:
+def train(task: Pretext, channels: int, checkpointing: Saver | None = None) -> list[dict[str, float]]:
     loader = toys.loader(count=16, batch_size=8, channels=channels, side=SIDE, views=task.needs.views)
     plan = Plan(rates=dict.fromkeys(task.parts(), 0.2), epochs=3, batch_size=8)
-    return fit(task, loader, plan, toys.CPU, title="contract", saver=saver,
-        held_out=None if task.per_image_targets else loader,
-    )  # fmt: skip
+    return fit(task, loader, plan, toys.CPU, checkpointing=checkpointing if task.per_image_targets else loader, hooks=Hooks(validation=None))  # fmt: skip
 
 
 def applies(method: str, channels: int) -> bool:
@@ -82,8 +80,8 @@ def test_it_resumes_to_the_same_bits(method: str, tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         interrupted(patch, 5)
         with pytest.raises(Stopped):
-            train(broken, channels, Saver(path))
-    train(resumed, channels, Saver(path, resume=True))
+            train(broken, channels, Checkpointing(path))
+    train(resumed, channels, Checkpointing(path, resume=True))
     assert_same(bits(whole), bits(resumed))
 
 

@@ -300,7 +300,9 @@ def test_a_shared_group_is_not_said_to_be_a_seen_image() -> None:
     assert Overlap(12, 25, 400, "patient").sentence() == (
         "37 of 400 test images: 12 exact copies of pretraining images, 25 share a patient with them"
     )
-    assert Overlap(0, 25, 400, "patient").sentence() == "25 of 400 test images share a patient with pretraining images"
+    assert (
+        Overlap(0, 25, 400, "patient").sentence() == "25 of 400 test images share a patient with pretraining images"
+    )
     assert Overlap(0, 1, 9, "eye").sentence() == "1 of 9 test images shares an eye with pretraining images"
     assert Overlap(12, 0, 400).sentence() == "12 of 400 test images are exact copies of pretraining images"
     assert Overlap(1, 0, 9).sentence() == "1 of 9 test images is an exact copy of pretraining images"

@@ -1,7 +1,7 @@
 """Warnings, on scores and features made up: when they ring and when they do not."""
 
 from ssl_app.pretraining.health import warning, collapse
-from ssl_app.training.task import Limits
+from ssl_app.training.task import ScoreLimits
 
 
 def test_collapse_rings_after_the_first_third_by_either_sign() -> None:
@@ -17,7 +17,7 @@ def test_collapse_rings_after_the_first_third_by_either_sign() -> None:
 
 
 def test_one_epoch_has_no_first_third_and_two_have_one() -> None:
-    limits = Limits(trivial=0.9, impossible=0.3)
+    limits = ScoreLimits(too_easy=0.9, no_signal=0.3)
     assert collapse([1.0], [0.0], 1, "m") is not None
     assert warning([0.99], 1, limits, "m") is None
     assert "impossible" in str(warning([0.2], 1, limits, "m"))
@@ -27,14 +27,14 @@ def test_one_epoch_has_no_first_third_and_two_have_one() -> None:
 
 
 def test_a_few_steps_prove_no_task_impossible() -> None:
-    limits = Limits(trivial=0.9, impossible=0.3)
+    limits = ScoreLimits(too_easy=0.9, no_signal=0.3)
     assert warning([0.2] * 3, 6, limits, "m", steps=16) is None
     assert warning([0.2] * 3, 6, limits, "m", steps=17) is not None
 
 
 def test_alarms_keep_to_their_third() -> None:
     def told(*scores: float) -> str | None:
-        found = warning(scores, 6, Limits(trivial=0.9, impossible=0.3), "m")
+        found = warning(scores, 6, ScoreLimits(too_easy=0.9, no_signal=0.3), "m")
         return None if found is None else found.split()[2]
 
     assert told(0.5, 0.9, 0.5) == "too"
