@@ -177,14 +177,12 @@ def write_table(
     truth: list[str] | None = None,
 ) -> None:
     """CSV of path, label (the predicted class) and one probability a class; `truth` adds a column."""
-    temporary = runs.draft_of(path)
-    try:
-        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(["path", "label", *(["truth"] if truth else []), *(f"p_{name}" for name in classes)])
-            for row, (key, values) in enumerate(zip(keys, probabilities, strict=True)):
-                known = [truth[row]] if truth else []
-                writer.writerow([key, classes[int(values.argmax())], *known, *(f"{value:.6f}" for value in values)])
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        runs.draft(path) as draft,
+        draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", *(["truth"] if truth else []), *(f"p_{name}" for name in classes)])
+        for row, (key, values) in enumerate(zip(keys, probabilities, strict=True)):
+            known = [truth[row]] if truth else []
+            writer.writerow([key, classes[int(values.argmax())], *known, *(f"{value:.6f}" for value in values)])

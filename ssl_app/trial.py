@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_app import registry
+from ssl_app import registry, runs
 from ssl_app.classification import Classifier
 from ssl_app.data import splits
 from ssl_app.data.loading import Loader
@@ -251,7 +251,7 @@ def features(bench: Bench, cache: Path) -> Bench:
         rows = np.arange(len(dataset.keys))
         found = pooled_features(classifier, rows, dataset.images, bench.pixels, bench.hardware)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{time.time_ns()}.npy")
-        np.save(temporary, found)
-        temporary.replace(path)
+        runs.clear_half_made(path.parent)
+        with runs.draft(path) as draft, draft.open("wb") as file:
+            np.save(file, found)
     return replace(bench, features=np.load(path, mmap_mode="r"))

@@ -54,7 +54,6 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     from safetensors.torch import save
 
     from ssl_app import handover
-    from ssl_app.data.store import write_whole
     from ssl_app.training import checkpoint
 
     started = time.monotonic()
@@ -78,7 +77,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
-    write_whole(path, content)
+    runs.write_bytes(path, content)
     about = {name: meta.get(name) for name in ("backbone", "channels", "image_size", "classes", "layer", "pixels")}
     runs.write_json(path.with_suffix(".json"), about)
     say(f"{len(state)} tensors of {meta['backbone']}: {path}; pixels and classes: {path.with_suffix('.json')}")

@@ -190,7 +190,7 @@ def _report(
     from ssl_app.report import plots
 
     columns = ["init", "strategy", "per_class", "draw", "labels_used", "n", *METRICS[:-1], "how"]
-    with (sweep.folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+    with runs.draft(sweep.folder / "trials.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(trials)
