@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ssl_app import runs
 from ssl_app.clustering import agreement
 from ssl_app.data.pixels import Pixels
+from ssl_app.data.store import allocate
 
 PAGE, SHEETS = "clusters.html", "sheets"
 QUALITY = 88  # of JPEG, in percent
@@ -148,7 +149,7 @@ def _thumbs(
     Of other numbers of channels the first is shown. They are read in the order in which they lie.
     """
     shown = 3 if images.shape[-1] == 3 else 1
-    thumbs = np.lib.format.open_memmap(path, "w+", np.uint8, (len(rows), side, side, shown))
+    thumbs = allocate(path, np.uint8, (len(rows), side, side, shown))
     how = cv2.INTER_AREA if images.shape[1] > side else cv2.INTER_LINEAR
     for places in np.array_split(np.argsort(rows), -(-len(rows) // CHUNK)):
         # made small before it is scaled: most pixels of a large image then need no arithmetic
