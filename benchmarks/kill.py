@@ -50,7 +50,7 @@ class Moment:
 FIRST_SECONDS = Moment(None, 3.0)
 OF_PRETRAINING = [
     FIRST_SECONDS,
-    Moment("cache/.packing-*", 0.05),
+    Moment("cache/.packing.*", 0.05),
     Moment(".mlflow-*.db", 3.0),
     FIRST_SECONDS,
     Moment("{run}/settings.json", 0.3),
@@ -252,7 +252,7 @@ def exists(out: Path, name: str) -> Iterator[str]:
     """What there is at this moment, in words."""
     run = out / name
     signs = {
-        "a half-made pack": any((out / "cache").glob(".packing-*")),
+        "a half-made pack": any((out / "cache").glob(".packing.*")),
         "the pack": any((out / "cache" / "index").glob("*.json")),
         "a half-made database": any(out.glob(".mlflow-*.db")),
         "the database": (out / "mlflow.db").is_file(),

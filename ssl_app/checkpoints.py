@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ssl_app.errors import CheckpointError
-from ssl_app.runs import write_whole
+from ssl_app.runs import write_bytes
 
 FORMAT = "ssl-app 1"
 SCRATCH = "scratch"  # the initialization by random weights, as tables name it
@@ -19,7 +19,7 @@ SCRATCH = "scratch"  # the initialization by random weights, as tables name it
 def write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write tensors and metadata so that a reader finds the old file or the new one. Raises OSError."""
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_whole(path, save(own, metadata={"format": FORMAT, "meta": json.dumps(meta)}))
+    write_bytes(path, save(own, metadata={"format": FORMAT, "meta": json.dumps(meta)}))
 
 
 def read(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -46,23 +46,75 @@ class Result:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON as write_whole does."""
-    write_whole(path, json.dumps(content, indent=1, default=str).encode())
+    """Write JSON as `write_bytes` does."""
+    write_bytes(path, json.dumps(content, indent=1, default=str).encode())
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never half of one. Raises OSError."""
-    temporary = draft_of(path)
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one step: a reader finds the old one or the new one, never half of one. Raises OSError."""
+    with draft(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def draft(path: Path) -> Iterator[Path]:
+    """A free path beside `path`: the file or folder that the block makes there takes the place of `path` at its end.
+
+    It vanishes where the block fails; after a kill `clear_half_made` finds it. A file and its name are forced to the
+    disk, and so is a folder's name, but not its content. A folder's old content is moved away first, since no system
+    replaces a folder in one step. Raises OSError, which names `path` where it names no other file.
+    """
+    temporary = draft_path(path)
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield temporary
+        if temporary.is_file():
+            sync(temporary)
+        with _moved_away(path) if temporary.is_dir() else nullcontext():
+            os.replace(temporary, path)
+        sync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)
+        if error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
         raise
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
+def _moved_away(folder: Path) -> Iterator[None]:
+    """Free a folder's name for the block; what lay there is removed after it, or comes back where it fails."""
+    if not folder.is_dir():
+        yield
+        return
+    old = draft_path(folder)
+    os.replace(folder, old)
+    try:
+        yield
+    except BaseException:
+        os.replace(old, folder)
+        raise
+    _remove(old)
+
+
+def draft_path(path: Path) -> Path:
+    """Where a file or folder is made before it takes its place; `clear_half_made` finds it after a kill."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def sync(path: Path) -> None:
+    """Force a file's content, or the names in a folder, to the disk: without that no rename outlives a loss of power.
+
+    Raises OSError for a file; some file systems refuse to do this for a folder, which is then left to them.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        if not path.is_dir():
+            raise
 
 
 def read_json(path: Path) -> Any:
@@ -146,27 +198,22 @@ def new_run(out: Path, name: str | None, verb: str, settings: Mapping[str, Any])
     clear_half_made(out)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     tries = [name] if name else [f"{verb}-{stamp}"] + [f"{verb}-{stamp}-{n}" for n in range(2, 100)]
-    draft = draft_of(out / verb)
-    draft.mkdir()
-    with whole(draft, keep=SETTINGS):
-        write_json(draft / SETTINGS, {"verb": verb, "settings": dict(settings), "started": time.time()})
+    folder = draft_path(out / verb)
+    folder.mkdir()
+    with whole(folder, keep=SETTINGS):
+        write_json(folder / SETTINGS, {"verb": verb, "settings": dict(settings), "started": time.time()})
     for candidate in tries:
         try:
-            os.rename(draft, out / candidate)  # fails where a folder with content lies there
-            return out / candidate
+            os.rename(folder, out / candidate)  # fails where a folder with content lies there
         except OSError:
             continue
-    (draft / SETTINGS).unlink()
-    draft.rmdir()
+        sync(out)
+        return out / candidate
+    _remove(folder)
     raise RunError(f"run {out / tries[-1]} was made by another at this moment; choose another --name")
 
 
 HALF_MADE = re.compile(r"\..+\.(?P<process>\d+)-[0-9a-f]{8}")
-
-
-def draft_of(path: Path) -> Path:
-    """Where a file or folder is made before it takes its place; `clear_half_made` finds it after a kill."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def clear_half_made(folder: Path) -> None:
@@ -174,10 +221,15 @@ def clear_half_made(folder: Path) -> None:
     for path in [*folder.glob(".*"), *folder.glob("draws/.*"), *folder.glob("trials/*/.*")]:
         found = HALF_MADE.fullmatch(path.name)
         if found and not _lives(int(found["process"])):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Take a file or a folder away, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:

@@ -1,8 +1,13 @@
-"""Run folders: what a kill leaves behind is found and taken away, and nothing of those who are still at work."""
+"""Files and folders appear whole; what a kill leaves behind is found, and nothing of those who are still at work."""
 
+import errno
 import multiprocessing
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from ssl_app import runs
 
@@ -18,10 +23,10 @@ def ended() -> int:
 
 def test_drafts_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
     dead = ended()
-    mine = runs.draft_of(tmp_path / "probe-20261121-101500")
-    assert mine != runs.draft_of(tmp_path / "probe-20261121-101500")
+    mine = runs.draft_path(tmp_path / "probe-20261121-101500")
+    assert mine != runs.draft_path(tmp_path / "probe-20261121-101500")
     mine.mkdir()
-    file = runs.draft_of(tmp_path / "result.json")
+    file = runs.draft_path(tmp_path / "result.json")
     file.touch()
     theirs = []
     for token in ("12345678", "0badcafe"):  # all digits too
@@ -34,6 +39,93 @@ def test_drafts_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> N
 
 
 def test_a_run_is_made_while_another_is(tmp_path: Path) -> None:
-    runs.draft_of(tmp_path / "probe").mkdir()  # as another process has it at that moment
+    runs.draft_path(tmp_path / "probe").mkdir()  # as another process has it at that moment
     assert runs.new_run(tmp_path, "a", "probe", {}) == tmp_path / "a"
     assert runs.read_json(tmp_path / "a" / runs.SETTINGS)["verb"] == "probe"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with runs.draft(path) as draft, draft.open("w") as file:
+        file.write("new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_a_draft_that_fails_vanishes_and_the_old_stays(
+    tmp_path: Path, make: Callable[[Path], None], error: type[BaseException]
+) -> None:
+    def fail(path: Path) -> None:
+        with runs.draft(path) as draft:
+            make(draft)
+            raise error
+
+    with pytest.raises(error):
+        fail(tmp_path / "new")
+    assert names(tmp_path) == []
+    (tmp_path / "old").write_text("old")
+    with pytest.raises(error):
+        fail(tmp_path / "old")
+    assert names(tmp_path) == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+
+def make_page(path: Path, content: str) -> None:
+    with runs.draft(path) as draft:
+        draft.mkdir()
+        (draft / content).touch()
+
+
+def test_a_folder_is_replaced_with_all_that_was_in_it(tmp_path: Path) -> None:
+    for content in ("old", "new"):
+        make_page(tmp_path / "page", content)
+        assert names(tmp_path / "page") == [content]
+    assert names(tmp_path) == ["page"]
+
+
+def test_a_folder_that_cannot_be_replaced_is_there_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_page(tmp_path / "page", "old")
+    replace = os.replace
+
+    def refuse_the_new(source: Path, target: Path) -> None:
+        if (Path(source) / "new").exists():
+            raise OSError(errno.EIO, "Input/output error", str(source))
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", refuse_the_new)
+    with pytest.raises(OSError, match=f"'{tmp_path / 'page'}'"):
+        make_page(tmp_path / "page", "new")
+    assert names(tmp_path) == ["page"]
+    assert names(tmp_path / "page") == ["old"]
+
+
+def test_an_error_names_the_file_and_not_its_draft(tmp_path: Path) -> None:
+    for error in (lambda _: OSError(errno.ENOSPC, "full"), lambda draft: OSError(errno.EACCES, "closed", str(draft))):
+        with pytest.raises(OSError, match=r"full|closed") as raised, runs.draft(tmp_path / "a") as draft:
+            raise error(draft)
+        assert raised.value.filename == str(tmp_path / "a")
+    with pytest.raises(OSError, match="other") as raised, runs.draft(tmp_path / "a"):
+        raise OSError(errno.EACCES, "closed", "other")
+    assert raised.value.filename == "other"
+
+
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    kinds = {tmp_path.stat().st_ino: "folder"}
+    monkeypatch.setattr("os.fsync", lambda f: (done.append(kinds.get(os.fstat(f).st_ino, "file")), fsync(f)))
+    monkeypatch.setattr("os.replace", lambda *paths: (done.append("name"), replace(*paths)))
+    runs.write_json(tmp_path / "a.json", {"a": 1})
+    assert done == ["file", "name", "folder"]
+    assert runs.read_json(tmp_path / "a.json") == {"a": 1}

@@ -56,7 +56,6 @@ def run(settings: Settings) -> Result:
     from safetensors.torch import save
 
     from ssl_app import checkpoints
-    from ssl_app.data.store import write_whole
     from ssl_app.training import initialization
     from ssl_app.transfer import trained
 
@@ -81,7 +80,7 @@ def run(settings: Settings) -> Result:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
-    write_whole(path, content)
+    runs.write_bytes(path, content)
     about = {name: meta.get(name) for name in ("backbone", "channels", "image_size", "classes", "layer", "pixels")}
     runs.write_json(path.with_suffix(".json"), about)
     logger.info(

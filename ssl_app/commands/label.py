@@ -149,4 +149,4 @@ def _write(path: Path, keys: tuple[str, ...], found: "NDArray[np.float32]") -> N
         table.to_parquet(buffer, index=False)
     else:
         table.to_csv(buffer, index=False, lineterminator="\n", encoding="utf-8", errors="surrogateescape")
-    runs.write_whole(path, buffer.getvalue())
+    runs.write_bytes(path, buffer.getvalue())

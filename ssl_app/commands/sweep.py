@@ -223,7 +223,7 @@ def _write_report(settings: Settings, sweep: "Sweep", trials: list[dict[str, Any
     from ssl_app.report import plots
 
     columns = ["init", "strategy", "per_class", "draw", "labels_used", "unlabeled_used", "n", *METRICS[:-1], "how"]
-    with (sweep.folder / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+    with runs.draft(sweep.folder / "trials.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(trials)

@@ -1,10 +1,8 @@
 """Images decoded once, cut to size and memory-mapped: a cache found by file stamps and keyed by content."""
 
-import errno
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import sys
 import time
@@ -21,12 +19,13 @@ from tqdm import tqdm
 from ssl_app.data.images import Unreadable
 from ssl_app.data.reduction import pack_side, reduce
 from ssl_app.data.sources.base import Source
-from ssl_app.data.store import Form, Store, sync, write_whole
-from ssl_app.errors import DataError
+from ssl_app.data.store import Form, Store
+from ssl_app.errors import DataError, Fix
+from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
 
 T = TypeVar("T")
 FORMAT = 1  # of the cache: a new number makes every entry anew
-TEMPORARY = ".packing-"
+TEMPORARY = "packing"
 SECONDS_BETWEEN_LINES = 10.0
 DAY = 86_400.0  # seconds
 
@@ -84,7 +83,8 @@ def pack(
         else:
             made = set()
         for path in (asked, *made):
-            write_whole(path, json.dumps(entry).encode())
+            path.parent.mkdir(exist_ok=True)
+            write_bytes(path, json.dumps(entry).encode())
     unreadable = tuple((source.keys[i], reason) for i, reason in entry["unreadable"])
     refuse_unreadable(source, unreadable, max_unreadable)
     folder = cache / entry["key"]
@@ -120,42 +120,48 @@ def refuse_unreadable(source: Source, unreadable: tuple[tuple[str, str], ...], m
 
 def fill(source: Source, side: int, channels: int | None, cache: Path, depth: str, progress: bool) -> dict[str, Any]:
     """Decode everything once into a new entry of the cache: its key, and what is unreadable."""
-    folder = cache / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+    folder = draft_path(cache / TEMPORARY)
     folder.mkdir()
     form, store = Form(channels, depth), None
+    count = len(source.keys)
     content: list[int] = []
     unreadable: list[tuple[int, str]] = []
+    changed = DataError(f"{source.name} has changed while it was read", fix=Fix("type the same again"))
     try:
-        for i, image in counted(source.each(lambda array: reduce(array, side)), len(source.keys), progress):
+        for i, image in counted(source.each(lambda array: reduce(array, side)), count, progress):
+            if len(content) + len(unreadable) == count:
+                raise changed
             if isinstance(image, Unreadable):
                 unreadable.append((i, str(image)))
                 continue
             form.admit(source.keys[i], image)
             small = form.fit(image.small)
             if store is None:
-                store = Store(folder / "images.npy", small)
+                store = Store(folder / "images.npy", small, count)
             elif (small.shape, small.dtype) != (store.shape, store.dtype):
                 store.widen(form.fit)
             store.add(small)
             content.append(image.content)
-        if store is None or len(content) + len(unreadable) != len(source.keys):
-            raise DataError(f"{source.name} has changed while it was read; type the same again")
+        if store is None or len(content) + len(unreadable) != count:
+            raise changed
         store.close()
         hashes = np.array(content, np.int64)
-        with (folder / "content.npy").open("wb") as file:
-            np.save(file, hashes)
-            sync(file)
+        np.save(folder / "content.npy", hashes)
+        for path in (store.path, folder / "content.npy", folder):
+            sync(path)
         key = digest([json.dumps([FORMAT, side, store.shape, store.dtype.str])], hashes.tobytes())
         settle(folder, cache / key)
+        return {"key": key, "channels": store.shape[-1], "unreadable": unreadable}
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in DISK_FULL:
             raise
-        raise DataError(f"no space left in {cache} after {len(content)} images; make room there") from error
+        found = f"no space left in {cache} for {count} images of {side} x {side} pixels"
+        raise DataError(found, fix=Fix("make room there")) from error
     finally:
         if store is not None:
-            store.file.close()
+            with suppress(OSError):  # what it still holds is written nowhere
+                store.file.close()
         shutil.rmtree(folder, ignore_errors=True)
-    return {"key": key, "channels": store.shape[-1], "unreadable": unreadable}
 
 
 def first_image(source: Source) -> NDArray[Any]:
@@ -176,6 +182,7 @@ def settle(folder: Path, final: Path) -> None:
     except OSError:
         if not (final / "content.npy").is_file():
             raise
+    sync(final.parent)
 
 
 def counted(items: Iterator[T], total: int, progress: bool) -> Iterator[T]:
@@ -195,7 +202,7 @@ def counted(items: Iterator[T], total: int, progress: bool) -> Iterator[T]:
 
 def remove_leftovers(cache: Path) -> None:
     """Take away what killed packs left, when nothing in it has changed for a day."""
-    for folder in cache.glob(f"{TEMPORARY}*"):
+    for folder in cache.glob(f".{TEMPORARY}.*"):
         with suppress(OSError):  # its owner, or another cleaner, may be faster
             newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
             if time.time() - newest > DAY:

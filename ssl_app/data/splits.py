@@ -15,8 +15,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.sources.base import origin
-from ssl_app.data.store import write_whole
 from ssl_app.errors import Change, DataError, Fix, Set
+from ssl_app.runs import write_bytes
 
 Indices = NDArray[np.int64]
 SEEDS_TRIED = 30
@@ -243,4 +243,5 @@ def write_draw(path: Path, dataset: Dataset, indices: Indices) -> None:
         label = dataset.classes[dataset.labels[i]] if dataset.labeled[i] else ""
         group = dataset.groups[i] if dataset.groups is not None and grouped[i] else ""
         rows.writerow([dataset.keys[i], label, group])
-    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))

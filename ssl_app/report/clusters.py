@@ -8,9 +8,7 @@ head has one sheet a cluster, of its first members, for the page to open quickly
 import base64
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 from ssl_app import runs
 from ssl_app.clustering import agreement
 from ssl_app.data.intensity import PixelScaling
+from ssl_app.data.store import allocate
 
 PAGE, SHEETS = "clusters.html", "sheets"
 QUALITY = 88  # of JPEG, in percent
@@ -77,9 +76,8 @@ def write_page(
     """
     shown = labeling.most_confident_first()
     columns = int(np.ceil(np.sqrt(per_sheet)))
-    draft = runs.draft_of(folder)
-    draft.mkdir()
-    try:
+    with runs.draft(folder) as draft:
+        draft.mkdir()
         thumbs = _thumbs(draft / "thumbs.npy", shown.rows, images, pixels, side)
         for head, clusters, confidence in zip(shown.heads, shown.clusters, shown.confidence, strict=True):
             (draft / SHEETS / str(head)).mkdir(parents=True)
@@ -92,9 +90,6 @@ def write_page(
         (draft / "thumbs.npy").unlink()
         layout = {"side": side, "perSheet": per_sheet, "columns": columns}
         (draft / PAGE).write_text(_page(content(shown) | layout), encoding="utf-8")
-        _settle(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder / PAGE
 
 
@@ -154,7 +149,7 @@ def _thumbs(
     Of other numbers of channels the first is shown. They are read in the order in which they lie.
     """
     shown = 3 if images.shape[-1] == 3 else 1
-    thumbs = np.lib.format.open_memmap(path, "w+", np.uint8, (len(rows), side, side, shown))
+    thumbs = allocate(path, np.uint8, (len(rows), side, side, shown))
     how = cv2.INTER_AREA if images.shape[1] > side else cv2.INTER_LINEAR
     for places in np.array_split(np.argsort(rows), -(-len(rows) // CHUNK)):
         # made small before it is scaled: most pixels of a large image then need no arithmetic
@@ -200,12 +195,3 @@ def _policy(template: str) -> str:
         f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
         f"img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
     )
-
-
-def _settle(draft: Path, folder: Path) -> None:
-    """Put a finished folder in the place of the old one, which no system does in one step."""
-    old = runs.draft_of(folder)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(draft, folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_app import registry
+from ssl_app import registry, runs
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows
@@ -161,7 +161,7 @@ def with_features(setup: TrialSetup, cache: Path) -> TrialSetup:
         classifier = new_classifier(setup, np.arange(0), setup.config.seed)
         found = pooled_features(classifier, setup.rows(np.arange(len(dataset.keys))), hardware)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{time.time_ns()}.npy")
-        np.save(temporary, found)
-        temporary.replace(path)
+        runs.clear_half_made(path.parent)
+        with runs.draft(path) as draft, draft.open("wb") as file:
+            np.save(file, found)
     return replace(setup, features=np.load(path, mmap_mode="r"))

@@ -1,17 +1,14 @@
 """MLflow's own pages in headless Chromium: the saved view is a format that nothing documents, so this looks."""
 
-import json
-import shutil
-import socket
-import subprocess
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.common.exceptions import TimeoutException
+from selenium.webdriver import Chrome
+from selenium.webdriver.support.wait import WebDriverWait
 
 from ssl_app.commands.ui import serve
 from ssl_app.environment import prepare_environment
@@ -19,21 +16,9 @@ from ssl_app.tracking import TrialRecord, open_tracker, views
 from ssl_app.tracking.pages import pages_of
 
 prepare_environment()
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-QUIET = (
-    "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    "disable-component-update disable-sync window-size=1900,1100"
-)
+pytestmark = pytest.mark.browser
 
 ARMS = {("two-stage", "pretrain-1"): 0.5, ("feature-extraction", "pretrain-1"): 0.4, ("full", "none"): 0.2}
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        CHROMIUM is None or DRIVER is None, reason="no chromium and chromedriver on PATH to open MLflow's pages with"
-    ),
-]
 
 
 @pytest.fixture(scope="module")
@@ -83,63 +68,28 @@ return {
 """
 
 
-class Browser:
-    """The little of WebDriver that opening a page and looking at it takes."""
+def look(browser: Chrome, address: str, enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Open a page: what it shows as soon as it is enough, or what it showed when the time was up."""
+    seen: list[dict[str, Any]] = []
 
-    def __init__(self, driver: str) -> None:
-        self.driver = driver
-        self.session = ""
+    def looked_enough(browser: Chrome) -> bool:
+        seen.append(browser.execute_script(LOOK))
+        return bool(enough(seen[-1]))
 
-    def ask(self, path: str, content: dict[str, Any]) -> Any:
-        request = urllib.request.Request(f"{self.driver}{path}", json.dumps(content).encode())
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
-
-    def until(self, enough: Callable[[dict[str, Any]], bool], seconds: float = 90.0) -> dict[str, Any]:
-        """What the page shows as soon as it is enough, or what it showed when the time was up."""
-        end = time.monotonic() + seconds
-        while True:
-            seen: dict[str, Any] = self.ask(f"{self.session}/execute/sync", {"script": LOOK, "args": []})
-            if enough(seen) or time.monotonic() > end:
-                return seen
-            time.sleep(0.5)
+    browser.get(address)
+    with suppress(TimeoutException):
+        WebDriverWait(browser, 90).until(looked_enough)
+    return seen[-1]
 
 
-@contextmanager
-def opened(address: str, profile: Path) -> Iterator[Browser]:
-    """A page in a new profile, where nobody has clicked anything."""
-    assert DRIVER is not None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen([DRIVER, f"--port={port}"], stdout=quiet, stderr=quiet)
-    browser = Browser(f"http://127.0.0.1:{port}")
-    try:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"{browser.driver}/status", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        options = {"binary": CHROMIUM, "args": [*QUIET.split(), f"user-data-dir={profile}"]}
-        wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
-        browser.session = f"/session/{browser.ask('/session', wanted)['sessionId']}"
-        browser.ask(f"{browser.session}/url", {"url": address})
-        yield browser
-    finally:
-        if browser.session:
-            end = urllib.request.Request(f"{browser.driver}{browser.session}", method="DELETE")
-            urllib.request.urlopen(end, timeout=30).close()
-        process.terminate()
-        process.wait(30)
-
-
-def test_the_printed_address_shows_label_efficiency_without_a_click(out: Path, address: str, tmp_path: Path) -> None:
+def test_the_printed_address_shows_label_efficiency_without_a_click(out: Path, address: str, browser: Chrome) -> None:
     title, path = pages_of(out)[0]
     assert title == "Label efficiency of sweep-1"
-    with opened(f"{address}/{path}", tmp_path) as browser:
-        seen = browser.until(lambda seen: seen["drawn"] and [len(line["x"]) for line in seen["lines"]] == [4] * 6)
+    seen = look(
+        browser,
+        f"{address}/{path}",
+        lambda seen: seen["drawn"] and [len(line["x"]) for line in seen["lines"]] == [4] * 6,
+    )
     assert "Error loading shared view state" not in seen["words"]
     assert "Group by: arm" in seen["words"]
     assert "27 matching runs" in seen["words"]  # 3 arms x 9 draws: all of them, though there are 108 trials
@@ -155,11 +105,10 @@ def test_the_printed_address_shows_label_efficiency_without_a_click(out: Path, a
     assert bands == pytest.approx([base + 0.24 + 0.08 for base in sorted(ARMS.values())])  # the best draw
 
 
-def test_the_view_of_training_runs_has_their_metrics(out: Path, address: str, tmp_path: Path) -> None:
+def test_the_view_of_training_runs_has_their_metrics(out: Path, address: str, browser: Chrome) -> None:
     experiment = pages_of(out)[1][1].split("/")[2]
     path = views.view_path(experiment, views.view_id(views.TRAINING))
-    with opened(f"{address}/{path}", tmp_path) as browser:
-        seen = browser.until(lambda seen: seen["lines"] and len(seen["lines"][0]["x"]) == 4)
+    seen = look(browser, f"{address}/{path}", lambda seen: seen["lines"] and len(seen["lines"][0]["x"]) == 4)
     assert "pretrain-1 (loss)" in seen["words"]
     assert "1 matching run" in seen["words"]  # and none of the sweep's
     assert seen["lines"][0]["y"] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])

@@ -1,8 +1,11 @@
 """Decoded once: what is cut, what is kept, what the cache finds again, and what is refused."""
 
+import errno
+import io
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,7 +15,9 @@ import pytest
 from ssl_app.data.packing import Packed, pack
 from ssl_app.data.reduction import content_hash, reduce, squared
 from ssl_app.data.sources.base import Columns, open_source
+from ssl_app.data.store import allocate
 from ssl_app.errors import DataError
+from ssl_app.runs import sync
 
 rng = np.random.default_rng(0)
 
@@ -37,6 +42,15 @@ def refusal(data: Path, channels: int | None = None, **options: int) -> str:
     with pytest.raises(DataError) as raised:
         packed(data, 8, channels, **options)
     return str(raised.value)
+
+
+def failing(number: int) -> Callable[..., None]:
+    """A call to the system that ends in an error of this number."""
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 @pytest.mark.parametrize(("size", "side"), [(8, 9), (17, 20), (18, 18), (32, 32)])
@@ -200,11 +214,11 @@ def test_packs_at_the_same_time_all_succeed(tmp_path: Path) -> None:
         thread.join()
     assert len(keys) == 4
     assert len(set(keys)) == 1
-    assert not list((tmp_path / "cache").glob(".packing-*"))
+    assert not list((tmp_path / "cache").glob(".packing*"))
 
 
 def test_a_failed_pack_leaves_nothing_and_old_leftovers_go(tmp_path: Path) -> None:
-    old, young = tmp_path / "cache" / ".packing-1-old", tmp_path / "cache" / ".packing-2-young"
+    old, young = tmp_path / "cache" / ".packing.1-01d", tmp_path / "cache" / ".packing.2-f4e5"
     for folder in (old, young):
         folder.mkdir(parents=True)
         (folder / "images.npy").write_bytes(b"half")
@@ -215,6 +229,52 @@ def test_a_failed_pack_leaves_nothing_and_old_leftovers_go(tmp_path: Path) -> No
     save(tmp_path / "d" / "2.png", noise(8, 8, 3))
     refusal(tmp_path / "d")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [young.name]
+
+
+def test_a_pack_is_the_file_that_numpy_writes_of_the_images_that_could_be_read(tmp_path: Path) -> None:
+    data, gray, color = tmp_path / "d", noise(8, 8), noise(8, 8, 3)
+    data.mkdir()
+    for number in (0, 2, 5, 6):
+        (data / f"{number}.png").write_bytes(b"")
+    save(data / "1.png", gray[..., None].repeat(3, 2))
+    save(data / "3.png", color)
+    save(data / "4.png", gray[..., None].repeat(3, 2))
+    found = packed(data, most=4)
+    expected = io.BytesIO()
+    np.save(expected, np.stack([gray[..., None].repeat(3, 2), color[..., ::-1], gray[..., None].repeat(3, 2)]))
+    assert (found.folder / "images.npy").read_bytes() == expected.getvalue()
+    assert sorted(path.name for path in found.folder.iterdir()) == ["content.npy", "images.npy"]
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_file_has_its_blocks_before_anything_is_written_to_it(
+    supported: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, zeros = (700, 64, 64), tmp_path / "zeros.npy"
+    np.save(zeros, np.zeros(shape, np.uint8))
+    if not supported:
+        monkeypatch.setattr("os.posix_fallocate", failing(errno.EOPNOTSUPP))
+    array = allocate(tmp_path / "a.npy", np.uint8, shape)
+    assert array.shape == shape
+    assert (tmp_path / "a.npy").read_bytes() == zeros.read_bytes()
+    for path in (zeros, tmp_path / "a.npy"):
+        sync(path)
+    assert (tmp_path / "a.npy").stat().st_blocks >= zeros.stat().st_blocks
+
+
+@pytest.mark.parametrize("where", ["os.posix_fallocate", "os.fsync"])
+def test_a_full_disk_costs_one_line_and_leaves_nothing(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        save(tmp_path / "d" / f"{number}.png", noise(8, 8))
+    with monkeypatch.context() as patch:
+        patch.setattr(where, failing(errno.ENOSPC))
+        assert refusal(tmp_path / "d") == (
+            f"no space left in {tmp_path / 'cache'} for 3 images of 8 x 8 pixels; make room there"
+        )
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert packed(tmp_path / "d").images.shape == (3, 8, 8, 1)
 
 
 def test_the_hash_knows_shape_type_and_every_pixel() -> None:

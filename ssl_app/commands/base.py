@@ -1,0 +1,130 @@
+"""From the settings that verbs share to what the packages below take: data, pixels, initialization, hardware."""
+
+import logging
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_app import runs
+from ssl_app.settings import DataSettings, PixelSettings, RunSettings, StageTwoSettings, TransferSettings
+
+if TYPE_CHECKING:
+    from ssl_app.data.sources.base import Columns, Source
+    from ssl_app.data.spec import DataSpec, PixelSpec
+    from ssl_app.training.hardware import Hardware
+    from ssl_app.training.initialization import Initialization
+    from ssl_app.transfer.draw import TransferConfig
+    from ssl_app.transfer.setup import Planned
+
+logger = logging.getLogger(__name__)
+
+DIGITS = "digits"  # the data where the user names none
+TEST_FRACTION = 0.2
+
+
+def cache_of(out: Path) -> Path:
+    """The folder of decoded images and features."""
+    return out / "cache"
+
+
+def columns_of(settings: DataSettings) -> "Columns":
+    """The columns of labels, groups and splits."""
+    from ssl_app.data.sources.base import Columns
+
+    return Columns(settings.label, settings.group, settings.split)
+
+
+def data_of(settings: DataSettings, out: Path, labels: Path | None = None, data: str | None = None) -> "DataSpec":
+    """What the data settings name; `data` replaces theirs."""
+    from ssl_app.data.spec import DataSpec
+
+    return DataSpec(
+        data or settings.data or DIGITS,
+        cache_of(out),
+        columns_of(settings),
+        labels,
+        settings.test_fraction or TEST_FRACTION,
+        settings.split_seed or 0,
+        settings.max_unreadable,
+    )
+
+
+def pixels_of(settings: PixelSettings, start: "Initialization", source: "Source") -> "PixelSpec":
+    """The pixels that a network sees: the checkpoint's, else those of the settings, else by the first image.
+
+    Raises CheckpointError where the settings ask for others than the checkpoint's.
+    """
+    from ssl_app.data.opened import default_image_size
+    from ssl_app.data.spec import PixelSpec
+    from ssl_app.models.backbones import largest_default
+
+    start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
+    size = settings.image_size or start.image_size or default_image_size(source, largest_default(start.backbone))
+    intensity = settings.intensity if start.scaling is None else start.scaling.intensity
+    side = start.pack_side if size == start.image_size else None
+    return PixelSpec(size, settings.channels or start.channels, intensity or "range", side)
+
+
+def hardware_of(settings: RunSettings, threads: int | None = None) -> "Hardware":
+    """The hardware of a run; `threads` where the settings name none."""
+    from ssl_app.training.hardware import choose
+
+    return choose(settings.device, settings.precision, settings.threads or threads)
+
+
+def transfer_config(settings: TransferSettings, validation: str, seed: int) -> "TransferConfig":
+    """How classifiers are trained, the same for every strategy."""
+    from ssl_app.transfer.draw import TransferConfig
+
+    names = [field.name for field in fields(TransferConfig)]
+    own = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
+    return TransferConfig(**(own | {"validation": validation, "seed": seed}))
+
+
+def planned_of(settings: StageTwoSettings, start: "Initialization") -> "Planned":
+    """An initialization with its labeled data: the pretraining's where the user named none, and its split."""
+    from ssl_app.data.sources.base import open_source
+    from ssl_app.transfer.setup import Planned
+
+    merged = with_data_of(settings, start)
+    data = data_of(merged, settings.out, settings.labels)
+    pixels = pixels_of(merged, start, open_source(data.data, data.columns))
+    inherited = settings.data is None and bool(start.settings)
+    return Planned(start, data, pixels, inherited, settings.evaluate_on == "validation")
+
+
+def with_data_of(settings: StageTwoSettings, start: "Initialization") -> StageTwoSettings:
+    """The settings, with the pretraining's data where the user named none, and its split; a flag given beats it."""
+    if not start.settings:
+        return settings
+    if settings.data is not None:  # the split is by content: of the same images it is the same, in another list too
+        asked = [name for name in ("test_fraction", "split_seed") if getattr(settings, name) is None]
+        split = {name: start.settings[name] for name in asked if start.settings.get(name) is not None}
+        if split:
+            shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in split.items())
+            logger.info(f"{shown}, as in {start.name}")
+        return replace(settings, **split)
+    ours = {f.name: getattr(settings, f.name) for f in fields(DataSettings) if getattr(settings, f.name) != f.default}
+    theirs = {field.name: start.settings.get(field.name) for field in fields(DataSettings)}
+    merged: dict[str, Any] = theirs | ours
+    merged["data"] = merged["data"] or DIGITS
+    logger.info(f"data: {merged['data']}, as in {start.name} (--data says otherwise)")
+    return replace(settings, **merged)
+
+
+def newest_or(init: str | None, out: Path) -> str:
+    """The initialization that the user named, or the newest finished pretraining. Raises RunError."""
+    from ssl_app.training.initialization import newest_pretraining
+
+    if init is not None:
+        return init
+    found = newest_pretraining(out)
+    logger.info(f"init: {found}, the newest finished pretraining in {out} (--init says otherwise)")
+    return found
+
+
+def out_flag(out: Path) -> str:
+    """` --out DIR` for a command to type, where it is not the default."""
+    from shlex import quote
+
+    return "" if out == runs.OUT else f" --out {quote(str(out))}"

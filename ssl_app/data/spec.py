@@ -1,0 +1,29 @@
+"""What to read and in which form: the data that a run names, and the pixels that a network sees."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_app.data.sources.base import Columns
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which images to read, where what is known of them stands, and which of them are test."""
+
+    data: str  # folder, manifest, .npz, shards or a built-in name
+    cache: Path  # folder of decoded images
+    columns: Columns = Columns()
+    labels: Path | None = None  # table that replaces the labels of the data
+    test_fraction: float = 0.2
+    split_seed: int = 0
+    max_unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class PixelSpec:
+    """The form of the images that a network sees, resolved once and used by everything that reads them."""
+
+    size: int  # side in pixels
+    channels: int | None = None  # None: as the files have them
+    intensity: str = "range"  # range, dtype or per-image: see data/intensity.py
+    pack_side: int | None = None  # side of the packed images, the margin of random crops; None: by the first image

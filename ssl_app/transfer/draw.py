@@ -1,0 +1,83 @@
+"""A draw: the labels that a trial may use, the unlabeled images beside them, and nothing of the test part."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_app.data import splits, transforms
+from ssl_app.data.loading import Batching, ImageRows, Loader
+from ssl_app.data.seeding import mix
+from ssl_app.data.transforms import Augmentation
+from ssl_app.training.classifier import Classifier
+from ssl_app.training.hardware import Hardware
+from ssl_app.training.inference import pooled_features
+
+FOLDS = 5  # inside a draw, at most
+# steps where the user names none, fewer cut scratch short (docs/design.md): ten for each label
+STEPS_PER_LABEL, FEWEST_STEPS, MOST_STEPS = 10, 300, 1000
+PASSES = 30  # over the labels, where those are so many that MOST_STEPS make less
+CHECKS = 10  # how often a separate validation set is evaluated in a stage
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """What every trial of a comparison shares."""
+
+    steps: int | None  # None: by the number of labels
+    batch_size: int
+    lr: float  # from random weights; pretrained parts take a share of it
+    weight_decay: float
+    clip: float
+    optimizer: Literal["sgd", "adamw"]
+    augment: Literal["none", "light", "standard"]
+    mirror: bool | None  # None: as the data say
+    head: Literal["linear", "mlp"]
+    layer: str | None
+    validation: Literal["within", "separate"]
+    seed: int
+
+    def steps_for(self, labels: int) -> int:
+        """Optimizer steps with so many labels, the same for every strategy: enough to train scratch fully."""
+        if self.steps is not None:
+            return self.steps
+        by_label = min(STEPS_PER_LABEL * labels, MOST_STEPS)
+        by_pass = -(-PASSES * labels // (self.batch_size * CHECKS)) * CHECKS
+        return max(FEWEST_STEPS, by_label, by_pass)
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """What a strategy is given of the data."""
+
+    labeled: ImageRows  # with the labels of the draw
+    unlabeled: ImageRows  # the other images of the training part; their labels, if any, are not here
+    validation: ImageRows | None  # further labeled images to select on; None: selection by folds of the draw
+    classes: int  # K
+    units: Sequence[str]  # (n,) what folds must not cut: the group of each labeled image, or its content
+    seed: int  # of this trial
+    fold_seed: int
+    config: TransferConfig
+    hardware: Hardware
+    cached: NDArray[np.float32] | None = None  # (M, d) features of the untrained backbone, of every image of the set
+
+    def loader(
+        self, rows: ImageRows, views: int = 1, augmentation: Augmentation | None = None, stage: int = 0
+    ) -> Loader:
+        """Batches of some rows, in random views; without an augmentation, in those of the trial's settings."""
+        if augmentation is None:
+            augmentation = transforms.preset(self.config.augment, rows.frame)
+        return Loader(rows, augmentation, Batching(self.config.batch_size, mix(self.seed, stage) >> 1, views))
+
+    def features(self, classifier: Classifier, rows: ImageRows) -> NDArray[np.float32]:
+        """What the head is given of center crops, by the backbone as it is. (n, d)."""
+        if self.cached is not None:
+            return self.cached[rows.indices]
+        return pooled_features(classifier, rows, self.hardware)
+
+    def folds(self, count: int = FOLDS) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None:
+        """(fit, held out) positions among the labeled images, stratified, no unit on both sides; None: impossible."""
+        assert self.labeled.labels is not None
+        return splits.folds(self.labeled.labels, self.units, count, self.fold_seed)

@@ -1,0 +1,110 @@
+"""Fitting: the two things that strategies are made of, a convex fit of the head and a stretch of training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ssl_app import console
+from ssl_app.errors import SettingsError
+from ssl_app.evaluation.metrics import classification
+from ssl_app.models import logistic
+from ssl_app.training.classifier import Classifier
+from ssl_app.training.history import History
+from ssl_app.training.inference import probabilities
+from ssl_app.training.loop import Hooks, fit
+from ssl_app.training.optimizer import Plan
+from ssl_app.transfer.draw import CHECKS, Draw
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training. A part without a rate is frozen, batch-norm statistics included."""
+
+    name: str
+    steps: int
+    rates: Mapping[str, float]  # learning rate at its highest, by part: backbone, head
+    number: int = 0  # among the stages of a strategy; seeds the batches
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage of a strategy did."""
+
+    how: str  # what was fitted, what was chosen and by what
+    history: History = field(default_factory=list)  # empty where no step was taken
+
+
+def fit_head(classifier: Classifier, draw: Draw) -> Stage:
+    """Fill a linear head in by a convex fit on features of center crops; C is chosen by folds of the draw."""
+    labels = draw.labeled.labels
+    assert labels is not None
+    validation, folds = None, None
+    if draw.validation is not None:
+        assert draw.validation.labels is not None
+        validation = (draw.features(classifier, draw.validation), draw.validation.labels)
+    else:
+        folds = draw.folds()
+    features = draw.features(classifier, draw.labeled)
+    found = logistic.fit(features, labels, draw.classes, folds=folds, validation=validation)
+    fill_in(classifier, torch.as_tensor(found.weight), torch.as_tensor(found.bias))
+    return Stage(f"head: {found.how}")
+
+
+def fill_in(classifier: Classifier, weight: Tensor, bias: Tensor) -> None:
+    """Set the last layer of the head. (K, d), (K,)."""
+    with torch.no_grad():
+        classifier.head.last.weight.copy_(weight)
+        classifier.head.last.bias.copy_(bias)
+
+
+def train(classifier: Classifier, draw: Draw, phase: Phase) -> Stage:
+    """Train parts of a classifier on the labeled images; with validation images, keep the best weights.
+
+    Raises SettingsError where the phase names a part that is not there.
+    """
+    unknown = phase.rates.keys() - classifier.parts().keys()
+    if unknown:
+        raise SettingsError(f"phase {phase.name} trains '{min(unknown)}'", expected=", ".join(classifier.parts()))
+    config, validation = draw.config, draw.validation
+    checks = 1 if validation is None else _checks(phase.steps)
+    plan = Plan(
+        rates=phase.rates,
+        epochs=checks,
+        steps_per_epoch=phase.steps // checks,
+        batch_size=config.batch_size,
+        optimizer=config.optimizer,
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+    )
+    best_score: float = -1.0
+    best_state: dict[str, Tensor] | None = None
+
+    def check(history: History) -> None:
+        nonlocal best_score, best_state
+        if validation is None or validation.labels is None:
+            return
+        found = probabilities(classifier, validation, draw.hardware)
+        classes = tuple(str(number) for number in range(draw.classes))
+        score = cast(float, classification(found, validation.labels, classes)["balanced_accuracy"])
+        history[-1]["val_balanced_accuracy"] = score
+        if score > best_score:
+            best_score = score
+            best_state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+
+    loader = draw.loader(draw.labeled, stage=phase.number)
+    with console.muted():
+        history = fit(classifier, loader, plan, draw.hardware, Hooks(phase.name, each_epoch=check))
+    if best_state is not None:
+        classifier.load_state_dict(best_state)
+    kept = "the last weights" if validation is None else f"best of {checks} checks on separate labels"
+    return Stage(
+        f"{phase.name}: {phase.steps} steps, {kept}", [one | {f"phase_{phase.name}": 1.0} for one in history]
+    )
+
+
+def _checks(steps: int) -> int:
+    """How often separate labels are evaluated: at most CHECKS times, in stretches of equal length."""
+    return next(checks for checks in range(CHECKS, 0, -1) if steps % checks == 0)
