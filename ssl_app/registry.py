@@ -1,4 +1,4 @@
-"""Names are files: `--method sela` is `ssl_app/pretext/sela.py`; nothing is imported to list them."""
+"""Names are files: the method `sela` is `ssl_app/pretext/sela.py`; nothing is imported to list them."""
 
 import ast
 import importlib

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
-from ssl_app.errors import RunError, SettingsError, UserError, nearest
+from ssl_app.errors import Change, Fix, RunError, Set, SettingsError, UserError, nearest
 
 Say = Callable[[str], None]
-OUT = Path("ssl-runs")  # where runs lie unless --out says otherwise
+OUT = Path("ssl-runs")  # where runs lie unless the user says otherwise
 RESULT = "result.json"
 SETTINGS = "settings.json"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -26,7 +25,7 @@ LONGEST_NAME = 100  # characters; file systems take 255 bytes, and files are nam
 
 @dataclass(frozen=True)
 class Result:
-    """What a verb leaves: result.json and --json hold these four and the verb's own."""
+    """What a verb leaves: result.json holds these four and the verb's own."""
 
     verb: str
     run: Path
@@ -126,62 +125,58 @@ def read_json(path: Path) -> Any:
 
 
 def prepare_out(out: Path) -> None:
-    """Make --out. Raises RunError where a file lies in its place or it cannot be written."""
+    """Make the folder of the runs. Raises RunError where a file lies in its place or it cannot be written."""
     if out.exists() and not out.is_dir():
-        raise RunError(f"--out {out} is a file; expected a folder, or a name that is free")
+        raise RunError(f"{out} is a file", expected="a folder, or a name that is free", fix=Change("out"))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"--out {out} cannot be made ({error.strerror}); type another --out") from error
+        raise RunError(f"{out} cannot be made ({error.strerror})", fix=Change("out")) from error
 
 
 def prepare(out: Path, name: str | None, verb: str) -> None:
-    """Make --out, and refuse a --name that cannot be used, before anything is computed. Raises RunError."""
+    """Make the folder of the runs, and refuse a name that cannot be used. Raises RunError."""
     prepare_out(out)
     if name is None:
         return
     if Path(name).name != name or name.startswith(".") or len(name) > LONGEST_NAME:
         raise RunError(
-            f"--name '{name[:LONGEST_NAME]}' cannot be a folder's name; expected at most {LONGEST_NAME} "
-            f"letters, digits and -"
+            f"'{name[:LONGEST_NAME]}' cannot be a folder's name",
+            expected=f"at most {LONGEST_NAME} letters, digits and -",
+            fix=Change("name"),
         )
     taken = out / name
     if not taken.exists() or (taken.is_dir() and not any(taken.iterdir())):
         return
-    cure = "choose another --name"
+    fixes: tuple[Fix, ...] = (Change("name"),)
     if (taken / SETTINGS).is_file() and not finished(taken):
         same = read_json(taken / SETTINGS).get("verb") == verb == "pretrain"
-        cure = f"type --resume {name}, or another --name" if same else f"it has not finished: remove it, or {cure}"
-    raise RunError(f"run {taken} exists already; {cure}")
-
-
-def out_flag(out: Path) -> str:
-    """` --out DIR` for a command to type, where it is not the default."""
-    return "" if out == OUT else f" --out {quote(str(out))}"
+        fixes = (Set("resume", name) if same else Fix("remove it (it has not finished)"), Change("name"))
+    raise RunError(f"run {taken} exists already", fix=fixes)
 
 
 def check_output(path: Path | None, kinds: tuple[str, ...] = ()) -> None:
-    """Refuse an --output that cannot be written, lies there already, or is of no known kind.
+    """Refuse a file to write that cannot be written, lies there already, or is of no known kind.
 
     Raises RunError, SettingsError.
     """
     if path is None:
         return
     if path.is_dir():
-        raise RunError(f"--output {path} is a folder; expected a file's name")
+        raise RunError(f"{path} is a folder", expected="a file's name", fix=Change("output"))
     if path.exists():
-        raise RunError(f"--output {path} exists already; remove it, or name another file")
+        raise RunError(f"{path} exists already", fix=(Fix("remove it"), Change("output")))
     if not path.parent.is_dir():
-        raise RunError(f"--output {path} lies in no folder; make {path.parent} first, or name another")
+        raise RunError(f"{path} lies in no folder", fix=(Fix(f"make {path.parent} first"), Change("output")))
     if kinds and path.suffix not in kinds:
-        raise SettingsError(f"--output {path} is of no known kind; expected {' or '.join(kinds)}")
+        raise SettingsError(f"{path} is of no known kind", expected=" or ".join(kinds), fix=Change("output"))
 
 
 @contextmanager
 def whole(folder: Path, keep: str = RESULT) -> Iterator[None]:
     """Take a folder away again where a mistake, a full disk or a stop ends what is inside before `keep` is there.
 
-    The same command, with the same --name, then works.
+    The same command, with the same name, then works.
     """
     try:
         yield
@@ -210,7 +205,7 @@ def new_run(out: Path, name: str | None, verb: str, settings: Mapping[str, Any])
         sync(out)
         return out / candidate
     _remove(folder)
-    raise RunError(f"run {out / tries[-1]} was made by another at this moment; choose another --name")
+    raise RunError(f"run {out / tries[-1]} was made by another process at this moment", fix=Change("name"))
 
 
 HALF_MADE = re.compile(r"\..+\.(?P<process>\d+)-[0-9a-f]{8}")
@@ -258,7 +253,7 @@ def find_run(out: Path, name: str) -> Path:
         if (folder / SETTINGS).is_file():
             return folder
     if not out.is_dir():
-        raise RunError(f"no run '{name}', because --out {out} is no folder; type --out with the folder of your runs")
+        raise RunError(f"no run '{name}', because {out} is no folder", fix=Set("out", "the folder of your runs"))
     known = [path.name for path in runs_of(out)]
     raise RunError(f"no run '{name}' in {out}{nearest(name, known) if known else '; it holds no runs yet'}")
 

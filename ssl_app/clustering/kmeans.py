@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl_app.clustering.products import arithmetic, bf16_pays
-from ssl_app.errors import DataError
+from ssl_app.errors import Change, DataError, Set
 
 BLOCK = 1 << 20  # scores computed at a time: with the centroids they stay in two cores' caches
 BLOCK_GPU = 1 << 27
@@ -48,7 +48,7 @@ def fit(
     assert k >= 1, "no clusters"
     assert iterations >= 1, "no iterations"
     if k > len(points):
-        raise DataError(_too_few(len(points), k))
+        raise _too_few(len(points), k)
     cloud = _Cloud(points)
     fast = bf16_pays(points.device) if fast is None else fast
     centroids = _drawn(cloud, k, seed) if start is None else start.to(cloud.points)
@@ -89,10 +89,10 @@ def nearest(points: Tensor, centroids: Tensor, *, fast: bool | None = None) -> t
     return torch.where(swap, second, first), torch.minimum(one, other), torch.maximum(one, other)
 
 
-def _too_few(count: int, k: int) -> str:
+def _too_few(count: int, k: int) -> DataError:
     fewer = max(1, count // 10)  # clusters of fewer than ten images say little but of these images
-    cure = f"{fewer} or fewer" if fewer > 1 else "1"
-    return f"{count} image{'s' * (count != 1)} cannot make {k} clusters; type --clusters {cure}"
+    fix = Set("clusters", f"{fewer} or fewer" if fewer > 1 else "1")
+    return DataError(f"{count} image{'s' * (count != 1)} cannot make {k} clusters", fix=fix)
 
 
 class _Cloud:
@@ -112,7 +112,8 @@ class _Cloud:
         wrong = int((~torch.isfinite(self.points).all(1)).sum()) if not bool(torch.isfinite(total).all()) else 0
         if wrong:
             raise DataError(
-                f"the features of {wrong} of {count} images are nan or infinite; type a smaller --lr, or --clip 1"
+                f"the features of {wrong} of {count} images are nan or infinite",
+                fix=(Change("lr", "a smaller"), Set("clip", 1)),
             )
 
     def distances(self, centroids: Tensor, labels: Tensor) -> Iterator[tuple[slice, Tensor]]:

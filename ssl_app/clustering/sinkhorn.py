@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssl_app.clustering.products import Product, bf16_pays
-from ssl_app.errors import DataError, SettingsError
+from ssl_app.errors import Change, DataError, Set, SettingsError
 
 BLOCK = 1 << 20  # scores computed at a time: they stay in the cache, and no N x K matrix is needed
 FLOOR = -60.0  # nats below a row's largest entry: smaller ones count as this; denormal numbers are slow
@@ -113,7 +113,8 @@ def balance(
     zero = scores.like.new_zeros(clusters, dtype=torch.float64)  # (K,)
     count = float(total(zero[:1] + scores.rows))
     if clusters > count:
-        raise DataError(f"{count:.0f} images cannot fill {clusters} clusters; type --clusters {count // 10:.0f}")
+        fewer = f"{count // 10:.0f}"
+        raise DataError(f"{count:.0f} images cannot fill {clusters} clusters", fix=Set("clusters", fewer))
     r = zero + 1 / clusters if prior is None else prior.to(zero) / prior.to(zero).sum()
     f = zero if start is None else start.to(zero)
     if count >= MANY * clusters:  # a sample of the rows comes near, for a sample of the time
@@ -128,7 +129,9 @@ def balance(
         share = work.shares(f)  # (K,)
         error = float((share / r - 1).abs().mean())
         if not math.isfinite(error):
-            raise DataError("the scores of some images are nan or infinite; type a smaller --lr, or --clip 1")
+            raise DataError(
+                "the scores of some images are nan or infinite", fix=(Change("lr", "a smaller"), Set("clip", 1))
+            )
         if error < best[1]:
             best = f, error
         if error <= tolerance:
@@ -170,7 +173,7 @@ def bytes_of(size: str) -> int:
     """`10G`, `512M` or a plain number of bytes. Raises SettingsError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", size.strip(), re.IGNORECASE)
     if found is None:
-        raise SettingsError(f"--memory is '{size}'; expected a size such as 2G or 512M")
+        raise SettingsError(f"the memory is '{size}'", expected="a size such as 2G or 512M")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 

@@ -1,6 +1,6 @@
 """How many clusters a set of images is given, where the user does not say."""
 
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, Notice, Set
 
 IMAGES_EACH = 400  # as the papers have it: 128 for CIFAR's 50,000, 3,000 for ImageNet's 1.28 million
 FEWEST, MOST = 16, 3000
@@ -15,14 +15,14 @@ def clusters_for(images: int, asked: int | None) -> int:
     if asked is None:
         return max(2, min(max(FEWEST, images // IMAGES_EACH), MOST, images // TOO_FEW_EACH))
     if asked > images:
-        raise DataError(f"{images} images cannot fill {asked} clusters; type --clusters {max(2, images // 10)}")
+        raise DataError(f"{images} images cannot fill {asked} clusters", fix=Set("clusters", max(2, images // 10)))
     return asked
 
 
-def few_each(images: int, clusters: int) -> tuple[str, ...]:
+def few_each(images: int, clusters: int) -> tuple[Notice, ...]:
     """How large the clusters are, and a warning where they are too small, for people."""
     said = f"{clusters} clusters for {images} images, {images / clusters:.1f} images each"
     if images >= TOO_FEW_EACH * clusters:
-        return (said,)
-    cure = f"type --clusters {max(2, images // TOO_FEW_EACH)} or fewer"
-    return (f"{said}: below {TOO_FEW_EACH} a label is hardly more than an image's name; {cure}",)
+        return (Notice(said),)
+    small = f"{said}: below {TOO_FEW_EACH} a label is hardly more than an image's name"
+    return (Notice(small, fixes=(Set("clusters", f"{max(2, images // TOO_FEW_EACH)} or fewer"),)),)

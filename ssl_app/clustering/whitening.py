@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_app.errors import DataError
+from ssl_app.errors import Change, DataError, Set
 
 CHUNK = 4 << 20  # numbers that are centered at a time
 FLOOR = 1e-5  # of the largest eigenvalue: a direction that hardly varies is not blown up into noise
@@ -44,13 +44,15 @@ def fit(features: Tensor, dimensions: int, floor: float = FLOOR) -> Whitening:
     count, width = features.shape
     if count < 2:
         raise DataError(
-            f"{count} image{'s' * (count != 1)} cannot be whitened, expected 2 or more; type another --data"
+            f"{count} image{'s' * (count != 1)} cannot be whitened", expected="2 or more", fix=Change("data")
         )
     total = torch.zeros(width, dtype=torch.float64, device=features.device)
     for _, chunk in _chunks(features):
         total += chunk.sum(0, dtype=torch.float64)
     if not bool(torch.isfinite(total).all()):
-        raise DataError("the features of some images are nan or infinite; type a smaller --lr, or --clip 1")
+        raise DataError(
+            "the features of some images are nan or infinite", fix=(Change("lr", "a smaller"), Set("clip", 1))
+        )
     mean = total / count
     covariance = torch.zeros(width, width, dtype=torch.float64, device=features.device)
     for _, chunk in _chunks(features):

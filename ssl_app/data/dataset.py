@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from ssl_app.data.packing import pack
 from ssl_app.data.sources.base import Columns, Source
 from ssl_app.data.spec import PixelSpec
+from ssl_app.errors import Notice
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class Dataset:
     groups: tuple[str, ...] | None  # (N,) never split; an image without one is its own
     splits: tuple[str | None, ...] | None  # (N,) train, val or test, as given with the data
     columns: Columns  # those used
-    notes: tuple[str, ...]
+    notes: tuple[Notice, ...]
     unreadable: tuple[tuple[str, str], ...]  # key and reason
     mirrors: bool
     image_size: int

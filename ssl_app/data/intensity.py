@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, Fix, Run
 
 QUANTILES = (0.001, 0.999)  # not the extremes: one hot pixel would darken the set
 MOST_IMAGES = 2000
@@ -31,7 +31,8 @@ class PixelScaling:
         if self.intensity == "range" and self.dtype not in ("", dtype.name):
             raise DataError(
                 f"{name} holds {dtype.name} images, the network was trained on {self.dtype} scaled from "
-                f"{self.low:g} to {self.high:g}; give images of that depth, or pretrain with --intensity dtype"
+                f"{self.low:g} to {self.high:g}",
+                fix=(Fix("give images of that depth"), Run("pretrain", (("intensity", "dtype"),))),
             )
 
     def scale(self, array: NDArray[Any]) -> NDArray[np.float32]:

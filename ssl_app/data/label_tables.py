@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ssl_app.data.dataset import in_class_order
 from ssl_app.data.sources.manifest import KINDS, PATH, paths, read_table, values
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, Fix
 
 LABEL = "label"
 CLUSTERS = re.compile(r"cluster(_\d+)?")
@@ -30,8 +30,9 @@ class LabelFile:
         if keys and all(row is None for row in rows):
             theirs = next(iter(self.rows))
             raise DataError(
-                f"{self.path} names none of {len(keys)} images: its first path is '{theirs}', theirs '{keys[0]}'; "
-                f"expected paths as --data lists them: write '{keys[0]}' there"
+                f"{self.path} names none of {len(keys)} images: its first path is '{theirs}', theirs '{keys[0]}'",
+                expected="paths as the data list them",
+                fix=Fix(f"write '{keys[0]}' there"),
             )
         return [[None if row is None else (column[row] or None) for row in rows] for column in self.columns.values()]
 
@@ -43,8 +44,10 @@ class LabelFile:
 def read_labels(path: Path) -> LabelFile:
     """Read a .csv, .tsv or .parquet; its column label, or else its clusters. Raises DataError."""
     if path.suffix.lower() not in KINDS or not path.is_file():
-        found = "is not a file" if not path.is_file() else "is no table"
-        raise DataError(f"--labels {path} {found}; expected a .csv, .tsv or .parquet with path and label, or cluster")
+        found = "it is not a file" if not path.is_file() else "it is no table"
+        raise DataError(
+            f"the labels {path}: {found}", expected="a .csv, .tsv or .parquet with path and label, or cluster"
+        )
     table = read_table(path)
     names = [LABEL] if LABEL in table.columns else [name for name in table.columns if CLUSTERS.fullmatch(name)]
     if PATH not in table.columns or not names:

@@ -80,7 +80,7 @@ def default_image_size(source: Source, largest: int) -> int:
 def describe(dataset: Dataset) -> None:
     """Log what the user should know of the files: what was left out, and what may not be what was meant."""
     for note in dataset.notes:
-        logger.info(f"note: {note}")
+        logger.info(note.prefixed("note: "))
     for name, reason in dataset.unreadable:
         logger.info(f"left out, unreadable: {name} ({reason})")
     channels = dataset.images.shape[-1]

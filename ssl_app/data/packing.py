@@ -20,7 +20,7 @@ from ssl_app.data.images import Unreadable
 from ssl_app.data.reduction import pack_side, reduce
 from ssl_app.data.sources.base import Source
 from ssl_app.data.store import Form, Store
-from ssl_app.errors import DataError, Fix
+from ssl_app.errors import DataError, Fix, Set
 from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
 
 T = TypeVar("T")
@@ -113,8 +113,8 @@ def refuse_unreadable(source: Source, unreadable: tuple[tuple[str, str], ...], m
     if len(unreadable) > most:
         key, reason = unreadable[0]
         raise DataError(
-            f"{len(unreadable)} of {len(source.keys)} images cannot be read, first {key}: {reason}; "
-            f"mend or remove them, or type --max-unreadable {len(unreadable)}"
+            f"{len(unreadable)} of {len(source.keys)} images cannot be read, first {key}: {reason}",
+            fix=(Fix("fix or remove them"), Set("max_unreadable", len(unreadable))),
         )
 
 

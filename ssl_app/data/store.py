@@ -13,7 +13,7 @@ from numpy.lib.format import dtype_to_descr, open_memmap, write_array_header_1_0
 from numpy.typing import DTypeLike, NDArray
 
 from ssl_app.data.reduction import Reduced
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, Fix, Set
 
 BLOCK = 2**20  # bytes of zeros written at a time where a system cannot allocate
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -109,8 +109,9 @@ class Form:
         if image.small.dtype != self.dtype:
             if self.depth == "strict":
                 raise DataError(
-                    f"{key} is {image.small.dtype} and {self.first} is {self.dtype}; expected one bit depth: "
-                    f"type --intensity dtype to bring both to [0, 1]"
+                    f"{key} is {image.small.dtype} and {self.first} is {self.dtype}",
+                    expected="one bit depth",
+                    fix=Set("intensity", "dtype to bring both to [0, 1]"),
                 )
             self.mixed = True
         if image.channels == 1:
@@ -124,17 +125,18 @@ class Form:
         if self.asked is not None:
             if channels != self.asked and not (channels in (1, 3) and self.asked in (1, 3)):
                 raise DataError(
-                    f"{key} has {channels} channels, --channels asks for {self.asked}; type --channels {channels}"
+                    f"{key} has {channels} channels, {self.asked} are asked for", fix=Set("channels", channels)
                 )
         elif channels != self.native and not (channels in (1, 3) and self.native in (1, 3)):
             raise DataError(
-                f"{key} has {channels} channels and {self.first} has {self.native}; expected one number of "
-                f"channels: list those that belong together in a manifest"
+                f"{key} has {channels} channels and {self.first} has {self.native}",
+                expected="one number of channels",
+                fix=Fix("list those that belong together in a manifest"),
             )
         elif self.native in (1, 3) and self.single and self.color:
             raise DataError(
-                f"{self.color} has color and {self.single} has one channel; "
-                f"type --channels 3 (gray is repeated) or --channels 1 (color becomes gray)"
+                f"{self.color} has color and {self.single} has one channel",
+                fix=(Set("channels", "3 (gray is repeated)"), Set("channels", "1 (color becomes gray)")),
             )
 
     def fit(self, small: NDArray[Any]) -> NDArray[Any]:

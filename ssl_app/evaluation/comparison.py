@@ -48,7 +48,7 @@ def answer(
     scratch = next((variant for variant in table if variant[0] == SCRATCH), None)
     variants = [(init, verdict.STRATEGY) for init in pretrainings if (init, verdict.STRATEGY) in table]
     if scratch is None or not variants:
-        missing = "scratch (--baseline scratch)" if scratch is None else f"{verdict.STRATEGY} from a pretraining"
+        missing = "scratch" if scratch is None else f"{verdict.STRATEGY} from a pretraining"
         return Answer(comparisons, None, f"No verdict: the sweep holds no {missing}.")
     budgets = sorted(table[scratch])
     per_class = verdict.nearest_budget(budgets)

@@ -52,7 +52,7 @@ def sentence(evidence: Evidence) -> str:
 
 def _finding(difference: Interval) -> str:
     if difference.low is None or difference.high is None:
-        return "Undecided, one draw gives no interval (type --draws 5)"
+        return "Undecided, one draw gives no interval (take five draws)"
     if difference.low > 0:
         return "Pretraining helped here"
     if difference.high < 0:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ssl_app.errors import CheckpointError
+from ssl_app.errors import Change, CheckpointError, Fix, Set
 from ssl_app.models.backbones import Backbone
 
 PREFIXES = (
@@ -23,6 +23,9 @@ PREFIXES = (
 )  # of DDP, torch.compile, and others
 INSIDE = ("state_dict", "model", "model_state_dict", "backbone")  # where a .pth file may keep its tensors
 KINDS = (".safetensors", ".pt", ".pth", ".tar")
+EXAMPLES = "such as weights.safetensors or weights.pth"
+AGAIN = (Fix("copy or download it again"), Change("init"))
+SAVE = Fix("run torch.save(model.state_dict(), 'weights.pth') where it was made")
 
 
 def adapt_first_conv(weight: Tensor, channels: int) -> Tensor:
@@ -73,8 +76,8 @@ def load_backbone(backbone: Backbone, tensors: Mapping[str, Tensor], source: str
             fitting[name] = new
     if wrong:
         raise CheckpointError(
-            f"{source}: {len(fitting)} of {len(wanted)} backbone tensors fit {backbone.name}, {wrong[0]};"
-            f" {_cure(backbone, given)}"
+            f"{source}: {len(fitting)} of {len(wanted)} backbone tensors fit {backbone.name}, {wrong[0]}",
+            fix=_fix(backbone, given),
         )
     backbone.body.load_state_dict(fitting)
     return f"{len(fitting)} of {len(wanted)} backbone tensors from {source}{note}"
@@ -88,22 +91,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, expected a file of weights; type its path, {_examples()}")
+        raise CheckpointError(f"{path} is a folder", expected=f"a file of weights, {EXAMPLES}")
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist; type the path of a file of weights, {_examples()}")
+        raise CheckpointError(f"{path} does not exist", expected=f"a file of weights, {EXAMPLES}")
     if path.suffix.lower() not in KINDS:
-        raise CheckpointError(f"{path} is a {path.suffix or 'nameless'} file, expected weights, {_examples()}")
+        raise CheckpointError(f"{path} is a {path.suffix or 'nameless'} file", expected=f"weights, {EXAMPLES}")
     if path.suffix.lower() == ".safetensors":
         try:
             return dict(load_file(path))
         except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read as safetensors ({_first(error)}); {_again()}") from None
+            found = f"{path} cannot be read as safetensors ({_first(error)})"
+            raise CheckpointError(found, fix=AGAIN) from None
     content = _without_code(path)
     tensors = _tensors_in(content)
     if not tensors:
         raise CheckpointError(
-            f"{path} holds {type(content).__name__} without named tensors, expected a state_dict;"
-            " type torch.save(model.state_dict(), 'weights.pth') where it was made"
+            f"{path} holds {type(content).__name__} without named tensors", expected="a state_dict", fix=SAVE
         )
     return tensors
 
@@ -112,18 +115,17 @@ def _without_code(path: Path) -> object:
     with path.open("rb") as file:
         start = file.read(2)
     if start != b"PK" and start[:1] != b"\x80":  # neither torch.save's zip nor the pickle it wrote before
-        raise CheckpointError(f"{path} holds no weights: it is no file of torch.save; {_again()}")
+        raise CheckpointError(f"{path} holds no weights: it is no file of torch.save", fix=AGAIN)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols: whatever they are, only tensors come through
             content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path} holds more than tensors, and running what a file brings along is refused;"
-            " type torch.save(model.state_dict(), 'weights.pth') where it was made"
+            f"{path} holds more than tensors, and running what a file brings along is refused", fix=SAVE
         ) from None
     except Exception as error:  # foreign bytes make an unpickler raise anything
-        raise CheckpointError(f"{path} cannot be read ({_first(error)}); {_again()}") from None
+        raise CheckpointError(f"{path} cannot be read ({_first(error)})", fix=AGAIN) from None
     return content
 
 
@@ -153,11 +155,11 @@ def _only_channels_differ(new: Tensor, old: Tensor) -> bool:
     return same and new.shape[1] != old.shape[1]
 
 
-def _cure(backbone: Backbone, given: Mapping[str, Tensor]) -> str:
+def _fix(backbone: Backbone, given: Mapping[str, Tensor]) -> Fix:
     family = _family(given)
     if family and family != backbone.name:
-        return f"the file looks like {family}: type --backbone {family}"
-    return "type --backbone with the name that the weights were made with"
+        return Set("backbone", f"{family}, which the file looks like")
+    return Set("backbone", "the name that the weights were made with")
 
 
 def _family(given: Mapping[str, Tensor]) -> str | None:
@@ -188,11 +190,3 @@ def _channels(count: int) -> str:
 
 def _first(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:120]
-
-
-def _examples() -> str:
-    return "such as weights.safetensors or weights.pth"
-
-
-def _again() -> str:
-    return "copy or download it again, or type another --init"

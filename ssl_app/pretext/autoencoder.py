@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import SettingsError
+from ssl_app.errors import Change, Set, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.decoders import Decoder, mean_within, psnr_gain
@@ -68,7 +68,9 @@ class Autoencoder(Pretext[AutoencoderConfig]):
     def __init__(self, backbone: Backbone, config: AutoencoderConfig, data: TrainingSet) -> None:
         super().__init__(backbone, config, data)
         if config.corruption == "noise" and config.sigma == 0:
-            raise SettingsError("--sigma 0 damages nothing; type a larger one, or --corruption none")
+            raise SettingsError(
+                "noise of sigma 0 damages nothing", fix=(Change("sigma", "a larger"), Set("corruption", "none"))
+            )
         self.layer = backbone.map_layer()
         depth, *sides = backbone.shape(self.layer)
         width = code_width(config, backbone, math.prod(sides))
@@ -131,10 +133,11 @@ def code_width(config: AutoencoderConfig, backbone: Backbone, pixels: int) -> in
     width = config.code or max(1, int(PLAIN_CODE * numbers / pixels))
     if width * pixels >= numbers:
         fits = (numbers - 1) // pixels
-        smaller = f"type --code {max(1, int(PLAIN_CODE * numbers / pixels))}, or" if fits else "type"
+        smaller = (Set("code", max(1, int(PLAIN_CODE * numbers / pixels))),) if fits else ()
         raise SettingsError(
-            f"a code of {width} x {pixels} numbers can copy an image of {numbers}, expected fewer; "
-            f"{smaller} --corruption mask"
+            f"a code of {width} x {pixels} numbers can copy an image of {numbers}",
+            expected="fewer",
+            fix=(*smaller, Set("corruption", "mask")),
         )
     return width
 

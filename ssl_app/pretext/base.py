@@ -77,7 +77,7 @@ class Pretext(Task, Generic[C]):
         self.backbone = backbone
         self.config = config
         self.images = data.images
-        self.notes: tuple[str, ...] = ()  # what the user should know before training
+        self.notes: tuple[Notice, ...] = ()  # what the user should know before training
         self.fingerprints: Mapping[str, str] = {}  # what a resumed training must find as it was, and its hash
         self.teacher_file: Path | None = None  # a file of another run, whose images count as seen
 
@@ -118,7 +118,7 @@ class Pretext(Task, Generic[C]):
         return {}
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: C) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: C) -> Sequence[Notice]:
         """Raise DataError where these images cannot teach by this method. (M, S, S, C) in [0, 1], a sample.
 
         -> what else the user should know of them before training.

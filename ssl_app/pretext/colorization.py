@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import DataError, SettingsError
+from ssl_app.errors import DataError, Fix, Notice, Set, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.decoders import STEADY, Decoder
@@ -29,6 +29,7 @@ MOST_WEIGHT = 10.0  # of a rare color, times the mean: on small sets a few pixel
 SETTLED = 50  # rounds of clipping; each is a sum of 313 numbers
 SCALE = 25.0  # ab of one unit of a regression's output, about what colors spread by
 CHUNK = 32  # images that are looked at together
+OTHERS = (Set("method", "rotnet"), Fix("jigsaw"), Fix("autoencoder"))  # that gray images serve as well
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Colorization(Pretext[ColorizationConfig]):
     At the end luma is folded into the first convolution, so that the network gives of a color image what it gave of
     its luma. `commonest`, beside the first epoch's metrics, is the accuracy of always telling the commonest bin; with
     `rebalancing` a network may stay below. Images without color in a set of color images are left out of loss and
-    score; `gray` is their share. Augmentation that shifts hues (`--augment strong`) falsifies the colors.
+    score; `gray` is their share. Augmentation that shifts hues falsifies the colors.
     """
 
     Config = ColorizationConfig
@@ -77,27 +78,29 @@ class Colorization(Pretext[ColorizationConfig]):
         shape = backbone.shape(self.layer)
         self.decoder = Decoder(shape, numbers, self.side, narrowest=64, kernel=1, scale=scale)
         self.notes = (
-            "colorization leaves a network of brightness alone: where classes differ by color, fine-tune all of it",
+            Notice("colorization leaves a network of brightness: where classes differ by color, fine-tune all of it"),
         )
         self.register_buffer("weights", torch.ones(len(self.bins)))
         self.register_buffer("folded", torch.zeros((), dtype=torch.bool))
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: ColorizationConfig) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: ColorizationConfig) -> Sequence[Notice]:
         """Raise DataError where none of the images has a color; say so where many have none."""
         if images.shape[-1] != 3:
             raise DataError(
-                f"colorization needs color images: these have {images.shape[-1]} channels, expected 3; "
-                f"type --method rotnet, jigsaw or autoencoder"
+                f"colorization needs color images: these have {images.shape[-1]} channels",
+                expected="3",
+                fix=OTHERS,
             )
         pieces = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
         colored = sum(int(has_color(lab_of(torch.from_numpy(p).permute(0, 3, 1, 2))).sum()) for p in pieces)
         gray = 1 - colored / len(images)
         if colored:
-            return (f"{gray:.0%} of the images are gray, and left out of colorization's loss",) * (gray > MANY_GRAY)
+            many = Notice(f"{gray:.0%} of the images are gray, and left out of colorization's loss")
+            return (many,) * (gray > MANY_GRAY)
         raise DataError(
-            f"colorization needs color images: {len(images)} of {len(images)} sampled images have no chroma; "
-            f"type --method rotnet, jigsaw or autoencoder"
+            f"colorization needs color images: {len(images)} of {len(images)} sampled images have no chroma",
+            fix=OTHERS,
         )
 
     def start_epoch(self, epoch: int, map_dataset: DatasetMap) -> Metrics:
@@ -241,8 +244,8 @@ def convolutions_of_images(backbone: Backbone) -> list[nn.Conv2d]:
     if len(found) < max(1, len(users)):
         first = type(users[0]).__name__ if users else "a part of its own"
         raise SettingsError(
-            f"colorization folds luma into a first convolution, and {backbone.name} begins with {first}; "
-            f"type --backbone small-resnet, or another without a filter"
+            f"colorization folds luma into a first convolution, and {backbone.name} begins with {first}",
+            fix=(Set("backbone", "small-resnet"), Fix("another without a filter")),
         )
     return found
 

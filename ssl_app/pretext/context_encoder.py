@@ -11,7 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import Notice
+from ssl_app.errors import Notice, Set
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.decoders import Decoder, mean_within, psnr_gain
@@ -98,7 +98,8 @@ class ContextEncoder(Pretext[ContextEncoderConfig]):
             return None
         return Notice(
             f"the discriminator of context-encoder is right in {history[-1]['discriminator_accuracy']:.0%} of cases: "
-            f"after epoch {len(history)} it has little to teach. Type --adversarial 0"
+            f"after epoch {len(history)} it has little to teach",
+            fixes=(Set("adversarial", 0),),
         )
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:

@@ -12,7 +12,7 @@ from ssl_app.clustering import agreement, kmeans, whitening
 from ssl_app.clustering.sizes import clusters_for, few_each
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import Notice
+from ssl_app.errors import Change, Notice, Set
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, SelfLabeling, TrainingSet
 from ssl_app.training.batch_norm import recalibrate, sample
@@ -48,7 +48,7 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
     Images are drawn so that every cluster comes equally often (section 3.3): by weight, under their own numbers. The
     released code permutes a list sorted by cluster but reads images by their old numbers, and so draws clusters as
     they are. Other than there, the new layer shares the optimizer of the network, momentum included.
-    Take --backbone alexnet+sobel, for the paper's filter on the input.
+    Take the backbone alexnet+sobel, say, for the paper's filter on the input.
     """
 
     Config = DeepClusterConfig
@@ -112,13 +112,15 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
         if repaired > REPAIRED * self.clusters:
             return Notice(
                 f"{repaired:.0f} times in the last k-means a cluster of deepcluster's {self.clusters} was left empty "
-                f"and filled by splitting another. Type --clusters {max(2, self.clusters // 2)}"
+                f"and filled by splitting another",
+                fixes=(Set("clusters", max(2, self.clusters // 2)),),
             )
         if len(history) > EARLY or history[-1].get("nmi_before", 0.0) <= FROZEN:
             return None
         return Notice(
             f"the clusters of deepcluster stand still: NMI {history[-1]['nmi_before']:.3f} with the last by epoch "
-            f"{len(history)}. Type more --clusters, or a larger --lr"
+            f"{len(history)}",
+            fixes=(Change("clusters", "more"), Change("lr", "a larger")),
         )
 
     def sampling_weights(self) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.data.label_tables import numbered, read_labels
-from ssl_app.errors import DataError, SettingsError
+from ssl_app.errors import DataError, Notice, Set, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.training.task import Metrics
@@ -43,12 +43,14 @@ class FromLabels(Pretext[FromLabelsConfig]):
     def __init__(self, backbone: Backbone, config: FromLabelsConfig, data: TrainingSet) -> None:
         super().__init__(backbone, config, data)
         if config.labels is None:
-            raise SettingsError("from-labels has nothing to learn; type --labels FILE, such as ssl-app label writes")
+            raise SettingsError(
+                "from-labels has nothing to learn", fix=Set("labels", "FILE, such as ssl-app label writes")
+            )
         self.teacher_file = config.labels
         read = [numbered(column) for column in read_labels(config.labels).of(data.keys)]
         columns = [(classes, numbers) for classes, numbers in read if len(classes) > 1]  # one says nothing
         if not columns:
-            raise DataError(f"{config.labels} holds one label only; expected two or more")
+            raise DataError(f"{config.labels} holds one label only", expected="two or more")
         self.register_buffer("labels", torch.tensor([numbers for _, numbers in columns], dtype=torch.int32))  # (T, N)
         named = repr([classes for classes, _ in columns]).encode()
         self.fingerprints = {"labels": blake2b(self.labels.numpy().tobytes() + named, digest_size=8).hexdigest()}
@@ -56,7 +58,7 @@ class FromLabels(Pretext[FromLabelsConfig]):
         self.heads = nn.ModuleList(nn.Linear(features, len(classes)) for classes, _ in columns)
         known = int(self._known().sum())
         heads = f"{len(columns)} labelings" if len(columns) > 1 else f"{len(columns[0][0])} labels"
-        self.notes = (f"{heads} of {known} of {data.images} images, from {config.labels}",)
+        self.notes = (Notice(f"{heads} of {known} of {data.images} images, from {config.labels}"),)
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         """Mean cross-entropy over the heads; how often they agree with their labels, in [0, 1]."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import DataError, Notice
+from ssl_app.errors import Change, DataError, Notice, Set, Unset
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
@@ -82,7 +82,7 @@ class GAN(Pretext[GANConfig]):
         self.generator = ImageGenerator(
             config.noise, backbone.channels, backbone.image_size, transposed=config.original
         )
-        if config.original:  # not the backbone: its weights may come from --init
+        if config.original:  # not the backbone: its weights may be pretrained
             start_as_dcgan(self.generator)
             start_as_dcgan(self.head)
         self.average = EMA(self.generator)
@@ -92,13 +92,14 @@ class GAN(Pretext[GANConfig]):
         self.notes = _notes(config, data.images)
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: GANConfig) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: GANConfig) -> Sequence[Notice]:
         """Raise DataError where all images are alike: there is nothing to make but one."""
         spread = float(images.std(0).max())
         if spread < LEAST_SPREAD:
             raise DataError(
-                f"the images are all alike (no pixel varies by more than {spread:.1g} of the range); expected images "
-                f"that differ; type another --data, or --intensity per-image where their contrast is low"
+                f"the images are all alike (no pixel varies by more than {spread:.1g} of the range)",
+                expected="images that differ",
+                fix=(Change("data"), Set("intensity", "per-image where their contrast is low")),
             )
         return ()
 
@@ -140,8 +141,9 @@ class GAN(Pretext[GANConfig]):
         if len(history) < self.early or history[-1]["variety"] >= LEAST_VARIETY:
             return None
         return Notice(
-            f"the gan makes the same image again and again: after epoch {len(history)} what it makes varies "
-            f"{history[-1]['variety']:.2f} times as much as the real images. Type a larger --r1, or another method"
+            f"the gan has collapsed to one image: after epoch {len(history)} its images vary "
+            f"{history[-1]['variety']:.2f} times as much as the real ones",
+            fixes=(Change("r1", "a larger"), Change("method")),
         )
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -190,14 +192,19 @@ def _spread(images: Tensor) -> Tensor:
     return images.detach().float().std(0, correction=0).mean()
 
 
-def _notes(config: GANConfig, images: int) -> tuple[str, ...]:
+def _notes(config: GANConfig, images: int) -> tuple[Notice, ...]:
     notes = []
     if images < FEW and (config.original or config.diff_augment == 0):
-        cure = "leave out --original" if config.original else "type --diff-augment 1"
-        notes.append(f"{images:,} images without augmentation: the discriminator soon knows each of them; {cure}")
-    if config.original:
+        fix = Unset("original") if config.original else Set("diff_augment", 1)
         notes.append(
-            "the discriminator is --backbone, as it always is, not the article's; "
-            "for its training type --lr 2e-4 --weight-decay 0 --schedule constant --batch-size 128"
+            Notice(f"{images:,} images without augmentation: the discriminator soon knows each of them", fixes=(fix,))
+        )
+    if config.original:
+        published = (("weight_decay", 0), ("schedule", "constant"), ("batch_size", 128))
+        notes.append(
+            Notice(
+                "the discriminator is the backbone, not the article's; as the article trains it",
+                fixes=(Set("lr", 2e-4, published),),
+            )
         )
     return tuple(notes)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import SettingsError
+from ssl_app.errors import Change, Fix, Notice, Set, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts import tiles
@@ -49,7 +49,7 @@ class Jigsaw(Pretext[JigsawConfig]):
     So an order costs a pass of the head, not of the trunk, and an image comes in several: no place can be learned
     by heart. Shortcuts are closed as in the paper: a gap and a random place in the cell (edges that go on), tiles of
     mean 0 and deviation 1 (light and contrast), and where there are three channels grays, and channels moved apart
-    (the fringes of a lens; of wide ones too little: `--color one` leaves none). Permutations are a group, not the
+    (the fringes of a lens; of wide ones too little: `color` one leaves none). Permutations are a group, not the
     paper's greedy set. The loader's views have no reflected border, as `light` has, which would tell where a tile is
     from.
     """
@@ -73,15 +73,16 @@ class Jigsaw(Pretext[JigsawConfig]):
         self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
         if config.color == "move" and backbone.channels == 3 and self.layout.jitter == 0:
             raise SettingsError(
-                f"--jitter {config.jitter:g} leaves no pixel to move channels by; type a larger one, or --color one"
+                f"a jitter of {config.jitter:g} leaves no pixel to move channels by",
+                fix=(Change("jitter", "a larger"), Set("color", "one")),
             )
         chosen = permutation_set(_size(config, self.layout.grid, self.layout.image))
         self.register_buffer("permutations", chosen, persistent=False)  # (K, T)
         count = len(chosen)
         if config.per_image > count:
             raise SettingsError(
-                f"--per-image is {config.per_image}, and there are {count} orders of {self.layout.tiles} tiles; "
-                f"type --per-image {count}, or less"
+                f"{config.per_image} orders per image are asked for, there are {count} of {self.layout.tiles} tiles",
+                fix=(Set("per_image", count), Fix("less")),
             )
         self.per_image, self.gray, self.color = config.per_image, config.gray, config.color
         self.chance = 1 / count  # type: ignore[misc]  # the base has it of the class, here it is by the settings
@@ -122,7 +123,7 @@ class Jigsaw(Pretext[JigsawConfig]):
         return {"puzzles": torch.stack(rows, 1)}
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: JigsawConfig) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: JigsawConfig) -> Sequence[Notice]:
         """Raise DataError where nearly all images show something in one tile at most."""
         tiles.refuse_flat(images, config.grid, "jigsaw")
         return ()
@@ -175,9 +176,9 @@ def _size(config: JigsawConfig, grid: int, image: int) -> int:
     size = sizes[0] if config.permutations == "auto" else int(config.permutations)
     if size not in sizes:
         other = 5 - grid
-        larger = f" --image-size {tiles.THREE_FROM}" if image < tiles.THREE_FROM and other == 3 else ""
+        larger = (("image_size", tiles.THREE_FROM),) if image < tiles.THREE_FROM and other == 3 else ()
         raise SettingsError(
-            f"--permutations {size} are of {other**2} tiles, the grid has {grid}x{grid}; type --permutations "
-            f"{sizes[0]}, or --grid {other}{larger}"
+            f"{size} permutations are of {other**2} tiles, the grid has {grid}x{grid}",
+            fix=(Set("permutations", sizes[0]), Set("grid", other, larger)),
         )
     return size

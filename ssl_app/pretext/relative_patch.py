@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
+from ssl_app.errors import Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts import tiles
@@ -115,7 +116,7 @@ class RelativePatch(Pretext[RelativePatchConfig]):
         return {"neighbors": torch.stack(rows, 1)}
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: RelativePatchConfig) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: RelativePatchConfig) -> Sequence[Notice]:
         """Raise DataError where nearly all images show something in one tile at most."""
         tiles.refuse_flat(images, config.grid, "relative-patch")
         return ()

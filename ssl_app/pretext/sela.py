@@ -12,7 +12,7 @@ from ssl_app.clustering import agreement, sinkhorn
 from ssl_app.clustering.sizes import clusters_for, few_each
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import Notice
+from ssl_app.errors import Change, Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, SelfLabeling, TrainingSet
 from ssl_app.training.batch_norm import recalibrate, sample
@@ -84,7 +84,7 @@ class SeLa(SelfLabeling, Pretext[SeLaConfig]):
 
     @classmethod
     def for_one_epoch(cls, config: SeLaConfig) -> SeLaConfig:
-        """One relabeling, as there is in the mean; with `relabels` above the epochs, a --budget is overrun."""
+        """One relabeling, as there is in the mean; with `relabels` above the epochs, a time budget is overrun."""
         return replace(config, relabels=1)
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
@@ -135,8 +135,8 @@ class SeLa(SelfLabeling, Pretext[SeLaConfig]):
         if error <= UNBALANCED:
             return None
         return Notice(
-            f"the clusters of sela are not balanced: their sizes are {error:.0%} off in the mean. "
-            "Type a smaller --sharpness"
+            f"the clusters of sela are not balanced: their sizes are {error:.0%} off in the mean",
+            fixes=(Change("sharpness", "a smaller"),),
         )
 
     def log_clusters(self, images: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import DataError, Notice, SettingsError
+from ssl_app.errors import Change, DataError, Fix, Notice, SettingsError, Switch
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.training.task import Metrics, Needs
@@ -46,7 +46,8 @@ class Triplet(Pretext[TripletConfig]):
 
     Both views are altered and go through the network in one batch, so that neither a border nor batch statistics
     tell which is which. A random negative is soon far enough away and teaches nothing more, so negatives are mined,
-    or all are taken at once. They are those of one micro-batch: --accumulate and more processes make them fewer.
+    or all are taken at once. They are those of one micro-batch: accumulated gradients and more processes make them
+    fewer.
     Held-out images come in one view; they are looked for by an affine copy, the same each time.
     """
 
@@ -71,14 +72,15 @@ class Triplet(Pretext[TripletConfig]):
         )
 
     @classmethod
-    def check(cls, images: NDArray[np.float32], config: TripletConfig) -> Sequence[str]:
+    def check(cls, images: NDArray[np.float32], config: TripletConfig) -> Sequence[Notice]:
         """Raise DataError where half of the images are copies of others: a copy is no negative."""
         pixels = np.rint(images * 255).astype(np.uint8).reshape(len(images), -1)
         copies = len(pixels) - len(np.unique(pixels, axis=0))
         if 2 * copies >= len(pixels):
             raise DataError(
-                f"{copies} of {len(pixels)} images looked at are copies of others of them; expected images that "
-                f"differ; take the copies out, or another --method"
+                f"{copies} of {len(pixels)} images looked at are copies of others of them",
+                expected="images that differ",
+                fix=(Fix("take the copies out"), Change("method")),
             )
         return ()
 
@@ -135,7 +137,9 @@ class Triplet(Pretext[TripletConfig]):
         if not self.compared_views:
             self.compared_views = True
             if torch.equal(first, second):
-                raise SettingsError("both views of every image are the same; type --affine, or another --augment")
+                raise SettingsError(
+                    "both views of every image are the same", fix=(Switch("affine"), Change("augment"))
+                )
         return first, second
 
     def _embed(self, images: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from ssl_app.data.loading import ImageRows
 from ssl_app.data.opened import Opened, open_data
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.transforms import center
-from ssl_app.errors import Change, DataError, Set, SettingsError
+from ssl_app.errors import Change, DataError, Notice, Set, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, TrainingSet
 from ssl_app.pretraining.knn_monitor import KnnMonitor
@@ -58,7 +58,7 @@ class Inputs:
     scaling: PixelScaling
     backbone: Backbone
     monitor: KnnMonitor | None
-    notes: Sequence[str]
+    notes: Sequence[Notice]
 
     @classmethod
     def gather(cls, spec: PretrainSpec, group: SingleProcess) -> "Inputs":

@@ -68,7 +68,7 @@ class Pretraining:
         work = cls.of(inputs, hardware, group)
         describe(spec.schedule, spec.method, work.plan, len(inputs.train))
         for note in [*inputs.notes, *work.task.notes]:
-            logger.info(f"note: {note}")
+            logger.info(note.prefixed("note: "))
         return work
 
     @classmethod

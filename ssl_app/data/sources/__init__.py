@@ -1,1 +1,1 @@
-"""One file a kind of data that can be named by --data."""
+"""One file a kind of data that can be named."""

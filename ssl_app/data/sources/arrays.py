@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ssl_app.data.images import Unreadable, standard, standard_depth
 from ssl_app.data.sources.base import ARRAY_NAMES, SPLITS, UNUSED, Columns, Source, file_stamp
-from ssl_app.errors import DataError, nearest
+from ssl_app.errors import DataError, Set, nearest
 
 IMAGES, LABELS, GROUPS, SPLIT = ("images", "x"), ("labels", "y"), ("groups", "group"), ("split", "splits")
 
@@ -29,7 +29,10 @@ class Arrays(Source):
                 candidates = usual if asked is None else (asked,)
                 names[kind] = next((c for c in candidates if f"{parts[0]}_{c}" in held), None)
             if columns.split not in {None, UNUSED}:
-                raise DataError(f"--split {columns.split}: {data} is split by its arrays' names; type --split none")
+                raise DataError(
+                    f"the split is array {columns.split}, and {data} is split by its arrays' names",
+                    fix=Set("split", UNUSED),
+                )
             pieces = {
                 kind: joined(data, [held[f"{part}_{name}"] for part in parts if f"{part}_{name}" in held])
                 for kind, name in names.items() if name is not None
@@ -151,5 +154,7 @@ def splits_from(data: str, found: tuple[str | None, ...] | None) -> tuple[str | 
     """train, val or test, by their usual names. Raises DataError for any other value."""
     for value in found or ():
         if value is not None and value.lower() not in SPLITS:
-            raise DataError(f"{data} holds the split '{value}'; expected train, val or test; or type --split none")
+            raise DataError(
+                f"{data} holds the split '{value}'", expected="train, val or test", fix=Set("split", UNUSED)
+            )
     return None if found is None else tuple(None if v is None else SPLITS[v.lower()] for v in found)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ssl_app import registry
 from ssl_app.data.images import EXTENSIONS, Unreadable
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, Fix, Notice, Set
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -34,7 +34,7 @@ SPLITS = {
 EXPECTED = (
     "expected a folder of images, a manifest (.csv, .tsv, .parquet), an .npz, tar shards or a built-in name (digits)"
 )
-UNUSED = "none"  # --split none: do not use the column that is there
+UNUSED = "none"  # a column that is there and not to be used
 FOLDER_NAMES, SHARD_NAMES, ARRAY_NAMES = "folder names", "shard names", "array names"
 
 
@@ -69,7 +69,7 @@ class Source(ABC):
     groups: tuple[str | None, ...] | None = None
     splits: tuple[str | None, ...] | None = None  # "train", "val" or "test"
     columns: Columns = Columns()  # those used, for messages
-    notes: tuple[str, ...] = ()
+    notes: tuple[Notice, ...] = ()
     mirrors: bool = True  # False where a mirrored image is another thing
 
     @abstractmethod
@@ -129,11 +129,12 @@ def file_stamp(path: Path) -> str:
 
 def only_in_manifests(data: str, columns: Columns, kind: str) -> None:
     """Refuse columns where there can be none."""
-    for flag, column in (("--label", columns.label), ("--group", columns.group), ("--split", columns.split)):
+    for name, column in vars(columns).items():
         if column not in {None, UNUSED}:
+            listed = ", ".join(dict.fromkeys(["path", "label", column or ""]))
             raise DataError(
-                f"{flag} {column}: {kind} {data} has no columns; write a manifest (CSV with the columns "
-                f"path, {', '.join(dict.fromkeys(['label', column or '']))}) and type --data manifest.csv"
+                f"the {name} is column {column}, and {kind} {data} has no columns",
+                fix=(Fix(f"write a manifest (CSV with the columns {listed})"), Set("data", "manifest.csv")),
             )
 
 
@@ -147,5 +148,5 @@ def open_source(data: str, columns: Columns) -> Source:
         near = get_close_matches(data, ["digits", *map(str, Path(data).parent.glob("*"))], n=1, cutoff=0.8)
         raise DataError(f"{data} does not exist; {f'did you mean {near[0]}?' if near else EXPECTED}")
     if Path(data).suffix.lower() in EXTENSIONS:
-        raise DataError(f"{data} is one image; expected a set of them: type --data {Path(data).parent}")
+        raise DataError(f"{data} is one image", expected="a set of them", fix=Set("data", Path(data).parent))
     raise DataError(f"{data} is of no known kind; {EXPECTED}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ssl_app.data.images import EXTENSIONS, KNOWN_UNREAD, decode, unread_kind
 from ssl_app.data.sources.base import FOLDER_NAMES, SPLITS, UNUSED, Columns, Source, file_stamp, only_in_manifests
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, Notice, Set
 
 SHOWN = 5  # classes named in a remark
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
@@ -32,18 +32,23 @@ class Folder(Source):
         self.name = data
         self.root = Path(data)
         found, unread = survey(self.root)
-        told = [f"{n} {kind} file{'s' * (n > 1)} found, not read yet" for kind, n in sorted(unread.items())]
+        unknown = [f"{n} {kind} file{'s' * (n > 1)} found, not read yet" for kind, n in sorted(unread.items())]
         hints = [
-            f"{name} lies in {data}; type --data {self.root / name} to use it"
+            Notice(f"{name} lies in {data}", fixes=(Set("data", f"{self.root / name} to use it"),))
             for name in MANIFESTS
             if (self.root / name).is_file()
         ]
         if tars := len(list(self.root.glob("*.tar*"))):
             lie, them = ("file lies", "it") if tars == 1 else ("files lie", "them")
-            hints.append(f"{tars} tar {lie} in {data}; type --data '{self.root}/*.tar*' to use {them}")
+            use = Set("data", f"'{self.root}/*.tar*' to use {them}")
+            hints.append(Notice(f"{tars} tar {lie} in {data}", fixes=(use,)))
         if not found:
-            more = "".join(f"; {sentence}" for sentence in told + hints)
-            raise DataError(f"no images found in {data}{more}; expected {', '.join(sorted(EXTENSIONS))} at any depth")
+            more = "".join(f"; {sentence}" for sentence in [*unknown, *(hint.found for hint in hints)])
+            raise DataError(
+                f"no images found in {data}{more}",
+                expected=f"{', '.join(sorted(EXTENSIONS))} at any depth",
+                fix=[fix for hint in hints for fix in hint.fixes],
+            )
         self.keys = tuple(found)
         self.splits, labels, remark = arrangement([tuple(key.split("/")[:-1]) for key in found])
         if columns.split == UNUSED:
@@ -53,7 +58,7 @@ class Folder(Source):
             label=FOLDER_NAMES if self.labels else None, split=FOLDER_NAMES if self.splits else None
         )
         remarks = [remark] if remark and columns.label != UNUSED else []
-        self.notes = (*remarks, *told, *hints)
+        self.notes = (*map(Notice, remarks), *map(Notice, unknown), *hints)
 
     @classmethod
     def accepts(cls, data: str) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ssl_app.data.images import decode
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns, Source, file_stamp
-from ssl_app.errors import DataError, nearest
+from ssl_app.errors import DataError, Fix, Notice, Set, nearest
 
 KINDS = (".csv", ".tsv", ".parquet")
 PATH = "path"  # relative to the folder of the manifest, or absolute
@@ -37,7 +37,8 @@ class Manifest(Source):
         )
         others = [name for name in table.columns if name not in {PATH, *vars(self.columns).values()}]
         if self.columns.label is None and columns.label is None and others:
-            self.notes = (f"{data} has no column label; --label names another of its columns: {', '.join(others)}",)
+            found = f"{data} has no column label; its other columns: {', '.join(others)}"
+            self.notes = (Notice(found, fixes=(Set("label", "COLUMN to name one of them"),)),)
         self.keys = paths(data, self.root, values(table, PATH))
         self.labels = known(table, self.columns.label)
         self.groups = known(table, self.columns.group)
@@ -163,7 +164,8 @@ def read_splits(found: tuple[str | None, ...] | None, column: str | None) -> tup
     if strange:
         value, count = min(strange.items(), key=lambda item: (-item[1], item[0]))
         raise DataError(
-            f"column {column} holds '{value}' ({count} row{'s' * (count > 1)}); expected train, val or test; "
-            f"mend it, or type --split none"
+            f"column {column} holds '{value}' ({count} row{'s' * (count > 1)})",
+            expected="train, val or test",
+            fix=(Fix("fix it"), Set("split", UNUSED)),
         )
     return tuple(None if value is None else SPLITS[value.lower()] for value in found)

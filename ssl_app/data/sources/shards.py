@@ -26,7 +26,7 @@ from ssl_app.data.sources.base import (
     in_order,
     only_in_manifests,
 )
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, Notice
 
 T = TypeVar("T")
 ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -67,7 +67,7 @@ class Shards(Source):
         self.columns = Columns(label="cls" if self.labels else None, split=SHARD_NAMES if self.splits else None)
         if not any(labels):
             told.append(f"unlabeled: no member such as {stem_of(self.members[0][1])}{LABEL} holds a class")
-        self.notes = tuple(told)
+        self.notes = tuple(map(Notice, told))
 
     @classmethod
     def accepts(cls, data: str) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.errors import DataError, SettingsError
+from ssl_app.errors import DataError, Fix, Notice, Set, SettingsError
 from ssl_app.models.backbones import Backbone
 
 SMALLEST_TILE = 8  # pixels; less than that shows hardly more than an edge
@@ -61,11 +61,12 @@ def lay_out(image: int, grid: str, gap: float, jitter: float) -> Layout:
         enough = 8 * math.ceil(image / 8)
         while _of(enough, cells, gap, jitter).tile < SMALLEST_TILE:
             enough += 8
-        fewer = "" if cells == 2 or _of(image, 2, gap, jitter).tile < SMALLEST_TILE else ", or --grid 2"
-        same = f" --grid {cells}" if grid == "auto" and cells_of(grid, enough) != cells else ""
+        fewer = () if cells == 2 or _of(image, 2, gap, jitter).tile < SMALLEST_TILE else (Set("grid", 2),)
+        same = (("grid", cells),) if grid == "auto" and cells_of(grid, enough) != cells else ()
         raise SettingsError(
-            f"{cells}x{cells} cells of --image-size {image} hold tiles of {max(0, found.tile)} px, expected at least "
-            f"{SMALLEST_TILE}; type --image-size {enough}{same}{fewer}"
+            f"{cells}x{cells} cells of an image of {image} px hold tiles of {max(0, found.tile)} px",
+            expected=f"at least {SMALLEST_TILE}",
+            fix=(Set("image_size", enough, same), *fewer),
         )
     return found
 
@@ -144,17 +145,17 @@ def trunk_side(layout: Layout, backbone: Backbone) -> int:
     return max(side, round(1.5 * stride)) if deepest[-1] > 1 and side <= stride else side
 
 
-def remarks(layout: Layout, side: int) -> tuple[str, ...]:
+def remarks(layout: Layout, side: int) -> tuple[Notice, ...]:
     """What the user should know of small tiles, as a method's notes."""
     found = []
     if layout.image < THREE_FROM:
         found.append(
             f"images of {layout.image} px are cut into {layout.grid}x{layout.grid} tiles of {layout.tile} px, little "
-            f"to tell places by; where the files are larger, --image-size {THREE_FROM} or more leaves more"
+            f"to tell places by; where the files are larger, an image size of {THREE_FROM} or more leaves more"
         )
     if side > layout.tile:
         found.append(f"tiles of {layout.tile} px are enlarged to {side} px for this backbone")
-    return tuple(found)
+    return tuple(Notice(words) for words in found)
 
 
 def width_of(features: int) -> int:
@@ -198,6 +199,7 @@ def refuse_flat(images: NDArray[np.float32], grid: str, method: str) -> None:
     if tell.mean() < TELLING:
         raise DataError(
             f"{method} finds nothing to tell tiles by: {int((~tell).sum())} of {len(images)} sampled images are of "
-            f"one color in all of their {cells}x{cells} tiles but one; expected something in every part: crop the "
-            f"images to what they show, or type --method rotnet"
+            f"one color in all of their {cells}x{cells} tiles but one",
+            expected="something in every part",
+            fix=(Fix("crop the images to what they show"), Set("method", "rotnet")),
         )
