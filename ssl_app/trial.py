@@ -22,10 +22,10 @@ from ssl_app.data.loading import Loader
 from ssl_app.data.pixels import Pixels
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augment
+from ssl_app.evaluation import logistic
 from ssl_app.evaluation.metrics import classification
 from ssl_app.handover import Initialization
 from ssl_app.inference import pooled_features, probabilities, probabilities_of_features
-from ssl_app.models import logistic
 from ssl_app.models.heads import build_head
 from ssl_app.opening import Opened
 from ssl_app.settings import TransferSettings
