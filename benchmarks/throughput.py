@@ -34,7 +34,7 @@ from ssl_app.data import splits
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import Loader
 from ssl_app.data.transforms import Augment
-from ssl_app.models import logistic
+from ssl_app.evaluation import logistic
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig, turn

@@ -1,5 +1,7 @@
 """How far two partitions of the same images agree, and how pure clusters are; a cluster's name may be anything."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,28 +20,6 @@ class Purity:
     commonest: NDArray[Any]  # (K,) the class, the first of equals
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """The filled cells of a contingency table, by row and then by column."""
-
-    count: NDArray[np.int64]  # (M,)
-    row: NDArray[np.int64]  # (M,)
-    column: NDArray[np.int64]  # (M,)
-    rows: NDArray[np.int64]  # (R,) images of each cluster of the first partition
-    columns: NDArray[np.int64]  # (S,) and of the second
-    names: tuple[NDArray[Any], NDArray[Any]]  # of the rows and of the columns
-
-    @property
-    def equal(self) -> bool:
-        """Whether both are one partition, whatever its clusters are called."""
-        return len(self.count) == len(self.rows) == len(self.columns)
-
-    @property
-    def constant(self) -> bool:
-        """Whether one of them is a single cluster."""
-        return min(len(self.rows), len(self.columns)) == 1
-
-
 def nmi(a: ArrayLike, b: ArrayLike) -> float:
     """Mutual information over the geometric mean of the entropies, in [0, 1]. (N,), (N,) -> ().
 
@@ -48,31 +28,28 @@ def nmi(a: ArrayLike, b: ArrayLike) -> float:
     from 0 where clusters are small: two random partitions of 5,000 images into 1,000 clusters have .75. `ami`
     takes chance away.
     """
-    table = _table(a, b)
-    if table.equal:
-        return 1.0
-    if table.constant:
-        return 0.0
-    shared = _information(table) / (_entropy(table.rows) * _entropy(table.columns)) ** 0.5
-    return float(np.clip(shared, 0, 1))
+    from sklearn.metrics import normalized_mutual_info_score
+
+    return min(1.0, _scored(normalized_mutual_info_score, a, b, average_method="geometric"))
 
 
 def ami(a: ArrayLike, b: ArrayLike) -> float:
     """Mutual information above chance, over the most above chance: 0 by chance, at most 1. (N,), (N,) -> ().
 
     Over the arithmetic mean of the entropies, scikit-learn's default (Vinh et al., 2010). Single clusters are
-    as in `nmi`. Two clusters share a chance with all others of their sizes, so the work is that of the
-    different sizes: of 1,000 clusters against 1,000 on 50,000 images some 10^5 terms, where scikit-learn
-    goes through 5 x 10^7. Below 0 is worse than chance.
+    as in `nmi`. Below 0 is worse than chance. Its value is that of scikit-learn, whose chance goes through all
+    pairs of clusters: 165 s for 3,000 clusters against 3,000 on 1.28 million images, 9 s here.
     """
-    table = _table(a, b)
-    if table.equal:
-        return 1.0
-    if table.constant:
-        return 0.0
-    chance = _by_chance(table.rows, table.columns)
-    most = (_entropy(table.rows) + _entropy(table.columns)) / 2
-    return float((_information(table) - chance) / (most - chance))
+    from scipy.stats import entropy
+    from sklearn.metrics import mutual_info_score
+
+    one, other = _pair(a, b)
+    rows, columns = (np.unique(each, return_counts=True)[1] for each in (one, other))
+    if min(len(rows), len(columns)) == 1 or len(rows) == len(columns) == one.size:
+        return float(len(rows) == len(columns))  # chance leaves nothing to share: 0 / 0
+    chance = _by_chance(rows, columns)
+    most = (entropy(rows) + entropy(columns)) / 2
+    return float((_scored(mutual_info_score, one, other) - chance) / (most - chance))
 
 
 def use(clusters: ArrayLike, count: int) -> float:
@@ -81,7 +58,8 @@ def use(clusters: ArrayLike, count: int) -> float:
     1 where all are as large, 1 / K where one holds every image.
     """
     sizes = np.bincount(np.asarray(clusters, dtype=np.int64), minlength=count)
-    return float(np.exp(_entropy(sizes[sizes > 0])) / count)
+    share = sizes[sizes > 0] / sizes.sum()
+    return float(np.exp(-(share * np.log(share)).sum()) / count)
 
 
 def purity(clusters: ArrayLike, labels: ArrayLike) -> Purity:
@@ -89,52 +67,38 @@ def purity(clusters: ArrayLike, labels: ArrayLike) -> Purity:
 
     It rises with the number of clusters by itself, to 1 where each holds one image: compare equal numbers only.
     """
-    table = _table(clusters, labels)
-    order = np.lexsort((table.column, -table.count, table.row))  # a row's largest cell comes first
-    first = order[np.searchsorted(table.row, np.arange(len(table.rows)))]  # the rows stay where they were
-    most = table.count[first]
-    return Purity(
-        float(most.sum() / table.rows.sum()),
-        table.names[0],
-        table.rows,
-        most / table.rows,
-        table.names[1][table.column[first]],
-    )
+    one, other = _pair(clusters, labels)
+    names, row = np.unique(one, return_inverse=True)
+    classes, column = np.unique(other, return_inverse=True)
+    # the cells that are there, not the whole table: that of 100,000 clusters by 100,000 fits nowhere
+    cell, count = np.unique(row.astype(np.int64) * len(classes) + column, return_counts=True)
+    row, column = cell // len(classes), cell % len(classes)
+    order = np.lexsort((column, -count, row))  # a cluster's largest cell comes first
+    first = order[np.searchsorted(row, np.arange(len(names)))]  # the rows stay where they were
+    sizes = np.bincount(row, weights=count).astype(np.int64)
+    return Purity(float(count[first].sum() / sizes.sum()), names, sizes, count[first] / sizes, classes[column[first]])
 
 
-def _table(a: ArrayLike, b: ArrayLike) -> _Table:
+def _scored(score: Callable[..., float], a: ArrayLike, b: ArrayLike, **options: str) -> float:
+    one, other = _pair(a, b)
+    with warnings.catch_warnings():
+        # many clusters of few images are no regression by mistake
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
+        return float(score(one, other, **options))
+
+
+def _pair(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     one, other = np.asarray(a), np.asarray(b)
     assert one.shape == other.shape == (one.size,), (one.shape, other.shape)
     assert one.size > 0, "no images"
-    names, row = np.unique(one, return_inverse=True)
-    others, column = np.unique(other, return_inverse=True)
-    # the cells that are there, not the whole table: that of 100,000 clusters by 100,000 fits nowhere
-    cell, count = np.unique(row.astype(np.int64) * len(others) + column, return_counts=True)
-    return _Table(
-        count.astype(np.int64),
-        cell // len(others),
-        cell % len(others),
-        np.bincount(row),
-        np.bincount(column),
-        (names, others),
-    )
-
-
-def _entropy(sizes: NDArray[np.int64]) -> float:
-    """In nats."""
-    share = sizes / sizes.sum()
-    return float(-(share * np.log(share)).sum())
-
-
-def _information(table: _Table) -> float:
-    """Mutual information in nats."""
-    total = np.log(table.rows.sum())
-    excess = np.log(table.count) - np.log(table.rows)[table.row] - np.log(table.columns)[table.column] + total
-    return max(0.0, float((table.count * excess).sum() / table.rows.sum()))
+    return one, other
 
 
 def _by_chance(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
-    """Mean mutual information in nats of all partitions into clusters of these sizes (Vinh et al., 2010)."""
+    """Mean mutual information in nats of all partitions into clusters of these sizes (Vinh et al., 2010). (K,), (L,).
+
+    Two clusters share a chance with all others of their sizes, so the work is that of the different sizes.
+    """
     from scipy.special import gammaln
 
     total = int(rows.sum())

@@ -32,6 +32,8 @@ def labels_saved(
     interval excludes 1 where the difference's excludes 0. A budget out of reach is never extrapolated: the
     factor becomes a bound, and an end of the interval None. On a flat stretch the fewest labels count.
     """
+    from sklearn.isotonic import isotonic_regression
+
     labels = np.asarray(budgets, dtype=np.float64)
     assert bool((np.diff(labels) > 0).all()), f"budgets {list(budgets)} do not rise"
     table = np.atleast_2d(np.asarray(scratch, dtype=np.float64))
@@ -39,7 +41,7 @@ def labels_saved(
     reason = _reason(len(labels), difference)
     if reason is not None:
         return LabelsSaved(None, None, None, None, per_class, reason)
-    curve = _rising(table.mean(axis=0))  # (M,)
+    curve = np.asarray(isotonic_regression(table.mean(axis=0)), dtype=np.float64)  # (M,)
     octaves = np.log2(labels)
     assert difference.low is not None
     assert difference.high is not None
@@ -78,14 +80,3 @@ def _read(
     share = (score - curve[right - 1]) / (curve[right] - curve[right - 1])
     octave = octaves[right - 1] + share * (octaves[right] - octaves[right - 1])
     return float(2**octave / per_class), None
-
-
-def _rising(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest curve that never falls: neighbors that do are averaged (pool adjacent violators)."""
-    pools: list[tuple[float, int]] = []
-    for mean in means.tolist():
-        pools.append((mean, 1))
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            (high, m), (low, n) = pools[-2:]
-            pools[-2:] = [((high * m + low * n) / (m + n), m + n)]
-    return np.repeat([mean for mean, _ in pools], [count for _, count in pools])

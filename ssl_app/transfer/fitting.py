@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ssl_app import console
 from ssl_app.errors import SettingsError
+from ssl_app.evaluation import logistic
 from ssl_app.evaluation.metrics import classification
-from ssl_app.models import logistic
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.history import History
 from ssl_app.training.inference import probabilities

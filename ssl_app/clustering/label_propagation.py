@@ -1,0 +1,112 @@
+"""Label propagation: labels of a few images spread over a graph of nearest neighbors (Zhou et al., 2004; Iscen et
+al., 2019, arXiv:1904.04717).
+
+The graph of Iscen et al., section 3.2, with cosines cubed; the iteration of Zhou et al. in place of its limit.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+NEIGHBORS = 15
+ALPHA = 0.95  # share of a row that comes from its neighbors, at each iteration
+ITERATIONS = 50
+POWER = 3  # of cosines, which gives near neighbors more say
+BLOCK = 2**24  # cosines that are held at once: 64 MiB
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Propagated:
+    """Class probabilities of every image, and how sure they are."""
+
+    targets: Floats  # (N, K), rows sum to 1; labeled images keep their label, those not reached are uniform
+    certainty: Floats  # (N,) in [0, 1]: 1 - entropy / log K; 1 for labeled images, 0 for those not reached
+    reached: NDArray[np.bool_]  # (N,) whether a label arrived
+
+
+def propagate(
+    features: ArrayLike,
+    labels: ArrayLike,
+    classes: int,
+    *,
+    neighbors: int = NEIGHBORS,
+    alpha: float = ALPHA,
+    iterations: int = ITERATIONS,
+) -> Propagated:
+    """Labels of a few images, spread to all. features (N, D), labels (N,) with -1 where there is none.
+
+    Each class is divided by its mass, summed over all images: without that the class of the densest region floods
+    the others. An image that no label reaches within `iterations` steps of the graph stays unlabeled.
+    """
+    given = np.asarray(labels, dtype=np.int64)
+    assert given.shape == np.shape(features)[:1], (given.shape, np.shape(features))
+    assert ((given >= -1) & (given < classes)).all(), "a label outside the classes"
+    labeled = np.flatnonzero(given >= 0)
+    known = np.zeros((len(given), classes))  # (N, K)
+    known[labeled, given[labeled]] = 1
+    spread_out = spread(affinity(features, neighbors), known, alpha, iterations)
+    mass = spread_out.sum(axis=0)  # (K,), 0 for a class without a label
+    shares = spread_out / np.where(mass > 0, mass, 1)
+    total = shares.sum(axis=1, keepdims=True)
+    reached = total[:, 0] > 0
+    targets = np.full_like(shares, 1 / classes)
+    np.divide(shares, total, out=targets, where=total > 0)
+    targets[labeled] = known[labeled]
+    return Propagated(targets, np.where(reached, _certainty(targets), 0.0), reached)
+
+
+def affinity(features: ArrayLike, neighbors: int = NEIGHBORS) -> "csr_array":
+    """S = D^-1/2 W D^-1/2 of W = max(cosine, 0)^3 between nearest neighbors. (N, D) -> (N, N), sparse.
+
+    W is the larger of both directions, its diagonal is 0. The neighbors are exact; which of several equally near
+    images are the last ones is not defined. An image without a neighbor of positive cosine has an empty row. Never
+    more than a block of cosines is in memory.
+    """
+    from scipy.sparse import csr_array
+
+    unit = functional.normalize(torch.tensor(np.asarray(features, dtype=np.float32)), dim=1)  # (N, D)
+    assert unit.isfinite().all(), "features that are not finite"
+    count = len(unit)
+    k = min(neighbors, count - 1)
+    cosine, near = np.zeros((count, k)), np.zeros((count, k), dtype=np.int64)
+    size = max(1, BLOCK // max(count, 1))
+    for first in range(0, count if k else 0, size):
+        block = unit[first : first + size] @ unit.T  # (B, N)
+        block[torch.arange(len(block)), torch.arange(first, first + len(block))] = -2  # no image is its own neighbor
+        top = block.topk(k, dim=1)
+        cosine[first : first + size], near[first : first + size] = top.values.numpy(), top.indices.numpy()
+    weight = np.maximum(cosine, 0).ravel() ** POWER
+    w = csr_array((weight, near.ravel(), np.arange(count + 1) * k), shape=(count, count))
+    w = w.maximum(w.T).tocsr()
+    w.eliminate_zeros()
+    degree = np.asarray(w.sum(axis=1)).ravel()
+    inverse = np.divide(1, np.sqrt(degree), out=np.zeros(count), where=degree > 0)
+    w.data *= inverse[w.indices] * np.repeat(inverse, np.diff(w.indptr))
+    return w
+
+
+def spread(graph: "csr_array", known: Floats, alpha: float = ALPHA, iterations: int = ITERATIONS) -> Floats:
+    """Z <- alpha S Z + (1 - alpha) Y from Z = Y on (Zhou et al., section 2); classes are not normalized. (N, K)."""
+    assert 0 <= alpha < 1, alpha
+    spread_out = known
+    for _ in range(iterations):
+        spread_out = alpha * (graph @ spread_out) + (1 - alpha) * known
+    return spread_out
+
+
+def _certainty(targets: Floats) -> Floats:
+    """1 - entropy / log K; 1 where there is one class. (N, K) -> (N,)."""
+    classes = targets.shape[1]
+    if classes == 1:
+        return np.ones(len(targets))
+    log = np.log(targets, out=np.zeros_like(targets), where=targets > 0)
+    return np.asarray(np.clip(1 + (targets * log).sum(axis=1) / np.log(classes), 0, 1))

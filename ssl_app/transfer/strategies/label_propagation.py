@@ -1,0 +1,53 @@
+"""Label propagation: labels spread over a graph of the frozen features (Iscen et al., 2019, arXiv:1904.04717)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ssl_app.config import option
+from ssl_app.errors import Set, SettingsError
+from ssl_app.evaluation import propagated_head
+from ssl_app.training.classifier import Classifier
+from ssl_app.transfer.draw import Draw
+from ssl_app.transfer.fitting import Stage, fill_in
+from ssl_app.transfer.strategies.base import Budget, Strategy
+
+
+@dataclass(frozen=True)
+class LabelPropagationConfig:
+    """Settings of label propagation."""
+
+    neighbors: int = option(15, "nearest neighbors of an image in the graph", at_least=1)
+    alpha: float = option(0.95, "share of an image's label that comes from its neighbors", at_least=0, at_most=0.999)
+
+
+class LabelPropagation(Strategy[LabelPropagationConfig]):
+    """A linear head is fitted on the features of all training images, unlabeled ones by their propagated label.
+
+    An unlabeled image counts by the certainty of its label, one that no label reaches not at all. The backbone is
+    frozen. Best at few labels: with 32 and more per class on textures it costs points (docs/results.md).
+    """
+
+    Config = LabelPropagationConfig
+    uses_unlabeled = True
+
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
+        """The head alone. Raises SettingsError for a head that has to be trained in steps."""
+        if not budget.linear:
+            raise SettingsError("label propagation fits a linear head, the head is an mlp", fix=Set("head", "linear"))
+        labels = draw.labeled.labels
+        assert labels is not None
+        rows = (draw.labeled, draw.unlabeled)
+        features = np.concatenate([draw.features(classifier, some) for some in rows])  # (N, d), labeled first
+        found = propagated_head.fit(
+            features,
+            np.arange(len(labels)),
+            labels,
+            draw.classes,
+            neighbors=self.config.neighbors,
+            alpha=self.config.alpha,
+        )
+        fill_in(classifier, torch.as_tensor(found.weight), torch.as_tensor(found.bias))
+        return [Stage(f"head: {found.how}")]
