@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_app import registry
 from ssl_app.data.dataset import Dataset, open_dataset
 from ssl_app.data.label_files import numbered, read_labels
 from ssl_app.data.packing import first_image
@@ -17,7 +18,6 @@ from ssl_app.settings import DataSettings
 SMALLEST_SIDE, LARGEST_SIDE = 16, 64  # pixels, where the user names no image size
 TEST_FRACTION = 0.2
 MANY_CHANNELS, MOST_CLASSES = 16, 12  # above which a set is remarked on, and classes are not all named
-OWN_BACKBONES = ("small-resnet", "nin")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def with_labels(dataset: Dataset, path: Path, say: Say) -> Dataset:
 def default_image_size(source: Source, backbone: str, say: Say) -> int:
     """The side to train at where the user named none: that of the images, within what the backbone is made for."""
     side = min(first_image(source).shape[:2])
-    largest = LARGEST_SIDE if backbone.partition("+")[0] in OWN_BACKBONES else 224
+    ours = backbone.partition("+")[0] in registry.names("models.backbones")
+    largest = LARGEST_SIDE if ours else 224
     chosen = int(min(max(side, SMALLEST_SIDE), largest))
     say(f"image size: {chosen} px (the first image's short side is {side} px; --image-size says otherwise)")
     return chosen

@@ -7,16 +7,13 @@ import torchvision
 from torch import nn
 
 from ssl_app.errors import SettingsError
-from ssl_app.models import backbones
-from ssl_app.models.backbones import build
-
-SIZES = {"alexnet": 64, "vgg16_bn": 32}
+from ssl_app.models.backbones import Backbone, Network, PreferredOptimizer, build, core, variant
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
-@pytest.mark.parametrize("name", backbones.CORE)
+@pytest.mark.parametrize("name", core())
 def test_every_core_backbone_works_with_any_channels(name, channels):
-    size = SIZES.get(name, 32)
+    size = 64 if name == "alexnet" else 32
     backbone = build(name, channels, size).eval()
     images = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
     features = backbone(images)
@@ -117,8 +114,9 @@ def test_the_same_seed_gives_the_same_weights():
 def test_alexnet_says_how_small_an_image_may_be():
     with pytest.raises(SettingsError) as error:
         build("alexnet", 1, 32)
-    assert str(error.value) == (
-        "alexnet needs images of at least 63 px, --image-size is 32; type --image-size 64, or --backbone small-resnet"
+    assert error.value.sentence(lambda name: f"--{name.replace('_', '-')}") == (
+        "an image size of 32 px is too small for alexnet; expected at least 63 px; "
+        "type --image-size 64, or --backbone small-resnet"
     )
     assert build("alexnet", 1, 64).smallest_image == 63
 
@@ -129,8 +127,7 @@ def test_alexnet_says_how_small_an_image_may_be():
         ("resnet81", "no backbone is named 'resnet81'; did you mean 'resnet18'?"),
         (
             "qqq",
-            "no backbone is named 'qqq'; known: alexnet, nin, resnet18, resnet34, resnet50, small-resnet,"
-            " vgg16_bn, another of torchvision's, or module:factory",
+            f"no backbone is named 'qqq'; known: {', '.join(core())}, another of torchvision's, or module:factory",
         ),
     ],
 )
@@ -163,8 +160,89 @@ def test_a_module_of_the_users_own_is_a_backbone(monkeypatch):
     assert build("own_networks:Own", 2, 16).shape() == (6,)
     assert build("own_networks:gray_only", 2, 16).body.conv.weight.shape == (6, 2, 3, 3)
     assert build("own_networks:Own", 2, 16).layers == ("conv",)
-    with pytest.raises(SettingsError, match="'own_networks:number' is int, expected a function"):
+    with pytest.raises(SettingsError, match="'own_networks:number' is int; expected a function"):
         build("own_networks:number", 1, 16)
+    module.text = lambda: "a network"
+    with pytest.raises(SettingsError, match=r"'own_networks:text' returned str; expected an nn\.Module"):
+        build("own_networks:text", 1, 16)
+
+
+class Named(Network):
+    layers = ("first", "second")
+    map_layer = "first"
+    optimizer = PreferredOptimizer("adamw", lr=2e-3, weight_decay=0.05)
+
+    def __init__(self, channels, image_size):
+        super().__init__(channels, image_size)
+        self.first = nn.Conv2d(channels, 6, 3)
+        self.second = nn.Conv2d(6, image_size, 3)
+        self.fc = nn.Linear(image_size, 7)
+
+    def forward(self, images):
+        return self.fc(self.second(self.first(images)).mean(dim=(2, 3)))
+
+
+def test_a_network_of_the_users_own_says_its_layers_and_optimizer(monkeypatch):
+    module = types.ModuleType("own_networks")
+    module.Named = Named
+    module.sized = lambda width, img_size: nn.Sequential(nn.Conv2d(width, img_size, 1))
+    monkeypatch.setitem(sys.modules, "own_networks", module)
+    backbone = build("own_networks:Named", 2, 16)
+    assert (backbone.layers, backbone.map_layer(), backbone.optimizer) == (Named.layers, "first", Named.optimizer)
+    assert backbone.shape("second") == (16, 12, 12)
+    assert backbone.shape() == (7,)  # a Network ends as its author wants
+    assert build("own_networks:sized", 2, 16).shape() == (16,)
+
+
+class Tokens(nn.Module):
+    def __init__(self, extra):
+        super().__init__()
+        self.patches = nn.Conv2d(1, 6, 4, 4)
+        self.extra = nn.Parameter(torch.full((1, extra, 6), 100.0))
+        self.block = nn.Identity()
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        return self.block(torch.cat([self.extra.expand(len(images), -1, -1), tokens], 1))
+
+
+@pytest.mark.parametrize("extra", [0, 1, 4])
+def test_tokens_are_a_map_of_patches_in_rows_without_class_tokens(monkeypatch, extra):
+    module = types.ModuleType("own_networks")
+    module.make = lambda: Tokens(extra)
+    monkeypatch.setitem(sys.modules, "own_networks", module)
+    backbone = build("own_networks:make", 1, 16)
+    images = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    patches = backbone(images, "patches")
+    assert torch.equal(backbone(images, "block"), patches)
+    torch.testing.assert_close(backbone(images), patches.mean((2, 3)))
+    assert backbone.map_layer() == "patches"
+
+
+def test_what_has_no_map_and_what_has_no_tokens_says_so():
+    backbone = build("small-resnet", 1, 16)
+    with pytest.raises(SettingsError) as error:
+        backbone.embed(torch.zeros(2, 1, 16, 16))
+    assert str(error.value) == ("small-resnet has no tokens; expected a vision transformer; type backbone vit-tiny")
+    backbone = Backbone("flat", 1, 4, nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), {"last": "1"})
+    with pytest.raises(SettingsError) as error:
+        backbone.map_layer()
+    assert str(error.value) == "flat has no named layer that gives a map; type another backbone"
+
+
+def test_a_filter_that_is_not_known_is_told_the_one_that_is():
+    with pytest.raises(SettingsError) as error:
+        build("alexnet+canny", 1, 64)
+    assert str(error.value) == "'alexnet+canny' names no filter that is known; type backbone alexnet+sobel"
+    backbone = build("small-resnet+sobel", 3, 16)
+    assert backbone.body.stem[0].in_channels == 2
+    assert backbone.shape() == (256,)
+
+
+def test_weights_fit_between_sizes_of_one_variant():
+    assert variant("small-resnet", 32) == variant("small-resnet+sobel", 48) == "a stem of stride 1"
+    assert variant("small-resnet", 49) == "a stem of stride 2"
+    assert {variant(name, side) for name in ("nin", "resnet18", "own:network") for side in (32, 64)} == {""}
 
 
 @pytest.mark.parametrize("name", ["densenet121", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5"])
