@@ -30,6 +30,7 @@ def test_every_core_backbone_works_with_any_channels(name, channels):
         ("nin", ("block1", "block2", "block3", "block4")),
         ("resnet18", ("stem", "layer1", "layer2", "layer3", "layer4")),
         ("small-resnet", ("stem", "stage1", "stage2", "stage3", "stage4")),
+        ("vit-tiny", ("patches", "block1", "block2", "block3", "block4", "block5", "block6", "norm")),
         ("vgg16_bn", ("block1", "block2", "block3", "block4", "block5")),
     ],
 )
@@ -251,3 +252,59 @@ def test_other_networks_of_torchvision_lose_their_classifier(name):
     (width,) = backbone.shape()
     assert width <= 4096
     assert len(backbone.shape(backbone.layers[2])) == 3
+
+
+@pytest.mark.parametrize(
+    ("side", "patch"), [(14, 2), (16, 2), (28, 4), (32, 4), (48, 6), (60, 6), (64, 8), (96, 12), (128, 16), (224, 16)]
+)
+def test_vit_tiny_cuts_images_into_7_to_16_patches_a_side(side, patch):
+    backbone = build("vit-tiny", 1, side)
+    assert (backbone.body.patch, backbone.body.grid) == (patch, side // patch)
+    assert backbone.shape("norm") == (192, side // patch, side // patch)
+    assert variant("vit-tiny", side) == f"patches of {patch} px"
+
+
+@pytest.mark.parametrize(("side", "near"), [(15, 16), (31, 32), (62, 64), (300, 256)])
+def test_vit_tiny_refuses_images_that_it_cannot_cut(side, near):
+    with pytest.raises(SettingsError) as error:
+        build("vit-tiny", 1, side)
+    assert str(error.value) == (
+        f"vit-tiny cannot cut an image of {side} px into 7 to 16 patches a side of at most 16 px;"
+        f" type image_size {near}, or backbone small-resnet"
+    )
+    assert build("vit-tiny", 1, near).shape() == (192,)
+
+
+def test_a_token_of_vit_tiny_is_the_patch_at_its_place_of_the_map():
+    backbone = build("vit-tiny", 2, 32).eval()
+    images = torch.zeros(1, 2, 32, 32)
+    images[0, :, 9, 22] = 1  # row 2, column 5 of 8
+    moved = (backbone.embed(images) - backbone.embed(torch.zeros_like(images))).abs().sum(2)
+    assert moved[0].nonzero().tolist() == [[2 * 8 + 5]]
+    map_moved = (backbone(images, "patches") - backbone(torch.zeros_like(images), "patches")).abs().sum(1)
+    assert map_moved[0].nonzero().tolist() == [[2, 5]]
+
+
+def test_vit_tiny_encodes_any_tokens_in_any_order():
+    backbone = build("vit-tiny", 1, 32).eval()
+    tokens = backbone.embed(torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(backbone.encode(tokens)[:, order], backbone.encode(tokens[:, order]))
+    some = backbone.encode(tokens[:, :16])
+    tokens[:, 16:] = 9.0
+    torch.testing.assert_close(some, backbone.encode(tokens[:, :16]))
+    assert some.shape == (2, 16, 192)
+
+
+def test_the_pooled_features_of_vit_tiny_are_the_mean_of_its_last_map():
+    backbone = build("vit-tiny", 1, 32).eval()
+    images = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(backbone(images), backbone(images, "norm").mean((2, 3)))
+
+
+def test_the_same_vit_tiny_computes_images_of_other_sizes():
+    backbone = build("vit-tiny", 1, 64).eval()
+    images = torch.randn(2, 1, 96, 96, generator=torch.Generator().manual_seed(0))
+    assert backbone(images, "norm").shape == (2, 192, 12, 12)
+    assert backbone(images[..., :21, :21], "norm").shape == (2, 192, 3, 3)
+    assert backbone(images[..., :5, :5]).isfinite().all()
