@@ -149,11 +149,16 @@ class TransferSettings:
         at_least=2,
     )
     batch_size: int = option(64, "images of a step, drawn with replacement", at_least=2)
-    lr: float = option(
-        0.15, "highest learning rate from random weights; pretrained ones take a share of it", at_least=0
+    lr: float | None = option(
+        None,
+        "highest learning rate from random weights, of which pretrained ones take a share; default: 0.15, or the "
+        "backbone's with adamw",
+        at_least=0,
     )
-    weight_decay: float = option(5e-4, "weight decay of matrices and filters", at_least=0)
-    optimizer: Literal["sgd", "adamw"] = option("sgd", "optimizer of stage two")
+    weight_decay: float | None = option(
+        None, "weight decay of matrices and filters; default: 5e-4, or the backbone's with adamw", at_least=0
+    )
+    optimizer: Literal["sgd", "adamw"] | None = option(None, "optimizer of stage two; default: the backbone's")
     clip: float = option(5.0, "largest norm of the gradient", at_least=0)
     augment: Literal["none", "light", "standard"] = option("standard", "random views of each image")
     mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")

@@ -72,13 +72,23 @@ def hardware_of(settings: RunSettings, threads: int | None = None) -> "Hardware"
     return choose(settings.device, settings.precision, settings.threads or threads)
 
 
-def transfer_config(settings: TransferSettings, validation: str, seed: int) -> "TransferConfig":
-    """How classifiers are trained, the same for every strategy."""
-    from ssl_app.transfer.draw import TransferConfig
+def transfer_config(
+    settings: TransferSettings, start: "Initialization", validation: str, seed: int
+) -> "TransferConfig":
+    """How classifiers on this initialization's backbone are trained, the same for every strategy."""
+    from ssl_app.models.backbones import preferred_optimizer
+    from ssl_app.transfer.draw import ADAMW, SGD, TransferConfig
 
+    preferred = preferred_optimizer(start.backbone)
+    optimizer = settings.optimizer or preferred.name
+    usual = SGD if optimizer == "sgd" else preferred if preferred.name == optimizer else ADAMW
     names = [field.name for field in fields(TransferConfig)]
     own = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
-    return TransferConfig(**(own | {"validation": validation, "seed": seed}))
+    rates = {
+        "lr": usual.lr if settings.lr is None else settings.lr,
+        "weight_decay": usual.weight_decay if settings.weight_decay is None else settings.weight_decay,
+    }
+    return TransferConfig(**(own | rates | {"optimizer": optimizer, "validation": validation, "seed": seed}))
 
 
 def planned_of(settings: StageTwoSettings, start: "Initialization") -> "Planned":

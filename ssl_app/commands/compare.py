@@ -207,7 +207,7 @@ def _scored_on(settings: Settings) -> tuple[str, str]:
 
     sweep = _shared(SweepSettings, settings, name="")(evaluate_on="validation")
     start = load_initialization(SCRATCH, settings.out, settings.backbone)
-    transfer = transfer_config(sweep, "within", settings.seed)
+    transfer = transfer_config(sweep, start, "within", settings.seed)
     opened = prepare(planned_of(sweep, start), transfer, hardware_of(settings, threads=1)).opened
     dataset, parts = opened.dataset, opened.parts
     name, count = splits.fewest(dataset, parts.test)

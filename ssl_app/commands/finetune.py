@@ -86,7 +86,7 @@ def run(settings: Settings, own: Any = None) -> Result:
     logger.info(hardware.sentence())
     start = load_initialization(init, settings.out, settings.backbone)
     setup = prepare(
-        planned_of(settings, start), transfer_config(settings, settings.validation, settings.seed), hardware
+        planned_of(settings, start), transfer_config(settings, start, settings.validation, settings.seed), hardware
     )
     train = setup.opened.parts.train
     drawn = splits.draw(setup.dataset, train, settings.per_class, seed=settings.seed, draw=settings.draw)

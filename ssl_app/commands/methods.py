@@ -16,9 +16,7 @@ SECTIONS = {
     "transfer.strategies": "--strategy of finetune and sweep",
     "data.sources": "--data of all verbs",
 }
-BACKBONES = {
-    "small-resnet": "1.2 M parameters, for images up to 96 px; two CPU cores train it",
-    "nin": "network in network of the RotNet paper, for 32 px",
+OTHER_BACKBONES = {
     "alexnet": "torchvision's; conv1 to conv5 can be named by --layer; from 63 px",
     "resnet18": "torchvision's; resnet34, resnet50, vgg16_bn and the others alike",
     "NAME+sobel": "any of them on the image's gradients, as DeepCluster has it",
@@ -39,7 +37,8 @@ def run(settings: Settings) -> Result:
     found: dict[str, dict[str, str]] = {}
     for package, kind in kinds.items():
         found[kind] = {name: registry.describe(package, name) for name in registry.names(package)}
-    found["backbones"] = BACKBONES
+    ours = {name: registry.describe("models.backbones", name) for name in registry.names("models.backbones")}
+    found["backbones"] = ours | OTHER_BACKBONES
     if settings.kind is not None:
         found = {settings.kind: found[settings.kind]}
     flags = {kind: SECTIONS[package] for package, kind in kinds.items()} | {"backbones": "--backbone"}

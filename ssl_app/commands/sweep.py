@@ -111,7 +111,7 @@ def _spec(settings: Settings) -> "SweepSpec":
         per_class=settings.per_class,
         draws=settings.draws,
         baseline=settings.baseline == SCRATCH,
-        config=transfer_config(settings, "within", settings.seed),
+        config=transfer_config(settings, starts[0], "within", settings.seed),
         out=settings.out,
         name=settings.name,
         settings=config.as_json(settings),

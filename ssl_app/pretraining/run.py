@@ -25,7 +25,7 @@ from ssl_app.pretext.base import Pretext
 from ssl_app.pretraining import features
 from ssl_app.pretraining.health import Scores, collapse, score_warning
 from ssl_app.pretraining.inputs import FEW, Inputs, PretrainSpec
-from ssl_app.pretraining.schedule import describe, plan_of, resolved
+from ssl_app.pretraining.schedule import defaults_of, describe, plan_of, resolved
 from ssl_app.pretraining.selection import spaced
 from ssl_app.pretraining.time_budget import TRIED, Trial, length_within
 from ssl_app.report import plots
@@ -66,7 +66,7 @@ class Pretraining:
         if spec.budget is not None and spec.schedule.epochs is None:
             inputs = cls._within_budget(inputs, hardware, group)
         work = cls.of(inputs, hardware, group)
-        describe(spec.schedule, spec.method, work.plan, len(inputs.train))
+        describe(spec.schedule, defaults_of(spec.method, inputs.backbone.optimizer), work.plan, len(inputs.train))
         for note in [*inputs.notes, *work.task.notes]:
             logger.info(note.prefixed("note: "))
         return work
@@ -75,10 +75,11 @@ class Pretraining:
     def of(cls, inputs: Inputs, hardware: Hardware, group: SingleProcess) -> "Pretraining":
         """With a task as it begins."""
         spec = inputs.spec
-        plan = plan_of(spec.schedule, spec.method, len(inputs.train), group.world)
+        preferred = inputs.backbone.optimizer
+        plan = plan_of(spec.schedule, spec.method, len(inputs.train), group.world, preferred)
         torch.manual_seed(mix(spec.seed, 6) >> 1)
         task = spec.method(copy.deepcopy(inputs.backbone), spec.config, inputs.training_set(plan.epochs))
-        schedule = resolved(spec.schedule, spec.method, plan)
+        schedule = resolved(spec.schedule, defaults_of(spec.method, preferred), plan)
         return cls(replace(inputs, spec=replace(spec, schedule=schedule)), task, plan, hardware, group)
 
     @classmethod

@@ -1,11 +1,12 @@
 """The schedule of a pretraining: what the user chose, and for the rest what the method and the images say."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ssl_app.errors import Fix, Set, SettingsError
-from ssl_app.pretext.base import Pretext
+from ssl_app.models.backbones import PreferredOptimizer
+from ssl_app.pretext.base import Defaults, Pretext
 from ssl_app.training.optimizer import Plan
 
 logger = logging.getLogger(__name__)
@@ -42,9 +43,26 @@ def batch_for(largest: int, images: int, epochs: int, smallest: int = 32) -> int
     return batch
 
 
-def plan_of(schedule: Schedule, method: type[Pretext[object]], images: int, world: int = 1) -> Plan:
-    """How to train on so many images in so many processes. Raises SettingsError for a batch that cannot be cut."""
+def defaults_of(method: type[Pretext[object]], preferred: PreferredOptimizer | None) -> Defaults:
+    """The method's defaults, with the optimizer that the backbone prefers where the method has plain SGD."""
     own = method.defaults
+    if preferred is None or own.optimizer != "sgd" or preferred.name == "sgd":
+        return own
+    return replace(own, optimizer=preferred.name, lr=preferred.lr, weight_decay=preferred.weight_decay)
+
+
+def plan_of(
+    schedule: Schedule,
+    method: type[Pretext[object]],
+    images: int,
+    world: int = 1,
+    preferred: PreferredOptimizer | None = None,
+) -> Plan:
+    """How to train on so many images in so many processes. Raises SettingsError for a batch that cannot be cut.
+
+    `preferred` is the backbone's optimizer.
+    """
+    own = defaults_of(method, preferred)
     pieces = schedule.accumulate * world
     epochs = schedule.epochs or own.epochs
     fitting = batch_for(own.batch_size, images, epochs, own.smallest_batch)
@@ -79,11 +97,11 @@ def plan_of(schedule: Schedule, method: type[Pretext[object]], images: int, worl
     )
 
 
-def resolved(schedule: Schedule, method: type[Pretext[object]], plan: Plan) -> Schedule:
+def resolved(schedule: Schedule, own: Defaults, plan: Plan) -> Schedule:
     """The schedule with what was left to the method filled in, as it is saved."""
     lr = schedule.lr
     if lr is None:
-        lr = method.defaults.lr if plan.optimizer == method.defaults.optimizer else OTHER_LR[plan.optimizer]
+        lr = own.lr if plan.optimizer == own.optimizer else OTHER_LR[plan.optimizer]
     return Schedule(
         plan.epochs,
         plan.steps_per_epoch,
@@ -98,9 +116,8 @@ def resolved(schedule: Schedule, method: type[Pretext[object]], plan: Plan) -> S
     )
 
 
-def describe(schedule: Schedule, method: type[Pretext[object]], plan: Plan, images: int) -> None:
+def describe(schedule: Schedule, own: Defaults, plan: Plan, images: int) -> None:
     """Log what was decided for the user: a batch smaller than the method's, the rate of another optimizer."""
-    own = method.defaults
     if schedule.batch_size is None and plan.batch_size < min(own.batch_size, images):
         logger.info(
             f"batch size: {plan.batch_size} (of {own.batch_size}, {plan.epochs} epochs of {images} images would be "

@@ -17,7 +17,6 @@ from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.overlap import Seen
 from ssl_app.errors import Change, CheckpointError, Run, RunError, Set, Unset
 from ssl_app.models import backbones, weights
-from ssl_app.models.small_resnet import STRIDE_ABOVE
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +60,13 @@ class Initialization:
                 f"{self.name} was pretrained on the intensity {self.scaling.intensity}, not {intensity}",
                 fix=(Unset("intensity"), random),
             )
-        both = (self.image_size or 0, image_size or self.image_size or 0)
-        if self.backbone.startswith("small-resnet") and len({side > STRIDE_ABOVE for side in both}) > 1:
+        if self.image_size is None or image_size is None:
+            return
+        before, after = (backbones.variant(self.backbone, side) for side in (self.image_size, image_size))
+        if before != after:
             raise CheckpointError(
-                f"{self.name} was pretrained at {both[0]} px, and a small-resnet for {both[1]} px is another network "
-                f"(above {STRIDE_ABOVE} px its stem has stride 2)",
+                f"{self.name} was pretrained at {self.image_size} px, and a {self.backbone} for {image_size} px is "
+                f"another network ({after}, not {before})",
                 fix=Unset("image_size"),
             )
 

@@ -11,11 +11,15 @@ from ssl_app.data import splits, transforms
 from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augmentation
+from ssl_app.models.backbones import PreferredOptimizer
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.inference import pooled_features
 
 FOLDS = 5  # inside a draw, at most
+# from random weights; ADAMW where the backbone itself prefers SGD
+SGD = PreferredOptimizer("sgd", lr=0.15, weight_decay=5e-4)
+ADAMW = PreferredOptimizer("adamw", lr=1e-3, weight_decay=0.05)
 # steps where the user names none, fewer cut scratch short (docs/design.md): ten for each label
 STEPS_PER_LABEL, FEWEST_STEPS, MOST_STEPS = 10, 300, 1000
 PASSES = 30  # over the labels, where those are so many that MOST_STEPS make less

@@ -310,7 +310,7 @@ def test_an_image_too_small_for_the_backbone(refuse, trained) -> None:
     for verb in (["pretrain"], ["finetune", "--init", "none", *SHORT]):
         error = refuse(*verb, "--data", trained.data, "--backbone", "alexnet", "--image-size", 32)
         assert error == (
-            "alexnet needs images of at least 63 px, --image-size is 32; "
+            "an image size of 32 px is too small for alexnet; expected at least 63 px; "
             "type --image-size 64, or --backbone small-resnet"
         )
 

@@ -242,7 +242,7 @@ def own_method(request, tmp_path: Path, monkeypatch) -> Iterator[str]:
         return
     import ssl_app.pretext
 
-    for folder in ("commands", "pretext", "transfer/strategies", "data/sources"):
+    for folder in ("commands", "pretext", "transfer/strategies", "data/sources", "models/backbones"):
         shutil.copytree(registry.ROOT / folder, tmp_path / "package" / folder)
     (tmp_path / "package" / "pretext" / "mean_of.py").write_text(METHOD.format(name="MeanOf"))
     monkeypatch.setattr(registry, "ROOT", tmp_path / "package")

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from ssl_app.models.backbones.base import Network
+
 # channels of a block's three convolutions, side of the first kernel; the others are 1x1 (RotNet, section 3.1)
 FIRST = ((192, 160, 96), 5)
 SECOND = ((192, 192, 192), 5)
@@ -20,16 +22,19 @@ def _block(channels: int, widths: tuple[int, int, int], kernel: int, pool: nn.Mo
     return nn.Sequential(*layers, *([] if pool is None else [pool]))
 
 
-class NIN(nn.Module):
+class NIN(Network):
     """Blocks of one wide and two 1x1 convolutions, global average. (B, C, S, S) -> (B, 192).
 
     The first block ends in a max pool, the second in an average pool, so that block2
-    gives (192, S / 4, S / 4): the features that the paper finds best. RotNet's have 3, 4 or 5 blocks.
+    gives (192, S / 4, S / 4): the features that the paper finds best. RotNet's have 3, 4 or 5 blocks; this one has 4.
     """
 
-    def __init__(self, channels: int, blocks: int = 4) -> None:
-        super().__init__()
-        for number in range(1, blocks + 1):
+    layers = ("block1", "block2", "block3", "block4")
+    map_layer = "block4"
+
+    def __init__(self, channels: int, image_size: int) -> None:
+        super().__init__(channels, image_size)
+        for number in range(1, len(self.layers) + 1):
             widths, kernel = {1: FIRST, 2: SECOND}.get(number, DEEPER)
             pool = {1: nn.MaxPool2d(3, 2, padding=1), 2: nn.AvgPool2d(3, 2, padding=1)}.get(number)
             self.add_module(f"block{number}", _block(channels, widths, kernel, pool))

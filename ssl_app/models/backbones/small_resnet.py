@@ -6,6 +6,8 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_app.models.backbones.base import Network
+
 WIDTHS = (32, 64, 128, 256)
 STRIDE_ABOVE = 48  # pixels; at 64 px the stride is worth 969 against 254 images/s on two cores
 
@@ -31,12 +33,15 @@ class Block(nn.Module):
         return functional.relu(self.bn2(self.conv2(y)).add_(self.around(x)), inplace=True)
 
 
-class SmallResNet(nn.Module):
+class SmallResNet(Network):
     """Stem, four stages, global average. (B, C, S, S) -> (B, 256)."""
 
+    layers = ("stem", "stage1", "stage2", "stage3", "stage4")
+    map_layer = "stage4"
+
     def __init__(self, channels: int, image_size: int) -> None:
-        super().__init__()
-        stride = 2 if image_size > STRIDE_ABOVE else 1
+        super().__init__(channels, image_size)
+        stride = _stride(image_size)
         self.stem = nn.Sequential(
             nn.Conv2d(channels, WIDTHS[0], 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(WIDTHS[0]),
@@ -54,9 +59,18 @@ class SmallResNet(nn.Module):
                 # every block starts as its way around: steadier first steps (Goyal et al., 2017, section 5.1)
                 nn.init.zeros_(module.bn2.weight)
 
+    @classmethod
+    def variant(cls, image_size: int) -> str:
+        """The stride of the stem."""
+        return f"a stem of stride {_stride(image_size)}"
+
     def forward(self, images: Tensor) -> Tensor:
         """Pooled features. (B, C, S, S) -> (B, 256)."""
         x = self.stem(images)
         x = self.stage4(self.stage3(self.stage2(self.stage1(x))))  # (B, 256, S / 8, S / 8); S / 16 above 48 px
         pooled: Tensor = x.mean(dim=(2, 3))
         return pooled
+
+
+def _stride(image_size: int) -> int:
+    return 2 if image_size > STRIDE_ABOVE else 1
