@@ -1,4 +1,4 @@
-"""The command line: loads a verb when it is asked for, and prints a user's mistake as one line."""
+"""The command line: loads a verb when it is named, and prints a user's mistake as one line."""
 
 import contextlib
 import errno
@@ -58,7 +58,7 @@ class Verb(click.Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Build the settings, run the verb, print the result where it was asked for."""
+        """Build the settings, run the verb, print the result where it is wanted."""
         given = dict(ctx.params)
         path, as_json, joined = given.pop("recipe"), given.pop("as_json"), ctx.obj
         recipe = self._recipe(path)
@@ -157,23 +157,23 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = cli.main(arguments, prog_name="ssl-app", standalone_mode=False)
     except UserError as error:
-        code = _tell(error.sentence(config.flag))
-    except click.exceptions.NoArgsIsHelpError as asked:
-        click.echo(asked.format_message())
+        code = _refuse(error.sentence(config.flag))
+    except click.exceptions.NoArgsIsHelpError as wanted:
+        click.echo(wanted.format_message())
         code = 0
     except click.UsageError as error:
-        code = _tell(_usage(error))
+        code = _refuse(_usage(error))
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("stopped", err=True)
         code = 130
     except OSError as error:
         where = error.filename or "while writing"
         if error.errno in DISK_FULL:
-            code = _tell(f"the disk is full ({where}); free some space and type the same again")
+            code = _refuse(f"the disk is full ({where}); free some space and type the same again")
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            code = _tell(f"{where} may not be used ({error.strerror}); mend its rights, or name another place")
+            code = _refuse(f"{where} may not be used ({error.strerror}); fix its permissions, or name another place")
         elif error.errno == errno.ENAMETOOLONG:
-            code = _tell(f"the name {str(where)[:40]}... is longer than a file's name may be; type a shorter one")
+            code = _refuse(f"the name {str(where)[:40]}... is longer than a file's name may be; type a shorter one")
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)
@@ -195,7 +195,7 @@ def _usage(error: click.UsageError) -> str:
     return f"{error.format_message().rstrip('.')}; type {path} --help"
 
 
-def _tell(sentence: str) -> int:
+def _refuse(sentence: str) -> int:
     if os.environ.get("RANK", "0") != "0":
         time.sleep(10)  # process 0 says the same; torchrun ends all when one ends, so it must be the first
         return 2

@@ -30,7 +30,7 @@ def option(
     """A field of Settings with what its flag needs.
 
     Fields of type tuple read a comma list, or one value a flag with `repeat`; an `argument`
-    is given by position. Bounds are inclusive and told in the refusal.
+    is given by position. Bounds are inclusive and stated in the refusal.
     """
     metadata = {
         "help": help,

@@ -60,7 +60,7 @@ def find_object(path: str) -> Any:
         ) from error
     except Exception as error:  # the user's own code, which raises anything
         raise SettingsError(
-            f"'{path}' cannot be imported: {module_name} raises {type(error).__name__} ({error}); mend it"
+            f"'{path}' cannot be imported: {module_name} raises {type(error).__name__} ({error}); fix it"
         ) from error
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]

@@ -51,14 +51,14 @@ class DataSettings:
     )
     test_fraction: float | None = option(
         None,
-        "share of groups put aside for the test; default: the pretraining's, else 0.2",
+        "share of groups held out for the test; default: the pretraining's, else 0.2",
         at_least=0.01,
         at_most=0.9,
     )
     split_seed: int | None = option(
         None, "seed of the test split; default: the pretraining's, else 0", at_least=0, at_most=LARGEST_SEED
     )
-    max_unreadable: int = option(0, "unreadable images to put up with before a run is refused", at_least=0)
+    max_unreadable: int = option(0, "unreadable images allowed before a run is refused", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,13 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
     probe_data: str | None = option(
         None,
-        "labeled data to watch features by: nearest neighbors' accuracy; trains and chooses nothing; its time is "
+        "labeled data for a kNN monitor of the features; it trains and chooses nothing, and its time is "
         "not in --budget",
         metavar="D",
     )
-    probe_every: int | None = option(None, "epochs between two looks at --probe-data; default: a tenth", at_least=1)
+    probe_every: int | None = option(
+        None, "epochs between two measurements on --probe-data; default: a tenth", at_least=1
+    )
     save_every: float = option(60.0, "seconds between checkpoints within an epoch", at_least=0)
     resume: str | None = option(None, "go on with a stopped run, to the same bits", metavar="RUN")
     any_threads: bool = option(False, "resume under other threads, torch or arithmetic; bits may differ")

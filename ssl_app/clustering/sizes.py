@@ -7,22 +7,24 @@ FEWEST, MOST = 16, 3000
 TOO_FEW_EACH = 10  # images a cluster, below which a label is hardly more than an image's name
 
 
-def clusters_for(images: int, asked: int | None) -> int:
-    """K: what was asked for, or a 400th of the images, 16 to 3,000 and never more than a tenth of them.
+def clusters_for(images: int, requested: int | None) -> int:
+    """K: what was requested for, or a 400th of the images, 16 to 3,000 and never more than a tenth of them.
 
-    Raises DataError where more clusters were asked for than there are images; warns below ten images each.
+    Raises DataError where more clusters were requested for than there are images; warns below ten images each.
     """
-    if asked is None:
+    if requested is None:
         return max(2, min(max(FEWEST, images // IMAGES_EACH), MOST, images // TOO_FEW_EACH))
-    if asked > images:
-        raise DataError(f"{images} images cannot fill {asked} clusters", fix=Set("clusters", max(2, images // 10)))
-    return asked
+    if requested > images:
+        raise DataError(
+            f"{images} images cannot fill {requested} clusters", fix=Set("clusters", max(2, images // 10))
+        )
+    return requested
 
 
 def few_each(images: int, clusters: int) -> tuple[Notice, ...]:
     """How large the clusters are, and a warning where they are too small, for people."""
-    said = f"{clusters} clusters for {images} images, {images / clusters:.1f} images each"
+    found = f"{clusters} clusters for {images} images, {images / clusters:.1f} images each"
     if images >= TOO_FEW_EACH * clusters:
-        return (Notice(said),)
-    small = f"{said}: below {TOO_FEW_EACH} a label is hardly more than an image's name"
+        return (Notice(found),)
+    small = f"{found}: below {TOO_FEW_EACH} a label is hardly more than an image's name"
     return (Notice(small, fixes=(Set("clusters", f"{max(2, images // TOO_FEW_EACH)} or fewer"),)),)

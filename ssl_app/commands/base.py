@@ -108,8 +108,8 @@ def with_data_of(settings: StageTwoSettings, start: "Initialization") -> StageTw
     if not start.settings:
         return settings
     if settings.data is not None:  # the split is by content: of the same images it is the same, in another list too
-        asked = [name for name in ("test_fraction", "split_seed") if getattr(settings, name) is None]
-        split = {name: start.settings[name] for name in asked if start.settings.get(name) is not None}
+        missing = [name for name in ("test_fraction", "split_seed") if getattr(settings, name) is None]
+        split = {name: start.settings[name] for name in missing if start.settings.get(name) is not None}
         if split:
             shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in split.items())
             logger.info(f"{shown}, as in {start.name}")

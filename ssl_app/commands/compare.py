@@ -2,7 +2,7 @@
 
 Scores are taken on a fifth of the training part, so that the test part is still unseen when the chosen method is
 swept for good. Methods that do not apply are listed with their reason. The same command again goes on where it was
-stopped, given the --name that the first one said.
+stopped, given the --name that the first run printed.
 """
 
 import logging
@@ -149,9 +149,9 @@ def _answer(
         {inits[variant[0]]: values for variant, values in means.items() if variant[0] != SCRATCH}, scratch
     )
     budgets = sorted(set(settings.per_class))
-    told = advice(ranked, budgets, settings.draws, _each(settings.budget, seconds), scored)
+    advised = advice(ranked, budgets, settings.draws, _each(settings.budget, seconds), scored)
     if any(swept["overlap"].values()):
-        told += " The methods had seen the scored images, without their labels."
+        advised += " The methods had seen the scored images, without their labels."
     rows = comparison.ranking_rows(ranked, trials, {m: init for init, m in inits.items()}, frozen, seconds)
     for line in comparison.aligned(rows):
         logger.info(line)
@@ -160,7 +160,7 @@ def _answer(
             logger.info(f"warning: {one['warning']}")
     for method, why in reasons.items():
         logger.info(f"not ranked: {method} ({why})")
-    logger.info(told)
+    logger.info(advised)
     return {
         "ranking": [config.as_json(one) for one in ranked],
         "wanted": [one.name for one in wanted(ranked)],
@@ -169,7 +169,7 @@ def _answer(
         "does_not_apply": dict(reasons),
         "sweep": f"{name}-sweep",
         "overlap": {inits[init]: found for init, found in swept["overlap"].items()},
-        "advice": told,
+        "advice": advised,
     }
 
 
@@ -184,12 +184,12 @@ def _each(budget: str, seconds: Mapping[str, float]) -> str:
     return f"about {budget} ({span})"
 
 
-def _methods(asked: tuple[str, ...]) -> list[str]:
+def _methods(requested: tuple[str, ...]) -> list[str]:
     from ssl_app.commands.pretrain import method_of
 
-    methods = list(dict.fromkeys(asked)) or registry.names("pretext")
+    methods = list(dict.fromkeys(requested)) or registry.names("pretext")
     alone = [method for method in methods if method_of(method).compared]
-    for method in asked:
+    for method in requested:
         if method not in alone:
             raise SettingsError(f"{method} cannot be compared: it learns what another run found; leave it out")
     return alone
@@ -240,9 +240,9 @@ def _pretrained(settings: Settings, method: str, name: str) -> dict[str, Any]:
 
     folder = settings.out / name
     make = _shared(PretrainSettings, settings, name=name)
-    asked = make(method=method, budget=settings.budget, data=settings.data or "digits")
+    requested = make(method=method, budget=settings.budget, data=settings.data or "digits")
     if (folder / runs.SETTINGS).is_file():
-        _refuse_another(folder, config.as_json(asked))
+        _refuse_another(folder, config.as_json(requested))
     if runs.finished(folder):
         found: dict[str, Any] = runs.read_json(folder / runs.RESULT)
         return found
@@ -256,16 +256,16 @@ def _pretrained(settings: Settings, method: str, name: str) -> dict[str, Any]:
     if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
         shutil.rmtree(folder)
     try:
-        return dict(pretrain.run(asked, None).to_json())
+        return dict(pretrain.run(requested, None).to_json())
     except (RunError, CheckpointError) as error:  # of the place, not of the method
         raise UserError(str(error)) from error
 
 
-def _refuse_another(folder: Path, asked: Mapping[str, Any]) -> None:
+def _refuse_another(folder: Path, requested: Mapping[str, Any]) -> None:
     """Raise RunError where a run of this name is no pretraining of this comparison."""
     content = runs.read_json(folder / runs.SETTINGS)
     kept = content["settings"]
-    unlike = [key for key in ALIKE if asked[key] is not None and kept.get(key) != asked[key]]
+    unlike = [key for key in ALIKE if requested[key] is not None and kept.get(key) != requested[key]]
     if content["verb"] != "pretrain" or unlike:
         what = f"other settings ({', '.join(unlike)})" if unlike else "another verb"
         raise RunError(f"run {folder} is of {what}; remove it, or type another --name")

@@ -40,7 +40,7 @@ class Settings:
         None, "table to write, .csv or .parquet, not there yet; default: labels.csv in the run", metavar="FILE"
     )
     out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
-    max_unreadable: int = option(0, "unreadable images to put up with; they are listed and left out", at_least=0)
+    max_unreadable: int = option(0, "unreadable images to allow; they are listed and left out", at_least=0)
     device: str = option("auto", "auto, cpu, cuda or cuda:N", metavar="NAME")
     threads: int | None = option(None, "CPU threads", at_least=1)
 

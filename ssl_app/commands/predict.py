@@ -42,7 +42,7 @@ class Settings:
     )
     out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
     name: str | None = option(None, "name of this run's folder; default: verb and time", metavar="NAME")
-    max_unreadable: int = option(0, "unreadable images to put up with; they are listed and left out", at_least=0)
+    max_unreadable: int = option(0, "unreadable images to allow; they are listed and left out", at_least=0)
     device: str = option("auto", "auto, cpu, cuda or cuda:N", metavar="NAME")
     threads: int | None = option(None, "CPU threads", at_least=1)
 

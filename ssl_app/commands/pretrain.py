@@ -227,10 +227,10 @@ def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
     )
     default = Settings()
     for field in fields(Settings):
-        asked = getattr(given, field.name)
-        if field.name not in free and asked not in (getattr(default, field.name), getattr(saved, field.name)):
+        requested = getattr(given, field.name)
+        if field.name not in free and requested not in (getattr(default, field.name), getattr(saved, field.name)):
             raise SettingsError(
-                f"{config.flag(field.name)} {asked} is not what run {folder.name} was started with "
+                f"{config.flag(field.name)} {requested} is not what run {folder.name} was started with "
                 f"({getattr(saved, field.name)}); leave it out, or start a new run"
             )
     kept = {name: getattr(given, name) for name in ("resume", "any_threads", "out")}

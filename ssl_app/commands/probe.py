@@ -1,4 +1,4 @@
-"""Measure what a frozen backbone tells apart, layer by layer: nearest neighbors and a linear probe.
+"""Measure frozen features, layer by layer: nearest neighbors and a linear probe.
 
 RUN is a pretraining, a checkpoint, a weights file, or none for random weights. Both are fitted to all labels of
 the training part and tested once. With no --data it takes the data of the pretraining. What has to be chosen, the
@@ -37,7 +37,7 @@ ssl-app probe none --backbone small-resnet --layers stage2,stage3
 ssl-app probe resnet18.pth --backbone resnet18 --data folders/ --k 200
 """
 POOLED, ALL = "pooled", "all"
-KINDS = {"knn": "nearest neighbors", "linear": "linear probe"}
+KINDS = {"knn": "kNN", "linear": "linear probe"}
 KEPT = ("n", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
 SETTLED = 512  # images that a random network takes its batch-norm statistics from
 
@@ -55,7 +55,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     )
     k: tuple[int, ...] = option(
         (10, 50, 200),
-        "nearest neighbors that vote; of several the best on a fifth of train",
+        "nearest neighbors; of several the best on a fifth of train",
         at_least=1,
         metavar="N,N",
     )
@@ -68,7 +68,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
 
 
 def run(settings: Settings) -> Result:
-    """Probe every layer asked for."""
+    """Probe every layer requested for."""
     from ssl_app.evaluation import linear_probe
     from ssl_app.pretraining.selection import spaced
     from ssl_app.training.inference import recalibrate_on
@@ -143,11 +143,11 @@ def _run_in_place_of_init() -> Iterator[None]:
         raise type(error)(notice.found, expected=notice.expected, fix=fixes) from error
 
 
-def _layers(asked: Sequence[str], backbone: "Backbone") -> list[str]:
-    """The pooled output and the layers asked for, each once. Raises SettingsError for one that is not there."""
-    if ALL in asked and len(set(asked)) > 1:
+def _layers(requested: Sequence[str], backbone: "Backbone") -> list[str]:
+    """The pooled output and the layers requested for, each once. Raises SettingsError for one that is not there."""
+    if ALL in requested and len(set(requested)) > 1:
         raise SettingsError(f"--layers names {ALL} beside others; type --layers {ALL}, or the others alone")
-    layers = list(dict.fromkeys([POOLED, *(backbone.layers if ALL in asked else asked)]))
+    layers = list(dict.fromkeys([POOLED, *(backbone.layers if ALL in requested else requested)]))
     for layer in layers[1:]:
         backbone.shape(layer)
     return layers
@@ -167,7 +167,7 @@ def _probed(
     features = _features(setup, backbone, None if layer == POOLED else layer)
     train, test = features[: len(labels)], features[len(labels) :]
 
-    def judged(scores: "NDArray[np.float64]") -> float:
+    def scored_on_held(scores: "NDArray[np.float64]") -> float:
         return cast(float, classification(scores, labels[held], classes)["balanced_accuracy"])
 
     def tested(scores: "NDArray[np.float64]") -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _probed(
     chosen: dict[int, float | None] = {settings.k[0]: None}
     if held.any():
         inside = knn.votes(train[~held], labels[~held], train[held], len(classes), k=settings.k, device=device)
-        chosen = {k: judged(votes) for k, votes in inside.items()}
+        chosen = {k: scored_on_held(votes) for k, votes in inside.items()}
     k = max(chosen, key=lambda k: chosen[k] or 0.0)
     votes = knn.votes(train, labels, test, len(classes), k=(k,), device=device)[k]
     neighbors = tested(votes)
@@ -191,7 +191,7 @@ def _probed(
         "knn": {"k": min(k, len(train)), "sigma": knn.SIGMA, "held_out": chosen[k]} | neighbors,
         "linear": {
             "how": probe.classifier.how,
-            "held_out": None if probe.held_logits is None else judged(probe.held_logits),
+            "held_out": None if probe.held_logits is None else scored_on_held(probe.held_logits),
         }
         | tested(logits),
     }
@@ -243,6 +243,6 @@ def _choice(found: dict[str, dict[str, Any]], best: dict[str, str | None], held:
     if None in best.values():
         return "no best layer: nothing can be held out of so few training images"
     named = [
-        f"{best[kind]} by {told} ({found[str(best[kind])][kind]['held_out']:.3f})" for kind, told in KINDS.items()
+        f"{best[kind]} by {name} ({found[str(best[kind])][kind]['held_out']:.3f})" for kind, name in KINDS.items()
     ]
     return f"best on {held} held-out training images, not on test: {', '.join(named)}"

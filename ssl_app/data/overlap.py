@@ -37,7 +37,7 @@ class Overlap:
     def sentence(self) -> str | None:
         """For the result and the verdict; None where nothing was seen, by images and by groups."""
         unknown = None if self.groups_known else f"which {self.noun}s pretraining saw is not known"
-        return "; ".join(told for told in (self._seen(), unknown) if told) or None
+        return "; ".join(clause for clause in (self._seen(), unknown) if clause) or None
 
     def _seen(self) -> str | None:
         if not self.total:

@@ -71,10 +71,10 @@ def pack(
     def index(*settings: object) -> Path:
         return cache / "index" / f"{digest([json.dumps([FORMAT, depth, *settings]), *stamps])}.json"
 
-    asked = index("asked", image_size, side, channels)
-    entry = read_index(asked, cache)
+    wanted = index("wanted", image_size, side, channels)
+    entry = read_index(wanted, cache)
     if entry is None:
-        shape = first_image(source).shape  # read in any case: it tells where nothing can be read
+        shape = first_image(source).shape  # read in any case: it finds out whether anything can be read
         chosen = side or pack_side(shape, image_size)
         entry = read_index(index("made", chosen, channels), cache)
         if entry is None:
@@ -82,7 +82,7 @@ def pack(
             made = {index("made", chosen, c) for c in (channels, entry["channels"])}  # to ask for these is the same
         else:
             made = set()
-        for path in (asked, *made):
+        for path in (wanted, *made):
             path.parent.mkdir(exist_ok=True)
             write_bytes(path, json.dumps(entry).encode())
     unreadable = tuple((source.keys[i], reason) for i, reason in entry["unreadable"])
@@ -192,11 +192,11 @@ def counted(items: Iterator[T], total: int, progress: bool) -> Iterator[T]:
     elif sys.stderr.isatty():
         yield from tqdm(items, total=total, desc="packing", unit="image", leave=False)
     else:
-        told = time.monotonic()
+        shown = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
-            if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
-                told = time.monotonic()
+            if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
+                shown = time.monotonic()
                 print(f"packing: {done} of {total} images", file=sys.stderr, flush=True)
 
 

@@ -173,7 +173,7 @@ def refuse_more(dataset: Dataset, train: Indices, per_class: Sequence[int]) -> N
     if count < max(per_class):
         fitting = [number for number in per_class if number <= count]
         raise DataError(
-            f"class '{name}' has {count} training images, {max(per_class)} per class are asked for",
+            f"class '{name}' has {count} training images, {max(per_class)} per class are requested",
             fix=Set("per_class", ",".join(map(str, fitting)) if fitting else f"{count} or less"),
         )
 

@@ -125,7 +125,7 @@ class Form:
         if self.asked is not None:
             if channels != self.asked and not (channels in (1, 3) and self.asked in (1, 3)):
                 raise DataError(
-                    f"{key} has {channels} channels, {self.asked} are asked for", fix=Set("channels", channels)
+                    f"{key} has {channels} channels, {self.asked} are requested", fix=Set("channels", channels)
                 )
         elif channels != self.native and not (channels in (1, 3) and self.native in (1, 3)):
             raise DataError(

@@ -30,19 +30,19 @@ def votes(
     one as to another. Which of several equally near images are the last of the k is not defined. Never more than
     one block of similarities is in memory.
     """
-    asked = tuple(dict.fromkeys(k))
+    requested = tuple(dict.fromkeys(k))
     voters = torch.tensor(np.asarray(labels, dtype=np.int64), device=device)  # (N,)
     known = _unit(bank, device)
     wanted = _unit(queries, device)
     assert len(voters) == len(known), (len(voters), len(known))
-    assert min(asked) > 0, asked
+    assert min(requested) > 0, requested
     assert len(known) > 0, "no neighbors"
-    found = {size: np.zeros((len(wanted), classes)) for size in asked}
+    found = {size: np.zeros((len(wanted), classes)) for size in requested}
     for first in range(0, len(wanted), QUERIES):
-        near, which = _nearest(known, wanted[first : first + QUERIES], min(max(asked), len(known)))
+        near, which = _nearest(known, wanted[first : first + QUERIES], min(max(requested), len(known)))
         # over the nearest one's: a small sigma overflows no exponential, and shares stay the same
         weight = ((near - near[:, :1]).double() / sigma).exp()
-        for size in asked:
+        for size in requested:
             vote = torch.zeros(len(near), classes, dtype=torch.float64, device=device)
             vote.scatter_add_(1, voters[which[:, :size]], weight[:, :size])
             found[size][first : first + QUERIES] = (vote / vote.sum(1, keepdim=True)).cpu().numpy()

@@ -23,10 +23,10 @@ def classification(probabilities: ArrayLike, labels: ArrayLike, classes: Sequenc
     count = len(classes)
     predicted = scores.argmax(axis=1)
     matrix = confusion(truth, predicted, count)  # (K, K)
-    right, true, said = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)  # (K,) each
+    right, true, guessed = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)  # (K,) each
     recall = _ratio(right, true)
-    precision = _ratio(right, said)
-    f1 = _ratio(2 * right, true + said)
+    precision = _ratio(right, guessed)
+    f1 = _ratio(2 * right, true + guessed)
     result: dict[str, object] = {"n": len(truth), "accuracy": float(right.sum() / len(truth))}
     if count > MANY_CLASSES:
         # rank of the true class: those scored higher, and those as high that come first

@@ -78,17 +78,17 @@ def advice(ranked: Sequence[Ranked], budgets: Sequence[int], draws: int, each: s
     if len(ranked) == 1:
         return f"{best.name} helps on these images: {against}; no other method was ranked ({over})."
     unsure = [one.name for one in ranked if one not in chosen and not _behind(one)]
-    told = f"These images want {_either([one.name for one in chosen])}: "
+    sentence = f"These images want {_either([one.name for one in chosen])}: "
     if len(chosen) > 1:
-        told += f"{best.name} leads, "
-    told += against
+        sentence += f"{best.name} leads, "
+    sentence += against
     following = chosen[1] if len(chosen) > 1 else next((one for one in ranked if _behind(one)), None)
     if best is ranked[0] and following is not None and following.behind_best is not None:
         lead = f"{_points(following.behind_best)} against {following.name}"
-        told += f", but only {lead}" if len(chosen) > 1 else f", {lead}, the next"
+        sentence += f", but only {lead}" if len(chosen) > 1 else f", {lead}, the next"
     if unsure:
-        told += f"; {_either(unsure)} cannot be told from scratch"
-    return f"{told} ({over})."
+        sentence += f"; {_either(unsure)} cannot be separated from scratch"
+    return f"{sentence} ({over})."
 
 
 def _above_0(interval: Interval) -> bool:

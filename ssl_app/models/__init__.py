@@ -1,1 +1,1 @@
-"""Backbones by name, heads, and the closed-form linear classifier."""
+"""Backbones by name, heads, and weights of other tools."""

@@ -19,7 +19,7 @@ def pooled_side(channels: int, *sides: int) -> int:
 class Head(nn.Module):
     """Pools a feature map to at most 4,096 numbers and classifies them.
 
-    `features` is d, the width after pooling; `last` the layer that gives the logits, which a closed
+    `features` is d, the width after pooling; `last` the layer that gives the logits, which a convex
     logistic fit may fill in.
     """
 

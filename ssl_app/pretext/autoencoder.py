@@ -1,4 +1,4 @@
-"""Autoencoder: draw an image from a damaged copy of it (Vincent et al., 2010, JMLR 11; masks: arXiv:2111.06377)."""
+"""Autoencoder: reconstruct a corrupted image (Vincent et al., 2010, JMLR 11; masks: arXiv:2111.06377)."""
 
 import math
 from collections.abc import Mapping

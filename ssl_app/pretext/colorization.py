@@ -1,4 +1,4 @@
-"""Colorization: tell the colors of an image from its brightness (Zhang et al., 2016, arXiv:1603.08511)."""
+"""Colorization: predict the colors of an image from its brightness (Zhang et al., 2016, arXiv:1603.08511)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ssl_app.pretext.parts.decoders import STEADY, Decoder
 from ssl_app.pretext.parts.lab import LUMA, SIGMA, ColorBins, SoftColors, lab_of, luma, rgb_of
 from ssl_app.training.task import DatasetMap, Metrics, Needs
 
-MANY_GRAY = 0.2  # share from which the user is told
+MANY_GRAY = 0.2  # share above which the user is warned
 GRAY = 5.0  # an image in which neither |a| nor |b| is larger anywhere has no colors to learn (released code)
 TEMPERATURE = 0.38  # of the annealed mean (section 2.3)
 LARGEST_DRAWN = 28  # pixels: 313 numbers each are most of what the decoder costs; the paper draws 44 to 56
@@ -48,7 +48,7 @@ class ColorizationConfig:
 
 
 class Colorization(Pretext[ColorizationConfig]):
-    """The trunk is given luma on all three channels, and a small decoder tells the ab of Lab at half size or less.
+    """The trunk is given luma on all three channels, and a small decoder predicts the ab of Lab at half size or less.
 
     At the end luma is folded into the first convolution, so that the network gives of a color image what it gave of
     its luma. `commonest`, beside the first epoch's metrics, is the accuracy of always telling the commonest bin; with
@@ -148,12 +148,12 @@ class Colorization(Pretext[ColorizationConfig]):
         return found
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Of each image: itself, its luma, and its lightness in the colors that were told."""
+        """Of each image: itself, its luma, and its lightness in the predicted colors."""
         images = batch.images.float()
         return {"colored": torch.stack([images, _gray(images), self.color(images)], 1)}
 
     def color(self, images: Tensor) -> Tensor:
-        """The images in the colors that the network tells. (B, 3, S, S) -> (B, 3, S, S), both in [-1, 1]."""
+        """The images in the colors that the network predicts. (B, 3, S, S) -> (B, 3, S, S), both in [-1, 1]."""
         lightness = lab_of((images.float() + 1) / 2)[:, :1]
         drawn = self._drawn(images)
         ab = self.bins.mean(drawn, TEMPERATURE) if self.config.target == "bins" else drawn * SCALE

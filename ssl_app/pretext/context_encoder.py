@@ -1,4 +1,4 @@
-"""Context encoder: draw what was cut out of an image, from all around it (Pathak et al., 2016, arXiv:1604.07379)."""
+"""Context encoder: inpaint what was cut out of an image (Pathak et al., 2016, arXiv:1604.07379)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ OVERLAP = 4 / 128  # of the side: what is drawn of the middle reaches that far i
 OVERLAP_WEIGHT = 10.0  # of the error there
 CELLS = 4  # a side of the noise that random regions are cut from: holes of about a quarter of the side
 JUDGE_WIDTHS = (32, 64, 128, 256)
-SURE = 0.95  # accuracy of the discriminator beyond which an warning rings
+SURE = 0.95  # accuracy of the discriminator beyond which there is a warning
 JUDGE_SIDE = 4  # pixels of the map that the discriminator decides by
 
 
@@ -43,7 +43,7 @@ class ContextEncoderConfig:
 
 
 class ContextEncoder(Pretext[ContextEncoderConfig]):
-    """The generator, trunk and decoder, draws the hidden part; the discriminator tells drawn from real.
+    """The generator, trunk and decoder, draws the hidden part; the discriminator separates inpainted from real.
 
     The loss looks at the hidden part; of the middle, also at a band inside its border that can be seen, whose squared
     error counts tenfold (with random regions the released code has none: copying it would be most of the loss).
@@ -131,7 +131,7 @@ class ContextEncoder(Pretext[ContextEncoderConfig]):
         if self.config.adversarial == 0:  # nothing to discriminator, and a gradient of nothing
             return torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0, {}
         drawn = self.drawn.pop(batch.seed, None)
-        if drawn is None:  # asked without the generator before it
+        if drawn is None:  # called without the generator before it
             with torch.no_grad():
                 hole, band = self._regions(batch)
                 made = self._draw(batch.images.masked_fill(hole, 0))

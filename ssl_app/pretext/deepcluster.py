@@ -74,7 +74,7 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
         width = min(config.pca or min(256, max(16, features // 4)), features, max(1, data.images - 1))
         self.head = nn.Linear(features, self.clusters) if config.classifier == "new" else None
         self.known = data.labels  # for comparison only
-        self.begun: list[nn.Parameter] = []
+        self.fresh: list[nn.Parameter] = []
         self.register_buffer("labels", torch.full((data.images,), -1))  # (N,)
         self.register_buffer("centroids", torch.zeros(self.clusters, width))
         self.register_buffer("mean", torch.zeros(features))
@@ -89,18 +89,18 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
         if self.head is not None:
             nn.init.normal_(self.head.weight, std=0.01)
             nn.init.zeros_(self.head.bias)
-            self.begun = list(self.head.parameters())
-        told = {
+            self.fresh = list(self.head.parameters())
+        reported = {
             "objective": torch.tensor(found.objective),
             "repaired": torch.tensor(float(found.empties_repaired)),
             "cluster_use": torch.tensor(agreement.use(found.labels.cpu().numpy(), self.clusters)),
         }
         if epoch > 0:
-            told |= _agreement("before", before, found.labels)
+            reported |= _agreement("before", before, found.labels)
         if self.known is not None:
             there = self.known >= 0
-            told |= _agreement("labels", self.known[there], found.labels.cpu()[there])
-        return told
+            reported |= _agreement("labels", self.known[there], found.labels.cpu()[there])
+        return reported
 
     def finish(self, map_dataset: DatasetMap) -> None:
         """Cluster once more: the centroids of an earlier network are not those of the last."""
@@ -130,11 +130,11 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
 
     def reinitialized(self) -> Iterable[nn.Parameter]:
         """The new layer."""
-        begun, self.begun = self.begun, []
-        return begun
+        fresh, self.fresh = self.fresh, []
+        return fresh
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
-        """Cross-entropy of the images' clusters; how often they are told, in [0, 1]."""
+        """Cross-entropy of the images' clusters; the accuracy, in [0, 1]."""
         features = self._features(batch.images)
         logits = self.head(features).float() if self.head is not None else self._cosines(features) / TEMPERATURE
         labels = self.labels[batch.index]
@@ -147,7 +147,7 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
         return torch.log_softmax(nearness / TEMPERATURE, 1)[:, None]
 
     def _cluster(self, map_dataset: DatasetMap, seed: int) -> kmeans.Clusters:
-        """Cluster the features of all images, and keep what tells an image's cluster."""
+        """Cluster the features of all images, and keep what an image's cluster follows from."""
         features = map_dataset(lambda batch: self._features(batch.images).float())  # (N, D)
         white = whitening.fit(features, self.basis.shape[1])
         found = kmeans.fit(white(features), self.clusters, iterations=self.config.iterations, seed=seed)

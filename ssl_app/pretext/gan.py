@@ -1,4 +1,4 @@
-"""GAN: tell real images from those that a generator makes (DCGAN: Radford et al., 2016, arXiv:1511.06434)."""
+"""GAN: discriminate real images from those of a generator (DCGAN: Radford et al., 2016, arXiv:1511.06434)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Jigsaw: tell in which order an image's tiles were shuffled (Noroozi & Favaro, 2016, arXiv:1603.09246)."""
+"""Jigsaw: predict the order in which an image's tiles were shuffled (Noroozi & Favaro, 2016, arXiv:1603.09246)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class JigsawConfig:
 
     grid: Literal["auto", "2", "3"] = option("auto", "tiles a side; auto: 2 below 64 px, else 3")
     permutations: Literal["auto", "24", "72", "504", "1512"] = option(
-        "auto", "orders to tell apart; auto: 24 of four tiles, 72 of nine (the paper takes 1,000)"
+        "auto", "permutations to classify; auto: 24 of four tiles, 72 of nine (the paper takes 1,000)"
     )
     per_image: int = option(8, "orders that each image is shown in, for one pass of the trunk", at_least=1)
     gap: float = option(0.06, "least distance of two tiles, as a share of a cell", at_least=0, at_most=0.4)
@@ -50,8 +50,8 @@ class Jigsaw(Pretext[JigsawConfig]):
     by heart. Shortcuts are closed as in the paper: a gap and a random place in the cell (edges that go on), tiles of
     mean 0 and deviation 1 (light and contrast), and where there are three channels grays, and channels moved apart
     (the fringes of a lens; of wide ones too little: `color` one leaves none). Permutations are a group, not the
-    paper's greedy set. The loader's views have no reflected border, as `light` has, which would tell where a tile is
-    from.
+    paper's greedy set. The loader's views have no reflected border, as `light` has, which would give away where a
+    tile is from.
     """
 
     Config = JigsawConfig
@@ -63,7 +63,7 @@ class Jigsaw(Pretext[JigsawConfig]):
         augment="crop",  # a tile's brightness and contrast are taken away anyhow
     )
     # less of a whole image is border: variances of tiles were 1.8 times as large in the deepest layer (small ResNet,
-    # digits), and five neighbors told .660 of 797 digits before and .680 after at 32 px, .640 and .642 at 64 px
+    # digits), and kNN accuracy on 797 digits was .660 before and .680 after at 32 px, .640 and .642 at 64 px
     recalibrates_batch_norm = True
 
     permutations: Tensor
@@ -81,7 +81,7 @@ class Jigsaw(Pretext[JigsawConfig]):
         count = len(chosen)
         if config.per_image > count:
             raise SettingsError(
-                f"{config.per_image} orders per image are asked for, there are {count} of {self.layout.tiles} tiles",
+                f"{config.per_image} orders per image are requested, there are {count} of {self.layout.tiles} tiles",
                 fix=(Set("per_image", count), Fix("less")),
             )
         self.per_image, self.gray, self.color = config.per_image, config.gray, config.color
@@ -102,13 +102,13 @@ class Jigsaw(Pretext[JigsawConfig]):
         )
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
-        """Cross-entropy over images and orders; how often the order is told, in [0, 1]."""
+        """Cross-entropy over images and orders; the accuracy of the order, in [0, 1]."""
         cut = self._cut(batch)
         orders = self._orders(batch, self.per_image)  # (B, P)
         logits = self._logits(self._tile_features(cut, batch), orders)  # (B * P, K)
-        told = orders.flatten()
-        accuracy = (logits.detach().argmax(1) == told).float().mean()
-        return functional.cross_entropy(logits, told), {"accuracy": accuracy}
+        targets = orders.flatten()
+        accuracy = (logits.detach().argmax(1) == targets).float().mean()
+        return functional.cross_entropy(logits, targets), {"accuracy": accuracy}
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """Each image, its tiles as shuffled, and as the network puts them back."""

@@ -1,4 +1,4 @@
-"""RotNet: tell by how many quarter turns an image was turned (Gidaris et al., 2018, arXiv:1803.07728)."""
+"""RotNet: predict by how many quarter turns an image was rotated (Gidaris et al., 2018, arXiv:1803.07728)."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -79,12 +79,14 @@ LEFT_OUT = Fix("leave the probe data out")
 
 def _source(spec: DataSpec) -> Source:
     """Labeled images, by the columns of the data; where they have no such columns, by their own."""
-    asked = replace(spec.columns, label=None if spec.columns.label == UNUSED else spec.columns.label)
-    own = Columns(*(column if column == UNUSED else None for column in (asked.label, asked.group, asked.split)))
+    requested = replace(spec.columns, label=None if spec.columns.label == UNUSED else spec.columns.label)
+    own = Columns(
+        *(column if column == UNUSED else None for column in (requested.label, requested.group, requested.split))
+    )
     try:
-        return open_source(spec.data, asked)
+        return open_source(spec.data, requested)
     except DataError as error:
-        if asked == own:
+        if requested == own:
             raise
         found = open_source(spec.data, own)
         logger.info(f"note: the probe data are read by their own columns ({error})")

@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, title: str, steps: int, done: int) -> None:
         self.title, self.steps, self.done = title, steps, done
-        self.begun, self.first, self.spoke = time.monotonic(), done, time.monotonic()
+        self.started, self.first, self.last_line = time.monotonic(), done, time.monotonic()
         shown = sys.stderr.isatty()
         self.bar = tqdm(total=steps, initial=done, desc=title, unit="step", leave=False) if shown else None
 
@@ -33,12 +33,12 @@ class Progress:
         self.done += 1
         if self.bar is not None:
             self.bar.update()
-        elif time.monotonic() - self.spoke > LINE_EVERY:
+        elif time.monotonic() - self.last_line > LINE_EVERY:
             self.line(f"step {self.done} of {self.steps}")
 
     def line(self, text: str) -> None:
         """Say a line with the time left behind it."""
-        self.spoke = time.monotonic()
+        self.last_line = time.monotonic()
         left = f", {duration(self.left())} left" if self.done < self.steps else ""
         if self.bar is not None:
             self.bar.clear()
@@ -47,7 +47,7 @@ class Progress:
     def left(self) -> float:
         """Seconds to the end at the pace so far."""
         made = self.done - self.first
-        return (time.monotonic() - self.begun) / made * (self.steps - self.done) if made else float("nan")
+        return (time.monotonic() - self.started) / made * (self.steps - self.done) if made else float("nan")
 
     def close(self) -> None:
         """Take the bar away."""

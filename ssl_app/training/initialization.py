@@ -52,7 +52,7 @@ class Initialization:
         random = Set("init", "none")
         if channels not in (None, self.channels):
             raise CheckpointError(
-                f"{self.name} was pretrained on {self.channels} channels, {channels} are asked for",
+                f"{self.name} was pretrained on {self.channels} channels, {channels} are requested",
                 fix=(Unset("channels"), random),
             )
         if intensity not in (None, self.scaling.intensity):
@@ -153,7 +153,7 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
             f"{path} has been trained on labels", expected="a pretraining", fix=Set("init", "RUN of pretrain")
         )
     if backbone is not None and backbone != meta["backbone"]:
-        raise CheckpointError(f"{path} holds a {meta['backbone']}, a {backbone} is asked for", fix=Unset("backbone"))
+        raise CheckpointError(f"{path} holds a {meta['backbone']}, a {backbone} is requested", fix=Unset("backbone"))
     seen = None
     if "seen.content" in tensors:
         seen = Seen(tensors.pop("seen.content").numpy(), tensors.pop("seen.groups").numpy())

@@ -129,7 +129,7 @@ class _Run:
         freeze(self.task, self.plan)  # each_epoch may have put the task into another mode
         if position.step == 0:
             torch.manual_seed(mix(self.loader.seed, position.epoch, 2) >> 1)
-            position.begun |= _numbers(self.task.start_epoch(position.epoch, _DatasetMap(self, position)))
+            position.reported |= _numbers(self.task.start_epoch(position.epoch, _DatasetMap(self, position)))
             self._forget_reinitialized()
             self.weights = self.task.sampling_weights()
         self.began, self.first_step = time.monotonic(), position.step
@@ -137,9 +137,9 @@ class _Run:
     def begin_step(self, position: Position, steps: int) -> None:
         """Seed, and the task's own hook."""
         torch.manual_seed(mix(self.loader.seed, position.epoch, position.step, 3) >> 1)
-        begun = self.task.before_step(position.epoch + position.step / steps, _DatasetMap(self, position))
-        if begun:
-            position.begun |= _numbers(begun)
+        reported = self.task.before_step(position.epoch + position.step / steps, _DatasetMap(self, position))
+        if reported:
+            position.reported |= _numbers(reported)
             self._forget_reinitialized()
 
     def begin_player(self, player: str) -> None:
@@ -187,7 +187,9 @@ class _Run:
         self.average_statistics()
         made = max(1, steps - self.first_step)
         seconds = (time.monotonic() - self.began) * steps / made
-        metrics = {"epoch": position.epoch + 1.0} | {k: v / steps for k, v in position.sums.items()} | position.begun
+        metrics = (
+            {"epoch": position.epoch + 1.0} | {k: v / steps for k, v in position.sums.items()} | position.reported
+        )
         if hooks.validation is not None:
             metrics |= {f"val_{name}": value for name, value in self.score(hooks.validation).items()}
         measured = hooks.measure(position.epoch)
@@ -197,7 +199,7 @@ class _Run:
         metrics |= {"images_per_second": rate, "ended": time.time()}
         self._refuse_infinite(metrics)
         position.history.append(metrics)
-        position.epoch, position.step, position.sums, position.begun = position.epoch + 1, 0, {}, {}
+        position.epoch, position.step, position.sums, position.reported = position.epoch + 1, 0, {}, {}
         self.weights = None
         self.save(position)
         hooks.each_epoch(position.history)

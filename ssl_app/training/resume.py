@@ -28,7 +28,7 @@ class Position:
     step: int = 0  # within the epoch
     seconds: float = 0.0  # that it took so far
     sums: EpochMetrics = field(default_factory=dict)  # of the metrics of this epoch's steps
-    begun: EpochMetrics = field(default_factory=dict)  # what start_epoch and before_step reported
+    reported: EpochMetrics = field(default_factory=dict)  # what start_epoch and before_step reported
     history: History = field(default_factory=list)
 
 

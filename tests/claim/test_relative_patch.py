@@ -31,9 +31,9 @@ def made(side: int, channels: int = 1, backbone: str = "small-resnet", **setting
 def test_every_pair_of_neighbors_is_there_in_both_orders_with_opposite_directions(
     grid: int, pairs: int, least: int
 ) -> None:
-    first, second, effective_rank = (values.tolist() for values in neighbors(grid))
+    first, second, directions = (values.tolist() for values in neighbors(grid))
     assert len(first) == pairs
-    label = dict(zip(zip(first, second, strict=True), effective_rank, strict=True))
+    label = dict(zip(zip(first, second, strict=True), directions, strict=True))
     assert len(label) == pairs
     for (one, other), direction in label.items():
         assert label[other, one] == 7 - direction
@@ -46,14 +46,14 @@ def test_every_pair_of_neighbors_is_there_in_both_orders_with_opposite_direction
         if one != other and max(abs(one // grid - other // grid), abs(one % grid - other % grid)) == 1
     ]
     assert set(near) == set(label)
-    assert min(effective_rank.count(k) for k in range(8)) == least
+    assert min(directions.count(k) for k in range(8)) == least
 
 
 @pytest.mark.parametrize("grid", ["2", "3"])
 def test_every_direction_weighs_the_same_so_that_chance_is_an_eighth(grid: str) -> None:
     task = made(48, grid=grid).eval()
     for k in range(8):
-        assert float(task.weights[task.effective_rank == k].sum()) == pytest.approx(1 / 8)
+        assert float(task.weights[task.directions == k].sum()) == pytest.approx(1 / 8)
     images = torch.randn(3, 1, 48, 48)
     for k in (0, 4):  # a network that always says the same
         nn.init.zeros_(task.head[-1].weight)
@@ -139,7 +139,7 @@ def test_pictures_put_the_neighbors_where_the_network_says(grid: str, monkeypatc
     found = task.pictures(batch_of(images))["neighbors"]
     assert found.shape == (5, 3, 1, 48, 48)
     assert torch.equal(found[:, 0], images)
-    right = functional.one_hot(task.effective_rank, 8).float().expand(5, -1, -1)
+    right = functional.one_hot(task.directions, 8).float().expand(5, -1, -1)
     monkeypatch.setattr(task, "_logits", lambda cut, batch: right)
     found = task.pictures(batch_of(images))["neighbors"]
     assert torch.equal(found[:, 1], found[:, 2])

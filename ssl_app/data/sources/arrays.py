@@ -25,8 +25,8 @@ class Arrays(Source):
         if parts:
             names: dict[str, str | None] = {"images": "images", "label": None, "group": None}
             for kind, usual in (("label", LABELS), ("group", GROUPS)):
-                asked = getattr(columns, kind)
-                candidates = usual if asked is None else (asked,)
+                requested = getattr(columns, kind)
+                candidates = usual if requested is None else (requested,)
                 names[kind] = next((c for c in candidates if f"{parts[0]}_{c}" in held), None)
             if columns.split not in {None, UNUSED}:
                 raise DataError(
@@ -59,9 +59,9 @@ class Arrays(Source):
         self.labels = texts(data, "label", pieces, len(self.keys))
         self.groups = texts(data, "group", pieces, len(self.keys))
         for kind in ("label", "group"):
-            asked = getattr(columns, kind)
-            if asked not in {None, UNUSED} and names[kind] is None:
-                raise DataError(f"{data} has no array '{asked}'{nearest(asked, held)}")
+            requested = getattr(columns, kind)
+            if requested not in {None, UNUSED} and names[kind] is None:
+                raise DataError(f"{data} has no array '{requested}'{nearest(requested, held)}")
         group = "group" if names["group"] == "groups" else names["group"]
         self.columns = Columns(label=names["label"], group=group, split=split_name)
 
@@ -94,15 +94,15 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def chosen(data: str, held: dict[str, NDArray[Any]], usual: tuple[str, ...], asked: str | None) -> str | None:
-    """The array to use: the one asked for, else the usual name that is there."""
-    if asked == UNUSED:
+def chosen(data: str, held: dict[str, NDArray[Any]], usual: tuple[str, ...], requested: str | None) -> str | None:
+    """The array to use: the one requested for, else the usual name that is there."""
+    if requested == UNUSED:
         return None
-    if asked is None:
+    if requested is None:
         return next((name for name in usual if name in held), None)
-    if asked not in held:
-        raise DataError(f"{data} has no array '{asked}'{nearest(asked, held)}")
-    return asked
+    if requested not in held:
+        raise DataError(f"{data} has no array '{requested}'{nearest(requested, held)}")
+    return requested
 
 
 def joined(data: str, arrays: list[NDArray[Any]]) -> NDArray[Any]:

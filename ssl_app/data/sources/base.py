@@ -1,4 +1,4 @@
-"""What every kind of data answers: which images there are, what is known of each, and its pixels."""
+"""What every kind of data offers: which images there are, what is known of each, and its pixels."""
 
 import glob
 import os
@@ -42,7 +42,7 @@ FOLDER_NAMES, SHARD_NAMES, ARRAY_NAMES = "folder names", "shard names", "array n
 class Columns:
     """Where labels, groups and splits come from.
 
-    As asked for, None is the default and "none" is not to be used; as found, None is nowhere.
+    As requested, None is the default and "none" is not to be used; as found, None is nowhere.
     """
 
     label: str | None = None
@@ -62,7 +62,7 @@ class Source(ABC):
     decodes in threads; labels, groups and splits are known before a pixel is read.
     """
 
-    last_resort: ClassVar[bool] = False  # asked after the others whether it accepts
+    last_resort: ClassVar[bool] = False  # tried after the others
     name: str  # as typed
     keys: tuple[str, ...]  # (N,) unique and stable: path below the root, or member name
     labels: tuple[str | None, ...] | None = None  # class names; None = unlabeled

@@ -80,7 +80,7 @@ def survey(root: Path) -> tuple[list[str], Counter[str]]:
     found: list[str] = []
     unread: Counter[str] = Counter()
     seen: set[str] = set()
-    for folder, below, files in os.walk(root, onerror=closed, followlinks=True):
+    for folder, below, files in os.walk(root, onerror=refuse_folder, followlinks=True):
         real = os.path.realpath(folder)
         below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
         if real in seen:  # a link that leads back
@@ -98,10 +98,10 @@ def survey(root: Path) -> tuple[list[str], Counter[str]]:
     return sorted(found), unread
 
 
-def closed(error: OSError) -> None:
+def refuse_folder(error: OSError) -> None:
     """A folder that may not be opened: passed over in silence, its images would be missing unnoticed."""
     raise DataError(
-        f"the folder {error.filename} cannot be opened ({error.strerror}); mend its rights, or list the images "
+        f"the folder {error.filename} cannot be opened ({error.strerror}); fix its permissions, or list the images "
         f"in a manifest"
     ) from error
 

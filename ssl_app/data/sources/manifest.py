@@ -125,15 +125,15 @@ def known(table: pd.DataFrame, column: str | None) -> tuple[str | None, ...] | N
     return None if column is None else tuple(value or None for value in values(table, column))
 
 
-def chosen(data: str, table: pd.DataFrame, default: str, asked: str | None) -> str | None:
-    """The column to use: the one asked for, else the default where it is present."""
-    if asked == UNUSED:
+def chosen(data: str, table: pd.DataFrame, default: str, requested: str | None) -> str | None:
+    """The column to use: the one requested for, else the default where it is present."""
+    if requested == UNUSED:
         return None
-    if asked is None:
+    if requested is None:
         return default if default in table.columns else None
-    if asked not in table.columns:
-        raise DataError(f"{data} has no column '{asked}'{nearest(asked, table.columns)}")
-    return asked
+    if requested not in table.columns:
+        raise DataError(f"{data} has no column '{requested}'{nearest(requested, table.columns)}")
+    return requested
 
 
 def paths(data: str, root: Path, listed: list[str]) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def paths(data: str, root: Path, listed: list[str]) -> tuple[str, ...]:
         if not path:
             raise DataError(f"{data} row {row} has no path; fill it in or remove the row")
         if "\0" in path:
-            raise DataError(f"{data} row {row} has a NUL byte in its path; mend the table")
+            raise DataError(f"{data} row {row} has a NUL byte in its path; fix the table")
         if "\\" in path and os.sep == "/" and not (root / path).exists():
             raise DataError(f"{data} row {row} has the path {path}; expected / between folders: replace every \\")
         key = os.path.normpath(path).replace(os.sep, "/")

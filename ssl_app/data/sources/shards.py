@@ -52,9 +52,9 @@ class Shards(Source):
             labels += [classes.get(stem_of(member)) for member in images]
             splits += [split_of(shard.name)] * len(images)
             self.members += [(number, member) for member in images]
-        told = [f"{n} {kind} file{'s' * (n > 1)} found, not read yet" for kind, n in sorted(unread.items())]
+        remarks = [f"{n} {kind} file{'s' * (n > 1)} found, not read yet" for kind, n in sorted(unread.items())]
         if not keys:
-            more = "".join(f"; {sentence}" for sentence in told)
+            more = "".join(f"; {sentence}" for sentence in remarks)
             raise DataError(f"no images found in {data}{more}; expected members such as 000001.jpg")
         twice = [key for key, count in Counter(keys).items() if count > 1]
         if twice:
@@ -66,8 +66,8 @@ class Shards(Source):
             self.splits = tuple(splits)
         self.columns = Columns(label="cls" if self.labels else None, split=SHARD_NAMES if self.splits else None)
         if not any(labels):
-            told.append(f"unlabeled: no member such as {stem_of(self.members[0][1])}{LABEL} holds a class")
-        self.notes = tuple(map(Notice, told))
+            remarks.append(f"unlabeled: no member such as {stem_of(self.members[0][1])}{LABEL} holds a class")
+        self.notes = tuple(map(Notice, remarks))
 
     @classmethod
     def accepts(cls, data: str) -> bool:
@@ -175,7 +175,7 @@ def stem_of(member: str) -> str:
 
 
 def split_of(shard: str) -> str | None:
-    """The split that a shard's name tells: `test` of `cifar10-test-00001.tar.gz`."""
+    """The split that a shard's name gives: `test` of `cifar10-test-00001.tar.gz`."""
     words = [SPLITS[word] for word in re.split(r"[^a-z]+", shard.lower()) if word in SPLITS]
     return words[0] if words else None
 
