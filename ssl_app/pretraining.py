@@ -124,7 +124,7 @@ class Pretraining:
         settings, dataset, group = self.settings, self.material.dataset, self.group
         before = seconds_so_far(folder / TRAINING)
         uri = settings.tracking_uri if group.rank == 0 else "none"
-        tracker = group.agree(lambda: open_tracker(settings.out, uri, "ssl-app", say))
+        tracker = group.agree(lambda: open_tracker(settings.out, uri, "ssl-app"))
         say(f"tracking: {tracker.where}")
         params = {k: v for k, v in vars(settings).items() if k not in ("out", "name", "resume", "tracking_uri")}
         tracked = tracker.start(folder.name, folder, params | config.as_json(self.own), {"verb": "pretrain"})

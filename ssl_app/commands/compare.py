@@ -67,7 +67,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     with same_threads():
         scored, fitting = _scored_on(settings, say)
     runs.prepare_out(settings.out)
-    open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
+    open_tracker(settings.out, settings.tracking_uri, "ssl-app")
     folder = _folder(settings)
     with _alone(folder):
         say(f"run {folder}; where it is stopped, the same command with --name {folder.name} goes on")

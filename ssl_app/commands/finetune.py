@@ -73,7 +73,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     folder = runs.new_run(settings.out, settings.name, "finetune", stored)
     say(f"run {folder}: {settings.strategy} on {len(drawn)} labels, draw {settings.draw}")
     with runs.whole(folder):
-        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
+        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app")
         tracked = tracker.start(folder.name, folder, stored, {"verb": "finetune"})
         status = "FAILED"
         try:

@@ -104,7 +104,7 @@ def run(settings: Settings, say: Say = to_stderr) -> Result:
     width = max(len(layer) for layer in ("layer", *layers))
     say(_row(width, "layer", "numbers", [(kind, "accuracy") for kind in KINDS.values()]))
     with runs.whole(folder):
-        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
+        tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app")
         tracked = tracker.start(folder.name, folder, stored, {"verb": "probe"})
         status = "FAILED"
         try:

@@ -91,7 +91,7 @@ def _run(settings: Settings, say: Say, part_of: str | None) -> Result:
     recipe = next(iter(sweep.benches.values())).recipe
     steps = {job.per_class: recipe.steps_for(len(job.drawn)) for job in reversed(sweep.jobs)}
     say(f"steps of a trial, by labels per class: {', '.join(f'{k}: {n}' for k, n in sorted(steps.items()))}")
-    tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app", say)
+    tracker = open_tracker(settings.out, settings.tracking_uri, "ssl-app")
     tracker.log_trials(
         [_record(sweep, job, trials[job.key]) for job in sweep.jobs if job.key in trials], sweep.folder
     )

@@ -1,5 +1,6 @@
 """Serve MLflow's pages over the runs of --out, and print their addresses: the newest sweep's comparison first."""
 
+import logging
 import os
 import signal
 import socket
@@ -18,8 +19,10 @@ from types import FrameType
 from typing import IO
 
 from ssl_app.config import option
-from ssl_app.errors import RunError, SettingsError, UserError
-from ssl_app.runs import OUT, Say
+from ssl_app.errors import Fix, RunError, Set, SettingsError, UserError
+from ssl_app.runs import OUT
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app ui
@@ -28,6 +31,7 @@ ssl-app ui --out /data/ssl-runs --port 5001
 
 STARTS_WITHIN = 180.0  # seconds; 17 were measured on two busy cores
 STOPS_WITHIN = 10.0
+AGAIN = Fix("type the same again")
 
 
 @dataclass(frozen=True)
@@ -42,26 +46,24 @@ class Settings:
     open: bool = option(False, "open the page in a browser")
 
 
-def run(settings: Settings, say: Say | None = None) -> None:
+def run(settings: Settings) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises RunError where there is nothing to show."""
-    say = say or _on_stderr
     database = settings.out / "mlflow.db"
     if not database.is_file():
         raise RunError(
-            f"{settings.out} holds no mlflow.db; type ssl-app pretrain first, or --out with the folder of your runs"
+            f"{settings.out} holds no mlflow.db",
+            fix=(Fix("type ssl-app pretrain first"), Fix("--out with the folder of your runs")),
         )
-    say(f"starting MLflow on {database}; this takes a few seconds")
+    logger.info(f"starting MLflow on {database}; this takes a few seconds")
     with _until_told_to_stop(), serve(settings.out, settings.port, settings.host) as server:
-        from ssl_app.tracking.pages import (
-            pages_of,
-        )  # after the server's start: both take their seconds at once
+        from ssl_app.tracking.pages import pages_of
 
         shown = pages_of(settings.out)
         for title, path in shown:
-            say(f"{title}: {server.address}/{path}")
+            logger.info(f"{title}: {server.address}/{path}")
         if not shown:
-            say(f"no runs yet: {server.address}")
-        say("Ctrl-C ends it")
+            logger.info(f"no runs yet: {server.address}")
+        logger.info("Ctrl-C ends it")
         if settings.open:
             webbrowser.open(f"{server.address}/{shown[0][1] if shown else ''}")
         server.wait()
@@ -78,7 +80,7 @@ class Server:
     def wait(self) -> None:
         """Until it ends, which it does not by itself. Raises UserError with its last line."""
         self.process.wait()
-        raise UserError(f"MLflow's server ended by itself ({last_line(self.log)}); type the same again")
+        raise UserError(f"MLflow's server ended by itself ({last_line(self.log)})", fix=AGAIN)
 
 
 @contextmanager
@@ -127,12 +129,14 @@ def free_port(host: str, port: int) -> int:
             found: int = probe.getsockname()[1]
             return found
     except socket.gaierror as error:
-        raise SettingsError(f"--host is '{host}', which is no address here; expected 127.0.0.1 or 0.0.0.0") from error
+        raise SettingsError(
+            f"--host is '{host}', which is no address here", expected="127.0.0.1 or 0.0.0.0"
+        ) from error
     except PermissionError as error:
-        raise SettingsError(f"port {port} is not allowed to you; type --port 5001") from error
+        raise SettingsError(f"port {port} is not allowed to you", fix=Set("port", 5001)) from error
     except OSError as error:
         other = port + 1 if port < 65535 else 5001
-        raise SettingsError(f"port {port} of {host} is in use ({error.strerror}); type --port {other}") from error
+        raise SettingsError(f"port {port} of {host} is in use ({error.strerror})", fix=Set("port", other)) from error
 
 
 def _wait_for(server: Server) -> None:
@@ -142,16 +146,15 @@ def _wait_for(server: Server) -> None:
     while time.monotonic() < until:
         if server.process.poll() is not None:
             raise UserError(
-                f"MLflow's server ended at its start ({last_line(server.log)}); type --port 5001, or see --out"
+                f"MLflow's server ended at its start ({last_line(server.log)})",
+                fix=(Set("port", 5001), Fix("see --out")),
             )
         try:
             with direct.open(f"{server.address}/health", timeout=5):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise UserError(
-        f"MLflow's server did not answer in {STARTS_WITHIN:.0f} s ({last_line(server.log)}); type the same again"
-    )
+    raise UserError(f"MLflow's server did not answer in {STARTS_WITHIN:.0f} s ({last_line(server.log)})", fix=AGAIN)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -184,7 +187,3 @@ def last_line(log: IO[bytes]) -> str:
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip()[:200] if lines else "it said nothing"
-
-
-def _on_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
