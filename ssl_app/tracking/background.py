@@ -54,7 +54,7 @@ class Background:
             self._hurry = False
             if not (done and self._idle()) and not self._silent:
                 self._silent = True
-                logger.warning(f"tracking: {self.where} has not answered in time; {self._cure()}")
+                logger.warning(f"tracking: {self.where} has not taken all yet; {self._cure()}")
 
     def close(self, seconds: float) -> None:
         """Flush, and end the thread: at once where it waits, after its last call where it is at one."""

@@ -48,7 +48,7 @@ from ssl_app.tracking.store import (
 )
 
 LOCK = ".mlflow-sync.lock"
-PATIENT = 60  # seconds for an answer, where somebody waits for it on purpose
+PATIENT = 30  # seconds for an answer, where somebody waits for it on purpose
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 LARGEST = sys.float_info.max  # databases keep infinity as this
 
@@ -351,6 +351,8 @@ class _Remotes:
         return self.default if self.default and self.default.where == place else self._store(place)
 
     def _store(self, uri: str) -> Store:
+        if uri.lower() == "none":
+            raise SettingsError("the tracking URI is 'none', which is nowhere", fix=Change("tracking_uri"))
         found = remote_store(self.out, uri)
         if found is None:
             raise SettingsError(

@@ -90,16 +90,17 @@ Content = dict[str, dict[str, object]]
 
 
 @pytest.fixture
-def content() -> Callable[[MlflowClient], Content]:
-    """All that a store has of the runs of `digits`, by their names, which must be different."""
+def content() -> Callable[..., Content]:
+    """All that a store has of the runs of `digits`, or of one, by their names, which must be different."""
 
-    def read(client: MlflowClient) -> Content:
+    def read(client: MlflowClient, name: str | None = None) -> Content:
         experiment = client.get_experiment_by_name("digits")
         if experiment is None:
             return {}
         runs = client.search_runs([experiment.experiment_id])
         assert len({run.info.run_name for run in runs}) == len(runs)
-        return {run.info.run_name: all_of(client, run.info.run_id) for run in runs}
+        chosen = [run for run in runs if name in (None, run.info.run_name)]
+        return {run.info.run_name: all_of(client, run.info.run_id) for run in chosen}
 
     return read
 

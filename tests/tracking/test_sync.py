@@ -16,7 +16,7 @@ from ssl_app.tracking import Tracker, TrialRecord, open_tracker
 from ssl_app.tracking.store import local_store, remote_store
 from ssl_app.tracking.sync import Sent, Sync, Unreachable, sync
 
-Read = Callable[[MlflowClient], dict[str, dict[str, Any]]]
+Read = Callable[..., dict[str, dict[str, Any]]]
 WRITES = {
     "create_run",
     "log_batch",
@@ -149,7 +149,7 @@ def test_a_break_at_any_call_loses_and_doubles_nothing(
         for again in (sender, both(out, remote)):  # the same process goes on, and another one looks
             again.send_run(run_id, Sent())
         assert len(fails.points) == len(set(fails.points)) == 9
-        assert content(there)[f"run-{number}"] == content(client)[f"run-{number}"]
+        assert content(there, f"run-{number}") == content(client, f"run-{number}")
     assert not fails.broken  # 8 calls: the run, params, metrics, data, two files, tags, state
     assert content(there) == content(client)
 
@@ -308,4 +308,6 @@ def test_where_there_is_nothing_to_sync_one_line_says_why(tmp_path: Path, out: P
     with pytest.raises(SettingsError) as wrong:
         sync(out, f"sqlite:///{out}/mlflow.db")
     assert str(wrong.value).startswith(f"the tracking URI is sqlite:///{out}/mlflow.db, where the runs are; ")
+    with pytest.raises(SettingsError, match="the tracking URI is 'none', which is nowhere"):
+        sync(out, "none")
     assert sync(out, None) == []

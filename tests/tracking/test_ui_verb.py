@@ -6,10 +6,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ssl_app.commands import ui
 from ssl_app.commands.ui import Settings, free_port, run
 from ssl_app.config import flag
 from ssl_app.errors import RunError, SettingsError
@@ -65,9 +69,29 @@ def test_the_newest_sweeps_view_comes_first(tracker: Tracker, out: Path) -> None
     assert re.fullmatch(r"#/experiments/\d+/runs", pages[1][1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_the_verb_prints_addresses_and_ends_with_its_child(tracker: Tracker, out: Path, how: signal.Signals) -> None:
+def test_a_signal_ends_the_verb_and_its_server(
+    out: Path, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives = []
+
+    @contextmanager
+    def serve(*_: object) -> Iterator[SimpleNamespace]:
+        lives.append("began")
+        try:
+            yield SimpleNamespace(address="here", wait=lambda: os.kill(os.getpid(), how))
+        finally:
+            lives.append("ended")
+
+    monkeypatch.setattr(ui, "serve", serve)
+    before = signal.getsignal(signal.SIGTERM)
+    run(Settings(out=out))
+    assert lives == ["began", "ended"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+def test_the_verb_prints_addresses_and_ends_with_its_child(tracker: Tracker, out: Path) -> None:
     fill(tracker, out)
     words = [sys.executable, "-m", "ssl_app", "ui", "--out", str(out), "--port", "0"]
     verb = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
@@ -76,7 +100,7 @@ def test_the_verb_prints_addresses_and_ends_with_its_child(tracker: Tracker, out
     with urllib.request.urlopen(lines[2].partition(": ")[2], timeout=10) as page:
         assert b"MLflow" in page.read()
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(verb.pid)], capture_output=True, text=True).stdout
-    verb.send_signal(how)
+    verb.send_signal(signal.SIGINT)
     assert verb.wait(30) == 0
     assert verb.stderr.read() == ""
     verb.stderr.close()
