@@ -19,7 +19,7 @@ class RunSettings:
     seed: int = option(0, "seed of everything random in the run", at_least=0, at_most=LARGEST_SEED)
     tracking_uri: str | None = option(
         None,
-        "MLflow server; default: the environment's, else OUT/mlflow.db; none turns tracking off",
+        "MLflow server to send the run to beside OUT/mlflow.db; default: the environment's; none turns tracking off",
         metavar="URI",
     )
     threads: int | None = option(

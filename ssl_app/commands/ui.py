@@ -19,7 +19,7 @@ from types import FrameType
 from typing import IO
 
 from ssl_app.config import option
-from ssl_app.errors import RunError, SettingsError, UserError
+from ssl_app.errors import Fix, RunError, Set, SettingsError, UserError
 from ssl_app.runs import OUT
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ ssl-app ui --out /data/ssl-runs --port 5001
 
 STARTS_WITHIN = 180.0  # seconds; 17 were measured on two busy cores
 STOPS_WITHIN = 10.0
+AGAIN = Fix("type the same again")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def run(settings: Settings) -> None:
     database = settings.out / "mlflow.db"
     if not database.is_file():
         raise RunError(
-            f"{settings.out} holds no mlflow.db; type ssl-app pretrain first, or --out with the folder of your runs"
+            f"{settings.out} holds no mlflow.db",
+            fix=(Fix("type ssl-app pretrain first"), Fix("--out with the folder of your runs")),
         )
     logger.info(f"starting MLflow on {database}; this takes a few seconds")
     with _until_told_to_stop(), serve(settings.out, settings.port, settings.host) as server:
@@ -78,7 +80,7 @@ class Server:
     def wait(self) -> None:
         """Until it ends, which it does not by itself. Raises UserError with its last line."""
         self.process.wait()
-        raise UserError(f"MLflow's server ended by itself ({last_line(self.log)}); type the same again")
+        raise UserError(f"MLflow's server ended by itself ({last_line(self.log)})", fix=AGAIN)
 
 
 @contextmanager
@@ -127,12 +129,14 @@ def free_port(host: str, port: int) -> int:
             found: int = probe.getsockname()[1]
             return found
     except socket.gaierror as error:
-        raise SettingsError(f"--host is '{host}', which is no address here; expected 127.0.0.1 or 0.0.0.0") from error
+        raise SettingsError(
+            f"--host is '{host}', which is no address here", expected="127.0.0.1 or 0.0.0.0"
+        ) from error
     except PermissionError as error:
-        raise SettingsError(f"port {port} is not allowed to you; type --port 5001") from error
+        raise SettingsError(f"port {port} is not allowed to you", fix=Set("port", 5001)) from error
     except OSError as error:
         other = port + 1 if port < 65535 else 5001
-        raise SettingsError(f"port {port} of {host} is in use ({error.strerror}); type --port {other}") from error
+        raise SettingsError(f"port {port} of {host} is in use ({error.strerror})", fix=Set("port", other)) from error
 
 
 def _wait_for(server: Server) -> None:
@@ -142,16 +146,15 @@ def _wait_for(server: Server) -> None:
     while time.monotonic() < until:
         if server.process.poll() is not None:
             raise UserError(
-                f"MLflow's server ended at its start ({last_line(server.log)}); type --port 5001, or see --out"
+                f"MLflow's server ended at its start ({last_line(server.log)})",
+                fix=(Set("port", 5001), Fix("see --out")),
             )
         try:
             with direct.open(f"{server.address}/health", timeout=5):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise UserError(
-        f"MLflow's server did not answer in {STARTS_WITHIN:.0f} s ({last_line(server.log)}); type the same again"
-    )
+    raise UserError(f"MLflow's server did not answer in {STARTS_WITHIN:.0f} s ({last_line(server.log)})", fix=AGAIN)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,12 +1,9 @@
 """What every tracker can do; MlflowTracker does it, Nowhere does nothing."""
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -21,10 +18,10 @@ class TrialRecord:
 
 
 class Run(Protocol):
-    """One run under way. No method raises because a server is silent."""
+    """One run under way. No method waits for a server, or raises because of one."""
 
     def metrics(self, values: Mapping[str, float], step: int, timestamp: float | None = None) -> None:
-        """Values at a step, sent together.
+        """Values at a step, logged together.
 
         A resumed run that repeats a step passes its first `timestamp` (seconds): no second point then.
         """
@@ -59,8 +56,3 @@ class Tracker(Protocol):
 
     def view_path(self, view: str) -> str:
         """The part of the view's address that follows the server's."""
-
-
-def on_stderr(line: str) -> None:
-    """One line for people."""
-    print(line, file=sys.stderr, flush=True)

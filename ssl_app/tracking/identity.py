@@ -1,7 +1,8 @@
-"""The identity of a run in MLflow, kept in the run's folder so that a resumed run goes on with it."""
+"""The key of a run, kept in the run's folder and as a tag in MLflow, so that a resumed run goes on with its run."""
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+import uuid
 from pathlib import Path
 
 from ssl_app.runs import write_json
@@ -9,26 +10,17 @@ from ssl_app.runs import write_json
 IDENTITY = "mlflow.json"
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Which run of which store a folder is."""
+def folder_key(folder: Path) -> str:
+    """The folder's key, written before MLflow is asked: a kill in between leaves no run without its folder."""
+    try:
+        return str(json.loads((folder / IDENTITY).read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, TypeError, KeyError):  # missing, or not ours: a new run is better than no run
+        key = uuid.uuid4().hex
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / IDENTITY, {"key": key})
+    return key
 
-    store: str
-    key: str  # ours, noted before MLflow is asked, and a tag of the run
-    run_id: str | None  # MLflow's; None until it has answered
-    logged: bool = False  # all of a trial is there
 
-    @staticmethod
-    def read(folder: Path, store: str) -> "Identity | None":
-        """The folder's identity in this store; None where it has none, or one of another store."""
-        try:
-            content = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
-            identity = Identity(**content)
-        except (OSError, ValueError, TypeError):
-            return None  # missing, or not ours: a new run is better than no run
-        return identity if identity.store == store else None
-
-    def write(self, folder: Path) -> None:
-        """Keep it, in one step."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / IDENTITY, asdict(self))
+def derived_key(*parts: str) -> str:
+    """A key that is the same for the same parts: of a trial in its sweep, of a curve."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Nowhere: a tracker that keeps nothing (`--tracking-uri none`)."""
+"""Nowhere: a tracker that keeps nothing (a tracking URI of "none")."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from ssl_app.tracking.base import Run, TrialRecord
 class Nowhere:
     """Keeps nothing; result.json and the folder of a run hold what there is."""
 
-    where = "nowhere (--tracking-uri none)"
+    where = "nowhere"
 
     def start(
         self, name: str, folder: Path, params: Mapping[str, object], tags: Mapping[str, str] | None = None

@@ -1,14 +1,13 @@
-"""Pages of MLflow worth opening, found in the database of --out."""
+"""Pages of MLflow worth opening, found in the database of the output folder."""
 
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from ssl_app.errors import RunError
 from ssl_app.tracking import views
-from ssl_app.tracking.store import find_store, reason
+from ssl_app.tracking.client import StoreClient
+from ssl_app.tracking.store import OTHER_OUT, cannot_be_used, local_store
 
 
 def pages_of(out: Path) -> list[tuple[str, str]]:
@@ -16,11 +15,11 @@ def pages_of(out: Path) -> list[tuple[str, str]]:
 
     Raises RunError where the database cannot be used.
     """
-    store = find_store(out, None)
+    store = local_store(out)
     try:
-        experiments = MlflowClient(tracking_uri=store.uri).search_experiments()
+        experiments = StoreClient(store).mlflow.search_experiments()
     except (MlflowException, SQLAlchemyError) as error:
-        raise RunError(f"{out / 'mlflow.db'} cannot be used ({reason(error)}); type another --out") from error
+        raise cannot_be_used(store, error, OTHER_OUT[:1]) from error
     saved = [
         (view.created, view.name, views.view_path(experiment.experiment_id, view.identity))
         for experiment in experiments

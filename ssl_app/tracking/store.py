@@ -1,4 +1,4 @@
-"""The MLflow store of a run: a server by URI, or an SQLite file that is whole before anyone can see it."""
+"""MLflow stores: an SQLite file that is whole before anyone can see it, and what a tracking URI names."""
 
 import contextlib
 import os
@@ -10,55 +10,73 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import sqlalchemy
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
-from ssl_app.errors import RunError, SettingsError
-from ssl_app.runs import out_flag
+from ssl_app.errors import Change, Fix, RunError, Set, SettingsError
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
-SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+SERVERS = ("http", "https", "databricks")
+SCHEMES = (*SERVERS, "sqlite", "postgresql", "mysql", "mssql")
+EXPECTED = "http://HOST:PORT, sqlite:///FILE.db, another database's URI, or none"
+OTHER_OUT: tuple[Fix, ...] = (Change("out"), Set("tracking_uri", "none"))
+OTHER_REMOTE: tuple[Fix, ...] = (Change("tracking_uri"),)
 HALF_MADE = ".mlflow-*.db*"
 STALE = 3600  # seconds; a database takes 7 to make
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where records go."""
+    """An MLflow store."""
 
     uri: str
     artifacts: str | None  # URI of the artifacts' folder; None: the server's own
-    where: str  # for people, without passwords
-    identity: str  # as kept in run folders; stays the same when --out is moved
-    hint: str = ""  # how to see it
+    where: str  # for people and for files, without passwords
 
 
-def find_store(out: Path, uri: str | None) -> Store:
-    """The store behind a URI, its database made where it is missing. Raises SettingsError or RunError."""
-    if uri is None:
-        return _local(out.absolute() / DATABASE, f"{out / DATABASE}", "out", f"ssl-app ui{out_flag(out)} shows it")
-    scheme = re.split(r"[:+]", uri, maxsplit=1)[0].lower()
+def local_store(out: Path) -> Store:
+    """The store in the output folder, its database made where it is missing. Raises RunError."""
+    path, artifacts = out.absolute() / DATABASE, (out.absolute() / ARTIFACTS).as_uri()
+    make_database(path, artifacts, OTHER_OUT)
+    return Store(f"sqlite:///{path}", artifacts, str(out / DATABASE))
+
+
+def remote_store(out: Path, uri: str) -> Store | None:
+    """The store behind a tracking URI, or None where that is the one in `out`. No server is asked.
+
+    Raises SettingsError for a URI that cannot be one, RunError for an SQLite file that cannot be used.
+    """
+    scheme, plain = re.split(r"[:+]", uri, maxsplit=1)[0].lower(), without_password(uri)
     if scheme not in SCHEMES or (scheme != "databricks" and "://" not in uri):
-        raise SettingsError(
-            f"--tracking-uri is '{without_password(uri)}'; "
-            "expected http://HOST:PORT, sqlite:///FILE.db, another database's URI, or none"
-        )
+        raise SettingsError(f"the tracking URI is '{plain}'", expected=EXPECTED, fix=Change("tracking_uri"))
     if scheme == "sqlite":
         text = uri.partition(":///")[2].partition("?")[0]
         if not text or text == ":memory:":
-            raise SettingsError(f"--tracking-uri is '{uri}', which names no file; expected sqlite:///FILE.db")
+            raise SettingsError(
+                f"the tracking URI is '{plain}', which names no file", expected=EXPECTED, fix=Change("tracking_uri")
+            )
         path = Path(text).absolute()
-        return _local(path, f"{path}", f"sqlite:///{path}")
-    plain = without_password(uri)
-    return Store(uri, None, plain, plain)
-
-
-def _local(path: Path, where: str, identity: str, hint: str = "") -> Store:
-    artifacts = (path.parent / ARTIFACTS).as_uri()
-    make_database(path, artifacts)
-    return Store(f"sqlite:///{path}", artifacts, where, identity, hint)
+        if path == out.absolute() / DATABASE:
+            return None
+        artifacts = (path.parent / ARTIFACTS).as_uri()
+        make_database(path, artifacts, OTHER_REMOTE)
+        return Store(f"sqlite:///{path}", artifacts, f"sqlite:///{path}")
+    if scheme in SERVERS:
+        return Store(uri, None, plain)
+    try:
+        sqlalchemy.create_engine(uri).dispose()  # loads the driver, and connects to nothing
+    except ImportError as error:
+        raise SettingsError(
+            f"{plain} needs a driver ({error})", fix=(Fix(f"type pip install {error.name}"), Change("tracking_uri"))
+        ) from error
+    except (SQLAlchemyError, ValueError) as error:
+        raise SettingsError(
+            f"the tracking URI is '{plain}' ({reason(error)})", expected=EXPECTED, fix=Change("tracking_uri")
+        ) from error
+    return Store(uri, (out.absolute() / ARTIFACTS).as_uri(), plain)
 
 
 def without_password(uri: str) -> str:
@@ -68,7 +86,7 @@ def without_password(uri: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}" if parts.scheme and "://" in uri else uri.partition("?")[0]
 
 
-def make_database(path: Path, artifacts: str) -> None:
+def make_database(path: Path, artifacts: str, fixes: tuple[Fix, ...]) -> None:
     """Make MLflow's SQLite file where it is missing; check it where it is not. Raises RunError.
 
     It grows under a temporary name and appears whole: a kill while MLflow migrates leaves a file
@@ -76,7 +94,7 @@ def make_database(path: Path, artifacts: str) -> None:
     two make it at once the first one's stays.
     """
     if path.exists():
-        _check(path)
+        _check(path, fixes)
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,9 +107,7 @@ def make_database(path: Path, artifacts: str) -> None:
             for leftover in path.parent.glob(f"{draft.name}*"):
                 leftover.unlink(missing_ok=True)
     except (OSError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
-        raise RunError(
-            f"{path} cannot be made ({reason(error)}); type another --out, or --tracking-uri none"
-        ) from error
+        raise RunError(f"{path} cannot be made ({reason(error)})", fix=fixes) from error
 
 
 def _migrate(draft: Path, artifacts: str) -> None:
@@ -123,9 +139,9 @@ def _remove_half_made(folder: Path) -> None:
                 leftover.unlink()
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, fixes: tuple[Fix, ...]) -> None:
     """Refuse a file that MLflow cannot use, before it says so in forty lines."""
-    cure = "move it away, or type another --out or --tracking-uri none"
+    fixes = (Fix("move it away"), *fixes)
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20)
         try:
@@ -133,16 +149,25 @@ def _check(path: Path) -> None:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise RunError(f"{path} cannot be read as a database ({error}); {cure}") from error
+        raise RunError(f"{path} cannot be read as a database ({error})", fix=fixes) from error
     if not {"experiments", "runs", "metrics", "alembic_version"} <= {name for (name,) in rows}:
-        raise RunError(f"{path} is not a whole MLflow database; {cure}")
+        raise RunError(f"{path} is not a whole MLflow database", fix=fixes)
+
+
+def cannot_be_used(store: Store, error: Exception, fixes: tuple[Fix, ...]) -> RunError:
+    """The refusal of a database that MLflow itself refused, with its cure where that is known."""
+    first = Fix("move it away")
+    if "schema" in str(error):
+        first = Fix(f"save a copy and type mlflow db upgrade {without_password(store.uri)}")
+        fixes = ()
+    return RunError(f"{store.where} cannot be used ({reason(error)})", fix=(first, *fixes))
 
 
 def reason(error: Exception) -> str:
     """The part of an exception's text that fits in a sentence; no password of a URI is in it."""
     text = str(error)
-    if found := re.search(r"too many (\d{3}) error responses", text):
-        return f"it answers {found[1]}"
+    if found := re.search(r"too many (\d{3}) error responses|failed with error code (\d{3})", text):
+        return f"it answers {found[1] or found[2]}"
     if re.search(r"timed out|timeout", text):
         return "it does not answer in time"
     if found := re.search(r"\[Errno -?\d+\] ([\w ,]+)", text):

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from ssl_app.config import flag
 from ssl_app.errors import RunError, SettingsError
 from ssl_app.tracking import open_tracker
-from ssl_app.tracking.store import find_store, make_database, without_password
+from ssl_app.tracking.store import make_database, remote_store, without_password
 
 
 def start_one(out: Path, name: str, failures: "multiprocessing.Queue[str]") -> None:
     try:
-        said: list[str] = []
-        run = open_tracker(out, None, "digits", said.append).start(name, out / name, {})
+        run = open_tracker(out, None, "digits").start(name, out / name, {})
         for epoch in range(20):
             run.metrics({"loss": 1.0}, epoch)
         run.finish()
-        failures.put("".join(said))
+        failures.put("")
     except BaseException as error:
         failures.put(repr(error))
 
@@ -56,7 +56,7 @@ def test_a_kill_while_the_database_is_made_leaves_nothing_to_trip_over(
         half_made.write_bytes(b"SQLite format 3\0 and no more")
     os.utime(old, (time.time() - 7200,) * 2)
     monkeypatch.setattr("ssl_app.tracking.store._migrate", lambda draft, artifacts: draft.write_bytes(b"whole"))
-    make_database(tmp_path / "mlflow.db", "file:///artifacts")
+    make_database(tmp_path / "mlflow.db", "file:///artifacts", ())
     assert (tmp_path / "mlflow.db").read_bytes() == b"whole"
     assert not old.exists()
     assert young.exists()  # another process may be at it
@@ -70,7 +70,7 @@ def test_the_first_of_two_databases_stays(tmp_path: Path, monkeypatch: pytest.Mo
         path.write_bytes(b"first")
 
     monkeypatch.setattr("ssl_app.tracking.store._migrate", slower)
-    make_database(path, "file:///artifacts")
+    make_database(path, "file:///artifacts", ())
     assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -82,7 +82,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         open_tracker(tmp_path, None, "digits")
     assert str(refusal.value) == (
         f"{path} cannot be read as a database (file is not a database); "
-        "move it away, or type another --out or --tracking-uri none"
+        "move it away, or another out, or tracking_uri none"
     )
 
 
@@ -94,8 +94,8 @@ def test_half_a_database_is_refused(tmp_path: Path, content: str) -> None:
     connection.close()
     with pytest.raises(RunError) as refusal:
         open_tracker(tmp_path, None, "digits")
-    assert str(refusal.value) == (
-        f"{path} is not a whole MLflow database; move it away, or type another --out or --tracking-uri none"
+    assert refusal.value.sentence(flag) == (
+        f"{path} is not a whole MLflow database; move it away, or another --out, or --tracking-uri none"
     )
 
 
@@ -108,28 +108,44 @@ def test_a_database_of_another_mlflow_names_the_command(out: Path) -> None:
         open_tracker(out, None, "digits")
 
 
-def test_the_default_is_in_out_and_the_environment_goes_before_it(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert open_tracker(out, None, "digits").where == f"{out / 'mlflow.db'} (ssl-app ui --out {out} shows it)"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{out}/mlflow.db")
-    assert open_tracker(out, None, "digits").where == f"{out}/mlflow.db"
+def test_runs_are_kept_in_out_and_sent_on_to_what_is_typed_or_else_to_the_environments(
+    out: Path, remote: str, nobody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = f"{out / 'mlflow.db'} (ssl-app ui shows it)"
+    assert open_tracker(out, None, "digits").where == local
+    assert open_tracker(out, f"sqlite:///{out}/mlflow.db", "digits").where == local
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", nobody)
+    assert open_tracker(out, None, "digits").where == f"{local}, sent on to {nobody}"
+    assert open_tracker(out, remote, "digits").where == f"{local}, sent on to {remote}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "none")
-    assert open_tracker(out, None, "digits").where == "nowhere (--tracking-uri none)"
+    assert open_tracker(out, None, "digits").where == "nowhere"
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns", "htp://host", "localhost:5000", "http:/x"])
 def test_a_uri_that_cannot_be_one_is_refused(tmp_path: Path, uri: str) -> None:
     with pytest.raises(SettingsError) as refusal:
-        find_store(tmp_path, uri)
-    assert str(refusal.value) == (
-        f"--tracking-uri is '{uri}'; expected http://HOST:PORT, sqlite:///FILE.db, another database's URI, or none"
+        remote_store(tmp_path, uri)
+    assert refusal.value.sentence(flag) == (
+        f"the tracking URI is '{uri}'; expected http://HOST:PORT, sqlite:///FILE.db, another database's URI, "
+        "or none; type another --tracking-uri"
     )
 
 
 def test_a_database_without_its_driver_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as refusal:
         open_tracker(tmp_path, "postgresql://me:secret@localhost/x", "digits")
-    assert str(refusal.value).startswith("--tracking-uri postgresql://localhost/x needs a driver (")
+    assert str(refusal.value).startswith("postgresql://localhost/x needs a driver (")
     assert "type pip install psycopg" in str(refusal.value)
+
+
+def test_another_stores_file_that_is_no_database_is_refused_at_once(out: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    path.write_text("this is not a database, whatever its name may say" * 10)
+    with pytest.raises(RunError) as refusal:
+        open_tracker(out, f"sqlite:///{path}", "digits")
+    assert refusal.value.sentence(flag) == (
+        f"{path} cannot be read as a database (file is not a database); move it away, or another --tracking-uri"
+    )
 
 
 def test_passwords_are_not_shown() -> None:

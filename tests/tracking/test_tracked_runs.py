@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from ssl_app.tracking import Nowhere, Tracker, open_tracker
+from ssl_app.tracking.identity import folder_key
 from ssl_app.tracking.tracker import flatten
 
 
@@ -67,17 +70,29 @@ def test_a_deleted_experiment_is_taken_out_of_the_bin(tracker: Tracker, client: 
     assert names >= {"second"}
 
 
-def test_a_kill_between_making_a_run_and_noting_its_id_makes_no_second_run(
+def test_a_kill_between_the_folders_key_and_the_run_makes_no_second_run(
     tracker: Tracker, client: MlflowClient, out: Path
 ) -> None:
-    from ssl_app.tracking.identity import Identity
+    key = folder_key(out / "first")  # killed here, before MLflow is asked
+    for _ in range(2):
+        tracker.start("first", out / "first", {})
+    assert the_run(client).data.tags["ssl_app.key"] == key
 
-    tracker.start("first", out / "first", {})
-    before = Identity.read(out / "first", "out")
-    assert before is not None
-    Identity("out", before.key, None).write(out / "first")  # as it was before MLflow answered
-    tracker.start("first", out / "first", {})
-    assert the_run(client).info.run_id == before.run_id
+
+def test_a_local_store_that_is_busy_gets_the_metrics_with_the_next_ones(
+    tracker: Tracker, client: MlflowClient, out: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tracker.start("first", out / "first", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", locked)
+        run.metrics({"loss": 2.0}, 0)
+    run.metrics({"loss": 1.0}, 1)
+    assert [point.step for point in client.get_metric_history(the_run(client).info.run_id, "loss")] == [0, 1]
+    assert said == [f"tracking: {out / 'mlflow.db'} did not take metrics of first (database is locked)"]
+
+
+def locked(*_: object, **__: object) -> None:
+    raise MlflowException("database is locked")
 
 
 def test_artifacts_lie_under_out(tracker: Tracker, client: MlflowClient, out: Path) -> None:
@@ -93,9 +108,7 @@ def test_artifacts_lie_under_out(tracker: Tracker, client: MlflowClient, out: Pa
 
 def test_a_missing_artifact_costs_a_line(tracker: Tracker, out: Path, said: list[str]) -> None:
     tracker.start("first", out / "first", {}).artifact(out / "first" / "none.png")
-    assert said == [
-        f"tracking: {out / 'mlflow.db'} refused 'artifact' of first ({out / 'first' / 'none.png'} is gone)"
-    ]
+    assert said == [f"tracking: {out / 'first' / 'none.png'} is gone, and not kept with first"]
 
 
 def test_data_is_an_input_of_the_run(tracker: Tracker, client: MlflowClient, out: Path) -> None:

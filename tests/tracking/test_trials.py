@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
-from ssl_app.tracking import Tracker, TrialRecord, open_tracker
-from ssl_app.tracking.delivery import Delivery, Unreachable
-from ssl_app.tracking.identity import Identity
+from ssl_app.tracking import Tracker, TrialRecord, background, open_tracker
 
 
 def trials(sweep: Path, arms: tuple[str, ...] = ("two-stage", "scratch")) -> list[TrialRecord]:
@@ -26,7 +26,11 @@ def trials(sweep: Path, arms: tuple[str, ...] = ("two-stage", "scratch")) -> lis
     ]
 
 
-def runs_of(client: MlflowClient, kind: str) -> dict[str, object]:
+def locked(*_: object, **__: object) -> None:
+    raise MlflowException("database is locked")
+
+
+def runs_of(client: MlflowClient, kind: str) -> dict[str, Run]:
     experiment = client.get_experiment_by_name("digits")
     found = client.search_runs([experiment.experiment_id], f"tags.`ssl_app.kind` = '{kind}'")
     assert len({run.info.run_name for run in found}) == len(found)
@@ -84,19 +88,26 @@ def test_trials_are_logged_once_however_often(tracker: Tracker, client: MlflowCl
 
 
 def test_a_kill_amid_a_trial_leaves_no_second_run_and_no_second_point(
-    tracker: Tracker, client: MlflowClient, out: Path
+    tracker: Tracker, client: MlflowClient, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = trials(out / "sweep-1")[0]
-    tracker.log_trials([trial], out / "sweep-1")
-    whole = Identity.read(trial.folder, "out")
-    assert whole is not None
-    for run_id in (whole.run_id, None):  # killed before the scores were sent, and before the id was noted
-        Identity("out", whole.key, run_id).write(trial.folder)
-        open_tracker(out, None, "digits").log_trials([trial], out / "sweep-1")
+    for call in ("log_batch", "set_terminated"):  # killed before the scores were logged, and after
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, call, locked)
+            open_tracker(out, None, "digits").log_trials([trial], out / "sweep-1")
+    open_tracker(out, None, "digits").log_trials([trial], out / "sweep-1")
     (run,) = runs_of(client, "trial").values()
     (curve,) = runs_of(client, "curve").values()
+    assert run.info.status == "FINISHED"
     for each in (run, curve):
         assert len(client.get_metric_history(each.info.run_id, "label_efficiency/accuracy")) == 1
+
+
+def test_a_trial_deleted_in_mlflow_stays_deleted(tracker: Tracker, client: MlflowClient, out: Path) -> None:
+    tracker.log_trials(trials(out / "sweep-1"), out / "sweep-1")
+    client.delete_run(runs_of(client, "trial")["two-stage-8-1"].info.run_id)
+    open_tracker(out, None, "digits").log_trials(trials(out / "sweep-1"), out / "sweep-1")
+    assert len(runs_of(client, "trial")) == 7
 
 
 def test_two_sweeps_of_one_name_keep_their_curves_apart(tracker: Tracker, client: MlflowClient, out: Path) -> None:
@@ -108,23 +119,28 @@ def test_two_sweeps_of_one_name_keep_their_curves_apart(tracker: Tracker, client
     assert len(curves) == 2
 
 
-def test_trials_that_wait_are_sent_once(
+def test_trials_that_the_store_did_not_take_are_logged_with_the_next_ones(
     tracker: Tracker, client: MlflowClient, out: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = out / "sweep-1"
-
-    def locked(*_: object) -> None:
-        raise Unreachable("database is locked")
-
     with monkeypatch.context() as patch:
-        patch.setattr(Delivery, "deliver", locked)
-        tracker.log_trials(trials(sweep), sweep)
-        tracker.log_trials(trials(sweep), sweep)
-    assert len((sweep / "mlflow-journal.jsonl").read_text().splitlines()) == 8
-    assert len(said) == 1
-    open_tracker(out, None, "digits", said.append)
+        patch.setattr(MlflowClient, "create_run", locked)
+        tracker.log_trials(trials(sweep)[:7], sweep)
+    assert said == [f"tracking: {out / 'mlflow.db'} did not take trial two-stage-1-0 (database is locked)"]
+    tracker.log_trials(trials(sweep)[7:], sweep)
     assert len(runs_of(client, "trial")) == 8
     assert len(runs_of(client, "curve")) == 4
+
+
+def test_a_sweep_that_goes_on_with_a_server_sends_its_earlier_trials_too(
+    tracker: Tracker, out: Path, remote: str, there: MlflowClient
+) -> None:
+    sweep = out / "sweep-1"
+    tracker.log_trials(trials(sweep)[:4], sweep)
+    open_tracker(out, remote, "digits").log_trials(trials(sweep), sweep)
+    background.close_all(30.0)
+    assert len(runs_of(there, "trial")) == 8
+    assert len(runs_of(there, "curve")) == 4
 
 
 def test_the_saved_view_is_what_mlflows_page_reads(tracker: Tracker, client: MlflowClient, out: Path) -> None:

@@ -6,11 +6,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ssl_app.commands.ui import Settings, free_port, run, serve
+from ssl_app.commands import ui
+from ssl_app.commands.ui import Settings, free_port, run
+from ssl_app.config import flag
 from ssl_app.errors import RunError, SettingsError
 from ssl_app.tracking import Tracker, TrialRecord
 from ssl_app.tracking.pages import pages_of
@@ -47,8 +52,8 @@ def test_a_port_in_use_names_the_next(out: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError) as refusal:
             run(Settings(out=out, port=port))
-    assert (
-        str(refusal.value) == f"port {port} of 127.0.0.1 is in use (Address already in use); type --port {port + 1}"
+    assert refusal.value.sentence(flag) == (
+        f"port {port} of 127.0.0.1 is in use (Address already in use); type --port {port + 1}"
     )
 
 
@@ -64,28 +69,38 @@ def test_the_newest_sweeps_view_comes_first(tracker: Tracker, out: Path) -> None
     assert re.fullmatch(r"#/experiments/\d+/runs", pages[1][1])
 
 
-@pytest.mark.slow
-def test_serve_answers_and_is_gone_afterwards(out: Path) -> None:
-    with serve(out, 0) as server:
-        with urllib.request.urlopen(f"{server.address}/", timeout=10) as page:
-            assert b"MLflow" in page.read()
-        assert group_lives(server.process.pid)
-    assert not group_lives(server.process.pid)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_the_verb_prints_addresses_and_ends_with_its_child(tracker: Tracker, out: Path, how: signal.Signals) -> None:
+def test_a_signal_ends_the_verb_and_its_server(
+    out: Path, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives = []
+
+    @contextmanager
+    def serve(*_: object) -> Iterator[SimpleNamespace]:
+        lives.append("began")
+        try:
+            yield SimpleNamespace(address="here", wait=lambda: os.kill(os.getpid(), how))
+        finally:
+            lives.append("ended")
+
+    monkeypatch.setattr(ui, "serve", serve)
+    before = signal.getsignal(signal.SIGTERM)
+    run(Settings(out=out))
+    assert lives == ["began", "ended"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.slow
+def test_the_verb_prints_addresses_and_ends_with_its_child(tracker: Tracker, out: Path) -> None:
     fill(tracker, out)
-    code = (
-        "import sys, pathlib; from ssl_app.commands import ui; "
-        "ui.run(ui.Settings(out=pathlib.Path(sys.argv[1]), port=0))"
-    )
-    verb = subprocess.Popen([sys.executable, "-c", code, str(out)], stderr=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "ssl_app", "ui", "--out", str(out), "--port", "0"]
+    verb = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert verb.stderr is not None
     lines = [verb.stderr.readline().strip() for _ in range(4)]
+    with urllib.request.urlopen(lines[2].partition(": ")[2], timeout=10) as page:
+        assert b"MLflow" in page.read()
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(verb.pid)], capture_output=True, text=True).stdout
-    verb.send_signal(how)
+    verb.send_signal(signal.SIGINT)
     assert verb.wait(30) == 0
     assert verb.stderr.read() == ""
     verb.stderr.close()
