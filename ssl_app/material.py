@@ -46,7 +46,8 @@ class Material:
         cls, settings: PretrainSettings, method: type[Pretext], own: object, group: OneProcess, say: Say
     ) -> "Material":
         """Open the data and the weights. Raises DataError or SettingsError where the method cannot use them."""
-        start = handover.load_initialization(settings.init, settings.out, settings.backbone)
+        network = method.default_backbone if settings.init in ("none", handover.SCRATCH) else None
+        start = handover.load_initialization(settings.init, settings.out, settings.backbone or network)
         start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
         settings = replace(settings, backbone=start.backbone, augment=settings.augment or method.augment)
         opened, size = _open(settings, method, start, group, say)

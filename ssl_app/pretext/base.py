@@ -38,7 +38,7 @@ class Pretext(Task):
     """A backbone and what a method puts on top of it.
 
     `score` names the metric of the loss that the alarms and the progress line follow, `chance` is
-    its value for a network that knows nothing. The class attributes from `epochs` on are what
+    its value for a network that knows nothing. The class attributes from `default_backbone` on are what
     `ssl-app pretrain` takes where the user names nothing.
     """
 
@@ -46,6 +46,7 @@ class Pretext(Task):
     score: ClassVar[str | None] = None
     chance: ClassVar[float | None] = None
     limits: ClassVar[Limits | None] = None
+    default_backbone: ClassVar[str] = "small-resnet"
     epochs: ClassVar[int] = 30
     batch_size: ClassVar[int] = 128
     optimizer: ClassVar[str] = "sgd"

@@ -39,7 +39,7 @@ def make(method: str, channels: int, count: int = 16) -> Pretext:
     keys = [f"{i}.png" for i in range(count)]
     with tempfile.TemporaryDirectory() as folder:
         config = kind.Config(**OWN[method](Path(folder), keys)) if method in OWN else kind.Config()
-        return kind(build("small-resnet", channels, SIDE), config, Scope(count, 4, keys))
+        return kind(build(kind.default_backbone, channels, SIDE), config, Scope(count, 4, keys))
 
 
 def train(task: Pretext, channels: int, saver: Saver | None = None) -> list[dict[str, float]]:
