@@ -86,7 +86,7 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
 
     method: str = option("rotnet", "pretext method, see ssl-app methods; or module:Class", metavar="M")
     backbone: str | None = option(
-        None, "network, see ssl-app methods; or module:factory; default: small-resnet, or that of --init", metavar="B"
+        None, "network, see ssl-app methods; or module:factory; default: the method's, or that of --init", metavar="B"
     )
     init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN")
     epochs: int | None = option(None, "passes over the images; default: the method's", at_least=1)
