@@ -8,21 +8,28 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.errors import Change, DataError, Fix, Notice, SettingsError, Switch
+from ssl_app.errors import Change, DataError, Fix, Notice, Set, SettingsError, Switch
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
+from ssl_app.pretext.parts.contrastive import (
+    EMBEDDING,
+    WIDEST,
+    embedding_std,
+    nearest_pictures,
+    partners,
+    projector,
+    retrieval,
+    same_image,
+)
 from ssl_app.training.task import Metrics, Needs
 
-EMBEDDING = 128  # numbers, as in FaceNet and SimCLR
-WIDEST = 2048  # of the layer before them
-NEAREST = 5  # pictures shown beside each query
 TURN, SCALE, SHEAR, SHIFT = 15.0, 1.2, 8.0, 0.1  # largest of an affine copy: degrees, factor, degrees, share of side
-LEAST_SPREAD, FEWEST_ACTIVE = 0.1, 0.05  # below which there is a warning
+LEAST_STD, FEWEST_ACTIVE = 0.1, 0.05  # below which there is a warning
 LEAST_DISTANCE = 1e-6  # below it, distances have no gradient: that of a root grows without bound at 0
 
 
@@ -30,14 +37,10 @@ LEAST_DISTANCE = 1e-6  # below it, distances have no gradient: that of a root gr
 class TripletConfig:
     """Settings of the triplet network."""
 
-    mining: Literal["all-pairs", "semi-hard", "batch-hard"] = option(
-        "all-pairs",
-        "negatives of an image: all of the batch in one softmax (NT-Xent), or one a triplet, as FaceNet mines it",
+    mining: Literal["semi-hard", "batch-hard"] = option(
+        "semi-hard", "which negative a triplet takes, as FaceNet mines it"
     )
-    temperature: float = option(0.2, "with all-pairs, of its softmax; smaller looks at near images", at_least=0.01)
-    margin: float = option(
-        0.5, "with the other two, by how much a negative must be farther than the positive, of 2 at most", at_least=0
-    )
+    margin: float = option(0.5, "by how much a negative must be farther than the positive, of 2 at most", at_least=0)
     affine: bool = option(False, "also turn, scale, shear and shift both views a little, filled by reflection")
 
 
@@ -45,10 +48,9 @@ class Triplet(Pretext[TripletConfig]):
     """Two views of an image are anchor and positive, each in turn; the negatives are the batch's other images.
 
     Both views are altered and go through the network in one batch, so that neither a border nor batch statistics
-    tell which is which. A random negative is soon far enough away and teaches nothing more, so negatives are mined,
-    or all are taken at once. They are those of one micro-batch: accumulated gradients and more processes make them
-    fewer.
-    Held-out images come in one view; they are looked for by an affine copy, the same each time.
+    tell which is which. A random negative is soon far enough away and teaches nothing more, so negatives are mined
+    in the micro-batch: accumulated gradients and more processes make them fewer. A validation image comes in one
+    view; its positive is an affine copy, the same each time. All negatives at once are SimCLR.
     """
 
     Config = TripletConfig
@@ -62,14 +64,7 @@ class Triplet(Pretext[TripletConfig]):
     def __init__(self, backbone: Backbone, config: TripletConfig, data: TrainingSet) -> None:
         super().__init__(backbone, config, data)
         self.compared_views = False
-        features = math.prod(backbone.shape())
-        width = min(WIDEST, max(EMBEDDING, features))
-        self.head = nn.Sequential(
-            nn.Linear(features, width, bias=False),
-            nn.BatchNorm1d(width),
-            nn.ReLU(inplace=True),
-            nn.Linear(width, EMBEDDING),
-        )
+        self.head = projector(backbone, EMBEDDING, min(WIDEST, max(EMBEDDING, math.prod(backbone.shape()))))
 
     @classmethod
     def check(cls, images: NDArray[np.float32], config: TripletConfig) -> Sequence[Notice]:
@@ -85,7 +80,7 @@ class Triplet(Pretext[TripletConfig]):
         return ()
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
-        """By the mining. Share of views whose nearest of the other views is their partner; spread of the embedding.
+        """Mean hinge; the share of views whose nearest of the other views is their partner, and std of the embedding.
 
         `active` is the share of triplets that still teach: near 0, the margin is kept and nothing more is learned.
         """
@@ -93,39 +88,32 @@ class Triplet(Pretext[TripletConfig]):
         embedding = self._embed(torch.cat([first, second]))  # (2B, 128)
         index = batch.index
         with torch.autocast(embedding.device.type, enabled=False):
-            metrics = {
-                "accuracy": retrieval(embedding.detach(), index),
-                "embedding_spread": spread(embedding.detach()),
-            }
-            if self.config.mining == "all-pairs":
-                return all_pairs(embedding, index, self.config.temperature), metrics
             hinge = mined(embedding, index, self.config.margin, hardest=self.config.mining == "batch-hard")
-            return hinge.mean(), metrics | {"active": (hinge.detach() > 0).float().mean()}
+            return hinge.mean(), {
+                "accuracy": retrieval(embedding.detach(), index),
+                "embedding_std": embedding_std(embedding.detach()),
+                "active": (hinge.detach() > 0).float().mean(),
+            }
 
     def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
         """Of embeddings that lie in one point, and of triplets that teach nothing any more."""
-        row, after = history[-1], f"after epoch {len(history)}"
-        if row["embedding_spread"] < LEAST_SPREAD:
+        last, after = history[-1], f"after epoch {len(history)}"
+        if last["embedding_std"] < LEAST_STD:
             return Notice(
-                f"the embeddings of triplet have collapsed: {after} their spread is {row['embedding_spread']:.3f}, "
-                f"of 1. Type a smaller --lr, or --mining all-pairs"
+                f"the embeddings of triplet have collapsed: {after} their std is {last['embedding_std']:.3f}, of 1",
+                fixes=(Change("lr", "a smaller"), Set("method", "simclr")),
             )
-        if row.get("active", 1.0) < FEWEST_ACTIVE:
+        if last["active"] < FEWEST_ACTIVE:
             return Notice(
-                f"{row['active']:.0%} of the triplets still teach {after}: the margin is kept. Type a larger "
-                f"--margin, --mining batch-hard or --mining all-pairs"
+                f"{last['active']:.0%} of the triplets still teach {after}: the margin is kept",
+                fixes=(Change("margin", "a larger"), Set("mining", "batch-hard"), Set("method", "simclr")),
             )
         return None
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """In each row an image, and those of the others that lie nearest to it, nearest first."""
-        most = min(NEAREST, len(batch.images) - 1)
-        if most < 1:
-            return {}
-        embedding = self._embed(batch.images)
-        nearness = (embedding @ embedding.t()).fill_diagonal_(-math.inf)
-        nearest = nearness.topk(most, 1).indices  # (B, m)
-        return {"nearest": torch.cat([batch.images[:, None], batch.images[nearest]], 1)}
+        found = nearest_pictures(batch.images, self._embed(batch.images))
+        return {} if found is None else {"nearest": found}
 
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Anchors and positives, each (B, C, S, S)."""
@@ -147,28 +135,16 @@ class Triplet(Pretext[TripletConfig]):
         return functional.normalize(self.head(self.backbone(images).flatten(1)).float(), dim=1)
 
 
-def all_pairs(embedding: Tensor, index: Tensor, temperature: float) -> Tensor:
-    """NT-Xent: cross-entropy of finding the partner among all other views (arXiv:2002.05709, section 2.1).
-
-    `embedding` is (2B, D) of length 1, all first views and then all second ones; `index` (B,) names the images:
-    views of the same image are never negatives, however often a small set has it in one batch. -> ().
-    """
-    logits = embedding @ embedding.t() / temperature  # (2B, 2B)
-    partner = _partners(len(index), index.device)
-    same = _same(index).scatter(1, partner[:, None], False)  # an anchor itself, and its image's further views
-    return functional.cross_entropy(logits.masked_fill(same, -math.inf), partner)
-
-
 def mined(embedding: Tensor, index: Tensor, margin: float, *, hardest: bool) -> Tensor:
     """max(0, d(a, p) - d(a, n) + margin) of every view as an anchor, d Euclidean; 0 without negatives. -> (2B,).
 
     n is the nearest negative (batch-hard, arXiv:1703.07737), or the nearest of those farther than the positive
-    (semi-hard; FaceNet, section 3.2), and where there is none, the farthest. Arguments as for `all_pairs`.
+    (semi-hard; FaceNet, section 3.2), and where there is none, the farthest. Arguments as for `nt_xent`.
     """
-    partner = _partners(len(index), index.device)
+    partner = partners(len(index), index.device)
     with torch.no_grad():
         nearness = embedding @ embedding.t()  # falls as the distance rises
-        same = _same(index)
+        same = same_image(index)
         if hardest:
             negative = nearness.masked_fill(same, -math.inf).argmax(1)
         else:
@@ -183,19 +159,6 @@ def mined(embedding: Tensor, index: Tensor, margin: float, *, hardest: bool) -> 
 def distance(one: Tensor, other: Tensor) -> Tensor:
     """Euclidean, at least a millionth, with no gradient there. (B, D), (B, D) -> (B,)."""
     return (one - other).square().sum(1).clamp_min(LEAST_DISTANCE**2).sqrt()
-
-
-def retrieval(embedding: Tensor, index: Tensor) -> Tensor:
-    """Share of views that find their image first among the views of the other kind. (2B, D), (B,) -> ()."""
-    first, second = embedding.chunk(2)
-    nearness = first @ second.t()  # (B, B)
-    found = torch.stack([nearness.argmax(1), nearness.argmax(0)])
-    return (index[found] == index).float().mean()
-
-
-def spread(embedding: Tensor) -> Tensor:
-    """Standard deviation of a coordinate times sqrt(D): 0 where all lie in one point, 1 all over the sphere."""
-    return embedding.std(0, correction=0).mean() * math.sqrt(embedding.shape[1])
 
 
 def random_affine(count: int, generator: torch.Generator) -> Tensor:
@@ -225,14 +188,3 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
     warped = functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     channels_last = images.is_contiguous(memory_format=torch.channels_last)
     return warped.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-
-
-def _partners(count: int, device: torch.device) -> Tensor:
-    """Where the other view of each view stands. -> (2B,)."""
-    return torch.arange(2 * count, device=device).roll(count)
-
-
-def _same(index: Tensor) -> Tensor:
-    """Which views are of one image. (B,) -> (2B, 2B)."""
-    twice = index.repeat(2)
-    return twice[:, None] == twice
