@@ -2,7 +2,7 @@
 
 A pretraining, and a sweep from its checkpoint, are killed with their whole process group: in their
 first seconds, at moments when something is half made (a pack, the MLflow database, a run folder, a
-checkpoint, a hand-over), and at random ones between. After each kill the same is typed again (with
+checkpoint, a finished run), and at random ones between. After each kill the same is typed again (with
 --resume once the run folder is there). A run that ends before its moment makes room for another.
 
     python benchmarks/kill.py [--kills 10] [--seed 0] [--out DIR] [--only pretrain|sweep]
@@ -260,7 +260,7 @@ def exists(out: Path, name: str) -> Iterator[str]:
         "the run folder": run.is_dir(),
         "a half-written file": any(HALF_MADE.fullmatch(path.name) for path in run.rglob("*")),
         "a checkpoint": (run / "training.safetensors").is_file(),
-        "the hand-over": (run / "backbone.safetensors").is_file(),
+        "the finished backbone": (run / "backbone.safetensors").is_file(),
         "the table as CSV": (run / "trials.csv").is_file(),
         "the result": (run / "result.json").is_file(),
     }

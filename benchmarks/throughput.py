@@ -1,11 +1,11 @@
-"""What the loop, the closed fits and the command line cost, as ratios measured in one run on one machine.
+"""What the loop, the convex fits and the command line cost, as ratios measured in one run on one machine.
 
     python benchmarks/throughput.py [--only loop|fits|help|wait] [--rounds 7] [--steps 20] [--threads N]
     python benchmarks/throughput.py --only fits --out ssl-runs --init RUN [--data D]
 
 loop: images/s of fit + Loader + RotNet + small-resnet, over the same network and optimizer fed from
       memory; turn about, medians. Target: 0.90 or more.
-fits: seconds of the closed fits of 7 budgets x 5 draws on cached features. Target: under 60 s.
+fits: seconds of the convex fits of 7 budgets x 5 draws on cached features. Target: under 60 s.
 help: `ssl-app --help` over `python -c "import click"`, whole processes, turn about. Target: under 4.
 wait: images/s of two threads that sleep while they wait (OMP_WAIT_POLICY=PASSIVE), over two that spin.
 
@@ -168,7 +168,7 @@ def turn_about(one: Callable[[], float], other: Callable[[], float], rounds: int
 
 
 def closed_fits(out: Path | None, init: str | None, data: str | None, hardware: Hardware) -> None:
-    """Time of the 35 closed fits of a sweep, features at hand."""
+    """Time of the 35 convex fits of a sweep, features at hand."""
     features, labels, told = random_features() if init is None else features_of(out, init, data, hardware)
     generator = np.random.default_rng(0)
     classes = int(labels.max()) + 1

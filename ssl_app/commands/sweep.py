@@ -153,9 +153,9 @@ def _answered(
     trained = {name: setup for name, setup in sweep.setups.items() if setup.initialization.pretrained}
     pooled, outside = sweep.pooled(), sweep.outside()
     worst = max((seen[name] for name in pooled if name in seen), key=lambda found: found.total, default=None)
-    leak = None if worst is None else SeenInPretraining(worst.total, worst.of)
+    overlap = None if worst is None else SeenInPretraining(worst.total, worst.of)
     part = "test set" if settings.evaluate_on == "test" else "validation part of train"
-    answer = comparison.answer(trials, pooled, leak, part)
+    answer = comparison.answer(trials, pooled, overlap, part)
     verdict = answer.verdict if part_of is None else f"That of the comparison {part_of}."
     for line in [*comparison.table_lines(trials), *comparison.claim_lines(answer.comparisons)]:
         logger.info(line)

@@ -93,7 +93,7 @@ class Store:
 class Form:
     """Channels and depth of the pack, decided image by image."""
 
-    asked: int | None
+    requested: int | None
     depth: str
     first: str = ""  # key of the first image
     native: int = 0  # its channels
@@ -121,11 +121,11 @@ class Form:
         self.admit_channels(key, image.channels)
 
     def admit_channels(self, key: str, channels: int) -> None:
-        """Refuse a number of channels that does not go with those before, or with the one asked for."""
-        if self.asked is not None:
-            if channels != self.asked and not (channels in (1, 3) and self.asked in (1, 3)):
+        """Refuse a number of channels that does not go with those before, or with the one requested for."""
+        if self.requested is not None:
+            if channels != self.requested and not (channels in (1, 3) and self.requested in (1, 3)):
                 raise DataError(
-                    f"{key} has {channels} channels, {self.asked} are requested", fix=Set("channels", channels)
+                    f"{key} has {channels} channels, {self.requested} are requested", fix=Set("channels", channels)
                 )
         elif channels != self.native and not (channels in (1, 3) and self.native in (1, 3)):
             raise DataError(
@@ -141,7 +141,7 @@ class Form:
 
     def fit(self, small: NDArray[Any]) -> NDArray[Any]:
         """(P, P, c) in a file's form -> (P, P, C) in the form of the pack so far."""
-        channels = self.asked or (self.native if self.native not in (1, 3) else 3 if self.color else 1)
+        channels = self.requested or (self.native if self.native not in (1, 3) else 3 if self.color else 1)
         if small.shape[2] != channels:
             small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else small.repeat(3, 2)
         if self.mixed and small.dtype.kind == "u":

@@ -37,7 +37,7 @@ def scores(trials: Trials) -> dict[Variant, Curve]:
 
 
 def answer(
-    trials: Trials, pretrainings: Sequence[str], leak: verdict.SeenInPretraining | None, judged: str = "test set"
+    trials: Trials, pretrainings: Sequence[str], overlap: verdict.SeenInPretraining | None, judged: str = "test set"
 ) -> Answer:
     """Compare every variant with scratch, two-stage with the other strategies, and say what pretraining was worth.
 
@@ -68,7 +68,7 @@ def answer(
         len(draws),
         len(variants),
         saved,
-        leak,
+        overlap,
         judged,
     )
     return Answer(comparisons, asdict(saved), verdict.sentence(evidence))

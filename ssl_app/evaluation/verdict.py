@@ -29,7 +29,7 @@ class Evidence:
     draws: int
     pretrainings: int
     saved: LabelsSaved | None
-    leak: SeenInPretraining | None
+    overlap: SeenInPretraining | None
     judged: str = "test set"  # what was tested on
 
 
@@ -47,7 +47,7 @@ def sentence(evidence: Evidence) -> str:
         f" scratch {e.scratch:.3f}: {_points(e.difference.mean)} points{_bracket(e.difference)}"
     )
     over = f"over {_count(e.draws, 'draw')}, {_count(e.pretrainings, 'pretraining')}, one {e.judged}"
-    return f"{_finding(e.difference)}: {scores} {over}{_saved(e.saved)}{_leak(e.leak)}."
+    return f"{_finding(e.difference)}: {scores} {over}{_saved(e.saved)}{_overlap(e.overlap)}."
 
 
 def _finding(difference: Interval) -> str:
@@ -87,10 +87,10 @@ def _range(saved: LabelsSaved) -> str:
     return ""
 
 
-def _leak(leak: SeenInPretraining | None) -> str:
-    if leak is None or leak.seen == 0:
+def _overlap(overlap: SeenInPretraining | None) -> str:
+    if overlap is None or overlap.seen == 0:
         return ""
-    share = f"{leak.seen:,} of {leak.test:,} test images"
+    share = f"{overlap.seen:,} of {overlap.test:,} test images"
     return f"; {share} (or their groups) were seen in pretraining, which may flatter it"
 
 

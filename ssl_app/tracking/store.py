@@ -116,7 +116,7 @@ def _migrate(draft: Path, artifacts: str) -> None:
     store.engine.dispose()
     SqlAlchemyStore._engine_map.pop(uri, None)  # a class-wide cache, which would hold the name for ever
     connection = sqlite3.connect(draft)
-    # Writers then wait for each other a third as long; the file remembers. Some network disks refuse: fine.
+    # Writers then wait for each other a third as long; the file keeps that. Some network disks refuse: fine.
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
 

@@ -16,7 +16,7 @@ EVIDENCE = Evidence(
     draws=5,
     pretrainings=1,
     saved=SAVED,
-    leak=None,
+    overlap=None,
 )
 
 
@@ -60,13 +60,13 @@ def test_one_draw_decides_nothing():
 
 def test_several_pretrainings_a_bound_and_a_leak_are_told():
     saved = LabelsSaved(4.0, 2.5, None, "at least", 32, None)
-    evidence = replace(EVIDENCE, pretrainings=3, saved=saved, leak=SeenInPretraining(1012, 5216))
+    evidence = replace(EVIDENCE, pretrainings=3, saved=saved, overlap=SeenInPretraining(1012, 5216))
     assert sentence(evidence).endswith(
         " over 5 draws, 3 pretrainings, one test set; scratch needs at least 4.0 times the labels for this score"
         " [2.5, beyond the budgets]; 1,012 of 5,216 test images (or their groups) were seen in pretraining,"
         " which may flatter it."
     )
-    assert "seen" not in sentence(replace(EVIDENCE, leak=SeenInPretraining(0, 5216)))
+    assert "seen" not in sentence(replace(EVIDENCE, overlap=SeenInPretraining(0, 5216)))
 
 
 @pytest.mark.parametrize(

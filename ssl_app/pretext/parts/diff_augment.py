@@ -1,4 +1,4 @@
-"""DiffAugment: what the judge sees is augmented, real and made alike (Zhao et al., 2020, arXiv:2006.10738)."""
+"""DiffAugment: what the discriminator sees is augmented, real and fake alike (Zhao et al., 2020, arXiv:2006.10738)."""
 
 import torch
 from torch import Tensor

@@ -15,8 +15,8 @@ def permutation_set(size: int) -> Tensor:
     (PGammaL(2, 8)). Each is a group, so every tile comes to every place equally often, and for 72 and 504 no larger
     set is so far apart (9! / 7! and 9! / 6!). A set drawn greedily by mean distance, the usual way, is 2 apart.
     """
-    makers = {24: lambda: itertools.permutations(range(4)), 72: _affine, 504: _projective, 1512: _semilinear}
-    return torch.tensor(sorted(makers[size]()))
+    build = {24: lambda: itertools.permutations(range(4)), 72: _affine, 504: _projective, 1512: _semilinear}
+    return torch.tensor(sorted(build[size]()))
 
 
 def _affine() -> list[tuple[int, ...]]:
