@@ -31,7 +31,7 @@ WORDS = {
     r"\bclosed (form|fits?)\b|\bclosed-form\b": "convex fit",
     r"\bnot? held-out labels\b|--judge\b": "--evaluate-on",
     r"\bleaks?\b": "overlap",
-    r"\bssl_app\.(opening|preparing|choosing|material|pacing|planning|saying|watching|handover|tasks|trial|pool)\b": "",
+    r"\bssl_app\.(opening|preparing|choosing|material|pacing|planning|saying|watching|tasks|trial|pool)\b": "a noun",
 }
 
 

@@ -1,4 +1,4 @@
-"""DiffAugment: what the discriminator sees is augmented, real and fake alike (Zhao et al., 2020, arXiv:2006.10738)."""
+"""DiffAugment: augment what the discriminator sees, real and fake alike (Zhao et al., 2020, arXiv:2006.10738)."""
 
 import torch
 from torch import Tensor
