@@ -209,7 +209,9 @@ class _Exact(_Rows):
 
         def evaluate(w: Floats) -> tuple[float, Floats]:
             logp = _log_softmax(x @ w[:, :-1].T + w[:, -1])
-            wrong = self.weight * np.exp(logp) - self.target  # (N, K)
+            wrong = np.exp(logp)  # (N, K)
+            wrong *= self.weight
+            wrong -= self.target
             gradient = np.empty_like(w)
             gradient[:, :-1] = wrong.T @ x / total
             gradient[:, -1] = wrong.sum(axis=0) / total
@@ -288,9 +290,8 @@ class _Blocks(_Rows):
             loss, gradient = 0.0, np.zeros_like(scaled)
             for x, weight, index, target in self._blocks():
                 logp = torch.addmm(bias, x, w.T)
-                logp -= logp.logsumexp(
-                    1, keepdim=True
-                )  # log_softmax of ten classes takes four times as long on a CPU
+                # on a CPU log_softmax takes four times as long for ten classes
+                logp -= logp.logsumexp(1, keepdim=True)
                 loss -= float((target * logp.gather(1, index)).sum(dtype=torch.float64))
                 wrong = logp.exp_().mul_(weight).scatter_add_(1, index, -target)  # (B, K)
                 gradient[:, :-1] += _numpy(wrong.T @ x)
