@@ -11,6 +11,7 @@ from ssl_app.data import splits, transforms
 from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augmentation
+from ssl_app.errors import Change, CheckpointError, Set
 from ssl_app.models.backbones import PreferredOptimizer
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.hardware import Hardware
@@ -76,10 +77,17 @@ class Draw:
         return Loader(rows, augmentation, Batching(self.config.batch_size, mix(self.seed, stage) >> 1, views))
 
     def features(self, classifier: Classifier, rows: ImageRows) -> NDArray[np.float32]:
-        """What the head is given of center crops, by the backbone as it is. (n, d)."""
+        """What the head is given of center crops, by the backbone as it is. (n, d).
+
+        Raises CheckpointError where a feature is not finite.
+        """
         if self.cached is not None:
-            return self.cached[rows.indices]
-        return pooled_features(classifier, rows, self.hardware)
+            found = self.cached[rows.indices]
+        else:
+            found = pooled_features(classifier, rows, self.hardware)
+        if not np.isfinite(found).all():
+            raise CheckpointError("the features are not finite", fix=(Set("precision", "fp32"), Change("init")))
+        return found
 
     def folds(self, count: int = FOLDS) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None:
         """(fit, held out) positions among the labeled images, stratified, no unit on both sides; None: impossible."""
