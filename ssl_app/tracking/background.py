@@ -97,6 +97,8 @@ class Background:
         """Send all that waits now; False where the remote store does not take it."""
         for _ in range(len(self._waiting)):
             with self._changed:
+                if self._closed:
+                    break
                 what = next(iter(self._waiting))
                 job = self._waiting.pop(what)
             sent = Sent()

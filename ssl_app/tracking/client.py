@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import zip_longest
 from typing import TypeVar
 
 from mlflow import MlflowClient
@@ -16,7 +17,7 @@ from ssl_app.tracking.store import Store
 
 T = TypeVar("T")
 KEY, VALUE, TAG, DIGEST = 250, 6000, 5000, 36  # characters that MLflow takes
-METRICS_AT_ONCE, OTHERS_AT_ONCE, RUNS_AT_ONCE = 1000, 100, 1000
+METRICS_AT_ONCE, OTHERS_AT_ONCE, RUNS_AT_ONCE = 800, 100, 1000  # 1000 in all
 OWN_KEY = "ssl_app.key"  # tag: which run this is, in every store that holds it
 KIND = "ssl_app.kind"  # tag: run, trial or curve; the saved views filter by it
 SWEEP = "ssl_app.sweep"  # tag of a trial: key of its sweep's folder
@@ -82,12 +83,14 @@ class StoreClient:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log to a run, in as few calls as MLflow's limits allow; none where there is nothing."""
-        for some in pieces([Param(k, v) for k, v in (params or {}).items()], OTHERS_AT_ONCE):
-            self.mlflow.log_batch(run_id, params=some, synchronous=True)
-        for some_tags in pieces([RunTag(k, v) for k, v in (tags or {}).items()], OTHERS_AT_ONCE):
-            self.mlflow.log_batch(run_id, tags=some_tags, synchronous=True)
-        for some_metrics in pieces(metrics, METRICS_AT_ONCE):
-            self.mlflow.log_batch(run_id, metrics=some_metrics, synchronous=True)
+        batches = zip_longest(
+            pieces(metrics, METRICS_AT_ONCE),
+            pieces([Param(k, v) for k, v in (params or {}).items()], OTHERS_AT_ONCE),
+            pieces([RunTag(k, v) for k, v in (tags or {}).items()], OTHERS_AT_ONCE),
+            fillvalue=(),
+        )
+        for some_metrics, some_params, some_tags in batches:
+            self.mlflow.log_batch(run_id, some_metrics, some_params, some_tags, synchronous=True)
 
 
 def is_deleted(run: MlflowRun) -> bool:

@@ -340,8 +340,9 @@ class _Remotes:
 
     def __init__(self, out: Path, uri: str | None) -> None:
         self.out = out
+        self._found: dict[str, Store] = {}
         self.typed = None if uri is None else self._store(uri)
-        default = os.environ.get("MLFLOW_TRACKING_URI", "none")
+        default = os.environ.get("MLFLOW_TRACKING_URI") or "none"
         self.default = None if uri is not None or default.lower() == "none" else remote_store(out, default)
 
     def of(self, place: str | None) -> Store | None:
@@ -353,11 +354,12 @@ class _Remotes:
     def _store(self, uri: str) -> Store:
         if uri.lower() == "none":
             raise SettingsError("the tracking URI is 'none', which is nowhere", fix=Change("tracking_uri"))
-        found = remote_store(self.out, uri)
+        found = self._found.get(uri) or remote_store(self.out, uri)
         if found is None:
             raise SettingsError(
                 f"the tracking URI is {without_password(uri)}, where the runs are", fix=Change("tracking_uri")
             )
+        self._found[uri] = found
         return found
 
 

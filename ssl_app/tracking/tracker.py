@@ -47,6 +47,7 @@ class MlflowTracker:
         self.experiment = experiment
         self.sender = sender
         self._trials: dict[str, dict[str, MlflowRun]] = {}  # by the sweep's key and the trial's
+        self._finished: set[str] = set()  # keys of trials that this process logged
         self._curves: dict[str, str] = {}  # run ids by key
         self._unlogged: list[tuple[TrialRecord, Path]] = []  # trials that the store did not take
 
@@ -146,9 +147,9 @@ class MlflowTracker:
         run = self._trials_of(sweep).get(key)
         params = flatten({"arm": arm_of(trial.params), "sweep": parent.name, "per_class": trial.per_class})
         params |= flatten(trial.params)
-        if run is not None and (is_deleted(run) or run.info.status == "FINISHED"):
+        if run is not None and (is_deleted(run) or run.info.status == "FINISHED" or key in self._finished):
             if not is_deleted(run):
-                self._curve(sweep, params, run.info.start_time)
+                self.send(self._curve(sweep, params, run.info.start_time))
                 self.local.log(run.info.run_id, tags=self._retarget(run))
                 self.send(run.info.run_id)
             return
@@ -164,10 +165,12 @@ class MlflowTracker:
         tests = [Metric(f"test_{name}", value, at, 0) for name, value in values.items()]
         missing = {k: v for k, v in params.items() if k not in run.data.params}
         self.local.log(run.info.run_id, tests + points, missing, self._retarget(run))
-        self.local.log(self._curve(sweep, params, at), points)
+        curve = self._curve(sweep, params, at)
+        self.local.log(curve, points)
         self.local.mlflow.set_terminated(run.info.run_id, "FINISHED", at)
-        self._trials_of(sweep)[key] = self.local.mlflow.get_run(run.info.run_id)
+        self._finished.add(key)
         self.send(run.info.run_id)
+        self.send(curve)
 
     def _trials_of(self, sweep: str) -> dict[str, MlflowRun]:
         """The trials of a sweep that the store has, by key; deleted ones stay deleted, and are among them."""
@@ -192,7 +195,6 @@ class MlflowTracker:
             self.local.log(run.info.run_id, params=missing, tags=self._retarget(run))
             self.local.mlflow.set_terminated(run.info.run_id, "FINISHED", at)
             self._curves[key] = run.info.run_id
-        self.send(self._curves[key])
         return self._curves[key]
 
     def _run_of(self, folder: Path, name: str) -> MlflowRun:
