@@ -21,9 +21,28 @@ def names(package: str) -> list[str]:
 
 def describe(package: str, name: str) -> str:
     """First line of the entry's docstring, read without importing it."""
+    return _document(package, name).partition("\n")[0]
+
+
+def meant(package: str, word: str) -> str:
+    """The near-miss clause for a name that is none: an entry whose docstring knows the word, else the nearest name.
+
+    `contrastive` and `NT-Xent` find simclr, `LP-FT` finds two-stage.
+    """
+    plain = _plain(word)
+    entries = names(package)
+    knowing = [name for name in entries if len(plain) > 2 and plain in _plain(_document(package, name))]
+    return f"; did you mean '{knowing[0]}'?" if knowing else nearest(word, entries)
+
+
+def _document(package: str, name: str) -> str:
     path = ROOT / package.replace(".", "/") / f"{name.replace('-', '_')}.py"
-    document = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return document.splitlines()[0] if document else ""
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
+def _plain(text: str) -> str:
+    """Letters and digits alone, in lower case."""
+    return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
 def find(package: str, name: str) -> Any:
@@ -37,7 +56,7 @@ def find(package: str, name: str) -> Any:
     stem = name.replace("-", "_")
     if name.replace("_", "-") not in names(package):
         kind = {"pretext": "method", "transfer.strategies": "strategy"}.get(package, package)
-        raise SettingsError(f"no {kind} is named '{name}'{nearest(name, names(package))}")
+        raise SettingsError(f"no {kind} is named '{name}'{meant(package, name)}")
     module = importlib.import_module(f"ssl_app.{package}.{stem}")
     for attribute in vars(module).values():
         if isinstance(attribute, type) and attribute.__name__.lower() == stem.replace("_", ""):

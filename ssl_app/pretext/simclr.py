@@ -1,4 +1,4 @@
-"""SimCLR: contrastive learning, find the other view of an image (Chen et al., 2020, arXiv:2002.05709)."""
+"""SimCLR: contrastive learning, NT-Xent on two views of an image (Chen et al., 2020, arXiv:2002.05709)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Feature extraction: the backbone is frozen, a classifier is fitted on its features."""
+"""Feature extraction (linear evaluation, linear probing): the backbone is frozen, a classifier fitted on it."""
 
 from collections.abc import Sequence
 

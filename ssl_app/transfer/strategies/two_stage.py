@@ -1,4 +1,4 @@
-"""Two-stage transfer: the head first on a frozen backbone, then everything at small rates.
+"""Two-stage transfer (LP-FT): the head first on a frozen backbone, then everything at small rates.
 
 A random head sends random gradients through the backbone; fitted first, it does not wreck what
 pretraining learned (the semi-supervised article's recipe; LP-FT of Kumar et al., 2022, arXiv:2202.10054).
