@@ -1,1 +1,1 @@
-"""One loop for whatever trains: optimization, checkpoints, processes, health."""
+"""One loop for whatever trains: tasks, optimization, checkpoints, processes, inference."""

@@ -1,1 +1,1 @@
-"""Stage two: one file a transfer strategy."""
+"""Stage two: strategies, trials and sweeps, from a backbone and a few labels to a tested classifier."""
