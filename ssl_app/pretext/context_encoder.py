@@ -23,7 +23,7 @@ OVERLAP = 4 / 128  # of the side: what is drawn of the middle reaches that far i
 OVERLAP_WEIGHT = 10.0  # of the error there
 CELLS = 4  # a side of the noise that random regions are cut from: holes of about a quarter of the side
 JUDGE_WIDTHS = (32, 64, 128, 256)
-SURE = 0.95  # accuracy of the discriminator beyond which an warning rings
+SURE = 0.95  # accuracy of the discriminator above which there is a warning
 JUDGE_SIDE = 4  # pixels of the map that the discriminator decides by
 
 
@@ -127,7 +127,7 @@ class ContextEncoder(Pretext[ContextEncoderConfig]):
         return loss, {"psnr_gain": psnr_gain(before, after)}
 
     def _discriminate(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        if self.config.adversarial == 0:  # nothing to discriminator, and a gradient of nothing
+        if self.config.adversarial == 0:  # nothing to discriminate, and a gradient of nothing
             return torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0, {}
         drawn = self.drawn.pop(batch.seed, None)
         if drawn is None:  # asked without the generator before it
@@ -135,9 +135,8 @@ class ContextEncoder(Pretext[ContextEncoderConfig]):
                 hole, band = self._regions(batch)
                 made = self._draw(batch.images.masked_fill(hole, 0))
                 drawn = self._shown(torch.where(hole | band, made, batch.images.float()))
-        of_real, of_drawn = self.discriminator(torch.cat([self._shown(batch.images.float()), drawn])).chunk(
-            2
-        )  # each (B,)
+        both = torch.cat([self._shown(batch.images.float()), drawn])
+        of_real, of_drawn = self.discriminator(both).chunk(2)  # each (B,)
         loss = functional.softplus(-of_real).mean() + functional.softplus(of_drawn).mean()
         right = torch.cat([of_real > 0, of_drawn < 0])
         return loss, {"discriminator_accuracy": right.float().mean()}

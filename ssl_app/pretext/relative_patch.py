@@ -67,7 +67,7 @@ class RelativePatch(Pretext[RelativePatchConfig]):
 
     first: Tensor
     second: Tensor
-    effective_rank: Tensor
+    directions: Tensor
     weights: Tensor
 
     def __init__(self, backbone: Backbone, config: RelativePatchConfig, data: TrainingSet) -> None:
@@ -76,10 +76,10 @@ class RelativePatch(Pretext[RelativePatchConfig]):
         self.layout = tiles.lay_out(backbone.image_size, config.grid, config.gap, config.jitter)
         self.side = tiles.trunk_side(self.layout, backbone)
         self.notes = tiles.remarks(self.layout, self.side)
-        for name, values in zip(("first", "second", "effective_rank"), neighbors(self.layout.grid), strict=True):
+        for name, values in zip(("first", "second", "directions"), neighbors(self.layout.grid), strict=True):
             self.register_buffer(name, values, persistent=False)  # (P,) each
-        often = torch.bincount(self.effective_rank, minlength=len(DIRECTIONS))
-        self.register_buffer("weights", 1 / (len(DIRECTIONS) * often[self.effective_rank]), persistent=False)
+        often = torch.bincount(self.directions, minlength=len(DIRECTIONS))
+        self.register_buffer("weights", 1 / (len(DIRECTIONS) * often[self.directions]), persistent=False)
         features = int(torch.Size(backbone.shape()).numel())
         width = tiles.width_of(features)
         last = nn.Linear(4 * width, len(DIRECTIONS))
@@ -89,9 +89,9 @@ class RelativePatch(Pretext[RelativePatchConfig]):
         self.head = nn.Sequential(nn.BatchNorm1d(4 * width), nn.ReLU(inplace=True), last)
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
-        """Cross-entropy over images and effective_rank; how often the direction is told, in [0, 1]."""
+        """Cross-entropy over images and directions; how often the direction is right, in [0, 1]."""
         logits = self._logits(self._cut(batch), batch)  # (B, P, 8)
-        told = self.effective_rank.expand(len(logits), -1)
+        told = self.directions.expand(len(logits), -1)
         losses = functional.cross_entropy(logits.flatten(0, 1), told.flatten(), reduction="none").view_as(told)
         right = (logits.detach().argmax(2) == told).float()
         # no matrix product, which autocast would round to bf16
@@ -107,11 +107,11 @@ class RelativePatch(Pretext[RelativePatchConfig]):
             logits = self._logits(cut, batch)
         log_likely, guesses = logits[:, asked].log_softmax(2).max(2)  # (B, Q)
         around = cut[:, self.second[asked]]  # (B, Q, C, t, t)
-        told = self.effective_rank[asked].expand_as(guesses)
+        told = self.directions[asked].expand_as(guesses)
         cell, side = self.layout.cell, batch.images.shape[-1]
         rows = [batch.images]
-        for effective_rank in (told, guesses):
-            rows.append(tiles.sheet(_ring(cut[:, middle], around, effective_rank, log_likely), cell, side))
+        for directions in (told, guesses):
+            rows.append(tiles.sheet(_ring(cut[:, middle], around, directions, log_likely), cell, side))
         return {"neighbors": torch.stack(rows, 1)}
 
     @classmethod
@@ -155,8 +155,8 @@ def neighbors(grid: int) -> tuple[Tensor, Tensor, Tensor]:
         for direction, (down, right) in enumerate(DIRECTIONS)
         if (row + down, column + right) in cells
     ]
-    one, other, effective_rank = torch.tensor(pairs).unbind(1)
-    return one, other, effective_rank
+    one, other, directions = torch.tensor(pairs).unbind(1)
+    return one, other, directions
 
 
 def project(cut: Tensor) -> Tensor:
@@ -171,14 +171,14 @@ def project(cut: Tensor) -> Tensor:
 def drop(cut: Tensor, generator: torch.Generator) -> Tensor:
     """One channel of each tile, drawn; noise in the others, of torch's own generator, so made where the tiles are.
 
-    Section 3.1. Standardised (B, T, C, t, t) -> the same.
+    Section 3.1. Standardized (B, T, C, t, t) -> the same.
     """
     count, places, channels = cut.shape[:3]
     kept = torch.randint(channels, (count, places, 1), generator=generator) == torch.arange(channels)  # (B, T, C)
     return torch.where(kept.to(cut.device)[..., None, None], cut, NOISE * torch.randn_like(cut))
 
 
-def _ring(middle: Tensor, around: Tensor, effective_rank: Tensor, likely: Tensor) -> Tensor:
+def _ring(middle: Tensor, around: Tensor, directions: Tensor, likely: Tensor) -> Tensor:
     """A 3x3 of tiles: where two are put in one place, the likelier lies on top.
 
     (B, C, t, t), (B, Q, C, t, t), (B, Q), (B, Q) -> (B, 9, C, t, t).
@@ -186,7 +186,7 @@ def _ring(middle: Tensor, around: Tensor, effective_rank: Tensor, likely: Tensor
     image = torch.arange(len(around), device=around.device)
     laid = around.new_zeros(len(around), 9, *around.shape[2:])
     laid[:, 4] = middle
-    places = effective_rank + (effective_rank > 3).long()  # nine places; the one in the middle is no direction
+    places = directions + (directions > 3).long()  # nine places; the one in the middle is no direction
     for turn in likely.argsort(1).unbind(1):  # (B,)
         laid[image, places[image, turn]] = around[image, turn]
     return laid

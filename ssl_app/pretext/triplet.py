@@ -22,7 +22,7 @@ EMBEDDING = 128  # numbers, as in FaceNet and SimCLR
 WIDEST = 2048  # of the layer before them
 NEAREST = 5  # pictures shown beside each query
 TURN, SCALE, SHEAR, SHIFT = 15.0, 1.2, 8.0, 0.1  # largest of an affine copy: degrees, factor, degrees, share of side
-LEAST_SPREAD, FEWEST_ACTIVE = 0.1, 0.05  # below which an warning rings
+LEAST_SPREAD, FEWEST_ACTIVE = 0.1, 0.05  # below which there is a warning
 LEAST_DISTANCE = 1e-6  # below it, distances have no gradient: that of a root grows without bound at 0
 
 
