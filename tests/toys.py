@@ -1,6 +1,7 @@
 """Toy tasks, images and loaders: small enough to check by hand, built on the real contracts."""
 
 import itertools
+import re
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -217,6 +218,28 @@ def assert_same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> 
     assert not different
 
 
+def inputs_of(module: nn.Module, compute: Callable[[], object]) -> list[Tensor]:
+    """What a module is given, call by call, while something is computed."""
+    given: list[Tensor] = []
+    hook = module.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].detach()))
+    try:
+        compute()
+    finally:
+        hook.remove()
+    return given
+
+
+class Returns(nn.Module):
+    """Takes the place of a part of a task: gives what a function makes of its input."""
+
+    def __init__(self, fn: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.fn(inputs)
+
+
 def stop_in_step(task: Task, number: int) -> None:
     """Have this process get SIGTERM within that step of a training, counted from 1: the loop ends after the step."""
     original, steps = task.before_step, itertools.count(1)
@@ -227,6 +250,24 @@ def stop_in_step(task: Task, number: int) -> None:
         return original(progress, map_dataset)
 
     task.before_step = before_step  # type: ignore[method-assign]
+
+
+def plain(message: object) -> str:
+    """A message in one form, whether it names settings by flags in its text or by fixes beside it.
+
+    `, expected 2. Type --batch-size 1` becomes `; expected 2; type batch_size 1`.
+    """
+    text = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), str(message))
+    return re.sub(r"[,;.] ([Ee]xpected|[Tt]ype) ", lambda word: f"; {word[1].lower()} ", text)
+
+
+def of_four_kinds(count: int, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Images with a bright quarter, another one for each kind, and their kinds. -> (N, S, S, 1), (N,)."""
+    kinds, found = np.arange(count) % 4, images(count, side) // 8
+    half = side // 2
+    for image, kind in zip(found, kinds, strict=True):
+        image[half * (kind // 2) :][:half, half * (kind % 2) :][:, :half] += 200
+    return found, kinds
 
 
 def one_distinct_tile() -> np.ndarray:

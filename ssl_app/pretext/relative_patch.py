@@ -111,7 +111,7 @@ class RelativePatch(Pretext[RelativePatchConfig]):
         cell, side = self.layout.cell, batch.images.shape[-1]
         rows = [batch.images]
         for directions in (told, guesses):
-            rows.append(tiles.sheet(_ring(cut[:, middle], around, directions, log_likely), cell, side))
+            rows.append(tiles.sheet(ring(cut[:, middle], around, directions, log_likely), cell, side))
         return {"neighbors": torch.stack(rows, 1)}
 
     @classmethod
@@ -178,7 +178,7 @@ def drop(cut: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(kept.to(cut.device)[..., None, None], cut, NOISE * torch.randn_like(cut))
 
 
-def _ring(middle: Tensor, around: Tensor, directions: Tensor, likely: Tensor) -> Tensor:
+def ring(middle: Tensor, around: Tensor, directions: Tensor, likely: Tensor) -> Tensor:
     """A 3x3 of tiles: where two are put in one place, the likelier lies on top.
 
     (B, C, t, t), (B, Q, C, t, t), (B, Q), (B, Q) -> (B, 9, C, t, t).

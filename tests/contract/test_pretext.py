@@ -150,17 +150,6 @@ def test_its_loss_and_scores_are_f32_in_bf16_training(method: str, make: Any) ->
             assert all(value.dtype in (torch.float32, torch.float64) for value in metrics.values())
 
 
-def inputs_of(task: Pretext[Any], compute: Any) -> list[Tensor]:
-    """What the backbone is given while something is computed."""
-    given: list[Tensor] = []
-    hook = task.backbone.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].detach().float()))
-    try:
-        compute()
-    finally:
-        hook.remove()
-    return given
-
-
 def trained_on_and_used_on(task: Pretext[Any]) -> tuple[list[Tensor], list[Tensor]]:
     """Inputs of the backbone in a training step, and when features of the same views are computed."""
     if task.per_image_targets:
@@ -175,14 +164,14 @@ def trained_on_and_used_on(task: Pretext[Any]) -> tuple[list[Tensor], list[Tenso
         for view in batch.views:
             task.features(view)
 
-    return inputs_of(task, step), inputs_of(task, features)
+    return toys.inputs_of(task.backbone, step), toys.inputs_of(task.backbone, features)
 
 
 def same_pixels(one: list[Tensor], other: list[Tensor]) -> bool:
     """Whether two lists hold images of one size whose pixels have the same mean and deviation."""
     if {tuple(images.shape[2:]) for images in one} != {tuple(images.shape[2:]) for images in other}:
         return False
-    pixels = [torch.cat([images.flatten() for images in some]) for some in (one, other)]
+    pixels = [torch.cat([images.float().flatten() for images in some]) for some in (one, other)]
     (mean, other_mean), (std, other_std) = ((p.mean() for p in pixels), (p.std() for p in pixels))
     return bool(abs(mean - other_mean) < STILL * std and abs(std - other_std) < STILL * std)
 
