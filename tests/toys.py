@@ -1,25 +1,35 @@
-"""Toy tasks and loaders: small enough to check by hand, built on the real contracts."""
+"""Toy tasks, images and loaders: small enough to check by hand, built on the real contracts."""
 
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+import re
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_app.data import transforms
 from ssl_app.data.batch import Batch
+from ssl_app.data.dataset import Dataset, alone, in_class_order
 from ssl_app.data.intensity import PixelScaling
-from ssl_app.data.loading import Loader
-from ssl_app.data.transforms import Augment
+from ssl_app.data.loading import Batching, ImageRows, Loader
+from ssl_app.data.sources.base import Columns
 from ssl_app.models.backbones import Backbone
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.task import Metrics, Needs, DatasetMap, Task
+from ssl_app.training.task import BatchFunction, DatasetMap, Metrics, Needs, Task
 
 CPU = Hardware(torch.device("cpu"), False, "a test", 1)
 
 
-def pixels(channels: int = 1) -> PixelScaling:
+def scaling(channels: int = 1) -> PixelScaling:
     return PixelScaling("range", 0.0, 255.0, (0.5,) * channels, (0.25,) * channels)
+
+
+def symmetric(channels: int = 1) -> PixelScaling:
+    """To [-1, 1], as a generator makes images."""
+    return PixelScaling("range", 0.0, 255.0, (0.5,) * channels, (0.5,) * channels)
 
 
 def images(count: int = 24, side: int = 12, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -27,16 +37,50 @@ def images(count: int = 24, side: int = 12, channels: int = 1, seed: int = 0) ->
     return generator.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
 
 
-def loader(count: int = 24, batch_size: int = 8, channels: int = 1, side: int = 12, **more: object) -> Loader:
-    preset = more.pop("preset", "light")
-    return Loader(
-        images(count, side, channels),
-        np.arange(count),
-        pixels(channels),
-        Augment(preset, side, side, True),
-        batch_size=batch_size,
-        seed=3,
-        **more,
+def rows(packed: np.ndarray, size: int | None = None, pixels: PixelScaling | None = None) -> ImageRows:
+    """All of some packed images, (N, P, P, C), at a size: by default their own."""
+    pixels = pixels or scaling(packed.shape[-1])
+    return ImageRows(packed, np.arange(len(packed)), pixels, size or packed.shape[1])
+
+
+def loader_of(rows: ImageRows, batch_size: int = 8, preset: str = "light", **batching: int) -> Loader:
+    """Batches of some images."""
+    return Loader(rows, transforms.preset(preset, rows.frame), Batching(batch_size, **({"seed": 3} | batching)))
+
+
+def loader(
+    count: int = 24, batch_size: int = 8, channels: int = 1, side: int = 12, preset: str = "light", **batching: int
+) -> Loader:
+    """Batches of images of noise."""
+    return loader_of(rows(images(count, side, channels)), batch_size, preset, **batching)
+
+
+def dataset(
+    labels: Sequence[str | None],
+    groups: Sequence[str | None] | None = None,
+    splits: Sequence[str | None] | None = None,
+    content: Sequence[int] | None = None,
+) -> Dataset:
+    """A set of which only what is known of its images counts: their pixels are 0."""
+    number = len(labels)
+    hashes = np.array(content or np.random.default_rng(1).integers(-(2**63), 2**63 - 1, number), np.int64)
+    classes = in_class_order({label for label in labels if label is not None})
+    return Dataset(
+        name="m.csv",
+        images=np.zeros((number, 2, 2, 1), np.uint8),
+        keys=tuple(f"{i}.png" for i in range(number)),
+        content=hashes,
+        classes=classes,
+        labels=np.array([classes.index(one) if one is not None else 0 for one in labels], np.int64),
+        labeled=np.array([label is not None for label in labels]),
+        groups=None if groups is None else tuple(one or alone(int(c)) for one, c in zip(groups, hashes, strict=True)),
+        splits=None if splits is None else tuple(splits),
+        columns=Columns("label", None if groups is None else "patient", None if splits is None else "split"),
+        notes=(),
+        unreadable=(),
+        mirrors=True,
+        image_size=2,
+        key="k",
     )
 
 
@@ -66,7 +110,7 @@ class Mean(Task):
 
 
 class SelfLabels(Task):
-    """Relabels like SeLa: over all images, at fractions of an epoch, into a buffer."""
+    """Relabels like SeLa: all images, at fractions of an epoch, into a buffer."""
 
     def __init__(self, count: int, at: tuple[float, ...] = (0.0, 0.4, 1.0, 1.5)) -> None:
         super().__init__()
@@ -90,7 +134,7 @@ class SelfLabels(Task):
 
 
 class NewHead(SelfLabels):
-    """Begins its head anew each epoch and samples unevenly, like DeepCluster."""
+    """Reinitializes its head each epoch and samples unevenly, like DeepCluster."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count, at=())
@@ -112,7 +156,7 @@ class NewHead(SelfLabels):
 
 
 class Duel(Task):
-    """Two players like a GAN: one makes images, one tells them from real ones."""
+    """Two players like a GAN: a generator of images, and a discriminator of them from real ones."""
 
     players = ("discriminator", "generator")
     needs = Needs(value_range="symmetric")
@@ -140,26 +184,111 @@ class Duel(Task):
         return real + nn.functional.softplus(self.discriminator(made.detach())).mean(), {}
 
 
-class Everyone:
-    """map_dataset of one process, over random images."""
+class MapInMemory:
+    """map_dataset of one process, over images in memory; keeps which calls were `as_trained`."""
 
     def __init__(self, task: Task, images: Tensor) -> None:
-        self.task, self.images, self.as_trained = task, images, []
+        self.task, self.images = task, images
+        self.as_trained: list[bool] = []
 
-    def __call__(self, ask, *, as_trained=False):
-        return self.share(ask, as_trained=as_trained)
+    def __call__(self, fn: BatchFunction, *, as_trained: bool = False) -> Tensor:
+        return self.local(fn, as_trained=as_trained)
 
-    def share(self, ask, *, as_trained=False):
+    def local(self, fn: BatchFunction, *, as_trained: bool = False) -> Tensor:
         self.as_trained.append(as_trained)
         self.task.eval()
         with torch.no_grad():
-            return ask(Batch((self.images,), torch.arange(len(self.images)), None, 0))
+            return fn(Batch((self.images,), torch.arange(len(self.images)), None, 0))
 
-    def join(self, rows):
+    def all_gather(self, rows: Tensor) -> Tensor:
         return rows
 
-    def total(self, values):
+    def all_reduce(self, values: Tensor) -> Tensor:
         return values
+
+
+def bits(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a module's state."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def assert_same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different
+
+
+def inputs_of(module: nn.Module, compute: Callable[[], object]) -> list[Tensor]:
+    """What a module is given, call by call, while something is computed."""
+    given: list[Tensor] = []
+    hook = module.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].detach()))
+    try:
+        compute()
+    finally:
+        hook.remove()
+    return given
+
+
+class Returns(nn.Module):
+    """Takes the place of a part of a task: gives what a function makes of its input."""
+
+    def __init__(self, fn: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.fn(inputs)
+
+
+def stop_in_step(task: Task, number: int) -> None:
+    """Have this process get SIGTERM within that step of a training, counted from 1: the loop ends after the step."""
+    original, steps = task.before_step, itertools.count(1)
+
+    def before_step(progress: float, map_dataset: DatasetMap) -> Metrics:
+        if next(steps) == number:
+            signal.raise_signal(signal.SIGTERM)
+        return original(progress, map_dataset)
+
+    task.before_step = before_step  # type: ignore[method-assign]
+
+
+def plain(message: object) -> str:
+    """A message in one form, whether it names settings by flags in its text or by fixes beside it.
+
+    `, expected 2. Type --batch-size 1` becomes `; expected 2; type batch_size 1`.
+    """
+    text = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), str(message))
+    return re.sub(r"[,;.] ([Ee]xpected|[Tt]ype) ", lambda word: f"; {word[1].lower()} ", text)
+
+
+def of_four_kinds(count: int, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Images with a bright quarter, another one for each kind, and their kinds. -> (N, S, S, 1), (N,)."""
+    kinds, found = np.arange(count) % 4, images(count, side) // 8
+    half = side // 2
+    for image, kind in zip(found, kinds, strict=True):
+        image[half * (kind // 2) :][:half, half * (kind % 2) :][:, :half] += 200
+    return found, kinds
+
+
+def one_distinct_tile() -> np.ndarray:
+    """Images that are flat but for one of 3x3 tiles, (20, 48, 48, 1) in [0, 1]."""
+    images = np.full((20, 48, 48, 1), 0.5, np.float32)
+    images[:, :16, :16] = np.random.default_rng(0).random((20, 16, 16, 1), np.float32)
+    return images
+
+
+def structured(images: np.ndarray) -> np.ndarray:
+    """A copy of the images with a stripe or a bar, another in each quarter."""
+    images = images.copy()
+    half = images.shape[1] // 2
+    down, right = np.indices((half, half))
+    quarters = [down % 4 < 2, right % 4 < 2, down % 6 < 3, (down + right) % 4 < 2]
+    for number, pattern in enumerate(quarters):
+        top, left = divmod(number, 2)
+        part = images[:, top * half :, left * half :][:, :half, :half]
+        part //= 4
+        part += 120 * pattern[None, :, :, None].astype(np.uint8)
+    return images
 
 
 def through_a_lens(count: int, side: int, generator: torch.Generator) -> torch.Tensor:

@@ -128,7 +128,7 @@ class ContextEncoder(Pretext[ContextEncoderConfig]):
         return loss, {"psnr_gain": psnr_gain(before, after)}
 
     def _discriminate(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        if self.config.adversarial == 0:  # nothing to discriminator, and a gradient of nothing
+        if self.config.adversarial == 0:  # nothing to discriminate, and a gradient of nothing
             return torch.stack([p.sum() for p in self.discriminator.parameters()]).sum() * 0, {}
         drawn = self.drawn.pop(batch.seed, None)
         if drawn is None:  # called without the generator before it
@@ -136,9 +136,8 @@ class ContextEncoder(Pretext[ContextEncoderConfig]):
                 hole, band = self._regions(batch)
                 made = self._draw(batch.images.masked_fill(hole, 0))
                 drawn = self._shown(torch.where(hole | band, made, batch.images.float()))
-        of_real, of_drawn = self.discriminator(torch.cat([self._shown(batch.images.float()), drawn])).chunk(
-            2
-        )  # each (B,)
+        both = torch.cat([self._shown(batch.images.float()), drawn])
+        of_real, of_drawn = self.discriminator(both).chunk(2)  # each (B,)
         loss = functional.softplus(-of_real).mean() + functional.softplus(of_drawn).mean()
         right = torch.cat([of_real > 0, of_drawn < 0])
         return loss, {"discriminator_accuracy": right.float().mean()}

@@ -23,17 +23,17 @@ from ssl_app.training.task import DatasetMap, Metrics, Needs
 
 PENALIZED_EVERY = 16  # steps (Karras et al., 2020, arXiv:1912.04958, appendix B)
 DECAY = 0.999  # of the generator's moving average, once it has run for a while
-MADE = 5  # pictures fake beside each real one
+MADE = 5  # generated pictures beside each real one
 FEW = 10_000  # images below which a discriminator soon knows each by heart (Zhao et al., 2020)
 LEAST_SPREAD = 1 / 255
-LEAST_VARIETY = 0.1  # of what is fake, in that of the real images
+LEAST_VARIETY = 0.1  # of generated images, in that of the real ones
 
 
 @dataclass(frozen=True)
 class GANConfig:
     """Settings of the GAN."""
 
-    noise: int = option(100, "numbers that an image is fake from", at_least=1)
+    noise: int = option(100, "numbers that an image is generated from", at_least=1)
     r1: float = option(
         0.1, "gamma: penalty on how fast the judgement of a real image changes with its pixels; 0: none", at_least=0
     )
@@ -117,7 +117,7 @@ class GAN(Pretext[GANConfig]):
         return {}
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
-        """The player's loss; the discriminator's accuracy, in [0, 1], and how much fake images vary."""
+        """The player's loss; the discriminator's accuracy, in [0, 1], and how much generated images vary."""
         if player == "generator":
             return generator_loss(self._discriminate(self._shown(self._make(self.generator, batch), batch))), {}
         with torch.no_grad():
@@ -147,7 +147,7 @@ class GAN(Pretext[GANConfig]):
         )
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
-        """In each row a real image, and five that the moving average fake."""
+        """In each row a real image, and five of the moving average of the generator."""
         fake = torch.stack([self._make(self.average, batch) for _ in range(MADE)], 1)
         return {"fake": torch.cat([batch.images[:, None], fake], 1)}
 

@@ -112,7 +112,7 @@ class RelativePatch(Pretext[RelativePatchConfig]):
         cell, side = self.layout.cell, batch.images.shape[-1]
         rows = [batch.images]
         for directions in (targets, guesses):
-            rows.append(tiles.sheet(_ring(cut[:, middle], around, directions, log_likely), cell, side))
+            rows.append(tiles.sheet(ring(cut[:, middle], around, directions, log_likely), cell, side))
         return {"neighbors": torch.stack(rows, 1)}
 
     @classmethod
@@ -172,14 +172,14 @@ def project(cut: Tensor) -> Tensor:
 def drop(cut: Tensor, generator: torch.Generator) -> Tensor:
     """One channel of each tile, drawn; noise in the others, of torch's own generator, so made where the tiles are.
 
-    Section 3.1. Standardised (B, T, C, t, t) -> the same.
+    Section 3.1. Standardized (B, T, C, t, t) -> the same.
     """
     count, places, channels = cut.shape[:3]
     kept = torch.randint(channels, (count, places, 1), generator=generator) == torch.arange(channels)  # (B, T, C)
     return torch.where(kept.to(cut.device)[..., None, None], cut, NOISE * torch.randn_like(cut))
 
 
-def _ring(middle: Tensor, around: Tensor, directions: Tensor, likely: Tensor) -> Tensor:
+def ring(middle: Tensor, around: Tensor, directions: Tensor, likely: Tensor) -> Tensor:
     """A 3x3 of tiles: where two are put in one place, the likelier lies on top.
 
     (B, C, t, t), (B, Q, C, t, t), (B, Q), (B, Q) -> (B, 9, C, t, t).

@@ -24,7 +24,7 @@ def task_of(count: int, labels: torch.Tensor | None = None, **settings: object) 
 
 
 def cluster(task: DeepCluster, images: torch.Tensor, epoch: int = 0) -> dict[str, torch.Tensor]:
-    return task.start_epoch(epoch, toys.Everyone(task, images))
+    return task.start_epoch(epoch, toys.MapInMemory(task, images))
 
 
 def test_clusters_are_drawn_uniformly_and_images_keep_their_labels_on_a_long_tail() -> None:
@@ -33,8 +33,9 @@ def test_clusters_are_drawn_uniformly_and_images_keep_their_labels_on_a_long_tai
     task = task_of(count)
     shuffled = torch.from_numpy(np.random.default_rng(0).permutation(np.repeat(np.arange(8), sizes)))
     task.labels.copy_(shuffled)
-    loader = toys.loader(count=count, batch_size=64, side=12, preset="none")
-    loader.builder.images[:, 0, 0, 0] = shuffled.numpy() + 100  # the image itself says whose it is
+    images = toys.images(count)
+    images[:, 0, 0, 0] = shuffled.numpy() + 100  # the image itself says whose it is
+    loader = toys.loader_of(toys.rows(images), 64, "none")
     seen, wrong = np.zeros(8), 0
     for (batch,) in loader.epoch(0, 60, weights=task.sampling_weights()):
         said = task.labels[batch.index].numpy()
@@ -50,8 +51,8 @@ def test_a_new_epoch_has_new_clusters_and_a_new_layer_that_the_loop_forgets() ->
     task = task_of(40, clusters=4)
     assert task.head is not None
     before = task.head.weight.clone()
-    told = cluster(task, torch.randn(40, 1, SIDE, SIDE))
-    assert set(told) == {"objective", "repaired", "cluster_use"}
+    metrics = cluster(task, torch.randn(40, 1, SIDE, SIDE))
+    assert set(metrics) == {"objective", "repaired", "cluster_use"}
     assert not torch.equal(task.head.weight, before)
     assert float(task.head.weight.detach().std()) == pytest.approx(0.01, rel=0.2)
     assert list(task.reinitialized()) == [task.head.weight, task.head.bias]
@@ -65,10 +66,10 @@ def test_agreement_is_reported_with_chance_taken_away() -> None:
     task = task_of(40, labels, clusters=4)
     cluster(task, torch.randn(40, 1, SIDE, SIDE))
     last = task.labels.clone()
-    told = cluster(task, torch.randn(40, 1, SIDE, SIDE), epoch=1)
-    assert float(told["nmi_before"]) == pytest.approx(nmi(last.numpy(), task.labels.numpy()))
-    assert float(told["nmi_labels"]) == pytest.approx(nmi(labels[10:].numpy(), task.labels[10:].numpy()))
-    assert float(told["ami_labels"]) < float(told["nmi_labels"])  # at so few images chance is much
+    metrics = cluster(task, torch.randn(40, 1, SIDE, SIDE), epoch=1)
+    assert float(metrics["nmi_before"]) == pytest.approx(nmi(last.numpy(), task.labels.numpy()))
+    assert float(metrics["nmi_labels"]) == pytest.approx(nmi(labels[10:].numpy(), task.labels[10:].numpy()))
+    assert float(metrics["ami_labels"]) < float(metrics["nmi_labels"])  # at so few images chance is much
 
 
 def test_the_first_clusters_are_of_batch_norm_statistics_of_the_images_and_the_last_of_the_last_network() -> None:
@@ -82,7 +83,7 @@ def test_the_first_clusters_are_of_batch_norm_statistics_of_the_images_and_the_l
         for parameter in task.backbone.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     before = task.labels.clone()
-    task.finish(toys.Everyone(task, images))
+    task.finish(toys.MapInMemory(task, images))
     assert nmi(before.numpy(), task.labels.numpy()) < 0.98
     with torch.no_grad():
         now = task.log_clusters(images)[:, 0].argmax(1)
@@ -95,25 +96,22 @@ def test_features_are_whitened_to_a_quarter(backbone: str, side: int, width: int
     assert task.basis.shape[1] == width
 
 
-def test_clusters_that_stand_still_at_once_ring_an_alarm() -> None:
+def test_clusters_that_stand_still_at_once_give_a_warning() -> None:
     task = task_of(40, clusters=4)
     assert task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.97}]) is None
     assert task.warning([{"accuracy": 0.1}]) is None
-    told = task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.99}])
-    assert told == (
-        "the clusters of deepcluster stand still: NMI 0.990 with those before by epoch 2. Type more --clusters, or a "
-        "larger --lr"
+    assert toys.plain(task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.99}])) == (
+        "the clusters of deepcluster stand still: NMI 0.990 with the last by epoch 2; type more clusters, or a larger lr"
     )
     assert task.warning([{"nmi_before": 0.99}] * 6) is None
 
 
-def test_clusters_that_stay_empty_ring_an_alarm() -> None:
+def test_clusters_that_stay_empty_give_a_warning() -> None:
     task = task_of(40, clusters=10)
     assert task.warning([{"repaired": 30.0}, {"repaired": 2.0}]) is None
-    told = task.warning([{"repaired": 3.0}])
-    assert told == (
-        "3 times in the last k-means a cluster of deepcluster's 10 was left empty and filled by splitting another. "
-        "Type --clusters 5"
+    assert toys.plain(task.warning([{"repaired": 3.0}])) == (
+        "3 times in the last k-means a cluster of deepcluster's 10 was left empty and filled by splitting another; "
+        "type clusters 5"
     )
 
 
@@ -135,13 +133,9 @@ def test_the_labels_are_the_nearest_centroids_of_the_whitened_features(classifie
 
 def test_it_finds_kinds_of_images_again_and_again() -> None:
     count = 80
-    loader = toys.loader(count=count, batch_size=20, side=SIDE, preset="none")
-    kinds = np.arange(count) % 4
-    images = loader.builder.images // 8
-    for row, kind in enumerate(kinds):
-        images[row, 8 * (kind // 2) :][:8, 8 * (kind % 2) :][:, :8] += 200
-    loader.builder.images = images
+    images, kinds = toys.of_four_kinds(count, SIDE)
     task = task_of(count, torch.from_numpy(kinds), clusters=4, pca=4)
-    rows = fit(task, loader, Plan({"all": 0.02}, 6, 20), toys.CPU)
-    assert rows[-1]["ami_labels"] > 0.9
-    assert rows[-1]["ami_before"] > 0.9
+    loader = toys.loader_of(toys.rows(images), 20, "none")
+    history = fit(task, loader, Plan({"all": 0.02}, 6, 20), toys.CPU)
+    assert history[-1]["ami_labels"] > 0.9
+    assert history[-1]["ami_before"] > 0.9

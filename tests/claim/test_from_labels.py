@@ -1,4 +1,4 @@
-"""From labels: each image learns what the file says of it, and of others nothing."""
+"""From labels: each image learns its label in the file; images without one are not drawn."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from ssl_app.errors import DataError, SettingsError, UserError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.from_labels import FromLabels, FromLabelsConfig
+from tests import toys
 
 KEYS = ["a.png", "b,c.png", "d.png", "e.png"]
 
@@ -46,7 +47,7 @@ def test_images_without_a_label_are_not_drawn_and_weigh_nothing(tmp_path: Path) 
 
 def test_other_labels_are_another_training(tmp_path: Path) -> None:
     texts = ["path,label\na.png,x\nd.png,y\n", "path,label\na.png,y\nd.png,x\n", "path,label\na.png,x\nd.png,z\n"]
-    hashes = [task_of(tmp_path / "names.csv", text).given["labels"] for text in (*texts, texts[0])]
+    hashes = [task_of(tmp_path / "names.csv", text).fingerprints["labels"] for text in (*texts, texts[0])]
     assert len(set(hashes)) == 3
     assert hashes[3] == hashes[0]
 
@@ -71,8 +72,10 @@ def test_a_file_that_is_no_use_has_its_line(tmp_path: Path, text: str, sentence:
 
 
 def test_no_file_is_asked_for(tmp_path: Path) -> None:
-    backbone, scope = build("small-resnet", 1, 16), TrainingSet(4, 4, KEYS)
-    with pytest.raises(SettingsError, match="from-labels has nothing to learn; type --labels FILE"):
-        FromLabels(backbone, FromLabelsConfig(), scope)
-    with pytest.raises(UserError, match=r"--labels .*gone.csv is not a file; expected a .csv, .tsv or .parquet"):
-        FromLabels(backbone, FromLabelsConfig(tmp_path / "gone.csv"), scope)
+    backbone, data = build("small-resnet", 1, 16), TrainingSet(4, 4, KEYS)
+    with pytest.raises(SettingsError) as settings_error:
+        FromLabels(backbone, FromLabelsConfig(), data)
+    assert toys.plain(settings_error.value).startswith("from-labels has nothing to learn; type labels FILE")
+    with pytest.raises(UserError) as error:
+        FromLabels(backbone, FromLabelsConfig(tmp_path / "gone.csv"), data)
+    assert "gone.csv is not a file; expected a .csv, .tsv or .parquet" in toys.plain(error.value)

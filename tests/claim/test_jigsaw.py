@@ -1,5 +1,6 @@
 """Jigsaw: the claims of methods.md section 5, against one image and one permutation at a time."""
 
+import copy
 import math
 
 import numpy as np
@@ -30,6 +31,54 @@ def made(
     return Jigsaw(build(backbone, channels, side), Jigsaw.Config(**settings), TrainingSet(images, 10))
 
 
+def known_tiles(task: Jigsaw) -> None:
+    """Have the task describe each tile by its number, whatever it shows: the head's input is then the order."""
+    embed, count = task.embed, task.layout.tiles
+
+    def numbered(features: torch.Tensor) -> torch.Tensor:
+        width = embed(features[:2]).shape[1]
+        return functional.pad(torch.eye(count), (0, width - count)).repeat(len(features) // count, 1)
+
+    task.embed = toys.Returns(numbered)
+
+
+def orders_of(task: Jigsaw, given: torch.Tensor) -> torch.Tensor:
+    """Numbers of the permutations that known tiles were given to the head in. (B * P, T * E) -> (B * P,)."""
+    seen = given.view(len(given), task.layout.tiles, -1).argmax(2)  # (B * P, T)
+    return (seen[:, None] == task.permutations).all(2).float().argmax(1)
+
+
+def drawn_orders(task: Jigsaw, batch: Batch) -> torch.Tensor:
+    """Which permutations a loss draws for each image. -> (B, P)."""
+    watched = copy.deepcopy(task)
+    known_tiles(watched)
+    (given,) = toys.inputs_of(watched.head, lambda: watched.loss(batch, "main"))
+    return orders_of(watched, given).view(len(batch.images), -1)
+
+
+def always_right(task: Jigsaw) -> None:
+    """Have the task know the order of every image."""
+    known_tiles(task)
+    task.head = toys.Returns(lambda given: functional.one_hot(orders_of(task, given), len(task.permutations)).float())
+
+
+def laid_out(task: Jigsaw, batch: Batch) -> torch.Tensor:
+    """Each image's tiles in order, as they were cut: what pictures of a network that is always right show last."""
+    watched = copy.deepcopy(task).eval()
+    always_right(watched)
+    return watched.pictures(batch)["puzzles"][:, 2]
+
+
+def tiles_of(task: Jigsaw, images: torch.Tensor) -> torch.Tensor:
+    """The tiles that a task cuts images into. (B, C, S, S) -> (B, T, C, t, t)."""
+    layout = task.layout
+    sheets, grid = laid_out(task, batch_of(images)), layout.grid
+    before, start = (layout.cell - layout.tile) // 2, (layout.image - grid * layout.cell) // 2
+    corners = [start + number * layout.cell + before for number in range(grid)]
+    cut = [sheets[:, :, y:, x:][:, :, : layout.tile, : layout.tile] for y in corners for x in corners]
+    return torch.stack(cut, 1)
+
+
 def test_the_inverse_permutation_puts_the_image_back_in_order() -> None:
     numbers = torch.arange(9).expand(72, -1)
     orders = permutation_set(72)
@@ -44,9 +93,8 @@ def test_the_loss_is_the_mean_cross_entropy_over_images_and_orders(side: int, gr
     torch.nn.init.normal_(task.head[-1].weight)
     images = torch.randn(4, 1, side, side) * 2 + 1
     loss, metrics = task.loss(batch_of(images), "main")
-    again = batch_of(images)
-    offsets = tiles.draw_offsets(task.layout, 4, again.generator)
-    orders = task._orders(again, 3)
+    offsets = tiles.draw_offsets(task.layout, 4, batch_of(images).generator)
+    orders = drawn_orders(task, batch_of(images))
     assert task.permutations.shape[0] == count
     losses, hits = [], []
     for image, moved, numbers in zip(images, offsets, orders, strict=True):
@@ -73,8 +121,10 @@ def test_one_pass_of_the_trunk_serves_all_orders() -> None:
 
 
 def test_orders_of_an_image_are_all_different_and_all_equally_likely() -> None:
-    task = made(32)
-    drawn = task._orders(batch_of(torch.zeros(6000, 1, 1, 1)), 8)
+    task = made(32).eval()
+    features = task.backbone(torch.zeros(1, 1, 32, 32))
+    task.backbone = toys.Returns(lambda tiles: features.expand(len(tiles), -1))
+    drawn = drawn_orders(task, batch_of(torch.zeros(6000, 1, 32, 32)))
     assert all(len(row.unique()) == 8 for row in drawn[:50])
     for numbers in (drawn[:, 0], drawn[:, 7], drawn.flatten()):
         share = numbers.bincount(minlength=24).float() / len(numbers)
@@ -88,7 +138,7 @@ def test_the_loss_starts_at_the_logarithm_of_the_number_of_orders() -> None:
         assert loss.item() == pytest.approx(math.log(int(size)), abs=0.3)
         assert task.chance == 1 / int(size)
         assert task.limits is not None
-        assert task.limits.impossible == 2 / int(size)
+        assert task.limits.no_signal == 2 / int(size)
 
 
 def test_tiles_of_one_value_each_stay_finite_and_at_chance() -> None:
@@ -103,7 +153,7 @@ def test_grays_have_no_colors_and_fringes_keep_to_their_cells() -> None:
     task = made(192, channels=3, gray=0.5)
     count = 40
     images = torch.arange(192.0 * 192).view(1, 1, 192, 192).expand(count, 3, -1, -1).clone()
-    cut = task._cut(batch_of(images))
+    cut = tiles_of(task, images)
     rows, columns = cut.long() // 192, cut.long() % 192
     corners = task.layout.corners()
     down = rows.amin((3, 4)) - corners[:, 0, None]  # (B, T, 3) offset of each channel
@@ -115,7 +165,7 @@ def test_grays_have_no_colors_and_fringes_keep_to_their_cells() -> None:
     assert 0.25 < together.float().mean() < 0.75  # the grays
     assert (down - down[..., :1]).abs().max() in (2, 4)  # round(48 / 32) = 2 each way
     images = torch.randn(count, 3, 192, 192)
-    cut = task._cut(batch_of(images))
+    cut = tiles_of(task, images)
     same = (cut - cut[:, :, :1]).abs().amax((1, 2, 3, 4)) < 1e-5
     assert torch.equal(same, together)
 
@@ -124,7 +174,7 @@ def test_grays_have_no_colors_and_fringes_keep_to_their_cells() -> None:
 def test_channels_are_moved_apart_in_small_tiles_too(side: int) -> None:
     task = made(side, channels=3, gray=0.0)
     ramp = torch.arange(float(side * side)).view(1, 1, side, side).expand(20, 3, -1, -1).clone()
-    first = task._cut(batch_of(ramp)).amin((3, 4))  # (B, T, 3)
+    first = tiles_of(task, ramp).amin((3, 4))  # (B, T, 3)
     assert (first != first[..., :1]).any()
 
 
@@ -135,21 +185,28 @@ def test_other_trunks_take_the_tiles_of_64_px(backbone: str, channels: int) -> N
     assert loss.isfinite()
 
 
-def test_settings_that_do_not_fit_are_told() -> None:
+@pytest.mark.parametrize(
+    ("channels", "settings", "found", "fix"),
+    [
+        (
+            1,
+            {"permutations": "504"},
+            "504 are of 9 tiles, the grid has 2x2",
+            "permutations 24, or grid 3 image_size 64",
+        ),
+        (1, {"per_image": 25}, "25, and there are 24 orders of 4 tiles", "per_image 24, or less"),
+        (3, {"jitter": 0.0}, "0 leaves no pixel to move channels by", "a larger"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    channels: int, settings: dict[str, object], found: str, fix: str
+) -> None:
     with pytest.raises(SettingsError) as error:
-        made(32, permutations="504")
-    assert str(error.value) == (
-        "--permutations 504 are of 9 tiles, the grid has 2x2; type --permutations 24, or --grid 3 --image-size 64"
-    )
-    with pytest.raises(SettingsError) as error:
-        made(32, per_image=25)
-    assert str(error.value) == ("--per-image is 25, and there are 24 orders of 4 tiles; type --per-image 24, or less")
-    with pytest.raises(SettingsError) as error:
-        made(32, channels=3, jitter=0.0)
-    assert str(error.value) == ("--jitter 0 leaves no pixel to move channels by; type a larger one, or --color one")
+        made(32, channels, **settings)
+    assert f"{found}; type {fix}" in toys.plain(error.value)
 
 
-def test_the_trunk_is_handed_on_with_statistics_of_whole_images() -> None:
+def test_the_backbone_ends_with_statistics_of_whole_images() -> None:
     task = made(24, images=40)
     loader = toys.loader(count=40, batch_size=20, side=24, preset="none")
     fit(task, loader, Plan(rates={"all": 0.05}, epochs=1, batch_size=20), toys.CPU)
@@ -161,60 +218,38 @@ def test_the_trunk_is_handed_on_with_statistics_of_whole_images() -> None:
     torch.testing.assert_close(stem[1].running_var, seen.var((0, 2, 3)))
 
 
-def test_pictures_are_the_image_the_puzzle_and_what_the_network_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_the_image_the_puzzle_and_what_the_network_made_of_it() -> None:
     task = made(32, channels=3, gray=0.0).eval()
     images = torch.randn(5, 3, 32, 32)
     found = task.pictures(batch_of(images))["puzzles"]
     assert found.shape == (5, 3, 3, 32, 32)
     assert torch.equal(found[:, 0], images)
-    # a network that is always right puts every tile back
-    right = lambda features, orders: functional.one_hot(orders[:, 0], 24).float()  # noqa: E731
-    monkeypatch.setattr(task, "_logits", right)
-    found = task.pictures(batch_of(images))["puzzles"]
-    in_order = tiles.sheet(task._cut(batch_of(images)), task.layout.cell, 32)
+    task = made(32).eval()
+    always_right(task)  # puts every tile back
+    found = task.pictures(batch_of(images[:, :1]))["puzzles"]
+    offsets = tiles.draw_offsets(task.layout, 5, batch_of(images).generator)
+    in_order = tiles.sheet(tiles.cut(images[:, :1], task.layout, offsets), task.layout.cell, 32)
     assert torch.equal(found[:, 2], in_order)
     assert not torch.equal(found[:, 1], in_order)
-
-
-def one_telling_tile() -> np.ndarray:
-    """Images that are flat but for one of 3x3 tiles, (20, 48, 48, 1) in [0, 1]."""
-    images = np.full((20, 48, 48, 1), 0.5, np.float32)
-    images[:, :16, :16] = np.random.default_rng(0).random((20, 16, 16, 1), np.float32)
-    return images
-
-
-def structured(images: np.ndarray) -> np.ndarray:
-    """A stripe or a bar, another in each quarter, over noise."""
-    half = images.shape[1] // 2
-    rows, columns = np.indices((half, half))
-    quarters = [rows % 4 < 2, columns % 4 < 2, rows % 6 < 3, (rows + columns) % 4 < 2]
-    for number, pattern in enumerate(quarters):
-        top, left = divmod(number, 2)
-        part = images[:, top * half :, left * half :][:, :half, :half]
-        part //= 4
-        part += 120 * pattern[None, :, :, None].astype(np.uint8)
-    return images
 
 
 @pytest.mark.parametrize("structure", [True, False])
 def test_it_learns_images_of_parts_that_differ_and_nothing_of_noise(structure: bool) -> None:
     task = made(24)
-    loader, others = (toys.loader(count=64, batch_size=32, side=24, preset="none") for _ in range(2))
-    others.builder.images = toys.images(64, 24, seed=1)
+    sets = [toys.images(64, 24, seed=seed) for seed in (0, 1)]
     if structure:
-        loader.builder.images, others.builder.images = (
-            structured(part.builder.images.copy()) for part in (loader, others)
-        )
+        sets = [toys.structured(images) for images in sets]
+    loader, others = (toys.loader_of(toys.rows(images), 32, "none") for images in sets)
     plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
-    rows = fit(task, loader, plan, toys.CPU, hooks=Hooks(validation=others))
+    history = fit(task, loader, plan, toys.CPU, Hooks(validation=others))
     if structure:
-        assert rows[-1]["val_accuracy"] > 0.8
+        assert history[-1]["val_accuracy"] > 0.8
     else:
-        assert rows[-1]["val_accuracy"] < 2 / 24
+        assert history[-1]["val_accuracy"] < 2 / 24
 
 
 @pytest.mark.parametrize(("color", "low", "high"), [("keep", 0.12, 1.0), ("one", 0.0, 0.07)])
-def test_the_fringes_of_a_lens_tell_the_order_unless_each_tile_has_one_channel(
+def test_the_fringes_of_a_lens_give_the_order_away_unless_each_tile_has_one_channel(
     color: str, low: float, high: float
 ) -> None:
     config = Jigsaw.Config(color=color, gray=0.0)
@@ -222,6 +257,6 @@ def test_the_fringes_of_a_lens_tell_the_order_unless_each_tile_has_one_channel(
     assert low <= found <= high, "chance is .042"
 
 
-def test_images_with_one_telling_tile_are_refused() -> None:
+def test_images_with_one_distinct_tile_are_refused() -> None:
     with pytest.raises(DataError, match="finds nothing to tell tiles by"):
-        Jigsaw.check(one_telling_tile(), Jigsaw.Config(grid="3"))
+        Jigsaw.check(toys.one_distinct_tile(), Jigsaw.Config(grid="3"))

@@ -11,11 +11,10 @@ from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.parts import tiles
-from ssl_app.pretext.relative_patch import DIRECTIONS, NOISE, RelativePatch, _ring, drop, neighbors, project
+from ssl_app.pretext.relative_patch import DIRECTIONS, NOISE, RelativePatch, drop, neighbors, project, ring
 from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
 from tests import toys
-from tests.claim.test_jigsaw import one_telling_tile, structured
 
 
 def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
@@ -25,6 +24,11 @@ def batch_of(images: torch.Tensor, seed: int = 0) -> Batch:
 def made(side: int, channels: int = 1, backbone: str = "small-resnet", **settings: object) -> RelativePatch:
     torch.manual_seed(0)
     return RelativePatch(build(backbone, channels, side), RelativePatch.Config(**settings), TrainingSet(16, 10))
+
+
+def tiles_of(task: RelativePatch, images: torch.Tensor) -> torch.Tensor:
+    """The tiles that a task cuts images into. (B, C, S, S) -> (B, T, C, t, t)."""
+    return tiles.cut(images, task.layout, tiles.draw_offsets(task.layout, len(images), batch_of(images).generator))
 
 
 @pytest.mark.parametrize(("grid", "pairs", "least"), [(2, 12, 1), (3, 40, 4)])
@@ -133,60 +137,60 @@ def test_other_trunks_take_the_tiles_of_64_px(backbone: str, channels: int) -> N
 
 
 @pytest.mark.parametrize("grid", ["2", "3"])
-def test_pictures_put_the_neighbors_where_the_network_says(grid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_put_the_neighbors_where_the_network_says(grid: str) -> None:
     task = made(48, grid=grid).eval()
     images = torch.randn(5, 1, 48, 48)
     found = task.pictures(batch_of(images))["neighbors"]
     assert found.shape == (5, 3, 1, 48, 48)
     assert torch.equal(found[:, 0], images)
-    right = functional.one_hot(task.directions, 8).float().expand(5, -1, -1)
-    monkeypatch.setattr(task, "_logits", lambda cut, batch: right)
+    right = functional.one_hot(task.directions, 8).float().repeat(5, 1)
+    task.head = toys.Returns(lambda pairs: right)
     found = task.pictures(batch_of(images))["neighbors"]
     assert torch.equal(found[:, 1], found[:, 2])
     if grid == "3":
-        in_place = tiles.sheet(task._cut(batch_of(images)), task.layout.cell, 48)
+        in_place = tiles.sheet(tiles_of(task, images), task.layout.cell, 48)
         assert torch.equal(found[:, 1], in_place)
 
 
 @pytest.mark.parametrize("structure", [True, False])
 def test_it_learns_images_of_parts_that_differ_and_nothing_of_noise(structure: bool) -> None:
     task = made(24)
-    loader, others = (toys.loader(count=64, batch_size=32, side=24, preset="none") for _ in range(2))
-    others.builder.images = toys.images(64, 24, seed=1)
+    sets = [toys.images(64, 24, seed=seed) for seed in (0, 1)]
     if structure:
-        loader.builder.images, others.builder.images = (
-            structured(part.builder.images.copy()) for part in (loader, others)
-        )
+        sets = [toys.structured(images) for images in sets]
+    loader, others = (toys.loader_of(toys.rows(images), 32, "none") for images in sets)
     plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
-    rows = fit(task, loader, plan, toys.CPU, hooks=Hooks(validation=others))
+    history = fit(task, loader, plan, toys.CPU, Hooks(validation=others))
     if structure:
-        assert rows[-1]["val_accuracy"] > 0.5
+        assert history[-1]["val_accuracy"] > 0.5
     else:
-        assert rows[-1]["val_accuracy"] < 0.18
+        assert history[-1]["val_accuracy"] < 0.18
 
 
 @pytest.mark.parametrize(("color", "low", "high"), [("keep", 0.3, 1.0), ("drop", 0.0, 0.17), ("one", 0.0, 0.17)])
-def test_the_fringes_of_a_lens_tell_where_a_tile_was_unless_colors_are_dropped(
+def test_the_fringes_of_a_lens_give_away_where_a_tile_was_unless_colors_are_dropped(
     color: str, low: float, high: float
 ) -> None:
     config = RelativePatch.Config(color=color)
-    assert (
-        low
-        <= toys.accuracy_through_a_lens(lambda backbone: RelativePatch(backbone, config, TrainingSet(16, 10)))
-        <= high
-    )
+    found = toys.accuracy_through_a_lens(lambda backbone: RelativePatch(backbone, config, TrainingSet(16, 10)))
+    assert low <= found <= high, "chance is .125"
 
 
 def test_the_trunk_sees_what_the_setting_says() -> None:
-    cut = torch.randn(50, 4, 3, 8, 8) * 2 + 1
+    images = torch.randn(50, 3, 32, 32) * 2 + 1
+    cut = tiles_of(made(32, 3), images)
     even = tiles.standardize(cut)
 
     def shown(color: str) -> torch.Tensor:
-        return made(32, 3, color=color)._shown(cut, torch.Generator().manual_seed(0))
+        task = made(32, 3, color=color)
+        (given,) = toys.inputs_of(task.backbone, lambda: task.loss(batch_of(images), "main"))
+        return given.view_as(cut)
 
     assert torch.equal(shown("keep"), even)
     assert torch.equal(shown("project"), tiles.standardize(project(cut)))
-    assert torch.equal(shown("one"), tiles.one_channel(even, torch.Generator().manual_seed(0)))
+    generator = batch_of(images).generator
+    tiles.draw_offsets(made(32, 3).layout, 50, generator)
+    assert torch.equal(shown("one"), tiles.one_channel(even, generator))
     dropped = shown("drop")
     kept = (dropped == even).all(-1).all(-1)  # (50, 4, 3)
     assert (kept.sum(2) == 1).all()
@@ -195,10 +199,10 @@ def test_the_trunk_sees_what_the_setting_says() -> None:
 
 def test_where_two_tiles_are_put_in_one_place_the_likelier_is_seen() -> None:
     around = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1, 1)
-    laid = _ring(torch.zeros(1, 1, 1, 1), around, torch.tensor([[4, 4]]), torch.tensor([[-0.1, -2.0]]))
+    laid = ring(torch.zeros(1, 1, 1, 1), around, torch.tensor([[4, 4]]), torch.tensor([[-0.1, -2.0]]))
     assert laid.flatten().tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]
 
 
-def test_images_with_one_telling_tile_are_refused() -> None:
+def test_images_with_one_distinct_tile_are_refused() -> None:
     with pytest.raises(DataError, match="finds nothing to tell tiles by"):
-        RelativePatch.check(one_telling_tile(), RelativePatch.Config(grid="3"))
+        RelativePatch.check(toys.one_distinct_tile(), RelativePatch.Config(grid="3"))

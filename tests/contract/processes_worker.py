@@ -5,32 +5,31 @@ writes FOLDER/CASE-RANK.pt. PIECES is the number of micro-batches of a step over
 """
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ssl_app import checkpoints
 from ssl_app.clustering import sinkhorn
-from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
-from ssl_app.data.transforms import Augment
-from ssl_app.errors import DataError, UserError
+from ssl_app.errors import DataError, Fix, UserError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.colorization import Colorization, ColorizationConfig
 from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, GANConfig
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig
-from ssl_app.training import loop, resume
+from ssl_app.training import loop
 from ssl_app.training.distributed import SingleProcess, processes
+from ssl_app.training.history import History
 from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
-from ssl_app.training.resume import Row, Checkpointing
+from ssl_app.training.resume import Checkpointing
 from ssl_app.training.signals import Stopped
-from ssl_app.training.task import Metrics, DatasetMap, Task
+from ssl_app.training.task import DatasetMap, Metrics, Task
 from tests import toys
 
 STEPS = 4  # of an epoch
@@ -56,8 +55,13 @@ class Work:
         )
 
     def train(
-        self, task: Task, side: int = 12, channels: int = 1, checkpointing: Saver | None = None, **more: object
-    ) -> list[Row]:
+        self,
+        task: Task,
+        side: int = 12,
+        channels: int = 1,
+        checkpointing: Checkpointing | None = None,
+        **more: object,
+    ) -> History:
         plan = Plan(
             **{
                 "rates": dict.fromkeys(task.parts(), 0.05),
@@ -67,9 +71,8 @@ class Work:
             }
             | more
         )
-        held_out = self.loader(5, side, channels)
-        return fit(
-            task, self.loader(32, side, channels), plan, toys.CPU, group=self.group, checkpointing=checkpointing, hooks=Hooks(validation=held_out))  # fmt: skip
+        hooks = Hooks(validation=self.loader(5, side, channels))
+        return fit(task, self.loader(32, side, channels), plan, toys.CPU, hooks, checkpointing, self.group)
 
 
 class Plain(toys.SelfLabels):
@@ -78,61 +81,66 @@ class Plain(toys.SelfLabels):
     def __init__(self) -> None:
         super().__init__(32, at=(0.0, 0.5, 1.0, 1.5))
         self.net[1] = nn.GroupNorm(2, 8)
-        self.register_buffer("history", torch.zeros(4, 32, dtype=torch.int64))
+        self.register_buffer("past", torch.zeros(4, 32, dtype=torch.int64))
 
     def before_step(self, progress: float, map_dataset: DatasetMap) -> Metrics:
         number = int(self.done)
-        told = super().before_step(progress, lambda fn: map_dataset(fn).roll(number, 1))
-        if told:
-            self.history[number] = self.labels
-        return told
+        metrics = super().before_step(progress, lambda fn: map_dataset(fn).roll(number, 1))
+        if metrics:
+            self.past[number] = self.labels
+        return metrics
+
+
+class Indices(toys.Mean):
+    """Maps each image to its place in the set."""
+
+    found: Tensor
+
+    def start_epoch(self, epoch: int, map_dataset: DatasetMap) -> Metrics:
+        self.found = map_dataset(lambda batch: torch.stack([batch.index, batch.index * 10], 1))
+        return {}
 
 
 def rotnet(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
     task = RotNet(build("small-resnet", 1, 16), RotNetConfig(), TrainingSet(32, 2))
-    rows = work.train(task, side=16, momentum=0.0)
-    return {"state": task.state_dict(), "rows": rows}
+    return {"history": work.train(task, side=16, momentum=0.0), "state": task.state_dict()}
 
 
 def gan(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
     task = GAN(build("small-resnet", 1, 16), GANConfig(noise=8), TrainingSet(32, 2))
     task.steps.fill_(PENALIZED_EVERY - 2)  # the second of the steps to come is penalized
-    slow = dict.fromkeys(task.parts(), 5e-4)  # two players enlarge what was rounded, the faster the more
-    return {"rows": work.train(task, side=16, momentum=0.0, rates=slow), "state": task.state_dict()}
+    slow = dict.fromkeys(task.parts(), 5e-4)  # two players enlarge a rounding error, the faster the more
+    return {"history": work.train(task, side=16, momentum=0.0, rates=slow), "state": task.state_dict()}
 
 
 def colorization(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
     task = Colorization(build("small-resnet", 3, 16), ColorizationConfig(), TrainingSet(32, 2))
-    return {"rows": work.train(task, side=16, channels=3, momentum=0.0), "state": task.state_dict()}
+    return {"history": work.train(task, side=16, channels=3, momentum=0.0), "state": task.state_dict()}
 
 
 def duel(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
     task = toys.Duel()
-    return {"rows": work.train(task, optimizer="adamw"), "state": task.state_dict()}
+    return {"history": work.train(task, optimizer="adamw"), "state": task.state_dict()}
 
 
 def labels(work: Work) -> dict[str, object]:
     torch.manual_seed(1)
     task = Plain()
-    return {"rows": work.train(task), "state": task.state_dict()}
+    return {"history": work.train(task), "state": task.state_dict()}
 
 
 def gathered(work: Work) -> dict[str, object]:
-    """Rows of map_dataset: the place of each image, for counts that two do not divide, or do not reach."""
+    """What map_dataset gives of so many images: two processes do not divide them, or one of the two has none."""
     found = {}
     for count in (7, 1):
-        loader = Loader(
-            toys.images(count), np.arange(count), toys.pixels(), Augment("none", 12, 12, False),
-            batch_size=1, seed=0, rank=work.group.rank, world=work.group.world,
-        )  # fmt: skip
-        run = loop._Run(toys.Mean(), loader, Plan({"all": 0.1}, 1, 1), toys.CPU, work.group, None)
-        found[count] = loop._DatasetMap(run, loop.Position())(
-            lambda batch: torch.stack([batch.index, batch.index * 10], 1)
-        )
+        task = Indices()
+        plan = Plan({"all": 0.1}, 1, batch_size=8, steps_per_epoch=1, accumulate=work.pieces // work.group.world)
+        fit(task, work.loader(count), plan, toys.CPU, group=work.group)
+        found[count] = task.found
     return {"rows": found}
 
 
@@ -143,7 +151,7 @@ def balanced(work: Work) -> dict[str, object]:
     weight = torch.randn(12, 8, generator=torch.Generator().manual_seed(2)) * 0.3
     weight[3] -= 20.0  # on most rows it underflows
     mine = sinkhorn.Linear(features[rank * rows // world : (rank + 1) * rows // world], weight)
-    found = sinkhorn.balance(mine, 25.0, tolerance=1e-5, total=work.group.total)
+    found = sinkhorn.balance(mine, 25.0, tolerance=1e-5, total=work.group.all_reduce)
     labels = work.group.all_gather(sinkhorn.labels(mine, 25.0, found.potential))
     return {"potential": found.potential, "labels": labels, "error": found.error}
 
@@ -154,12 +162,13 @@ def resumed(work: Work) -> dict[str, object]:
     work.train(whole)
     path = work.folder / "resumed.safetensors"
     written = _count_writes()
-    loop.ASK_EVERY = 2
-    with _signal_at(step=6, here=work.group.rank == 1):
-        try:
-            work.train(broken, checkpointing=Checkpointing(path))
-        except Stopped as stopped:
-            code = stopped.code
+    loop.SYNC_EVERY = 2
+    if work.group.rank == 1:
+        toys.stop_in_step(broken, 6)
+    try:
+        work.train(broken, checkpointing=Checkpointing(path))
+    except Stopped as stopped:
+        code = stopped.code
     before = written.copy()
     again = _norms(seed=5)
     work.train(again, checkpointing=Checkpointing(path, resume=True))
@@ -167,17 +176,17 @@ def resumed(work: Work) -> dict[str, object]:
 
 
 def mistakes(work: Work) -> dict[str, object]:
-    """A mistake that process 0 alone meets is told to all."""
+    """A mistake that process 0 alone meets is raised in all."""
 
     def fails() -> None:
         if work.group.rank == 0:
-            raise DataError("the disk is gone; mount it")
+            raise DataError("the disk is gone", fix=Fix("mount it"))
 
     try:
         work.group.run_in_all(fails)
     except UserError as error:
-        return {"told": str(error), "number": work.group.run_in_all(lambda: 3)}
-    return {"told": None}
+        return {"error": str(error), "number": work.group.run_in_all(lambda: 3)}
+    return {"error": None}
 
 
 def _norms(seed: int = 1) -> Task:
@@ -187,35 +196,14 @@ def _norms(seed: int = 1) -> Task:
 
 def _count_writes() -> list[int]:
     written: list[int] = []
-    original = resume.checkpoints.write
+    original = checkpoints.write
 
-    def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, dict[str, int]]) -> None:
+    def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         written.append(meta["position"]["epoch"] * STEPS + meta["position"]["step"])
         original(path, tensors, meta)
 
-    resume.checkpoints.write = write  # type: ignore[assignment]
+    checkpoints.write = write  # type: ignore[assignment]
     return written
-
-
-class _signal_at:
-    """SIGTERM for this process once `step` steps are done."""
-
-    def __init__(self, step: int, here: bool) -> None:
-        self.left, self.here, self.original = step, here, loop._Run.step
-
-    def __enter__(self) -> None:
-        original = self.original
-
-        def step(run: loop._Run, micro: list[Batch], *arguments: object) -> None:
-            original(run, micro, *arguments)  # type: ignore[arg-type]
-            self.left -= 1
-            if self.left == 0 and self.here:
-                signal.raise_signal(signal.SIGTERM)
-
-        loop._Run.step = step  # type: ignore[method-assign,assignment]
-
-    def __exit__(self, *error: object) -> None:
-        loop._Run.step = self.original  # type: ignore[method-assign]
 
 
 CASES: dict[str, Callable[[Work], dict[str, object]]] = {

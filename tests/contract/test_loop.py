@@ -10,14 +10,15 @@ from torch import nn
 from ssl_app.data.loading import Loader
 from ssl_app.errors import CheckpointError
 from ssl_app.training import loop
-from ssl_app.training.distributed import SingleProcess
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.loop import Hooks, Diverged, fit
+from ssl_app.training.history import History
+from ssl_app.training.loop import Diverged, Hooks, fit
 from ssl_app.training.optimizer import Plan, build_optimizer, factor, freeze
-from ssl_app.training.resume import Row, Checkpointing
+from ssl_app.training.resume import Checkpointing
 from ssl_app.training.signals import Stopped
-from ssl_app.training.task import Task
+from ssl_app.training.task import DatasetMap, Metrics, Task
 from tests import toys
+from tests.toys import assert_same_bits, bits
 
 
 def make(kind: str) -> Task:
@@ -34,69 +35,33 @@ def plan_for(task: Task, **more: object) -> Plan:
     return Plan(**({"rates": dict.fromkeys(task.parts(), 0.05), "epochs": 3, "batch_size": 8} | more))
 
 
-def train(task: Task, loader: Loader | None = None, checkpointing: Saver | None = None, **more: object) -> list[Row]:
+def train(
+    task: Task, loader: Loader | None = None, checkpointing: Checkpointing | None = None, **more: object
+) -> History:
     return fit(task, loader or toys.loader(), plan_for(task, **more), toys.CPU, checkpointing=checkpointing)
-
-
-def bits(task: Task) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in task.state_dict().items()}
-
-
-def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    different = [name for name in one if not torch.equal(one[name], other[name])]
-    assert not different
 
 
 TASKS = ["mean", "self-labels", "new-head", "duel"]
 
 
-class Interrupting(Task):
-    """Stops a training after some number of losses, as a signal would between two steps."""
-
-
-def interrupted(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Let the loop see SIGTERM once `after` steps are done."""
-    import signal
-
-    from ssl_app.training import loop
-
-    seen = {"steps": 0}
-    original = loop._Run.step
-
-    def step(self: object, *arguments: object) -> None:
-        original(self, *arguments)
-        seen["steps"] += 1
-        if seen["steps"] == after:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(loop._Run, "step", step)
-
-
 @pytest.mark.parametrize("kind", TASKS)
 @pytest.mark.parametrize("after", [1, 4, 6])
-def test_a_stopped_training_goes_on_to_the_same_bits(
-    kind: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = make(kind)
-    rows = train(whole, optimizer="adamw" if kind == "mean" else "sgd")
-    broken = make(kind)
+def test_a_stopped_training_goes_on_to_the_same_bits(kind: str, after: int, tmp_path: Path) -> None:
+    optimizer = "adamw" if kind == "mean" else "sgd"
+    whole, broken = make(kind), make(kind)
+    history = train(whole, optimizer=optimizer)
     path = tmp_path / "state.safetensors"
-    with monkeypatch.context() as patch:
-        interrupted(patch, after)
-        with pytest.raises(Stopped):
-            train(broken, checkpointing=Checkpointing(path), optimizer="adamw" if kind == "mean" else "sgd")
+    toys.stop_in_step(broken, after)
+    with pytest.raises(Stopped):
+        train(broken, checkpointing=Checkpointing(path), optimizer=optimizer)
     torch.manual_seed(99)  # whatever the global generator holds
     resumed = make(kind)
-    again = train(
-        resumed, checkpointing=Checkpointing(path, resume=True), optimizer="adamw" if kind == "mean" else "sgd"
-    )
-    assert_same(bits(whole), bits(resumed))
-    assert [row["epoch"] for row in again] == [1, 2, 3]
-    for one, other in zip(rows, again, strict=True):
-        assert one["loss_discriminate" if kind == "duel" else "loss"] == pytest.approx(
-            other["loss_discriminate" if kind == "duel" else "loss"], rel=1e-12
-        )
+    again = train(resumed, checkpointing=Checkpointing(path, resume=True), optimizer=optimizer)
+    assert_same_bits(bits(whole), bits(resumed))
+    assert [metrics["epoch"] for metrics in again] == [1, 2, 3]
+    loss = "loss_discriminator" if kind == "duel" else "loss"
+    for one, other in zip(history, again, strict=True):
+        assert one[loss] == pytest.approx(other[loss], rel=1e-12)
 
 
 def test_resuming_under_other_threads_is_refused_unless_asked_for(tmp_path: Path) -> None:
@@ -104,7 +69,7 @@ def test_resuming_under_other_threads_is_refused_unless_asked_for(tmp_path: Path
     train(make("mean"), checkpointing=Checkpointing(path))
     other = Hardware(torch.device("cpu"), False, "a test", 3)
     task = make("mean")
-    with pytest.raises(CheckpointError, match="was trained with --threads 1, here it is 3"):
+    with pytest.raises(CheckpointError, match="was trained with threads 1, here it is 3"):
         fit(task, toys.loader(), plan_for(task), other, checkpointing=Checkpointing(path, resume=True))
     checkpointing = Checkpointing(path, resume=True, any_threads=True)
     assert fit(task, toys.loader(), plan_for(task), other, checkpointing=checkpointing)
@@ -112,15 +77,13 @@ def test_resuming_under_other_threads_is_refused_unless_asked_for(tmp_path: Path
 
 def test_relabeling_happens_at_fractions_of_an_epoch_and_in_dataset_order() -> None:
     task = make("self-labels")
-    rows = train(task)
+    history = train(task)
     assert int(task.done) == 4
-    assert [row.get("relabeled") for row in rows] == [2.0, 4.0, None]
+    assert [metrics.get("relabeled") for metrics in history] == [2.0, 4.0, None]
     assert torch.bincount(task.labels).tolist() == [8, 8, 8]
 
 
-def test_a_new_head_is_forgotten_by_the_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ssl_app.training import loop
-
+def test_the_optimizer_forgets_what_was_reinitialized(monkeypatch: pytest.MonkeyPatch) -> None:
     dropped: list[int] = []
     original = loop.forget
 
@@ -199,7 +162,7 @@ def test_every_parameter_has_an_owner() -> None:
         build_optimizer(task, "main", Plan(rates={"trunk": 0.1}, epochs=1, batch_size=8))
 
 
-def test_warm_up_rises_and_cosine_falls_to_zero() -> None:
+def test_warmup_rises_and_cosine_falls_to_zero() -> None:
     plan = Plan(rates={}, epochs=1, batch_size=1, warmup=0.1)
     factors = [factor(plan, step, 100) for step in range(100)]
     assert factors[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
@@ -216,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_window_of_steps() -> None:
             loss, metrics = super().loss(batch, player)
             return loss * float("nan"), metrics
 
-    with pytest.raises(Diverged, match=r"became nan within steps 0 to 3 of epoch 1; type a smaller --lr"):
+    with pytest.raises(Diverged, match=r"became nan within steps 0 to 3 of epoch 1; type a smaller lr, or clip 1"):
         train(Nan())
 
 
@@ -242,7 +205,7 @@ def test_views_do_not_depend_on_how_a_batch_is_cut() -> None:
     assert torch.equal(whole[0].images, torch.cat([piece.images for piece in pieces]))
 
 
-def test_large_images_are_asked_fewer_at_a_time() -> None:
+def test_large_images_come_fewer_at_a_time() -> None:
     assert toys.loader(side=12).together == 512
     assert toys.loader(count=1, channels=3, side=224).together == 55
     assert [len(batch.index) for batch in toys.loader(count=40, channels=3, side=300).ordered()] == [
@@ -251,14 +214,20 @@ def test_large_images_are_asked_fewer_at_a_time() -> None:
     ]
 
 
-def test_images_asked_as_trained_are_shuffled_views_whose_answers_come_in_order() -> None:
+def test_a_map_as_trained_is_over_shuffled_views_and_its_results_come_in_order() -> None:
+    class MapsEachEpoch(toys.Mean):
+        def start_epoch(self, epoch: int, map_dataset: DatasetMap) -> Metrics:
+            for as_trained in (False, True):
+                found = map_dataset(lambda batch: batch.index[:, None], as_trained=as_trained)
+                results.append(found.flatten().tolist())
+            return {}
+
+    results: list[list[int]] = []
     loader = toys.loader(preset="standard")
     shown = [batch.index for batch in loader.ordered(as_in=2)]
     assert torch.cat(shown).tolist() != list(range(24))
-    run = loop._Run(toys.Mean(), loader, Plan({"all": 0.1}, 1, 8), toys.CPU, SingleProcess(), None)
-    for as_in in (None, 2):
-        rows = run.map_batches(loader, lambda batch: batch.index[:, None], as_in)
-        assert rows.flatten().tolist() == list(range(24))
+    train(MapsEachEpoch(), loader)
+    assert results == [list(range(24))] * 6  # in each of three epochs, either way
     one, other = (
         {int(i): view for b in loader.ordered(e) for i, view in zip(b.index, b.images, strict=True)}
         for e in (2, None)
@@ -274,21 +243,22 @@ def test_epochs_and_views_differ() -> None:
     assert not torch.equal(first.views[0][first.index.argsort()], second.views[0][second.index.argsort()])
 
 
-def test_a_resumed_training_tells_of_its_last_row_again_with_the_same_time(tmp_path: Path) -> None:
-    """A kill between the checkpoint and the tracker loses no point, and a second telling makes no second one."""
-    told: list[tuple[float, float]] = []
+def test_a_resumed_training_reports_its_last_epoch_again_with_the_same_time(tmp_path: Path) -> None:
+    """A kill between the checkpoint and the tracker loses no point, and a second report makes no second one."""
+    reported: list[tuple[float, float]] = []
 
-    def killed(rows: list[Row]) -> None:
-        if len(rows) == 2:
+    def killed(history: History) -> None:
+        if len(history) == 2:
             raise KeyboardInterrupt
 
-    def tell(rows: list[Row]) -> None:
-        told.append((rows[-1]["epoch"], rows[-1]["ended"]))
+    def report(history: History) -> None:
+        reported.append((history[-1]["epoch"], history[-1]["ended"]))
 
-    for each_epoch, resume in ((killed, False), (tell, True)):
+    def run(hooks: Hooks, resume: bool) -> History:
         task, checkpointing = make("mean"), Checkpointing(tmp_path / "state.safetensors", resume=resume)
-        try:
-            rows = fit(task, toys.loader(), plan_for(task), toys.CPU, checkpointing=checkpointing, hooks=Hooks(each_epoch=each_epoch))  # fmt: skip
-        except KeyboardInterrupt:
-            continue
-    assert told == [(2.0, rows[1]["ended"]), (3.0, rows[2]["ended"])]
+        return fit(task, toys.loader(), plan_for(task), toys.CPU, hooks, checkpointing)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Hooks(each_epoch=killed), resume=False)
+    history = run(Hooks(each_epoch=report), resume=True)
+    assert reported == [(2.0, history[1]["ended"]), (3.0, history[2]["ended"])]

@@ -9,6 +9,7 @@ from torch import nn
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone, build
 from ssl_app.training.batch_norm import as_in_use, of_the_batch, recalibrate, sample
+from ssl_app.training.task import BatchFunction
 
 
 def plain_statistics(backbone: Backbone, images: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -36,14 +37,14 @@ class Pieces:
     """map_dataset of one of several processes, its images in pieces; `others` are the rows that they have."""
 
     def __init__(self, images: torch.Tensor, mine: slice, others: tuple[torch.Tensor, ...] = ()) -> None:
-        self.images, self.rows, self.others = images, torch.arange(len(images))[mine], others
+        self.images, self.index, self.others = images, torch.arange(len(images))[mine], others
 
-    def share(self, ask, *, as_trained=False):
-        shown = self.rows if len(self.rows) else torch.tensor([0])  # a process without images is shown one
-        found = [ask(Batch((self.images[rows],), rows, None, 0)) for rows in shown.split(300)]
-        return torch.cat(found)[: len(self.rows)]
+    def local(self, fn: BatchFunction, *, as_trained: bool = False) -> torch.Tensor:
+        shown = self.index if len(self.index) else torch.tensor([0])  # a process without images is shown one
+        found = [fn(Batch((self.images[index],), index, None, 0)) for index in shown.split(300)]
+        return torch.cat(found)[: len(self.index)]
 
-    def join(self, rows):
+    def all_gather(self, rows: torch.Tensor) -> torch.Tensor:
         return torch.cat([rows, *self.others])
 
 

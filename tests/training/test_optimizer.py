@@ -1,4 +1,4 @@
-"""What a plan makes of an optimizer and of the rate, by hand."""
+"""Optimizers and learning-rate schedules of a plan, by hand."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_optimizers_have_their_momentum() -> None:
     assert (type(adam), adam.defaults["betas"]) == (torch.optim.AdamW, (0.8, 0.999))
 
 
-def test_steps_of_the_rate_come_one_after_the_other_and_after_a_warm_up() -> None:
+def test_milestones_lower_the_rate_one_after_the_other_and_after_a_warmup() -> None:
     steps = Plan({}, 1, 1, warmup=0.2, schedule="step", milestones=(0.5, 0.8), gamma=0.1)
     assert [factor(steps, step, 10) for step in (0, 1, 2, 4, 5, 7, 8)] == pytest.approx(
         [0.5, 1, 1, 1, 0.1, 0.1, 0.01]
