@@ -184,12 +184,12 @@ def _each(budget: str, seconds: Mapping[str, float]) -> str:
     return f"about {budget} ({span})"
 
 
-def _methods(asked: tuple[str, ...]) -> list[str]:
+def _methods(requested: tuple[str, ...]) -> list[str]:
     from ssl_app.commands.pretrain import method_of
 
-    methods = list(dict.fromkeys(asked)) or registry.names("pretext")
+    methods = list(dict.fromkeys(requested)) or registry.names("pretext")
     alone = [method for method in methods if method_of(method).standalone]
-    for method in asked:
+    for method in requested:
         if method not in alone:
             raise SettingsError(f"{method} cannot be compared: it learns what another run found; leave it out")
     return alone

@@ -89,8 +89,8 @@ def _run(setup: TrialSetup, one: PlannedTrial, place: Place) -> dict[str, Any]:
     try:
         outcome = trial.run(setup, one.job)
     except Diverged as error:
-        said = f"trial {one.key} of {place.folder}: {error.notice.found}; the finished trials are kept"
-        raise TrialDiverged(said, one.init, error.notice.fixes) from error
+        found = f"trial {one.key} of {place.folder}: {error.notice.found}; the finished trials are kept"
+        raise TrialDiverged(found, one.init, error.notice.fixes) from error
     content = {
         "identity": place.identity,
         "init": one.init,
