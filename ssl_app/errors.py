@@ -11,6 +11,7 @@ says how they are typed (`sentence`). A new sort of fix is a subclass of Fix.
 """
 
 import difflib
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -107,7 +108,8 @@ class Notice:
             parts.append(f"expected {self.expected}")
         if self.fixes:
             clauses = [fix.text(flag) for fix in self.fixes]
-            parts.append(f"{clauses[0]}{''.join(f', or {_again(clause)}' for clause in clauses[1:])}")
+            further = [f", or {_again(clause, before)}" for before, clause in itertools.pairwise(clauses)]
+            parts.append(clauses[0] + "".join(further))
         return "; ".join(parts)
 
     def prefixed(self, words: str) -> "Notice":
@@ -136,9 +138,11 @@ class UserError(Exception):
         return _rebuild, (type(self), self.notice, self.__dict__)
 
 
-def _again(clause: str) -> str:
-    """A further clause, without the verb that the first has said."""
-    return clause.removeprefix("type ") if not clause.startswith("type ssl-app") else clause
+def _again(clause: str, before: str) -> str:
+    """A further clause, without its verb where that is the one of the clause before."""
+    if clause.startswith("type ssl-app") or not before.startswith("type "):
+        return clause
+    return clause.removeprefix("type ")
 
 
 def _rebuild(kind: type[UserError], notice: Notice, held: dict[str, object]) -> UserError:

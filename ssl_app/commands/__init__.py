@@ -43,10 +43,12 @@ class RecordedRun:
     tracker: "Tracker"
     started: float = field(default_factory=time.monotonic)
     more: dict[str, Any] = field(default_factory=dict)
+    seconds: float | None = None  # that it took; None while it is under way
 
     def result(self) -> Result:
-        """What the verb returns."""
-        return Result(self.spec.verb, self.folder, time.monotonic() - self.started, self.spec.settings, self.more)
+        """What the verb returns: once the run has ended, what its result.json holds."""
+        seconds = time.monotonic() - self.started if self.seconds is None else self.seconds
+        return Result(self.spec.verb, self.folder, seconds, self.spec.settings, self.more)
 
 
 @contextmanager
@@ -71,9 +73,10 @@ def record(spec: RunSpec, folder: Path | None = None, started: float | None = No
         status = "FAILED"
         try:
             yield run
+            run.seconds = time.monotonic() - began
             runs.write_json(folder / runs.RESULT, run.result().to_json())
             status = "FINISHED"
-        except Stopped:
+        except (Stopped, KeyboardInterrupt):
             status = "KILLED"
             raise
         finally:
@@ -92,7 +95,7 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Raises RunError where another process works on the same run."""
-    with (folder / runs.SETTINGS).open("rb") as file:
+    with (folder / runs.SETTINGS).open("r+b") as file:  # a lock over NFS wants a file that may be written
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -112,10 +112,10 @@ def _all_pretrained(
                 raise Diverged(failed[method])
             pretrained[method] = _pretrained(settings, method, f"{folder.name}-{method}")
         except (DataError, SettingsError, Diverged) as reason:
-            reasons[method] = str(reason)
-            logger.info(f"{method} {'has failed' if isinstance(reason, Diverged) else 'does not apply'}: {reason}")
+            why = reasons[method] = reason.sentence(config.flag)
+            logger.info(f"{method} {'has failed' if isinstance(reason, Diverged) else 'does not apply'}: {why}")
             if isinstance(reason, Diverged):
-                failed[method] = str(reason)
+                failed[method] = reason.notice.found
                 runs.write_json(folder / FAILED, failed)
     if not pretrained:
         raise NoneApplies(f"none of the methods applies; {methods[0]}: {reasons[methods[0]]}")
@@ -188,7 +188,7 @@ def _methods(requested: tuple[str, ...]) -> list[str]:
     from ssl_app.commands.pretrain import method_of
 
     methods = list(dict.fromkeys(requested)) or registry.names("pretext")
-    alone = [method for method in methods if method_of(method).compared]
+    alone = [method for method in methods if method_of(method).standalone]
     for method in requested:
         if method not in alone:
             raise SettingsError(f"{method} cannot be compared: it learns what another run found; leave it out")
@@ -252,13 +252,13 @@ def _pretrained(settings: Settings, method: str, name: str) -> dict[str, Any]:
             return dict(pretrain.run(resumed, None).to_json())
         except CheckpointError as error:
             cure = f"ssl-app pretrain --resume {name} --any-threads{out_flag(settings.out)}"
-            raise CheckpointError(f"{error}: {cure}, and then the same again") from error
+            raise CheckpointError(f"{error.sentence(config.flag)}: {cure}, and then the same again") from error
     if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
         shutil.rmtree(folder)
     try:
         return dict(pretrain.run(requested, None).to_json())
     except (RunError, CheckpointError) as error:  # of the place, not of the method
-        raise UserError(str(error)) from error
+        raise UserError(error.notice.found, expected=error.notice.expected, fix=error.notice.fixes) from error
 
 
 def _refuse_another(folder: Path, requested: Mapping[str, Any]) -> None:
@@ -284,8 +284,8 @@ def _swept(settings: Settings, inits: tuple[str, ...], name: str) -> Mapping[str
     except TrialDiverged as error:
         others = " ".join(f"--init {init}" for init in inits if init != error.init)
         raise RunError(
-            f"{error}; to sweep the others type ssl-app sweep {others} --strategy {STRATEGY} --evaluate-on validation"
-            f"{out_flag(settings.out)}"
+            f"{error.notice.found}; to sweep the others type ssl-app sweep {others} --strategy {STRATEGY} "
+            f"--evaluate-on validation{out_flag(settings.out)}"
         ) from error
 
 

@@ -98,7 +98,7 @@ def run(settings: Settings, own: Any = None) -> Result:
             finetune = f"ssl-app finetune --strategy two-stage {_labels(work)}{out_flag(settings.out)}"
             logger.info(f"done: {one.more['checkpoint']}; now type {finetune}")
         group.barrier()
-    return Result("pretrain", folder, time.monotonic() - started, stored, one.more)
+    return replace(one.result(), run=folder)
 
 
 def _refuse_two_lengths(settings: Settings) -> None:

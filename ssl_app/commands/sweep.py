@@ -145,6 +145,7 @@ def _answered(
     settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], part_of: str | None
 ) -> dict[str, Any]:
     """Log the table and the verdict. -> what result.json adds."""
+    from ssl_app.checkpoints import SCRATCH
     from ssl_app.evaluation import comparison
     from ssl_app.evaluation.verdict import SeenInPretraining
     from ssl_app.transfer.setup import overlap_of, overlap_sentence
@@ -167,6 +168,8 @@ def _answered(
         logger.info(f"outside the verdict: {shown}")
     if part_of is None:
         logger.info(verdict)
+        if SCRATCH not in sweep.setups:
+            logger.info("to compare with random weights, type --baseline scratch")
     return {
         "trials": trials,
         "comparisons": answer.comparisons,

@@ -85,7 +85,7 @@ def refuse_cut(dataset: Dataset, others: Indices, test: Indices, source: str, na
         group = dataset.columns.group
         raise DataError(
             f"{source} puts {beside} of {len(test)} test images beside a {named} image of the same {group}",
-            fix=NEW_SPLIT,
+            fix=Set("split", f"none to split by {group}"),
         )
 
 

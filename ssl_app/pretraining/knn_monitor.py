@@ -89,5 +89,5 @@ def _source(spec: DataSpec) -> Source:
         if requested == own:
             raise
         found = open_source(spec.data, own)
-        logger.info(f"note: the probe data are read by their own columns ({error})")
+        logger.info(f"note: the probe data are read by their own columns ({error.notice.found})")
         return found

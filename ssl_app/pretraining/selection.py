@@ -29,11 +29,11 @@ def without_test(opened: Opened, excluded: Dataset | None) -> NDArray[np.int64]:
         logger.info(f"excluded: {gone} of {len(indices)} images, by content or group of {excluded.name}")
         indices = kept
     if len(indices) < 4:
-        apart = " after the exclusion" if excluded is not None else ""
+        apart = "" if excluded is None else f" after the exclusion of {excluded.name}"
         raise DataError(
             f"{len(indices)} images are left to pretrain on{apart}, {len(parts.test)} are the test part",
             expected="at least 4",
-            fix=Change("data"),
+            fix=Change("data") if excluded is None else (Change("exclude"), Change("data")),
         )
     return indices
 

@@ -136,7 +136,9 @@ def _is_ours(path: Path) -> bool:
 
 def _plain(path: Path, backbone: str | None) -> Initialization:
     if backbone is None:
-        raise CheckpointError(f"{path} does not say which network it is of", fix=Set("backbone", "resnet18"))
+        raise CheckpointError(
+            f"{path} does not say which network it is of", fix=Set("backbone", "B, such as resnet18")
+        )
     tensors = weights.read_weights(path)
     return Initialization(path.stem, backbone, tensors, str(path), content=_digest(tensors), ancestry_known=False)
 

@@ -50,7 +50,7 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     opened = replace(opened, parts=replace(parts, **kept))
     _check(opened, planned, config)
     dataset, parts = opened.dataset, opened.parts
-    scaling = start.scaling or measure(dataset.images, parts.train, planned.pixels.intensity, config.seed)
+    scaling = start.scaling or measure(dataset.images, everything, planned.pixels.intensity, config.seed)
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
     backbone = start.build(dataset.images.shape[-1], planned.pixels.size, config.seed)
     backbone.shape(config.layer)  # refuses a layer that is not there
@@ -88,11 +88,14 @@ def _check(opened: Opened, planned: Planned, config: TransferConfig) -> None:
     try:
         splits.check_classes(opened.dataset, opened.parts)
     except DataError as error:
-        notice = error.notice
-        if start.seen is None or not any(isinstance(f, Set) and f.words == "split_seed" for f in notice.fixes):
+        if start.seen is None:
             raise
-        again = Fix(f"pretrain with the same ({start.name} has seen what is test then)")
-        raise DataError(notice.found, expected=notice.expected, fix=(*notice.fixes, again)) from error
+        notice, too = error.notice, f"(and pretrain with the same: {start.name} has seen what is test then)"
+        fixes = [
+            Set(fix.words, f"{fix.value} {too}") if isinstance(fix, Set) and fix.words == "split_seed" else fix
+            for fix in notice.fixes
+        ]
+        raise DataError(notice.found, expected=notice.expected, fix=fixes) from error
     if config.validation == "separate" and not len(opened.parts.val):
         raise DataError(
             f"{opened.dataset.name} has no labeled image to hold out beside the draw", fix=Set("validation", "within")
@@ -119,10 +122,9 @@ def _evaluated_on_train(dataset: Dataset, parts: Parts, seed: int) -> Parts:
             return found
     assert absent is not None
     raise DataError(
-        f"class '{absent[0]}' has too few images in the training part to evaluate on some: {len(absent[2])}, or of "
-        f"one group",
-        expected="more of it",
-        fix=Fix("leave that class out"),
+        f"class '{absent[0]}' has too few images in the training part to train on some and evaluate on others: "
+        f"{len(absent[2])}, or all of one group",
+        fix=(Fix("add images of that class"), Fix("leave it out")),
     )
 
 

@@ -183,7 +183,11 @@ def refuse_unlike(one: TrialSetup, other: TrialSetup) -> None:
     first, second = one.initialization, other.initialization
     names = f"the initializations {first.name} and {second.name}"
     if (a.hash, a.classes) != (b.hash, b.classes):
-        raise DataError(f"{names} would see different data ({a.name} and {b.name})", fix=Set("data", "D"))
+        raise DataError(
+            f"{names} would see different data ({a.name} and {b.name})",
+            expected="one set for all",
+            fix=Set("data", "D"),
+        )
     if not all(np.array_equal(getattr(ours.parts, part), getattr(theirs.parts, part)) for part in ("train", "test")):
         also: tuple[tuple[str, object], ...] = (("split", "COLUMN"),)
         if ours.parts.seed is not None:

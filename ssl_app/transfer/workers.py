@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ssl_app import environment, runs
-from ssl_app.errors import RunError, Set
+from ssl_app.errors import Fix, RunError, Set
 from ssl_app.training.loop import Diverged
 from ssl_app.training.memory import keep_freed_memory
 from ssl_app.training.signals import Stopped
@@ -30,8 +30,8 @@ MOST_JOBS = 8  # where the user names none: each holds torch and a network
 class TrialDiverged(RunError):
     """A trial's loss became nan or infinite. Travels between processes."""
 
-    def __init__(self, found: str, init: str) -> None:
-        super().__init__(found)
+    def __init__(self, found: str, init: str, fixes: Sequence[Fix] = ()) -> None:
+        super().__init__(found, fix=fixes)
         self.init = init
 
 
@@ -90,7 +90,7 @@ def _run(setup: TrialSetup, one: PlannedTrial, place: Place) -> dict[str, Any]:
         outcome = trial.run(setup, one.job)
     except Diverged as error:
         found = f"trial {one.key} of {place.folder}: {error.notice.found}; the finished trials are kept"
-        raise TrialDiverged(found, one.init) from error
+        raise TrialDiverged(found, one.init, error.notice.fixes) from error
     content = {
         "identity": place.identity,
         "init": one.init,
