@@ -11,7 +11,7 @@ from PIL import Image
 
 from ssl_app.data.images import Unreadable
 from ssl_app.data.sources.base import Columns, Source, open_source
-from ssl_app.data.sources.folder import closed
+from ssl_app.data.sources.folder import refuse_folder
 from ssl_app.errors import DataError
 
 NONE = Columns()
@@ -129,7 +129,7 @@ def test_a_link_that_leads_back_ends(tmp_path: Path) -> None:
 
 def test_a_folder_that_may_not_be_opened_is_told() -> None:
     with pytest.raises(DataError) as raised:
-        closed(PermissionError(13, "Permission denied", "scans/a"))
+        refuse_folder(PermissionError(13, "Permission denied", "scans/a"))
     assert str(raised.value) == (
         "the folder scans/a cannot be opened (Permission denied); mend its rights, or list the images in a manifest"
     )

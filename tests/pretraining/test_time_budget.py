@@ -1,5 +1,7 @@
 """How long an epoch takes, from a few of its steps, on a clock that the test winds."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,8 +10,8 @@ from ssl_app.data.batch import Batch
 from ssl_app.pretraining import time_budget
 from ssl_app.pretraining.schedule import batch_for
 from ssl_app.training.hardware import choose
-from ssl_app.training.task import Metrics, DatasetMap, Task
-from tests.toys import Everyone
+from ssl_app.training.task import DatasetMap, Metrics, Task
+from tests.toys import MapInMemory
 
 
 class Slow(Task):
@@ -43,12 +45,17 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     return Slow(now)
 
 
-def trial(task: Slow) -> None:
-    everyone = Everyone(task, torch.zeros(1, 1, 4, 4))
+def train(task: Slow) -> None:
+    everyone = MapInMemory(task, torch.zeros(1, 1, 4, 4))
     for number in range(time_budget.TRIED):
         task.before_step(number / time_budget.TRIED, everyone)
         task.loss(None, "all")
     task.finish(everyone)
+
+
+def length(budget: str, task: Slow, work: Callable[[], None], alone: bool = True) -> tuple[int, int]:
+    tried = time_budget.Trial(task, work, 600, alone)
+    return time_budget.length_within(time_budget.seconds_of(budget), tried, choose(device="cpu"))
 
 
 def seconds(epochs: int, steps: int, step: float) -> float:
@@ -57,38 +64,37 @@ def seconds(epochs: int, steps: int, step: float) -> float:
 
 @pytest.mark.parametrize(("budget", "epochs"), [("40s", 1), ("2m", 1), ("5m", 3), ("1h", 37)])
 def test_epochs_fill_the_time_and_are_near_a_pass(slow: Slow, messages: list[str], budget: str, epochs: int) -> None:
-    cpu = choose(device="cpu")
-    found = time_budget.length_within(budget, slow, lambda: trial(slow), 600, cpu)
+    found = length(budget, slow, lambda: train(slow))
     assert found[0] == epochs
     allowed = time_budget.seconds_of(budget)
     assert seconds(*found, step=0.1099) <= allowed
     assert seconds(found[0], found[1] + 2, step=0.1101) > allowed
-    assert messages[0] == f"--budget {budget}: a few steps are timed first"
-    assert messages[1].startswith(f"--budget {budget}: {epochs} epoch")
+    shown = time_budget.described(allowed)
+    assert messages[0] == f"budget of {shown}: a few steps are timed first"
+    assert messages[1].startswith(f"budget of {shown}: {epochs} epoch")
 
 
 def test_a_trial_of_slow_steps_ends_early(slow: Slow) -> None:
     def crawl() -> None:
         for number in range(time_budget.TRIED):
-            slow.before_step(number / time_budget.TRIED, Everyone(slow, torch.zeros(1, 1, 4, 4)))
+            slow.before_step(number / time_budget.TRIED, MapInMemory(slow, torch.zeros(1, 1, 4, 4)))
             slow.clock[0] += 20.0
             slow.steps += 1
 
-    found = time_budget.length_within("5m", slow, crawl, 600, choose(device="cpu"))
+    found = length("5m", slow, crawl)
     assert found == (1, 13), "30 s before the first step, and 20 s each"
     assert slow.steps == 8, "half of the time"
 
 
 def test_processes_stop_together(slow: Slow) -> None:
-    cpu = choose(device="cpu")
-    time_budget.length_within("1s", slow, lambda: trial(slow), 600, cpu, alone=False)
+    length("1s", slow, lambda: train(slow), alone=False)
     assert slow.steps == time_budget.TRIED
 
 
 def test_what_fits_no_time_is_said(slow: Slow, messages: list[str]) -> None:
-    found = time_budget.length_within("20s", slow, lambda: trial(slow), 600, choose(device="cpu"))
+    found = length("20s", slow, lambda: train(slow))
     assert found == (1, 1)
-    assert messages[2] == "note: one epoch takes longer than --budget 20s, however few its steps"
+    assert messages[2] == "note: one epoch takes longer than the budget of 20 s, however few its steps"
 
 
 def test_a_training_of_few_steps_has_small_batches() -> None:
@@ -101,18 +107,18 @@ def test_a_training_of_few_steps_has_small_batches() -> None:
 
 
 def test_as_many_passes_as_come_nearest(slow: Slow) -> None:
-    found = time_budget.length_within("255s", slow, lambda: trial(slow), 600, choose(device="cpu"))
+    found = length("255s", slow, lambda: train(slow))
     assert found[0] == 3
 
 
 def test_what_ends_an_epoch_is_counted(slow: Slow) -> None:
     def longer() -> None:
-        everyone = Everyone(slow, torch.zeros(1, 1, 4, 4))
+        everyone = MapInMemory(slow, torch.zeros(1, 1, 4, 4))
         for number in range(time_budget.TRIED):
             slow.before_step(number / time_budget.TRIED, everyone)
             slow.loss(None, "all")
         slow.clock[0] += 20.0
         slow.finish(everyone)
 
-    epochs, steps = time_budget.length_within("5m", slow, longer, 600, choose(device="cpu"))
+    epochs, steps = length("5m", slow, longer)
     assert 299 < epochs * (50 + 0.11 * steps) + 5 < 300.5
