@@ -9,13 +9,11 @@ import numpy as np
 
 from ssl_app.data.dataset import Dataset, in_class_order, open_dataset
 from ssl_app.data.sources.base import Columns, open_source
+from ssl_app.data.spec import PixelSpec
 
 
 def opened(data: str, cache: Path, columns: Columns = Columns(), most: int = 0) -> Dataset:  # noqa: B008
-    return open_dataset(
-        open_source(data, columns), image_size=8, channels=None, intensity="range", cache=cache, max_unreadable=most,
-        progress=False,
-    )  # fmt: skip
+    return open_dataset(open_source(data, columns), PixelSpec(8), cache, most)
 
 
 def test_rows_that_cannot_be_read_are_left_out_everywhere(tmp_path: Path) -> None:

@@ -112,20 +112,20 @@ def test_one_channel_beside_color_is_refused_with_the_cure(tmp_path: Path) -> No
     save(data / "1.png", noise(8, 8))
     save(data / "2.png", noise(8, 8, 3))
     assert refusal(data) == (
-        "2.png has color and 1.png has one channel; type --channels 3 (gray is repeated) or --channels 1 "
+        "2.png has color and 1.png has one channel; type channels 3 (gray is repeated), or channels 1 "
         "(color becomes gray)"
     )
     assert packed(data, channels=3).images.shape == (2, 8, 8, 3)
     assert packed(data, channels=1).images.shape == (2, 8, 8, 1)
-    assert refusal(data, 5) == "1.png has 1 channels, --channels asks for 5; type --channels 1"
+    assert refusal(data, 5) == "1.png has 1 channels, 5 are requested; type channels 1"
 
 
-def test_mixed_depth_is_refused_with_the_cure_and_scaled_mends_it(tmp_path: Path) -> None:
+def test_mixed_depth_is_refused_with_the_cure_and_scaled_fixes_it(tmp_path: Path) -> None:
     data, low, deep = tmp_path / "d", noise(8, 8), noise(8, 8, dtype=np.uint16)
     save(data / "1.png", low)
     save(data / "2.png", deep)
     assert refusal(data) == (
-        "2.png is uint16 and 1.png is uint8; expected one bit depth: type --intensity dtype to bring both to [0, 1]"
+        "2.png is uint16 and 1.png is uint8; expected one bit depth; type intensity dtype to bring both to [0, 1]"
     )
     images = packed(data, depth="scaled").images
     assert images.dtype == np.float32
@@ -146,8 +146,8 @@ def test_unreadable_files_are_refused_counted_and_allowed(tmp_path: Path) -> Non
     (data / "2.png").write_bytes(b"")
     save(data / "3.png", noise(8, 8))
     message = (
-        "2 of 4 images cannot be read, first 0.png: not an image of a known format; mend or remove them, "
-        "or type --max-unreadable 2"
+        "2 of 4 images cannot be read, first 0.png: not an image of a known format; fix or remove them, "
+        "or type max_unreadable 2"
     )
     assert refusal(data) == message
     assert refusal(data) == message  # from the cache as well

@@ -113,12 +113,12 @@ def test_a_given_split_that_cuts_a_group_is_refused() -> None:
         split(dataset)
     assert str(raised.value) == (
         "column split puts 2 of 3 test images beside a train or val image of the same patient; "
-        "type --split none to split by patient"
+        "type split none to split by patient"
     )
 
 
 def test_a_split_without_training_images_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^column split marks no image as train; type --split none to split anew$"):
+    with pytest.raises(DataError, match=r"^column split marks no image as train; type split none$"):
         split(made(["a"] * 2, None, ["test", "test"]))
 
 
@@ -131,13 +131,13 @@ def test_every_class_must_be_on_both_sides() -> None:
     dataset = made(labels, groups)
     parts = Parts(np.array([*range(10, 43)]), np.array([], np.int64), np.arange(10), "", seed=0)
     message = refusal(dataset, parts)
-    start = "class 'virus' has no test image: its 3 patients all fall into the training part; type --split-seed "
+    start = "class 'virus' has no test image: its 3 patients all fall into the training part; type split_seed "
     assert message.startswith(start)
     seed = int(message.removeprefix(start).split(",")[0])
     check_classes(dataset, split(dataset, seed=seed))
     given = replace(parts, seed=None)
     assert refusal(replace(dataset, columns=Columns(split="split")), given) == (
-        "class 'virus' has no test image in column split; type --split none to split anew"
+        "class 'virus' has no test image in column split; type split none"
     )
 
 
@@ -146,13 +146,13 @@ def test_a_class_in_one_group_cannot_be_tested() -> None:
     parts = Parts(np.arange(10, 41), np.array([], np.int64), np.arange(10), "", seed=0)
     assert refusal(dataset, parts) == (
         "class 'c' has no test image: its only patient falls into the training part; "
-        "give a split column, or more images of that class"
+        "give a split column, or give more images of that class"
     )
 
 
 def test_fewer_than_two_classes_are_refused() -> None:
     assert refusal(made([None, None])) == (
-        "m.csv has no labels; give a manifest with a column label, or one sub-folder a class"
+        "m.csv has no labels; expected a manifest with a column label, or one sub-folder a class"
     )
     assert refusal(made(["a", None])) == "m.csv has one class, 'a'; expected two or more"
 
@@ -189,7 +189,7 @@ def test_too_few_images_say_what_to_type() -> None:
     with pytest.raises(DataError) as raised:
         draw(dataset, np.arange(60), 32, seed=0, draw=0)
     assert str(raised.value) == (
-        "class 'x' has 20 training images, --per-class asks for 32; type --per-class 20 or less"
+        "class 'x' has 20 training images, 32 per class are requested; type per_class 20 or less"
     )
 
 
@@ -269,7 +269,7 @@ def test_something_is_held_out_and_something_kept_whatever_the_units() -> None:
     assert hold_out_units(two, np.arange(50), 0.05, 512, 0)[1].tolist() == list(range(30, 50))
     one = made([None] * 40, ["p"] * 40)
     assert [len(part) for part in hold_out_units(one, np.arange(40), 0.05, 512, 0)] == [38, 2]
-    with pytest.raises(DataError, match=r"^the 4 images left of m.csv are one picture; type another --data$"):
+    with pytest.raises(DataError, match=r"^the 4 images left of m.csv are one picture; type another data$"):
         hold_out_units(made([None] * 4, None, None, [7] * 4), np.arange(4), 0.05, 512, 0)
 
 

@@ -61,12 +61,12 @@ def test_a_method_that_varies_too_much_to_be_told_from_scratch_is_not_wanted() -
     assert [one.name for one in wanted([first, next_one, noisy])] == ["a"]
     assert advice([first, next_one, noisy], [8], 3, "5m", "x").startswith(
         "These images want a: +10.0 [+5.0, +15.0] points against scratch, +8.0 [+2.0, +14.0] against b, the next; "
-        "noisy cannot be told from scratch ("
+        "noisy cannot be separated from scratch ("
     )
     ahead, behind = ranked("noisy", (-0.1, 0.4)), ranked("a", (0.05, 0.15), (-0.1, 0.2))
     assert [one.name for one in wanted([ahead, behind])] == ["a"]
     assert advice([ahead, behind], [8], 3, "5m", "x").startswith(
-        "These images want a: +10.0 [+5.0, +15.0] points against scratch; noisy cannot be told from scratch ("
+        "These images want a: +10.0 [+5.0, +15.0] points against scratch; noisy cannot be separated from scratch ("
     )
     assert wanted([noisy]) == []
 

@@ -52,7 +52,7 @@ def test_one_draw_decides_nothing():
     null = LabelsSaved(None, None, None, None, 1, "one draw gives no interval")
     evidence = replace(EVIDENCE, per_class=1, difference=Interval(0.031, None, None, 1), draws=1, saved=null)
     assert sentence(evidence) == (
-        "Undecided, one draw gives no interval (type --draws 5): two-stage from rotnet-3 reaches 0.872 balanced"
+        "Undecided, one draw gives no interval (take five draws): two-stage from rotnet-3 reaches 0.872 balanced"
         " accuracy at 1 label per class, scratch 0.841: +3.1 points over one draw, one pretraining, one test set;"
         " labels saved cannot be told, because one draw gives no interval."
     )

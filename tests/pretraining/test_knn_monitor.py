@@ -1,4 +1,4 @@
-"""The labeled images that watch a pretraining: which vote, which are asked, and what is made of the votes."""
+"""The kNN monitor: which labeled images are the bank, which the queries, and the score."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +8,12 @@ import pytest
 
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
+from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import split
 from ssl_app.pretraining import knn_monitor
 from tests.data.test_splits import made
 
-PIXELS = PixelScaling("range", 0, 255, (0.5,), (0.5,), "uint8")
+SCALING = PixelScaling("range", 0, 255, (0.5,), (0.5,), "uint8")
 
 
 @pytest.fixture
@@ -22,22 +23,22 @@ def labeled_set() -> Dataset:
     return made(labels)
 
 
-def test_labeled_images_of_either_part_vote_and_are_asked(
+def test_labeled_images_of_either_part_are_bank_and_queries(
     labeled_set: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(knn_monitor, "open_source", lambda *about: None)
-    monkeypatch.setattr(knn_monitor, "open_dataset", lambda *about, **more: labeled_set)
-    settings = SimpleNamespace(probe_data="d", label=None, group=None, split=None, out=tmp_path, max_unreadable=0)
-    probe = knn_monitor.Probe.open(settings, 2, 1, PIXELS, 2)
+    monkeypatch.setattr(knn_monitor, "open_images", lambda *about: labeled_set)
+    monitor = knn_monitor.KnnMonitor.open(DataSpec("d", tmp_path), PixelSpec(2, 1), SCALING)
     parts = split(labeled_set)
-    for rows, of in ((probe.bank, parts.train), (probe.asked, parts.test)):
-        assert rows.tolist() == [row for row in of if labeled_set.labeled[row]]
+    for found, of in ((monitor.bank, parts.train), (monitor.queries, parts.test)):
+        assert found.tolist() == [index for index in of if labeled_set.labeled[index]]
 
 
 def test_the_score_is_balanced_accuracy_by_few_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
     angles = np.array([0.3] * 2 + [0.35] * 6 + [0.0] * 3 + [1.5])
     found = np.stack([np.cos(angles), np.sin(angles)], 1)
     dataset = SimpleNamespace(images=None, classes=("a", "b"), labels=np.array([1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]))
-    monkeypatch.setattr(knn_monitor.features, "pooled", lambda task, rows, *more: found[rows])
-    score = knn_monitor.Probe(dataset, np.arange(8), np.arange(8, 12)).score(None, None, None)
+    task = SimpleNamespace(backbone=SimpleNamespace(image_size=2))
+    monkeypatch.setattr(knn_monitor.features, "pooled", lambda task, rows, *more: found[rows.indices])
+    score = knn_monitor.KnnMonitor(dataset, np.arange(8), np.arange(8, 12)).score(task, SCALING, None)
     assert score == pytest.approx((1 + 1 / 3) / 2), "by two neighbors; of all eight most are of class a"
