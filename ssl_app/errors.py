@@ -127,6 +127,21 @@ class UserError(Exception):
         self.notice = Notice(" ".join(found.split()), expected, (fix,) if isinstance(fix, Fix) else tuple(fix))
         super().__init__(found)
 
+    @property
+    def found(self) -> str:
+        """What was found."""
+        return self.notice.found
+
+    @property
+    def expected(self) -> str | None:
+        """What was expected."""
+        return self.notice.expected
+
+    @property
+    def fixes(self) -> tuple[Fix, ...]:
+        """Ways to fix it."""
+        return self.notice.fixes
+
     def sentence(self, flag: Flag) -> str:
         """The notice in one line."""
         return self.notice.sentence(flag)

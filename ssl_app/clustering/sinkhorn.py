@@ -113,7 +113,7 @@ def balance(
     zero = scores.like.new_zeros(clusters, dtype=torch.float64)  # (K,)
     count = float(total(zero[:1] + scores.rows))
     if clusters > count:
-        fewer = f"{count // 10:.0f}"
+        fewer = max(2, int(count) // 10)
         raise DataError(f"{count:.0f} images cannot fill {clusters} clusters", fix=Set("clusters", fewer))
     r = zero + 1 / clusters if prior is None else prior.to(zero) / prior.to(zero).sum()
     f = zero if start is None else start.to(zero)

@@ -275,9 +275,9 @@ def test_points_and_start_are_left_alone():
 @pytest.mark.parametrize(
     ("count", "k", "line"),
     [
-        (412, 1000, "412 images cannot make 1000 clusters; type --clusters 41 or fewer"),
-        (12, 13, "12 images cannot make 13 clusters; type --clusters 1"),
-        (1, 2, "1 image cannot make 2 clusters; type --clusters 1"),
+        (412, 1000, "412 images cannot make 1000 clusters; type clusters 41 or fewer"),
+        (12, 13, "12 images cannot make 13 clusters; type clusters 1"),
+        (1, 2, "1 image cannot make 2 clusters; type clusters 1"),
     ],
 )
 def test_the_line_for_more_clusters_than_images(count, k, line):
@@ -290,7 +290,7 @@ def test_the_line_for_more_clusters_than_images(count, k, line):
 def test_the_line_for_points_that_are_not_numbers(value):
     points = noise(30, 4)
     points[[3, 8], 1] = value
-    line = "the features of 2 of 30 images are nan or infinite; type a smaller --lr, or --clip 1"
+    line = "the features of 2 of 30 images are nan or infinite; type a smaller lr, or clip 1"
     for call in (lambda: fit(points, 3, seed=0), lambda: nearest(points, noise(3, 4))):
         with pytest.raises(DataError) as told:
             call()

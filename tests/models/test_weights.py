@@ -58,7 +58,7 @@ def test_another_architecture_is_named_and_the_backbone_left_alone(theirs):
     counters = sum(name.endswith("num_batches_tracked") for name in backbone.body.state_dict())
     assert str(error.value) == (
         f"weights.pth: {counters} of {count} backbone tensors fit small-resnet, stem.0.weight is missing;"
-        " the file looks like resnet18: type --backbone resnet18"
+        " type backbone resnet18, which the file looks like"
     )
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
 
@@ -116,14 +116,14 @@ def test_what_is_not_weights_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     torch.save([1, 2], tmp_path / "list.pth")
     expected = {
-        "missing.pth": "does not exist; type the path of a file of weights",
-        "folder.pth": "is a folder, expected a file of weights",
+        "missing.pth": "does not exist; expected a file of weights",
+        "folder.pth": "is a folder; expected a file of weights",
         "text.pth": "holds no weights: it is no file of torch.save",
         "empty.pth": "holds no weights: it is no file of torch.save",
         "cut.pth": "cannot be read",
         "text.safetensors": "cannot be read as safetensors",
-        "notes.txt": "is a .txt file, expected weights, such as weights.safetensors or weights.pth",
-        "list.pth": "holds list without named tensors, expected a state_dict",
+        "notes.txt": "is a .txt file; expected weights, such as weights.safetensors or weights.pth",
+        "list.pth": "holds list without named tensors; expected a state_dict",
     }
     for name, words in expected.items():
         with pytest.raises(CheckpointError) as error:

@@ -34,14 +34,14 @@ def test_tiles_under_8_px_are_refused() -> None:
     with pytest.raises(SettingsError) as error:
         lay_out(32, "3", 0.06, 0.19)
     assert str(error.value) == (
-        "3x3 cells of --image-size 32 hold tiles of 7 px, expected at least 8; type --image-size 40, or --grid 2"
+        "3x3 cells of an image of 32 px hold tiles of 7 px; expected at least 8; type image_size 40, or grid 2"
     )
     with pytest.raises(SettingsError) as error:
         lay_out(16, "auto", 0.06, 0.19)
     assert str(error.value) == (
-        "2x2 cells of --image-size 16 hold tiles of 6 px, expected at least 8; type --image-size 24"
+        "2x2 cells of an image of 16 px hold tiles of 6 px; expected at least 8; type image_size 24"
     )
-    with pytest.raises(SettingsError, match="hold tiles of 6 px, expected at least 8; type --image-size 120"):
+    with pytest.raises(SettingsError, match="hold tiles of 6 px, expected at least 8; type image_size 120"):
         lay_out(80, "3", 0.4, 0.4)  # of 112 px a tile is rounded down to 7
     assert lay_out(120, "3", 0.4, 0.4).tile >= 8
     assert lay_out(40, "3", 0.06, 0.19).tile >= 8
@@ -141,10 +141,12 @@ def test_tiles_are_enlarged_to_what_the_trunk_can_compute() -> None:
     layout = lay_out(64, "auto", 0.06, 0.19)
     side = tiles.trunk_side(layout, backbone)
     assert side >= backbone.smallest_image > layout.tile
-    assert tiles.remarks(layout, side) == (f"tiles of 16 px are enlarged to {side} px for this backbone",)
-    assert tiles.remarks(lay_out(32, "auto", 0.06, 0.19), 12) == (
+    assert tuple(map(str, tiles.remarks(layout, side))) == (
+        f"tiles of 16 px are enlarged to {side} px for this backbone",
+    )
+    assert tuple(map(str, tiles.remarks(lay_out(32, "auto", 0.06, 0.19), 12))) == (
         "images of 32 px are cut into 2x2 tiles of 12 px, little to tell places by; where the files are "
-        "larger, --image-size 64 or more leaves more",
+        "larger, image_size 64 or more leaves more",
     )
 
 
@@ -171,5 +173,5 @@ def test_flat_images_are_refused_and_a_few_of_them_are_not() -> None:
         tiles.refuse_flat(images, "auto", "jigsaw")
     assert str(error.value) == (
         "jigsaw finds nothing to tell tiles by: 19 of 20 sampled images are of one color in all of their 2x2 tiles "
-        "but one; expected something in every part: crop the images to what they show, or type --method rotnet"
+        "but one; expected something in every part; crop the images to what they show, or type method rotnet"
     )
