@@ -101,7 +101,8 @@ def test_clusters_that_stand_still_at_once_give_a_warning() -> None:
     assert task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.97}]) is None
     assert task.warning([{"accuracy": 0.1}]) is None
     assert toys.plain(task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.99}])) == (
-        "the clusters of deepcluster stand still: NMI 0.990 with the last by epoch 2; type more clusters, or a larger lr"
+        "the clusters of deepcluster stand still: NMI 0.990 with the last by epoch 2; "
+        "type more clusters, or a larger lr"
     )
     assert task.warning([{"nmi_before": 0.99}] * 6) is None
 

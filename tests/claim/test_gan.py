@@ -10,14 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 from ssl_app.data.batch import Batch
-from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import Loader
-from ssl_app.data.transforms import Augment
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
 from ssl_app.pretext import gan
 from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, discriminator_loss, generator_loss, squared_gradient
+from ssl_app.training.history import History
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizer import Plan
 from tests import toys
@@ -35,19 +34,31 @@ def batch_of(count: int = 8, channels: int = 1, seed: int = 5) -> Batch:
     return Batch((images,), torch.arange(count), None, seed)
 
 
-def loader_of(count: int = 24, batch_size: int = 8) -> Loader:
-    pixels = PixelScaling("range", 0.0, 255.0, (0.5,), (0.5,))
-    return Loader(toys.images(count, SIDE), np.arange(count), pixels, Augment("light", SIDE, SIDE, True),
-        batch_size=batch_size, seed=3)  # fmt: skip
+def loader_of(count: int = 24) -> Loader:
+    return toys.loader_of(toys.rows(toys.images(count, SIDE), pixels=toys.symmetric()))
 
 
-def train(task: GAN, epochs: int = 2, loader: Loader | None = None, rate: float = 1e-3) -> list[dict[str, float]]:
+def logits_of(task: GAN, images: torch.Tensor) -> torch.Tensor:
+    """What the discriminator says of images: above 0 for what it holds for real. (B, C, S, S) -> (B,)."""
+    return task.head(task.backbone(images))[:, 0].float()
+
+
+def generated_in(task: GAN, batch: Batch) -> torch.Tensor:
+    """What the generator makes in the discriminator's turn."""
+    outputs: list[torch.Tensor] = []
+    hook = task.generator.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    task.loss(batch, "discriminator")
+    hook.remove()
+    return outputs[0]
+
+
+def train(task: GAN, epochs: int = 2, loader: Loader | None = None, rate: float = 1e-3) -> History:
     plan = Plan({"all": rate}, epochs, 8, optimizer="adamw")
     return fit(task, loader or loader_of(), plan, toys.CPU)
 
 
 @pytest.mark.parametrize("original", [False, True])
-def test_a_judge_that_knows_nothing_loses_2_log_2(original: bool) -> None:
+def test_a_discriminator_that_knows_nothing_loses_2_log_2(original: bool) -> None:
     task = task_of(original=original)
     loss, metrics = task.loss(batch_of(), "discriminator")
     assert loss.item() == pytest.approx(2 * math.log(2), abs=0.1)
@@ -55,7 +66,7 @@ def test_a_judge_that_knows_nothing_loses_2_log_2(original: bool) -> None:
     assert all(0 <= value <= 1 for name, value in metrics.items() if name.startswith("accuracy"))
 
 
-def test_losses_are_cross_entropies_and_the_makers_does_not_fade() -> None:
+def test_losses_are_cross_entropies_and_the_generators_does_not_saturate() -> None:
     real, fake = torch.randn(7), torch.randn(7, requires_grad=True)
     entropy = functional.binary_cross_entropy_with_logits
     torch.testing.assert_close(
@@ -66,10 +77,10 @@ def test_losses_are_cross_entropies_and_the_makers_does_not_fade() -> None:
     torch.testing.assert_close(gradient, torch.full((7,), -1 / 7))  # towards real, at full strength where it is lost
 
 
-def test_made_images_are_in_the_range_of_real_ones_and_vary() -> None:
+def test_generated_images_are_in_the_range_of_real_ones_and_vary() -> None:
     task = task_of(channels=3)
     batch = batch_of(channels=3)
-    fake = task._make(task.generator, batch)
+    fake = generated_in(task, batch)
     assert fake.shape == batch.images.shape
     assert fake.abs().max() <= 1
     assert task.needs.value_range == "symmetric"
@@ -79,7 +90,7 @@ def test_made_images_are_in_the_range_of_real_ones_and_vary() -> None:
     assert task.loss(batch_of(channels=3), "discriminator")[1]["variety"] == 0
 
 
-def test_r1_is_the_squared_weight_of_a_linear_judge_and_its_gradient_too() -> None:
+def test_r1_is_the_squared_weight_of_a_linear_discriminator_and_its_gradient_too() -> None:
     weight = torch.randn(3 * 4 * 4, requires_grad=True)
     images = torch.randn(5, 3, 4, 4)
     found = squared_gradient(lambda images: images.flatten(1) @ weight, images)
@@ -94,12 +105,13 @@ def test_r1_equals_one_image_at_a_time() -> None:
     slow = []
     for image in images:
         leaf = image[None].clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(task._discriminate(leaf).squeeze(), leaf)
+        (gradient,) = torch.autograd.grad(logits_of(task, leaf).squeeze(), leaf)
         slow.append(gradient.square().sum())
-    torch.testing.assert_close(squared_gradient(task._discriminate, images).detach(), torch.stack(slow).mean())
+    found = squared_gradient(lambda images: logits_of(task, images), images)
+    torch.testing.assert_close(found.detach(), torch.stack(slow).mean())
 
 
-def test_every_16th_step_of_the_judge_is_penalized_16_times_in_eval_statistics() -> None:
+def test_every_16th_step_of_the_discriminator_is_penalized_16_times_in_eval_statistics() -> None:
     task = task_of(r1=1000.0)
     due = []
     for _ in range(2 * PENALIZED_EVERY):
@@ -109,17 +121,15 @@ def test_every_16th_step_of_the_judge_is_penalized_16_times_in_eval_statistics()
     without = task_of(r1=1000.0).train()
     without.steps.fill_(32)
     plain, _ = without.loss(batch_of(), "discriminator")
-    loss, _ = task.loss(batch_of(), "discriminator")
-    batch = batch_of()
-    task._make(task.generator, batch)  # draws first, as in the loss
-    shown = task._shown(batch.images, batch)
+    losses: list[torch.Tensor] = []
+    shown, *_ = toys.inputs_of(task.backbone, lambda: losses.append(task.loss(batch_of(), "discriminator")[0]))
     assert all(module.training for module in task.modules())
-    expected = squared_gradient(task.eval()._discriminate, shown)
-    torch.testing.assert_close(loss - plain, 16 * 500 * expected)
+    expected = squared_gradient(lambda images: logits_of(task.eval(), images), shown)
+    torch.testing.assert_close(losses[0] - plain, 16 * 500 * expected)
     assert expected > 0
 
 
-def test_held_out_images_are_judged_in_eval_mode_one_of_them_too() -> None:
+def test_validation_images_are_scored_in_eval_mode_a_single_one_too() -> None:
     task = task_of().eval()
     task.penalized = True
     with torch.no_grad():
@@ -149,40 +159,37 @@ def test_neither_player_moves_or_reaches_the_other() -> None:
     assert {name.split(".")[0] for name in discriminator} == {"backbone", "head"}
     assert {name.split(".")[0] for name in generator} == {"generator"}
     train(task, epochs=1, loader=loader_of(8))
-    (first, _, of_maker), (second, of_discriminate, _) = turns
+    (first, _, of_generator), (second, of_discriminator, _) = turns
     assert (first, second) == ("discriminator", "generator")
-    assert all(gradient is None for gradient in of_maker.values())
-    assert all(gradient is not None for gradient in of_discriminate.values())
+    assert all(gradient is None for gradient in of_generator.values())
+    assert all(gradient is not None for gradient in of_discriminator.values())
     # the generator's turn went through the discriminator and left its gradients alone
-    assert all(discriminator[name].grad is of_discriminate[name] for name in discriminator)
+    assert all(discriminator[name].grad is of_discriminator[name] for name in discriminator)
     assert all(parameter.grad is not None for parameter in generator.values())
     assert all(p.grad is None for p in task.average.parameters())
 
 
-def test_real_and_made_images_are_never_in_one_batch() -> None:
+def test_real_and_generated_images_are_never_in_one_batch() -> None:
     task = task_of()
-    shapes: list[int] = []
-    task.backbone.register_forward_pre_hook(lambda module, inputs: shapes.append(len(inputs[0])))
-    task.loss(batch_of(8), "discriminator")
-    assert shapes == [8, 8]
-    task.loss(batch_of(8), "generator")
-    assert shapes == [8, 8, 8]
+    for player, counts in (("discriminator", [8, 8]), ("generator", [8])):
+        seen = toys.inputs_of(task.backbone, lambda player=player: task.loss(batch_of(8), player))
+        assert [len(images) for images in seen] == counts
 
 
-def test_the_average_follows_the_maker_and_soon_forgets_its_start() -> None:
+def test_the_average_follows_the_generator_and_soon_forgets_its_start() -> None:
     task = task_of()
-    first = task.average.first.weight.detach().clone()
+    first = task.average.module.first.weight.detach().clone()
     expected = first
     for step, value in enumerate((1.0, 2.0, 3.0), start=1):
         nn.init.constant_(task.generator.first.weight, value)
         task.before_step(0.0, None)
         decay = step / (step + 9)
         expected = decay * expected + (1 - decay) * value
-    torch.testing.assert_close(task.average.first.weight.detach(), expected)
+    torch.testing.assert_close(task.average.module.first.weight.detach(), expected)
     task.steps.fill_(10**6)
     nn.init.constant_(task.generator.first.weight, 0.0)
     task.before_step(0.0, None)
-    torch.testing.assert_close(task.average.first.weight.detach(), 0.999 * expected)
+    torch.testing.assert_close(task.average.module.first.weight.detach(), 0.999 * expected)
 
 
 def test_the_original_is_dcgan() -> None:
@@ -190,27 +197,25 @@ def test_the_original_is_dcgan() -> None:
     assert (task.r1, task.strength) == (0.0, 0.0)
     assert any(isinstance(module, nn.ConvTranspose2d) for module in task.generator.modules())
     assert task.generator.first.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    noise: list[torch.Tensor] = []
-    task.generator.register_forward_pre_hook(lambda module, inputs: noise.append(inputs[0]))
-    task.loss(batch_of(200), "discriminator")
-    assert -1 <= noise[0].min() < -0.9
-    assert 0.9 < noise[0].max() <= 1
-    assert task.notes == (
-        "24 images without augmentation of what is judged: the discriminator soon knows each of them; leave out --original",
-        "the discriminator is --backbone, as it always is, not the article's; "
-        "for its training type --lr 2e-4 --weight-decay 0 --schedule constant --batch-size 128",
-    )
+    (noise,) = toys.inputs_of(task.generator, lambda: task.loss(batch_of(200), "discriminator"))
+    assert -1 <= noise.min() < -0.9
+    assert 0.9 < noise.max() <= 1
+    few, other = map(toys.plain, task.notes)
+    assert few.startswith("24 images without augmentation: the discriminator soon knows each of them; ")
+    assert "original" in few
+    assert "not the article's" in other
+    assert "type lr 2e-4 weight_decay 0 schedule constant batch_size 128" in other
     assert task_of().notes == ()
-    assert task_of(diff_augment=0.0).notes[0].endswith("type --diff-augment 1")
+    assert toys.plain(task_of(diff_augment=0.0).notes[0]).endswith("type diff_augment 1")
     assert task_of(diff_augment=0.0, images=10_000).notes == ()
 
 
 def test_images_that_are_all_alike_are_refused() -> None:
     with pytest.raises(DataError) as error:
         GAN.check(np.full((4, SIDE, SIDE, 1), 0.25, np.float32), GAN.Config())
-    assert str(error.value) == (
+    assert toys.plain(error.value).startswith(
         "the images are all alike (no pixel varies by more than 0 of the range); expected images that differ; "
-        "type another --data, or --intensity per-image where their contrast is low"
+        "type another data, or intensity per-image"
     )
     GAN.check(np.random.default_rng(0).random((4, SIDE, SIDE, 1), np.float32), GAN.Config())
 
@@ -259,7 +264,7 @@ def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
     assert found.sum() > 0.6
 
 
-def test_a_maker_of_one_image_rings() -> None:
+def test_a_generator_of_one_image_gives_a_warning() -> None:
     task = task_of()
     assert task.warning([{"variety": 0.01}]) is None
     assert task_of(epochs=1).warning([{"variety": 0.01}]) is not None
@@ -269,26 +274,23 @@ def test_a_maker_of_one_image_rings() -> None:
     )
 
 
-def test_whatever_is_judged_is_augmented(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_the_discriminator_sees_is_augmented(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan, "diff_augment", lambda images, strength, generator: torch.full_like(images, 0.25))
     task = task_of()
-    judged: list[torch.Tensor] = []
-    task.backbone.register_forward_pre_hook(lambda module, inputs: judged.append(inputs[0]))
-    task.loss(batch_of(), "discriminator")
-    task.loss(batch_of(), "generator")
-    assert len(judged) == 3  # real, fake, and fake again
-    assert all((images == 0.25).all() for images in judged)
+    seen = toys.inputs_of(task.backbone, lambda: [task.loss(batch_of(), player) for player in task.players])
+    assert len(seen) == 3  # real, fake, and fake again
+    assert all((images == 0.25).all() for images in seen)
 
 
 def test_the_average_follows_batch_norm_statistics_too() -> None:
     task = task_of()
     task.generator.layers[0].running_mean.fill_(1.0)
     task.before_step(0.0, None)
-    followed = task.average.layers[0].running_mean
+    followed = task.average.module.layers[0].running_mean
     torch.testing.assert_close(followed, torch.full_like(followed, 0.9))
 
 
-def test_pictures_are_of_the_average_whatever_the_maker_does() -> None:
+def test_pictures_are_of_the_average_whatever_the_generator_does() -> None:
     task = task_of().eval()
     nn.init.zeros_(task.generator.first.weight)  # the average has not followed yet
     with torch.no_grad():
@@ -296,9 +298,9 @@ def test_pictures_are_of_the_average_whatever_the_maker_does() -> None:
     assert len(fake.flatten(0, 1).flatten(1).unique(dim=0)) == 15
 
 
-def test_a_judge_that_takes_all_for_real_is_right_of_the_real() -> None:
+def test_a_discriminator_that_takes_all_for_real_is_right_of_the_real() -> None:
     task = task_of()
-    task._discriminate = lambda images: torch.full((len(images),), 2.0)
+    task.head = toys.Returns(lambda features: torch.full((len(features), 1), 2.0))
     _, metrics = task.loss(batch_of(), "discriminator")
     assert (metrics["accuracy_real"], metrics["accuracy_fake"]) == (1, 0)
 
@@ -309,10 +311,8 @@ def test_copies_of_one_image_are_refused_be_they_ever_so_textured() -> None:
         GAN.check(np.repeat(one, 4, 0), GAN.Config())
 
 
-def test_the_makers_noise_is_normal() -> None:
+def test_the_generators_noise_is_normal() -> None:
     task = task_of()
-    noise: list[torch.Tensor] = []
-    task.generator.register_forward_pre_hook(lambda module, inputs: noise.append(inputs[0]))
-    task.loss(batch_of(200), "discriminator")
-    assert abs(float(noise[0].mean())) < 0.03
-    assert float(noise[0].std()) == pytest.approx(1, abs=0.03)
+    (noise,) = toys.inputs_of(task.generator, lambda: task.loss(batch_of(200), "discriminator"))
+    assert abs(float(noise.mean())) < 0.03
+    assert float(noise.std()) == pytest.approx(1, abs=0.03)

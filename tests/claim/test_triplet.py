@@ -39,6 +39,13 @@ def task_of(channels: int = 1, **settings: object) -> Triplet:
     return Triplet(build("small-resnet", channels, SIDE), Triplet.Config(**settings), TrainingSet(24, 4))
 
 
+def compared_in(task: Triplet, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Anchors and positives, as the network sees them. -> (B, C, S, S) each."""
+    (both,) = toys.inputs_of(task.backbone, lambda: task.loss(batch, "main"))
+    first, second = both.chunk(2)
+    return first, second
+
+
 def batch_of(count: int = 8, views: int = 2, seed: int = 5) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     images = tuple(torch.randn(count, 1, SIDE, SIDE, generator=generator) for _ in range(views))
@@ -140,18 +147,16 @@ def test_the_two_views_play_the_same_part(mining: str) -> None:
     task = task_of(mining=mining)
     batch = batch_of()
     swapped = Batch(batch.views[::-1], batch.index, None, batch.seed)
-    (one, told), (other, told_too) = task.loss(batch, "main"), task.loss(swapped, "main")
+    (one, metrics), (other, same) = task.loss(batch, "main"), task.loss(swapped, "main")
     torch.testing.assert_close(one, other)
-    torch.testing.assert_close(told, told_too)
-    assert ("active" in told) == (mining != "all-pairs")
+    torch.testing.assert_close(metrics, same)
+    assert ("active" in metrics) == (mining != "all-pairs")
 
 
 def test_both_views_go_through_the_network_in_one_batch() -> None:
     task = task_of()
-    shapes: list[int] = []
-    task.backbone.register_forward_pre_hook(lambda module, inputs: shapes.append(len(inputs[0])))
-    task.loss(batch_of(8), "main")
-    assert shapes == [16]
+    seen = toys.inputs_of(task.backbone, lambda: task.loss(batch_of(8), "main"))
+    assert [len(images) for images in seen] == [16]
 
 
 def test_retrieval_is_the_share_whose_nearest_of_the_other_views_is_the_partner() -> None:
@@ -168,16 +173,16 @@ def test_spread_is_1_all_over_the_sphere() -> None:
 
 
 @pytest.mark.parametrize("mining", ["all-pairs", "semi-hard", "batch-hard"])
-def test_held_out_images_come_in_one_view_and_are_found_the_same_way_each_time(mining: str) -> None:
+def test_validation_images_come_in_one_view_and_are_scored_the_same_way_each_time(mining: str) -> None:
     task = task_of(mining=mining).eval()
     with torch.no_grad():
-        (one, told), (other, told_too) = (task.loss(batch_of(views=1), "main") for _ in range(2))
+        (one, metrics), (other, same) = (task.loss(batch_of(views=1), "main") for _ in range(2))
         assert torch.equal(one, other)
-        assert told == told_too
-        loss, told = task.loss(batch_of(1, views=1), "main")  # a last batch of one image: no negative
+        assert metrics == same
+        loss, metrics = task.loss(batch_of(1, views=1), "main")  # a last batch of one image: no negative
     assert loss == 0
-    assert told["accuracy"] == 1
-    assert torch.isfinite(torch.stack(list(told.values()))).all()
+    assert metrics["accuracy"] == 1
+    assert torch.isfinite(torch.stack(list(metrics.values()))).all()
 
 
 @pytest.mark.parametrize("side", [8, 28, 32])
@@ -232,9 +237,11 @@ def test_affine_maps_keep_their_bounds() -> None:
 
 def test_views_that_are_the_same_are_refused() -> None:
     same = torch.randn(8, 1, SIDE, SIDE)
-    with pytest.raises(SettingsError, match="type --affine, or another --augment"):
-        task_of()._views(Batch((same, same.clone()), torch.arange(8), None, 5))
-    task_of(affine=True)._views(Batch((same, same.clone()), torch.arange(8), None, 5))
+    batch = Batch((same, same.clone()), torch.arange(8), None, 5)
+    with pytest.raises(SettingsError) as error:
+        task_of().loss(batch, "main")
+    assert toys.plain(error.value) == "both views of every image are the same; type affine, or another augment"
+    task_of(affine=True).loss(batch, "main")
 
 
 def test_affine_alters_both_views_each_in_its_own_way() -> None:
@@ -242,8 +249,9 @@ def test_affine_alters_both_views_each_in_its_own_way() -> None:
     same = torch.randn(4, 1, SIDE, SIDE)
     batch = Batch((same, same), torch.arange(4), None, 3)
     apart = Batch((same, same + 1), torch.arange(4), None, 3)
-    assert plain._views(apart) == apart.views
-    first, second = bent._views(batch)
+    for seen, view in zip(compared_in(plain, apart), apart.views, strict=True):
+        assert torch.equal(seen, view)
+    first, second = compared_in(bent, batch)
     assert not torch.allclose(first, same)
     assert not torch.allclose(second, same)
     assert not torch.allclose(first, second)
@@ -268,24 +276,24 @@ def test_a_set_of_copies_is_refused() -> None:
     Triplet.check(different, Triplet.Config())
     with pytest.raises(DataError) as error:
         Triplet.check(np.concatenate([different, different]), Triplet.Config())
-    assert str(error.value) == (
+    assert toys.plain(error.value) == (
         "3 of 6 images looked at are copies of others of them; expected images that differ; "
-        "take the copies out, or another --method"
+        "take the copies out, or another method"
     )
 
 
 @pytest.mark.parametrize("mining", ["all-pairs", "semi-hard"])
 def test_it_learns_to_find_images_again_without_collapse(mining: str) -> None:
-    loader = toys.loader(count=48, batch_size=24, side=SIDE, preset="light", views=2)
-    loader.builder.images = toys.images(48, 4).repeat(4, axis=1).repeat(4, axis=2)  # patterns, which a shift keeps
+    images = toys.images(48, 4).repeat(4, axis=1).repeat(4, axis=2)  # patterns, which a shift keeps
+    loader = toys.loader_of(toys.rows(images), 24, views=2)
     task = task_of(mining=mining)
-    rows = fit(task, loader, Plan({"all": 1.0}, 30, 24), toys.CPU)
-    assert rows[-1]["accuracy"] > max(0.7, 2 * rows[0]["accuracy"])  # one in 47 by chance
-    assert rows[-1]["embedding_spread"] > 0.5
-    assert math.isfinite(rows[-1]["loss"])
+    history = fit(task, loader, Plan({"all": 1.0}, 30, 24), toys.CPU)
+    assert history[-1]["accuracy"] > max(0.7, 2 * history[0]["accuracy"])  # one in 47 by chance
+    assert history[-1]["embedding_spread"] > 0.5
+    assert math.isfinite(history[-1]["loss"])
 
 
-def test_collapse_and_idle_triplets_ring() -> None:
+def test_collapse_and_idle_triplets_give_a_warning() -> None:
     task = task_of(mining="semi-hard")
     assert task.warning([{"embedding_spread": 0.9, "active": 0.5}]) is None
     assert "have collapsed: after epoch 1" in str(task.warning([{"embedding_spread": 0.02, "active": 1.0}]))
@@ -308,10 +316,10 @@ def test_views_of_an_image_that_is_there_again_are_no_negatives(hardest: bool) -
     torch.testing.assert_close(mined(embedding, index, 0.5, hardest=hardest), expected)
 
 
-def test_of_a_held_out_image_the_second_view_is_turned() -> None:
+def test_of_a_validation_image_the_second_view_is_warped() -> None:
     task, batch = task_of(), batch_of(views=1)
-    first, second = task._views(batch)
-    assert first is batch.images
+    first, second = compared_in(task, batch)
+    assert torch.equal(first, batch.images)
     assert torch.equal(second, warp(first, random_affine(8, batch_of(views=1).generator)))
     assert not torch.allclose(first, second)
 
@@ -319,14 +327,14 @@ def test_of_a_held_out_image_the_second_view_is_turned() -> None:
 def test_the_settings_reach_the_loss() -> None:
     embedding, index = points(8), torch.arange(8)
 
-    def told(**settings: object) -> tuple[torch.Tensor, Metrics]:
+    def found(**settings: object) -> tuple[torch.Tensor, Metrics]:
         task = task_of(**settings)
-        task._embed = lambda images: embedding
+        task.head = toys.Returns(lambda features: embedding)
         return task.loss(batch_of(8), "main")
 
-    torch.testing.assert_close(told(temperature=0.7)[0], all_pairs(embedding, index, 0.7))
+    torch.testing.assert_close(found(temperature=0.7)[0], all_pairs(embedding, index, 0.7))
     for mining in ("semi-hard", "batch-hard"):
-        loss, metrics = told(mining=mining, margin=0.3)
+        loss, metrics = found(mining=mining, margin=0.3)
         hinge = mined(embedding, index, 0.3, hardest=mining == "batch-hard")
         torch.testing.assert_close(loss, hinge.mean())
         assert metrics["active"] == (hinge > 0).float().mean()

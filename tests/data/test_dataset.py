@@ -12,18 +12,18 @@ from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.spec import PixelSpec
 
 
-def opened(data: str, cache: Path, columns: Columns = Columns(), most: int = 0) -> Dataset:  # noqa: B008
-    return open_dataset(open_source(data, columns), PixelSpec(8), cache, most)
+def opened(data: str, cache: Path, max_unreadable: int = 0) -> Dataset:
+    return open_dataset(open_source(data, Columns()), PixelSpec(8), cache, max_unreadable)
 
 
-def test_rows_that_cannot_be_read_are_left_out_everywhere(tmp_path: Path) -> None:
+def test_images_that_cannot_be_read_are_left_out_everywhere(tmp_path: Path) -> None:
     for number in range(4):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8), number * 20, np.uint8))
     (tmp_path / "1.png").write_bytes(b"broken")
     (tmp_path / "m.csv").write_text(
         "path,label,group,split\n0.png,10,p,train\n1.png,3,q,test\n2.png,,,test\n3.png,9,p,\n"
     )
-    dataset = opened(str(tmp_path / "m.csv"), tmp_path / "cache", most=1)
+    dataset = opened(str(tmp_path / "m.csv"), tmp_path / "cache", max_unreadable=1)
     assert dataset.keys == ("0.png", "2.png", "3.png")
     assert dataset.images[:, 0, 0, 0].tolist() == [0, 40, 60]
     assert dataset.classes == ("9", "10")

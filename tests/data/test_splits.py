@@ -7,35 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_app.data.dataset import Dataset, alone, in_class_order
+from ssl_app.data.dataset import Dataset
 from ssl_app.data.overlap import Overlap, count_overlap, exclude, seen
 from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.splits import Parts, check_classes, draw, folds, hashed, hold_out_units, split, write_draw
 from ssl_app.errors import DataError
+from tests import toys
 
 rng = np.random.default_rng(0)
-
-
-def made(
-    labels: list[str | None],
-    groups: list[str | None] | None = None,
-    splits: list[str | None] | None = None,
-    content: list[int] | None = None,
-) -> Dataset:
-    number = len(labels)
-    hashes = np.array(content or np.random.default_rng(1).integers(-(2**63), 2**63 - 1, number), np.int64)
-    classes = in_class_order({label for label in labels if label is not None})
-    return Dataset(
-        name="m.csv", images=np.zeros((number, 2, 2, 1), np.uint8), keys=tuple(f"{i}.png" for i in range(number)),
-        content=hashes, classes=classes,
-        labels=np.array([classes.index(one) if one is not None else 0 for one in labels], np.int64),
-        labeled=np.array([label is not None for label in labels]),
-        groups=None if groups is None
-        else tuple(one or alone(int(c)) for one, c in zip(groups, hashes, strict=True)),
-        splits=None if splits is None else tuple(splits),
-        columns=Columns("label", None if groups is None else "patient", None if splits is None else "split"),
-        notes=(), unreadable=(), mirrors=True, image_size=2, key="k",
-    )  # fmt: skip
 
 
 def part(dataset: Dataset, indices: list[int]) -> Dataset:
@@ -57,7 +36,7 @@ def refusal(dataset: Dataset, parts: Parts | None = None) -> str:
 
 
 def test_about_a_fifth_is_tested_and_all_is_used_once() -> None:
-    parts = split(made([None] * 2000))
+    parts = split(toys.dataset([None] * 2000))
     assert abs(len(parts.test) - 400) < 60
     assert sorted([*parts.train, *parts.test]) == list(range(2000))
     assert parts.how == "split by image content (no group column), 20 % of images, seed 0"
@@ -65,12 +44,12 @@ def test_about_a_fifth_is_tested_and_all_is_used_once() -> None:
 
 def test_an_image_stays_on_its_side_in_any_subset_order_and_labeling() -> None:
     groups: list[str | None] = [f"p{i // 3}" if i % 7 else None for i in range(300)]
-    dataset = made(["a", "b"] * 150, groups)
+    dataset = toys.dataset(["a", "b"] * 150, groups)
     tested = {dataset.keys[i] for i in split(dataset).test}
     some = rng.permutation(300)[:120].tolist()
     fewer = part(dataset, some)
     assert {fewer.keys[i] for i in split(fewer).test} == tested & set(fewer.keys)
-    other = replace(made([None] * 300, groups), content=dataset.content)
+    other = replace(toys.dataset([None] * 300, groups), content=dataset.content)
     assert split(other).test.tolist() == split(dataset).test.tolist()
     assert split(dataset, seed=1).test.tolist() != split(dataset).test.tolist()
 
@@ -78,10 +57,13 @@ def test_an_image_stays_on_its_side_in_any_subset_order_and_labeling() -> None:
 def test_groups_and_exact_copies_are_never_cut() -> None:
     content = rng.integers(0, 150, 300).tolist()  # every picture about twice
     groups: list[str | None] = [f"p{i // 3}" for i in range(300)]
-    for dataset in (made([None] * 300, None, None, content), made([None] * 300, groups, None, content)):
+    for dataset in (
+        toys.dataset([None] * 300, None, None, content),
+        toys.dataset([None] * 300, groups, None, content),
+    ):
         parts = split(dataset, fraction=0.5)
         assert not set(dataset.content[parts.train]) & set(dataset.content[parts.test])
-    small = made([None] * 90, [f"p{i // 3}" for i in range(90)])
+    small = toys.dataset([None] * 90, [f"p{i // 3}" for i in range(90)])
     parts = split(small)
     assert small.groups is not None
     assert not {small.groups[i] for i in parts.train} & {small.groups[i] for i in parts.test}
@@ -89,37 +71,36 @@ def test_groups_and_exact_copies_are_never_cut() -> None:
 
 
 def test_an_image_without_a_group_is_its_own_and_alike_in_a_set_without_groups() -> None:
-    without = made([None] * 100)
-    empty = made([None] * 100, [None] * 100)
+    without = toys.dataset([None] * 100)
+    empty = toys.dataset([None] * 100, [None] * 100)
     assert split(without).test.tolist() == split(empty).test.tolist()
 
 
 def test_a_given_split_is_used() -> None:
-    parts = split(made(["a"] * 4, None, ["test", None, "val", "train"]))
+    parts = split(toys.dataset(["a"] * 4, None, ["test", None, "val", "train"]))
     assert (parts.train.tolist(), parts.val.tolist(), parts.test.tolist()) == ([1, 3], [2], [0])
     assert parts.how == "split as given by column split"
-    parts = split(made(["a"] * 3, None, ["train", "val", "val"]))
+    parts = split(toys.dataset(["a"] * 3, None, ["train", "val", "val"]))
     assert parts.test.tolist() == [1, 2]
     assert parts.how == "split as given by column split; its 2 val images are the test set"
-    parts = split(made(["a"] * 3, None, ["train", "test", "test"], [5, 5, 6]))
+    parts = split(toys.dataset(["a"] * 3, None, ["train", "test", "test"], [5, 5, 6]))
     assert parts.how == "split as given by column split; 1 of 2 test images have an exact copy in train"
-    assert split(made(["a"] * 3, None, ["train"] * 3)).seed == 0  # nothing to test on: split by content
+    assert split(toys.dataset(["a"] * 3, None, ["train"] * 3)).seed == 0  # nothing to test on: split by content
 
 
 def test_a_given_split_that_cuts_a_group_is_refused() -> None:
     groups: list[str | None] = ["p", "p", "q", "q", None, None]
-    dataset = made(["a"] * 6, groups, ["train", "test", "val", "test", "train", "test"])
+    dataset = toys.dataset(["a"] * 6, groups, ["train", "test", "val", "test", "train", "test"])
     with pytest.raises(DataError) as raised:
         split(dataset)
     assert str(raised.value) == (
-        "column split puts 2 of 3 test images beside a train or val image of the same patient; "
-        "type split none to split by patient"
+        "column split puts 2 of 3 test images beside a train or val image of the same patient; type split none"
     )
 
 
 def test_a_split_without_training_images_is_refused() -> None:
     with pytest.raises(DataError, match=r"^column split marks no image as train; type split none$"):
-        split(made(["a"] * 2, None, ["test", "test"]))
+        split(toys.dataset(["a"] * 2, None, ["test", "test"]))
 
 
 # classes on both sides
@@ -128,7 +109,7 @@ def test_a_split_without_training_images_is_refused() -> None:
 def test_every_class_must_be_on_both_sides() -> None:
     labels: list[str | None] = ["a", "b"] * 20 + ["virus"] * 3
     groups: list[str | None] = [f"p{i}" for i in range(43)]
-    dataset = made(labels, groups)
+    dataset = toys.dataset(labels, groups)
     parts = Parts(np.array([*range(10, 43)]), np.array([], np.int64), np.arange(10), "", seed=0)
     message = refusal(dataset, parts)
     start = "class 'virus' has no test image: its 3 patients all fall into the training part; type split_seed "
@@ -142,7 +123,7 @@ def test_every_class_must_be_on_both_sides() -> None:
 
 
 def test_a_class_in_one_group_cannot_be_tested() -> None:
-    dataset = made(["a", "b"] * 20 + ["c"], [f"p{i}" for i in range(41)])
+    dataset = toys.dataset(["a", "b"] * 20 + ["c"], [f"p{i}" for i in range(41)])
     parts = Parts(np.arange(10, 41), np.array([], np.int64), np.arange(10), "", seed=0)
     assert refusal(dataset, parts) == (
         "class 'c' has no test image: its only patient falls into the training part; "
@@ -151,17 +132,17 @@ def test_a_class_in_one_group_cannot_be_tested() -> None:
 
 
 def test_fewer_than_two_classes_are_refused() -> None:
-    assert refusal(made([None, None])) == (
+    assert refusal(toys.dataset([None, None])) == (
         "m.csv has no labels; expected a manifest with a column label, or one sub-folder a class"
     )
-    assert refusal(made(["a", None])) == "m.csv has one class, 'a'; expected two or more"
+    assert refusal(toys.dataset(["a", None])) == "m.csv has one class, 'a'; expected two or more"
 
 
 # draws
 
 
 def test_draws_are_nested_and_balanced() -> None:
-    dataset = made(["a", "b", None] * 40)
+    dataset = toys.dataset(["a", "b", None] * 40)
     train = split(dataset).train
     draws = [draw(dataset, train, n, seed=0, draw=0) for n in (1, 2, 4, 8, 16)]
     for fewer, more in pairwise(draws):
@@ -177,7 +158,7 @@ def test_draws_are_nested_and_balanced() -> None:
 
 
 def test_a_draw_does_not_depend_on_the_order_of_the_files() -> None:
-    dataset = made(["a", "b"] * 30)
+    dataset = toys.dataset(["a", "b"] * 30)
     order = rng.permutation(60).tolist()
     other = part(dataset, order)
     ours = {dataset.keys[i] for i in draw(dataset, np.arange(60), 5, seed=0, draw=2)}
@@ -185,16 +166,16 @@ def test_a_draw_does_not_depend_on_the_order_of_the_files() -> None:
 
 
 def test_too_few_images_say_what_to_type() -> None:
-    dataset = made(["x"] * 20 + ["y"] * 40)
+    dataset = toys.dataset(["x"] * 20 + ["y"] * 40)
     with pytest.raises(DataError) as raised:
         draw(dataset, np.arange(60), 32, seed=0, draw=0)
     assert str(raised.value) == (
-        "class 'x' has 20 training images, 32 per class are requested; type per_class 20 or less"
+        "class 'x' has 20 training images, 32 per class are asked for; type per_class 20 or less"
     )
 
 
 def test_a_saved_draw_is_a_manifest(tmp_path: Path) -> None:
-    dataset = made(["a, b", None, "c"], ["p", None, "q"])
+    dataset = toys.dataset(["a, b", None, "c"], ["p", None, "q"])
     write_draw(tmp_path / "runs" / "draw.csv", dataset, np.array([0, 1, 2]))
     assert (tmp_path / "runs" / "draw.csv").read_text() == 'path,label,group\n0.png,"a, b",p\n1.png,,\n2.png,c,q\n'
     source = open_source(str(tmp_path / "runs" / "draw.csv"), Columns())
@@ -230,7 +211,7 @@ def test_no_folds_where_a_class_lies_in_one_group() -> None:
 
 
 def test_folds_keep_copies_without_a_group_together() -> None:
-    dataset = made([None] * 40, content=[i // 2 + 1 for i in range(40)])  # each picture twice
+    dataset = toys.dataset([None] * 40, content=[i // 2 + 1 for i in range(40)])  # each picture twice
     found = folds(np.array([0, 0, 1, 1] * 10), dataset.units, 5, 0)
     assert found is not None
     assert len(found) == 5
@@ -244,7 +225,7 @@ def test_folds_keep_copies_without_a_group_together() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_held_out_units_are_whole(seed: int) -> None:
     content = rng.integers(0, 900, 1000).tolist()  # copies join some groups
-    dataset = made([None] * 1000, [f"p{i // 4}" if i % 3 else None for i in range(1000)], None, content)
+    dataset = toys.dataset([None] * 1000, [f"p{i // 4}" if i % 3 else None for i in range(1000)], None, content)
     rows = np.arange(100, 1000)
     kept, held = hold_out_units(dataset, rows, 0.1, 512, seed)
     units = dataset.units
@@ -258,27 +239,27 @@ def test_held_out_units_are_whole(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_one_giant_group_is_not_held_out(seed: int) -> None:
-    dataset = made([None] * 100, ["giant"] * 80 + [f"p{i // 2}" for i in range(20)])
+    dataset = toys.dataset([None] * 100, ["giant"] * 80 + [f"p{i // 2}" for i in range(20)])
     kept, held = hold_out_units(dataset, np.arange(100), 0.05, 512, seed)
     assert 5 <= len(held) <= 10
     assert set(range(80)) <= set(kept.tolist())
 
 
 def test_something_is_held_out_and_something_kept_whatever_the_units() -> None:
-    two = made([None] * 50, ["p"] * 30 + ["q"] * 20)
+    two = toys.dataset([None] * 50, ["p"] * 30 + ["q"] * 20)
     assert hold_out_units(two, np.arange(50), 0.05, 512, 0)[1].tolist() == list(range(30, 50))
-    one = made([None] * 40, ["p"] * 40)
+    one = toys.dataset([None] * 40, ["p"] * 40)
     assert [len(part) for part in hold_out_units(one, np.arange(40), 0.05, 512, 0)] == [38, 2]
     with pytest.raises(DataError, match=r"^the 4 images left of m.csv are one picture; type another data$"):
-        hold_out_units(made([None] * 4, None, None, [7] * 4), np.arange(4), 0.05, 512, 0)
+        hold_out_units(toys.dataset([None] * 4, None, None, [7] * 4), np.arange(4), 0.05, 512, 0)
 
 
 # overlap
 
 
 def test_leaks_count_copies_and_groups_once_each() -> None:
-    pretraining = made([None] * 4, ["p", "p", "q", None], None, [1, 2, 3, 4])
-    labeled = made(["a"] * 6, ["p", "p", "r", None, None, "s"], None, [2, 9, 3, 4, 8, 7])
+    pretraining = toys.dataset([None] * 4, ["p", "p", "q", None], None, [1, 2, 3, 4])
+    labeled = toys.dataset(["a"] * 6, ["p", "p", "r", None, None, "s"], None, [2, 9, 3, 4, 8, 7])
     shown = seen(pretraining, np.arange(4))
     overlap = count_overlap(shown, labeled, np.arange(6))
     assert overlap == Overlap(images=3, groups=1, of=6, noun="patient")
@@ -310,8 +291,8 @@ def test_a_shared_group_is_not_said_to_be_a_seen_image() -> None:
 
 @pytest.mark.parametrize(("column", "shared"), [("patient", 4), ("Patient", 4), ("lot", 0), ("folder names", 0)])
 def test_groups_are_the_same_only_in_columns_of_one_name(column: str, shared: int) -> None:
-    pretraining = made([None] * 4, ["1", "2", "3", "4"], None, [1, 2, 3, 4])
-    other = made([None] * 4, ["1", "2", "3", "4"], None, [5, 6, 7, 8])
+    pretraining = toys.dataset([None] * 4, ["1", "2", "3", "4"], None, [1, 2, 3, 4])
+    other = toys.dataset([None] * 4, ["1", "2", "3", "4"], None, [5, 6, 7, 8])
     other = replace(other, columns=replace(other.columns, group=column))
     assert count_overlap(seen(pretraining, np.arange(4)), other, np.arange(4)).groups == shared
     later = replace(other, content=other.content + 4)
@@ -319,19 +300,19 @@ def test_groups_are_the_same_only_in_columns_of_one_name(column: str, shared: in
 
 
 def test_the_test_part_of_the_same_set_was_never_seen() -> None:
-    dataset = made([None] * 60, [f"p{i // 2}" for i in range(60)])
+    dataset = toys.dataset([None] * 60, [f"p{i // 2}" for i in range(60)])
     parts = split(dataset)
     assert count_overlap(seen(dataset, parts.train), dataset, parts.test).total == 0
 
 
 def test_splits_and_draws_are_the_same_in_every_version() -> None:
     assert hashed("p1") == 10506498227197777640
-    dataset = made(["a", "b"] * 20, content=list(range(1, 41)))
+    dataset = toys.dataset(["a", "b"] * 20, content=list(range(1, 41)))
     assert draw(dataset, np.arange(40), 3, seed=0, draw=0).tolist() == [6, 19, 23, 24, 35, 38]
 
 
 def test_a_draw_does_not_depend_on_the_names_of_the_files() -> None:
-    dataset = made(["a", "b"] * 20)
+    dataset = toys.dataset(["a", "b"] * 20)
     renamed = replace(dataset, keys=tuple(reversed(dataset.keys)))
     assert (
         draw(renamed, np.arange(40), 5, seed=0, draw=0).tolist()
@@ -340,7 +321,7 @@ def test_a_draw_does_not_depend_on_the_names_of_the_files() -> None:
 
 
 def test_a_class_more_leaves_the_draws_of_others_alone() -> None:
-    dataset = made(["b", "a"] * 20)
+    dataset = toys.dataset(["b", "a"] * 20)
     alone = part(dataset, list(range(0, 40, 2)))
     alone = replace(alone, classes=("b",), labels=np.zeros(20, np.int64))
     of_b = [i for i in draw(dataset, np.arange(40), 5, seed=0, draw=0) if dataset.labels[i] == 1]
@@ -348,16 +329,16 @@ def test_a_class_more_leaves_the_draws_of_others_alone() -> None:
 
 
 def test_what_a_copy_joins_has_the_groups_name() -> None:
-    assert made([None] * 3, ["p", "p", None], None, [1, 2, 2]).units == ["p"] * 3
+    assert toys.dataset([None] * 3, ["p", "p", None], None, [1, 2, 2]).units == ["p"] * 3
 
 
 def test_copies_without_a_group_are_told_in_a_given_split() -> None:
-    parts = split(made(["a"] * 3, [None, None, "q"], ["train", "test", "test"], [5, 5, 6]))
+    parts = split(toys.dataset(["a"] * 3, [None, None, "q"], ["train", "test", "test"], [5, 5, 6]))
     assert parts.how == "split as given by column split; 1 of 2 test images have an exact copy in train"
 
 
 def test_a_given_split_without_a_test_part_tests_on_val() -> None:
-    assert split(made(["a"] * 3, None, ["train", "val", "val"])).val.tolist() == []
+    assert split(toys.dataset(["a"] * 3, None, ["train", "val", "val"])).val.tolist() == []
 
 
 @pytest.mark.parametrize("size", [1, 2])

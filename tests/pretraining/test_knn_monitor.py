@@ -1,44 +1,75 @@
-"""The kNN monitor: which labeled images are the bank, which the queries, and the score."""
+"""kNN monitor: which labeled images are its bank and its queries, and what its score is."""
 
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
-from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
+from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import split
-from ssl_app.pretraining import knn_monitor
-from tests.data.test_splits import made
+from ssl_app.errors import DataError
+from ssl_app.pretraining.knn_monitor import KnnMonitor
+from tests import toys
 
+SIDE = 8
 SCALING = PixelScaling("range", 0, 255, (0.5,), (0.5,), "uint8")
 
 
 @pytest.fixture
-def labeled_set() -> Dataset:
-    labels = ["a" if i % 4 else "b" for i in range(80)]
-    labels[::5] = [None] * 16
-    return made(labels)
+def manifest(tmp_path: Path) -> Path:
+    """80 images of two classes, of which every fifth has no label."""
+    lines = ["path,label"]
+    for number, pixels in enumerate(toys.images(80, SIDE)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), pixels)
+        lines.append(f"{number}.png,{'' if number % 5 == 0 else 'a' if number % 4 else 'b'}")
+    path = tmp_path / "labeled.csv"
+    path.write_text("\n".join(lines))
+    return path
 
 
-def test_labeled_images_of_either_part_are_bank_and_queries(
-    labeled_set: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(knn_monitor, "open_source", lambda *about: None)
-    monkeypatch.setattr(knn_monitor, "open_images", lambda *about: labeled_set)
-    monitor = knn_monitor.KnnMonitor.open(DataSpec("d", tmp_path), PixelSpec(2, 1), SCALING)
-    parts = split(labeled_set)
-    for found, of in ((monitor.bank, parts.train), (monitor.queries, parts.test)):
-        assert found.tolist() == [index for index in of if labeled_set.labeled[index]]
+def test_bank_and_queries_are_the_labeled_images_of_either_part(manifest: Path, tmp_path: Path) -> None:
+    monitor = KnnMonitor.open(DataSpec(str(manifest), tmp_path / "cache"), PixelSpec(SIDE), SCALING)
+    dataset = monitor.dataset
+    assert open_source(str(manifest), Columns()).keys == dataset.keys
+    parts = split(dataset)
+    for indices, part in ((monitor.bank, parts.train), (monitor.queries, parts.test)):
+        assert indices.tolist() == [index for index in part if dataset.labeled[index]]
 
 
-def test_the_score_is_balanced_accuracy_by_few_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
-    angles = np.array([0.3] * 2 + [0.35] * 6 + [0.0] * 3 + [1.5])
-    found = np.stack([np.cos(angles), np.sin(angles)], 1)
-    dataset = SimpleNamespace(images=None, classes=("a", "b"), labels=np.array([1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]))
-    task = SimpleNamespace(backbone=SimpleNamespace(image_size=2))
-    monkeypatch.setattr(knn_monitor.features, "pooled", lambda task, rows, *more: found[rows.indices])
-    score = knn_monitor.KnnMonitor(dataset, np.arange(8), np.arange(8, 12)).score(task, SCALING, None)
+def test_images_of_another_depth_are_refused(manifest: Path, tmp_path: Path) -> None:
+    deep = PixelScaling("range", 0, 65535, (0.5,), (0.5,), "uint16")
+    with pytest.raises(DataError) as error:
+        KnnMonitor.open(DataSpec(str(manifest), tmp_path / "cache"), PixelSpec(SIDE), deep)
+    assert str(error.value) == (
+        f"the probe data {manifest} hold uint8 images, the data uint16; expected the same depth; "
+        "type intensity dtype, or leave the probe data out"
+    )
+
+
+class Angles(nn.Module):
+    """A method whose features of an image are a direction of the plane, by the number that its pixels hold."""
+
+    def __init__(self, angles: list[float]) -> None:
+        super().__init__()
+        self.backbone = SimpleNamespace(image_size=2)
+        self.angles = torch.tensor(angles)
+
+    def features(self, images: Tensor) -> Tensor:
+        number = ((images[:, 0, 0, 0] * 0.5 + 0.5) * 255).round().long()
+        return torch.stack([self.angles[number].cos(), self.angles[number].sin()], 1)
+
+
+def test_the_score_is_balanced_accuracy_by_few_neighbors() -> None:
+    labels = ["b", "b", "a", "a", "a", "a", "a", "a", "b", "a", "a", "a"]
+    dataset = toys.dataset(labels)
+    dataset.images[:] = np.arange(12, dtype=np.uint8)[:, None, None, None]
+    task = Angles([0.3] * 2 + [0.35] * 6 + [0.0] * 3 + [1.5])
+    monitor = KnnMonitor(dataset, np.arange(8), np.arange(8, 12))
+    score = monitor.score(task, SCALING, toys.CPU)  # type: ignore[arg-type]
     assert score == pytest.approx((1 + 1 / 3) / 2), "by two neighbors; of all eight most are of class a"

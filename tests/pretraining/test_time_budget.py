@@ -9,9 +9,9 @@ from torch import Tensor
 from ssl_app.data.batch import Batch
 from ssl_app.pretraining import time_budget
 from ssl_app.pretraining.schedule import batch_for
-from ssl_app.training.hardware import choose
+from ssl_app.pretraining.time_budget import Trial, length_within, seconds_of
 from ssl_app.training.task import DatasetMap, Metrics, Task
-from tests.toys import MapInMemory
+from tests.toys import CPU, MapInMemory
 
 
 class Slow(Task):
@@ -45,31 +45,36 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
     return Slow(now)
 
 
-def train(task: Slow) -> None:
-    everyone = MapInMemory(task, torch.zeros(1, 1, 4, 4))
+def tried(task: Slow) -> None:
+    images = MapInMemory(task, torch.zeros(1, 1, 4, 4))
     for number in range(time_budget.TRIED):
-        task.before_step(number / time_budget.TRIED, everyone)
+        task.before_step(number / time_budget.TRIED, images)
         task.loss(None, "all")
-    task.finish(everyone)
+    task.finish(images)
 
 
-def length(budget: str, task: Slow, work: Callable[[], None], alone: bool = True) -> tuple[int, int]:
-    tried = time_budget.Trial(task, work, 600, alone)
-    return time_budget.length_within(time_budget.seconds_of(budget), tried, choose(device="cpu"))
+def length(task: Slow, budget: str, train: Callable[[], None] | None = None, alone: bool = True) -> tuple[int, int]:
+    """Epochs and steps of each within a budget; 600 steps are a pass."""
+    trial = Trial(task, train or (lambda: tried(task)), 600, alone)
+    return length_within(seconds_of(budget), trial, CPU)
 
 
 def seconds(epochs: int, steps: int, step: float) -> float:
     return epochs * (30 + steps * step) + 5
 
 
-@pytest.mark.parametrize(("budget", "epochs"), [("40s", 1), ("2m", 1), ("5m", 3), ("1h", 37)])
-def test_epochs_fill_the_time_and_are_near_a_pass(slow: Slow, messages: list[str], budget: str, epochs: int) -> None:
-    found = length(budget, slow, lambda: train(slow))
+@pytest.mark.parametrize(
+    ("budget", "shown", "epochs"),
+    [("40s", "40 s", 1), ("2m", "2 min", 1), ("5m", "5 min", 3), ("1h", "1 h", 37)],
+)
+def test_epochs_fill_the_time_and_are_near_a_pass(
+    slow: Slow, messages: list[str], budget: str, shown: str, epochs: int
+) -> None:
+    found = length(slow, budget)
     assert found[0] == epochs
-    allowed = time_budget.seconds_of(budget)
+    allowed = seconds_of(budget)
     assert seconds(*found, step=0.1099) <= allowed
     assert seconds(found[0], found[1] + 2, step=0.1101) > allowed
-    shown = time_budget.described(allowed)
     assert messages[0] == f"budget of {shown}: a few steps are timed first"
     assert messages[1].startswith(f"budget of {shown}: {epochs} epoch")
 
@@ -81,19 +86,17 @@ def test_a_trial_of_slow_steps_ends_early(slow: Slow) -> None:
             slow.clock[0] += 20.0
             slow.steps += 1
 
-    found = length("5m", slow, crawl)
-    assert found == (1, 13), "30 s before the first step, and 20 s each"
+    assert length(slow, "5m", crawl) == (1, 13), "30 s before the first step, and 20 s each"
     assert slow.steps == 8, "half of the time"
 
 
 def test_processes_stop_together(slow: Slow) -> None:
-    length("1s", slow, lambda: train(slow), alone=False)
+    length(slow, "1s", alone=False)
     assert slow.steps == time_budget.TRIED
 
 
-def test_what_fits_no_time_is_said(slow: Slow, messages: list[str]) -> None:
-    found = length("20s", slow, lambda: train(slow))
-    assert found == (1, 1)
+def test_an_epoch_longer_than_the_budget_is_noted(slow: Slow, messages: list[str]) -> None:
+    assert length(slow, "20s") == (1, 1)
     assert messages[2] == "note: one epoch takes longer than the budget of 20 s, however few its steps"
 
 
@@ -107,18 +110,17 @@ def test_a_training_of_few_steps_has_small_batches() -> None:
 
 
 def test_as_many_passes_as_come_nearest(slow: Slow) -> None:
-    found = length("255s", slow, lambda: train(slow))
-    assert found[0] == 3
+    assert length(slow, "255s")[0] == 3
 
 
 def test_what_ends_an_epoch_is_counted(slow: Slow) -> None:
     def longer() -> None:
-        everyone = MapInMemory(slow, torch.zeros(1, 1, 4, 4))
+        images = MapInMemory(slow, torch.zeros(1, 1, 4, 4))
         for number in range(time_budget.TRIED):
-            slow.before_step(number / time_budget.TRIED, everyone)
+            slow.before_step(number / time_budget.TRIED, images)
             slow.loss(None, "all")
         slow.clock[0] += 20.0
-        slow.finish(everyone)
+        slow.finish(images)
 
-    epochs, steps = length("5m", slow, longer)
+    epochs, steps = length(slow, "5m", longer)
     assert 299 < epochs * (50 + 0.11 * steps) + 5 < 300.5
