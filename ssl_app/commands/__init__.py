@@ -62,11 +62,11 @@ def record(spec: RunSpec, folder: Path | None = None, started: float | None = No
     from ssl_app.training.signals import Stopped
 
     began = time.monotonic() if started is None else started
+    tracker = open_tracker(spec.out, spec.tracking_uri, EXPERIMENT)  # a mistake in its address makes no folder
     mine = folder is None
     if folder is None:
         folder = runs.new_run(spec.out, spec.name, spec.verb, spec.settings)
     with locked(folder), runs.whole(folder, spec.keep if mine else runs.SETTINGS):
-        tracker = open_tracker(spec.out, spec.tracking_uri, EXPERIMENT)
         logger.info(f"tracking: {tracker.where}")
         tracked = tracker.start(folder.name, folder, flat(spec.settings), {"verb": spec.verb})
         run = RecordedRun(spec, folder, tracked, tracker, began)

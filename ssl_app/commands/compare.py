@@ -69,9 +69,10 @@ def run(settings: Settings) -> Result:
     with same_threads():
         scored, fitting = _scored_on(settings)
     runs.prepare_out(settings.out)
-    folder = _folder(settings)
-    about = RunSpec("compare", settings.out, folder.name, config.as_json(settings), settings.tracking_uri)
-    with _removed_if_none_applies(folder), record(about, folder, started) as one:
+    stored = config.as_json(settings)
+    about = RunSpec("compare", settings.out, settings.name, stored, settings.tracking_uri, keep=runs.SETTINGS)
+    with _removed_if_none_applies(), record(about, _stopped(settings), started) as one:
+        folder = one.folder
         logger.info(f"run {folder}; where it is stopped, the same command with --name {folder.name} goes on")
         pretrained, reasons = _all_pretrained(settings, methods, folder)
         more = one.more = _answer(settings, pretrained, reasons, folder.name, scored)
@@ -85,14 +86,18 @@ def run(settings: Settings) -> Result:
 class NoneApplies(DataError):
     """No method can be used on these images."""
 
+    def __init__(self, found: str, folder: Path) -> None:
+        super().__init__(found)
+        self.folder = folder  # of the comparison
+
 
 @contextmanager
-def _removed_if_none_applies(folder: Path) -> Iterator[None]:
+def _removed_if_none_applies() -> Iterator[None]:
     """Free the name of a comparison of nothing for the corrected command."""
     try:
         yield
-    except NoneApplies:
-        shutil.rmtree(folder)
+    except NoneApplies as error:
+        shutil.rmtree(error.folder)
         raise
 
 
@@ -118,7 +123,7 @@ def _all_pretrained(
                 failed[method] = reason.notice.found
                 runs.write_json(folder / FAILED, failed)
     if not pretrained:
-        raise NoneApplies(f"none of the methods applies; {methods[0]}: {reasons[methods[0]]}")
+        raise NoneApplies(f"none of the methods applies; {methods[0]}: {reasons[methods[0]]}", folder)
     return pretrained, reasons
 
 
@@ -210,6 +215,7 @@ def _scored_on(settings: Settings) -> tuple[str, str]:
     transfer = transfer_config(sweep, start, "within", settings.seed)
     opened = prepare(planned_of(sweep, start), transfer, hardware_of(settings, threads=1)).opened
     dataset, parts = opened.dataset, opened.parts
+    splits.refuse_more(dataset, parts.train, settings.per_class)
     name, count = splits.fewest(dataset, parts.test)
     few = f", of which only {count} '{name}'" if count < FEW else ""
     usual = SweepSettings().per_class
@@ -218,15 +224,15 @@ def _scored_on(settings: Settings) -> tuple[str, str]:
     return f"{len(parts.test):,} held-out images{few}", flag
 
 
-def _folder(settings: Settings) -> Path:
-    """A new folder, or that of the same comparison that was stopped."""
-    if settings.name is not None and (settings.out / settings.name / runs.SETTINGS).is_file():
-        folder = settings.out / settings.name
-        content = runs.read_json(folder / runs.SETTINGS)
-        if content["verb"] != "compare" or _kept(content["settings"]) != _kept(config.as_json(settings)):
-            raise RunError(f"run {folder} was started with other settings; type those, or another --name")
-        return folder
-    return runs.new_run(settings.out, settings.name, "compare", config.as_json(settings))
+def _stopped(settings: Settings) -> Path | None:
+    """The folder of the same comparison that was stopped; None where there is none."""
+    if settings.name is None or not (settings.out / settings.name / runs.SETTINGS).is_file():
+        return None
+    folder = settings.out / settings.name
+    content = runs.read_json(folder / runs.SETTINGS)
+    if content["verb"] != "compare" or _kept(content["settings"]) != _kept(config.as_json(settings)):
+        raise RunError(f"run {folder} was started with other settings; type those, or another --name")
+    return folder
 
 
 def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def newest_pretraining(out: Path) -> str:
     """The newest finished pretraining in `out`. Raises RunError where there is none."""
     run = runs.newest_finished(out, "pretrain")
     if run is None:
-        raise RunError(f"no finished pretraining in {out}", fix=(Run("pretrain"), Set("init", "none"), Change("out")))
+        random = Set("init", "none for random weights")
+        raise RunError(f"no finished pretraining in {out}", fix=(Run("pretrain"), random, Change("out")))
     return run.name
 
 
