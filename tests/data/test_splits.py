@@ -94,7 +94,8 @@ def test_a_given_split_that_cuts_a_group_is_refused() -> None:
     with pytest.raises(DataError) as raised:
         split(dataset)
     assert str(raised.value) == (
-        "column split puts 2 of 3 test images beside a train or val image of the same patient; type split none"
+        "column split puts 2 of 3 test images beside a train or val image of the same patient; "
+        "type split none to split by patient"
     )
 
 
@@ -170,7 +171,7 @@ def test_too_few_images_say_what_to_type() -> None:
     with pytest.raises(DataError) as raised:
         draw(dataset, np.arange(60), 32, seed=0, draw=0)
     assert str(raised.value) == (
-        "class 'x' has 20 training images, 32 per class are asked for; type per_class 20 or less"
+        "class 'x' has 20 training images, 32 per class are requested; type per_class 20 or less"
     )
 
 

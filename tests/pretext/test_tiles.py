@@ -41,7 +41,7 @@ def test_tiles_under_8_px_are_refused() -> None:
     assert str(error.value) == (
         "2x2 cells of an image of 16 px hold tiles of 6 px; expected at least 8; type image_size 24"
     )
-    with pytest.raises(SettingsError, match="hold tiles of 6 px, expected at least 8; type image_size 120"):
+    with pytest.raises(SettingsError, match="hold tiles of 6 px; expected at least 8; type image_size 120"):
         lay_out(80, "3", 0.4, 0.4)  # of 112 px a tile is rounded down to 7
     assert lay_out(120, "3", 0.4, 0.4).tile >= 8
     assert lay_out(40, "3", 0.06, 0.19).tile >= 8
@@ -146,7 +146,7 @@ def test_tiles_are_enlarged_to_what_the_trunk_can_compute() -> None:
     )
     assert tuple(map(str, tiles.remarks(lay_out(32, "auto", 0.06, 0.19), 12))) == (
         "images of 32 px are cut into 2x2 tiles of 12 px, little to tell places by; where the files are "
-        "larger, image_size 64 or more leaves more",
+        "larger, an image size of 64 or more leaves more",
     )
 
 
