@@ -154,8 +154,8 @@ def manifest(tmp_path: Path, text: str, name: str = "m.csv") -> Path:
 
 def test_a_manifest_without_a_column_label_names_those_it_has(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path,diagnosis,patient\n1.png,a,p\n")
-    told = f"{path} has no column label; --label names another of its columns: diagnosis"
-    assert opened(path, Columns(group="patient")).notes == (told,)
+    note = f"{path} has no column label; --label names another of its columns: diagnosis"
+    assert opened(path, Columns(group="patient")).notes == (note,)
     assert opened(path, Columns("diagnosis", "patient")).notes == ()
     assert opened(path, Columns("none")).notes == ()
 
