@@ -281,9 +281,9 @@ def test_points_and_start_are_left_alone():
     ],
 )
 def test_the_line_for_more_clusters_than_images(count, k, line):
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as error:
         fit(torch.zeros(count, 2), k, seed=0)
-    assert str(told.value) == line
+    assert str(error.value) == line
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -292,6 +292,6 @@ def test_the_line_for_points_that_are_not_numbers(value):
     points[[3, 8], 1] = value
     line = "the features of 2 of 30 images are nan or infinite; type a smaller lr, or clip 1"
     for call in (lambda: fit(points, 3, seed=0), lambda: nearest(points, noise(3, 4))):
-        with pytest.raises(DataError) as told:
+        with pytest.raises(DataError) as error:
             call()
-        assert str(told.value) == line
+        assert str(error.value) == line

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
 from ssl_app.errors import CheckpointError
 from ssl_app.training import loop
@@ -16,7 +17,7 @@ from ssl_app.training.loop import Diverged, Hooks, fit
 from ssl_app.training.optimizer import Plan, build_optimizer, factor, freeze
 from ssl_app.training.resume import Checkpointing
 from ssl_app.training.signals import Stopped
-from ssl_app.training.task import DatasetMap, Metrics, Task
+from ssl_app.training.task import DatasetMap, Metrics, Needs, Task
 from tests import toys
 from tests.toys import assert_same_bits, bits
 
@@ -233,6 +234,31 @@ def test_a_map_as_trained_is_over_shuffled_views_and_its_results_come_in_order()
         for e in (2, None)
     )
     assert sum(torch.equal(one[i], other[i]) for i in range(24)) < 6  # a view may be the whole image
+
+
+def test_validation_images_come_in_the_views_that_the_task_is_scored_on() -> None:
+    class Pairs(toys.Mean):
+        needs = Needs(views=2, scoring_views=3)
+
+        def loss(self, batch: Batch, player: str) -> tuple[torch.Tensor, Metrics]:
+            if not self.training:
+                scored.append(batch)
+            assert len(batch.views) == (2 if self.training else 3)
+            return super().loss(batch, player)
+
+    scored: list[Batch] = []
+    loader = toys.loader(preset="standard", views=2)
+    task = Pairs()
+    fit(task, loader, plan_for(task), toys.CPU, Hooks(validation=loader))
+    epochs = [scored[:3], scored[3:6], scored[6:]]  # three batches, as large as in training
+    assert [batch.index.tolist() for batch in epochs[0]] == [[*range(8)], [*range(8, 16)], [*range(16, 24)]]
+    assert not torch.equal(epochs[0][0].views[0], epochs[0][0].views[1])
+    for one, other in ((epochs[0], epochs[1]), (epochs[0], epochs[2])):
+        assert all(
+            torch.equal(view, same)
+            for first, second in zip(one, other, strict=True)
+            for view, same in zip(first.views, second.views, strict=True)
+        )
 
 
 def test_epochs_and_views_differ() -> None:

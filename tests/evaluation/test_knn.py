@@ -89,10 +89,10 @@ def test_a_small_sigma_overflows_nothing():
 def test_votes_are_scores_for_the_metrics():
     bank, labels = blobs(120, 12, 3)
     found = knn.votes(bank[:90], labels[:90], bank[90:], 3, k=(10,))[10]
-    told = classification(found, labels[90:], "abc")
+    metrics = classification(found, labels[90:], "abc")
     predicted = predict(bank[:90], labels[:90], bank[90:], 3, k=10)
-    assert told["accuracy"] == (predicted == labels[90:]).mean()
-    assert told["n"] == 30
+    assert metrics["accuracy"] == (predicted == labels[90:]).mean()
+    assert metrics["n"] == 30
 
 
 def test_read_only_half_precision_features_and_no_queries(tmp_path):
