@@ -1,12 +1,18 @@
-"""The documents say what the program does: command lines parse, recipes fit, the example method trains."""
+"""The documents say what the program does: command lines parse, recipes fit, the examples run, lists are complete."""
 
+import inspect
 import json
 import re
 import shlex
+import shutil
+import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 import pytest
 
 from ssl_app import config, registry
@@ -46,19 +52,27 @@ def commands() -> list[tuple[str, str]]:
     return [(name, line) for name, line in lines if not line.startswith(("sh ", "up ", "build "))]
 
 
-def example() -> str:
-    """The method of docs/adding-a-method.md."""
-    text = (ROOT / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
-    return text.split("```python\n", 1)[1].split("```", 1)[0]
+MODULES = ("upside_down", "self_training", "tiny_conv", "npy")  # the examples of docs/extending.md, in order
+
+
+def examples() -> dict[str, str]:
+    """The files of docs/extending.md by name: a method, a strategy, a backbone, a source."""
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    blocks = [block.split("```", 1)[0] for block in text.split("```python\n")[1:]]
+    return dict(zip(MODULES, blocks, strict=True))
 
 
 @pytest.fixture
-def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the reader of the documents stands: in the repository, with the example method at hand."""
+def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where the reader of the documents stands: in the repository, with the examples at hand."""
     (tmp_path / "modules").mkdir()
-    (tmp_path / "modules" / "upside_down.py").write_text(example(), encoding="utf-8")
+    for name, text in examples().items():
+        (tmp_path / "modules" / f"{name}.py").write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     monkeypatch.chdir(ROOT)
+    yield
+    for name in MODULES:
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.usefixtures("documented")
@@ -117,13 +131,97 @@ def test_every_link_of_the_documents_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.usefixtures("documented")
-def test_the_example_method_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = "--smoothing 0.1 --image-size 16 --epochs 1 --threads 1 --test-fraction 0.8 --tracking-uri none --json"
-    words = ["pretrain", "--method", "upside_down:UpsideDown", "--out", str(tmp_path / "runs"), *flags.split()]
+def typed(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    """result.json of a command line."""
     with pytest.raises(SystemExit) as end:
-        main(words)
-    assert end.value.code == 0
-    result = json.loads(capsys.readouterr().out)
+        main([*map(str, words), "--threads", "1", "--precision", "fp32", "--tracking-uri", "none", "--json"])
+    captured = capsys.readouterr()
+    assert end.value.code == 0, captured.err
+    result: dict[str, Any] = json.loads(captured.out)
+    return result
+
+
+@pytest.mark.usefixtures("documented")
+def test_the_example_method_and_backbone_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["pretrain", "--method", "upside_down:UpsideDown", "--smoothing", 0.1, "--backbone", "tiny_conv:TinyConv"]
+    words += ["--image-size", 16, "--epochs", 1, "--test-fraction", 0.8, "--out", tmp_path / "runs"]
+    result = typed(capsys, *words)
     assert Path(result["checkpoint"]).is_file()
     assert 0 < result["final"]["accuracy"] <= 1
+
+
+@pytest.mark.usefixtures("documented")
+def test_the_example_strategy_trains_with_unlabeled_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["finetune", "--init", "none", "--strategy", "self_training:SelfTraining", "--confidence", 0.8]
+    words += ["--image-size", 16, "--per-class", 4, "--test-fraction", 0.8, "--steps", 4, "--out", tmp_path / "runs"]
+    result = typed(capsys, *words)
+    assert result["labels_used"] == 40
+    assert result["unlabeled_used"] > 0
+
+
+def test_the_example_source_is_found_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ssl_app.data.sources as package
+
+    copy = tmp_path / "package"
+    shutil.copytree(registry.ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "data" / "sources" / "npy.py").write_text(examples()["npy"], encoding="utf-8")
+    monkeypatch.setattr(registry, "ROOT", copy)
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(copy / "data" / "sources")])
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "stack.npy", images)
+    words = ["pretrain", "--data", tmp_path / "stack.npy", "--image-size", 16, "--epochs", 1, "--batch-size", 8]
+    result = typed(capsys, *words, "--out", tmp_path / "runs")
+    sys.modules.pop("ssl_app.data.sources.npy", None)
+    assert Path(result["checkpoint"]).is_file()
+
+
+# counts and lists of the pages
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len(page("README.md").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("method", registry.names("pretext"))
+def test_every_method_is_on_the_pages_that_list_them(method: str) -> None:
+    assert f"**`{method}`**" in page("docs/methods.md")
+    for name in ("README.md", "docs/choose-a-method.md"):
+        rows = [line for line in page(name).splitlines() if line.startswith("|")]
+        assert any(f"`{method}`" in row for row in rows), name
+
+
+@pytest.mark.parametrize("method", registry.names("pretext"))
+def test_the_table_of_defaults_is_the_methods_own(method: str) -> None:
+    kind = registry.find("pretext", method)
+    d, views = kind.defaults, kind.needs.views
+    row = (
+        f"| `{method}` | {d.epochs} | {d.batch_size} to {d.smallest_batch} | {d.optimizer} | {d.lr:g} "
+        f"| {d.weight_decay:g} | {views} x {d.augment or 'own'} | {d.backbone} |"
+    )
+    assert row in page("docs/methods.md").splitlines()
+
+
+def test_names_in_the_tables_of_extending_exist() -> None:
+    from ssl_app.data.sources.base import Source
+    from ssl_app.models.backbones import Network, TokenNetwork
+    from ssl_app.pretext.base import Defaults, Pretext, SelfLabeling
+    from ssl_app.training.task import Needs
+    from ssl_app.transfer import fitting
+    from ssl_app.transfer.draw import Draw
+    from ssl_app.transfer.strategies.base import Budget, Strategy
+
+    kinds = (Pretext, SelfLabeling, Defaults, Needs, Strategy, Draw, Budget, Network, TokenNetwork, Source, fitting)
+    known = {name for kind in kinds for name in (*dir(kind), *getattr(kind, "__annotations__", {}))}
+    known |= {name for kind in kinds for name in re.findall(r"self\.(\w+)", inspect.getsource(kind))}
+    for line in page("docs/extending.md").splitlines():
+        if line.startswith("| `"):
+            for name in re.findall(r"`([\w.]+)[(`]", line.split("|")[1]):
+                assert name.split(".")[-1] in known, line

@@ -98,15 +98,15 @@ def test_a_missing_column(refuse, images) -> None:
         "set.csv has no column 'patientt'; did you mean 'patient'?"
     )
     assert refuse("pretrain", "--data", "scans", "--group", "patient").startswith(
-        "--group patient: the folder scans has no columns; write a manifest"
+        "the group is column patient, and the folder scans has no columns; write a manifest"
     )
 
 
 def test_a_class_with_too_few_images(refuse_beside, trained) -> None:
     assert refuse_beside("finetune", "--init", "p", "--per-class", 500, "--steps", 2) == (
-        "class 'class1' has 18 training images, --per-class asks for 500; type --per-class 18 or less"
+        "class 'class1' has 18 training images, 500 per class are requested; type --per-class 18 or less"
     )
-    assert "--per-class asks for 64; type --per-class 2" in refuse_beside(
+    assert "64 per class are requested; type --per-class 2" in refuse_beside(
         "sweep", "--init", "p", "--per-class", "2,64", "--draws", 1, "--name", "never"
     )
 
@@ -127,9 +127,9 @@ def test_groups_that_leave_a_class_out_of_the_test_set(refuse_beside, trained) -
     error = refuse_beside("finetune", "--init", "p", "--data", manifest("g.csv", rows), "--group", "patient", *SHORT)
     assert error in (
         "class 'class1' has no test image: its only patient falls into the training part; "
-        "give a split column, or more images of that class",
+        "give a split column, or give more images of that class",
         "class 'class1' has no training image: its only patient falls into the test part; "
-        "give a split column, or more images of that class",
+        "give a split column, or give more images of that class",
     )
 
 
@@ -156,7 +156,7 @@ def test_color_beside_gray(refuse, images) -> None:
     images(Path("mixed/color"), per_class=2, channels=3)
     assert refuse("pretrain", "--data", "mixed", *ONCE) == (
         "color/class0/000.png has color and gray/class0/000.png has one channel; "
-        "type --channels 3 (gray is repeated) or --channels 1 (color becomes gray)"
+        "type --channels 3 (gray is repeated), or --channels 1 (color becomes gray)"
     )
 
 
@@ -165,7 +165,7 @@ def test_an_unreadable_image(refuse, ssl, tiny, images) -> None:
     Path("scans/class1/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nand then nothing of the kind, for long enough")
     error = refuse("pretrain", "--data", "scans", *ONCE)
     assert error.startswith("1 of 13 images cannot be read, first class1/broken.png: ")
-    assert error.endswith("; mend or remove them, or type --max-unreadable 1")
+    assert error.endswith("; fix or remove them, or type --max-unreadable 1")
     done = ssl("pretrain", "--data", "scans", "--max-unreadable", 1, *ONCE, "--out", "new", "--json", *tiny)
     assert done.code == 0
     assert "left out, unreadable: class1/broken.png" in done.err
@@ -185,7 +185,7 @@ def test_an_output_that_is_there_is_not_written_over(ssl, trained, tmp_path: Pat
     mine.write_text("path,label\n")
     for verb in (["predict", "p", "--data", mine], ["label", "p"]):
         answer = ssl(*verb, "--output", mine, "--out", trained.out)
-        assert answer.error == f"--output {mine} exists already; remove it, or name another file"
+        assert answer.error == f"{mine} exists already; remove it, or type another --output"
     assert mine.read_text() == "path,label\n"
 
 
@@ -198,28 +198,30 @@ def test_no_labels_for_finetune(ssl, tiny, images) -> None:
     pretrained = ssl("pretrain", "--data", "scans", *ONCE, "--out", "o", "--name", "7", *tiny)
     assert "now type ssl-app finetune --strategy two-stage --per-class 32 --labels FILE --out o\n" in pretrained.err
     assert ssl("finetune", *SHORT, "--out", "o", *tiny).error == (
-        "run 7 was trained on scans, which has no labels; add --label COLUMN, --labels FILE, or other --data"
+        "run 7 was trained on scans, which has no labels; type --label COLUMN, or --labels FILE, or --data D"
     )
     assert ssl("finetune", "--data", "scans", *SHORT, "--out", "o", *tiny).error == (
-        "scans has no labels; type --label COLUMN or --labels FILE, or put images into one folder a class"
+        "scans has no labels; type --label COLUMN, or --labels FILE, or put images into one folder a class"
     )
     assert half_made(Path("o")) == ["7"]
 
 
 def test_nothing_is_left_to_pretrain_on(refuse_beside, trained) -> None:
-    error = refuse_beside("pretrain", "--data", trained.data, "--exclude", trained.data)
-    assert error.startswith("0 images are left to pretrain on after --exclude, ")
+    assert refuse_beside("pretrain", "--data", trained.data, "--exclude", trained.data) == (
+        f"0 images are left to pretrain on after the exclusion of {trained.data}, 15 are the test part; "
+        f"expected at least 4; type another --exclude, or another --data"
+    )
 
 
 # Weights
 
 
 def test_a_checkpoint_of_another_architecture(refuse_beside, trained) -> None:
-    told = f"{trained.out}/p/backbone.safetensors holds a small-resnet, --backbone asks for resnet18; "
+    found = f"{trained.out}/p/backbone.safetensors holds a small-resnet, a resnet18 is requested; "
     for verb in ("finetune", "pretrain", "sweep"):
         more = SHORT if verb != "pretrain" else ()
         error = refuse_beside(verb, "--init", "p", "--backbone", "resnet18", "--data", trained.data, *more)
-        assert error == told + "leave --backbone out"
+        assert error == found + "leave --backbone out"
 
 
 def test_a_plain_weights_file_of_another_net(refuse_beside, trained) -> None:
@@ -227,13 +229,13 @@ def test_a_plain_weights_file_of_another_net(refuse_beside, trained) -> None:
     body = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
     torch.save(body, "theirs.pth")
     assert refuse_beside("finetune", "--init", "theirs.pth", "--data", trained.data, *SHORT) == (
-        "--init theirs.pth does not say which network it is of; add --backbone, such as resnet18"
+        "theirs.pth does not say which network it is of; type --backbone B, such as resnet18"
     )
     error = refuse_beside(
         "finetune", "--init", "theirs.pth", "--backbone", "nin", "--data", trained.data, "--image-size", 32, *SHORT
     )
     assert error.startswith("theirs.pth: 12 of 72 backbone tensors fit nin, block1.0.weight is missing; ")
-    assert error.endswith("the file looks like small-resnet: type --backbone small-resnet")
+    assert error.endswith("; type --backbone small-resnet, which the file looks like")
 
 
 class Malicious:
@@ -268,11 +270,11 @@ def test_a_pickle_is_never_executed(name: str, writer: str, refuse_beside, train
 
 def test_a_missing_init(refuse_beside, refuse, trained) -> None:
     assert refuse_beside("finetune", "--init", "nosuch.pth", *SHORT) == (
-        "--init nosuch.pth is not a file; expected a run, a checkpoint or a weights file"
+        "nosuch.pth is not a file; expected a run, a checkpoint or a weights file"
     )
     assert refuse_beside("finetune", "--init", "P", *SHORT) == f"no run 'P' in {trained.out}; known: p"
     assert refuse("finetune", *SHORT) == (
-        "no finished pretraining in new; type ssl-app pretrain first, or --init none for random weights"
+        "no finished pretraining in new; type ssl-app pretrain, or --init none for random weights, or another --out"
     )
 
 
@@ -299,10 +301,10 @@ def test_the_state_of_a_training_is_no_init(refuse_beside, trained) -> None:
 
 def test_pixels_other_than_those_of_the_weights(refuse_beside, trained) -> None:
     assert refuse_beside("finetune", "--init", "p", "--channels", 3, *SHORT) == (
-        "p was pretrained on 1 channels, --channels asks for 3; leave --channels out, or type --init none"
+        "p was pretrained on 1 channels, 3 are requested; leave --channels out, or type --init none"
     )
     assert refuse_beside("pretrain", "--init", "p", "--intensity", "dtype", "--data", trained.data) == (
-        "p was pretrained on --intensity range, not dtype; leave --intensity out, or type --init none"
+        "p was pretrained on the intensity range, not dtype; leave --intensity out, or type --init none"
     )
 
 
@@ -322,8 +324,10 @@ def test_a_layer_that_is_not_there(refuse_beside) -> None:
 
 
 def test_two_inits_of_one_name(refuse_beside, trained) -> None:
-    twice = ["--init", "p", "--init", trained.out / "p" / "backbone.safetensors"]
-    assert "--init names two that the table would both call p" in refuse_beside("sweep", *twice, "--per-class", 2)
+    file = trained.out / "p" / "backbone.safetensors"
+    assert refuse_beside("sweep", "--init", "p", "--init", file, "--per-class", 2) == (
+        f"two initializations have the same name, p ({file} is the second); rename one of them"
+    )
     assert refuse_beside("sweep", "--init", "p", "--init", "p") == "--init names p twice; name each once"
 
 
@@ -331,7 +335,7 @@ def test_two_inits_of_one_name(refuse_beside, trained) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "sentence"),
     [
         (["pretain"], "no verb is named 'pretain'; did you mean 'pretrain'?"),
         (["pretrain", "--epoch", "3"], "ssl-app pretrain has no flag --epoch; did you mean '--epochs'?"),
@@ -370,22 +374,22 @@ def test_two_inits_of_one_name(refuse_beside, trained) -> None:
         (["pretrain", "--lr", "nan"], "--lr is 'nan'; expected a finite number"),
         (["pretrain", "--seed", str(10**20)], f"--seed is {10**20}; expected at most 4294967295"),
         (["pretrain", "--schedule", "cosin"], "--schedule is 'cosin'; did you mean 'cosine'?"),
-        (["pretrain", "--device", "gpu"], "--device is 'gpu'; expected auto, cpu, cuda or cuda:N"),
-        (["pretrain", "--name", "a/b"], "--name 'a/b' cannot be a folder's name; expected at most 100 letters"),
-        (["pretrain", "--name", "x" * 300], "cannot be a folder's name; expected at most 100 letters, digits and -"),
+        (["pretrain", "--device", "gpu"], "the device is 'gpu'; expected auto, cpu, cuda or cuda:N"),
+        (["pretrain", "--name", "a/b"], "'a/b' cannot be a folder's name; expected at most 100 letters"),
+        (["pretrain", "--name", "x" * 300], "expected at most 100 letters, digits and -; type another --name"),
         (["predict", "p"], "predict has nothing to classify; type --data FOLDER"),
         (["methods", "--kind", "method"], "--kind is 'method'; did you mean 'methods'?"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_a_word_that_is_not_known(words: list[str], told: str, ssl) -> None:
+def test_a_word_that_is_not_known(words: list[str], sentence: str, ssl) -> None:
     error = ssl(*words, *(["--data", "digits"] if "--backbone" in words else [])).error
-    assert error.startswith(told) or error.endswith(told)
+    assert error.startswith(sentence) or error.endswith(sentence)
     assert half_made(Path("ssl-runs")) == []
 
 
 @pytest.mark.parametrize(
-    ("recipe", "told"),
+    ("recipe", "sentence"),
     [
         ("epoch = 3", "recipe r.toml has an unknown key 'epoch'; did you mean 'epochs'?"),
         ("[pretrain]\nclusters = 3", "recipe r.toml has an unknown key 'clusters'; known: "),
@@ -401,9 +405,9 @@ def test_a_word_that_is_not_known(words: list[str], told: str, ssl) -> None:
         ("mirror = 'yes'", "key mirror of the recipe is 'yes'; expected true or false"),
     ],
 )  # fmt: skip
-def test_a_recipe_that_cannot_be_used(recipe: str, told: str, refuse) -> None:
+def test_a_recipe_that_cannot_be_used(recipe: str, sentence: str, refuse) -> None:
     Path("r.toml").write_text(recipe)
-    assert refuse("pretrain", "--recipe", "r.toml").startswith(told)
+    assert refuse("pretrain", "--recipe", "r.toml").startswith(sentence)
 
 
 def test_a_recipe_that_is_not_there_or_is_no_text(refuse) -> None:
@@ -419,13 +423,13 @@ def test_a_method_of_ones_own_that_is_broken(refuse, monkeypatch) -> None:
     monkeypatch.syspath_prepend(os.getcwd())
     assert refuse("pretrain", "--method", "broken_method:Mine") == (
         "'broken_method:Mine' cannot be imported: broken_method raises SyntaxError "
-        "(invalid syntax (broken_method.py, line 1)); mend it"
+        "(invalid syntax (broken_method.py, line 1)); fix it"
     )
 
 
 def test_a_batch_that_cannot_be_cut(refuse, trained) -> None:
     assert refuse("pretrain", "--data", trained.data, "--batch-size", 7, "--accumulate", 2) == (
-        "--batch-size 7 cannot be cut into 1 processes x 2 micro-batches; type --batch-size 6"
+        "a batch of 7 cannot be cut into 1 processes x 2 micro-batches; type --batch-size 6"
     )
 
 
@@ -441,22 +445,21 @@ def test_a_rate_that_breaks_the_weights(refuse, refuse_beside, trained) -> None:
 def test_out_where_a_file_lies(ssl, tiny, trained) -> None:
     Path("file").write_text("mine")
     for verb in (["pretrain", "--data", trained.data], ["finetune"], ["sweep"]):
-        assert (
-            ssl(*verb, "--out", "file", *tiny).error
-            == "--out file is a file; expected a folder, or a name that is free"
+        assert ssl(*verb, "--out", "file", *tiny).error == (
+            "file is a file; expected a folder, or a name that is free; type another --out"
         )
         assert ssl(*verb, "--out", "file/below", *tiny).error == (
-            "--out file/below cannot be made (Not a directory); type another --out"
+            "file/below cannot be made (Not a directory); type another --out"
         )
     for verb in (["predict", "p", "--data", trained.data], ["export", "p"]):
         assert ssl(*verb, "--out", "file").error == (
-            "no run 'p', because --out file is no folder; type --out with the folder of your runs"
+            "no run 'p', because file is no folder; type --out the folder of your runs"
         )
     assert Path("file").read_text() == "mine"
 
 
-def test_a_name_that_is_taken_is_told_before_the_data_are_read(ssl, tiny, trained) -> None:
-    taken = f"run {trained.out}/p exists already; choose another --name"
+def test_a_name_that_is_taken_is_refused_before_the_data_are_read(ssl, tiny, trained) -> None:
+    taken = f"run {trained.out}/p exists already; type another --name"
     for verb in ("pretrain", "finetune", "sweep"):
         answer = ssl(verb, "--name", "p", "--data", trained.data, "--out", trained.out, *tiny)
         assert answer.error == taken
@@ -470,7 +473,7 @@ def test_a_name_of_a_run_that_has_not_finished(ssl, tiny) -> None:
         "run o/pretrain exists already; type --resume pretrain, or another --name"
     )
     assert ssl("finetune", "--name", "finetune", "--out", "o", *tiny).error == (
-        "run o/finetune exists already; it has not finished: remove it, or choose another --name"
+        "run o/finetune exists already; remove it (it has not finished), or type another --name"
     )
 
 
@@ -492,12 +495,12 @@ def test_predict_and_export_of_what_is_not_there(ssl, trained, tmp_path: Path) -
     assert ssl("export", "p", "--what", "classifier", *out).error == (
         f"run {trained.out}/p is a pretraining and has no classifier; type --what backbone"
     )
-    for output, told in (
-        ("no/x.pt", "--output no/x.pt lies in no folder; make no first, or name another"),
-        (tmp_path, f"--output {tmp_path} is a folder; expected a file's name"),
-        ("x.onnx", "--output x.onnx is of no known kind; expected .safetensors or .pt or .pth"),
+    for output, sentence in (
+        ("no/x.pt", "no/x.pt lies in no folder; make no first, or type another --output"),
+        (tmp_path, f"{tmp_path} is a folder; expected a file's name; type another --output"),
+        ("x.onnx", "x.onnx is of no known kind; expected .safetensors or .pt or .pth; type another --output"),
     ):
-        assert ssl("export", "p", "--output", output, *out).error == told
+        assert ssl("export", "p", "--output", output, *out).error == sentence
     assert list(tmp_path.iterdir()) == []
 
 
@@ -528,19 +531,32 @@ def test_a_full_disk_costs_one_line_and_the_same_command_works_afterwards(
     assert ssl(*words).code == 0
 
 
-def test_a_full_disk_at_the_end_of_a_pretraining_says_how_to_go_on(ssl, tiny, trained, monkeypatch) -> None:
+@pytest.fixture
+def full_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """From now on the disk is full when a checkpoint of this name is written: full_at("backbone.safetensors")."""
+    write = checkpoints.write
+
+    def prepare(name: str) -> None:
+        def refuse(path: Path, *content: Any) -> None:
+            return full() if path.name == name else write(path, *content)
+
+        monkeypatch.setattr(checkpoints, "write", refuse)
+
+    return prepare
+
+
+def test_a_full_disk_at_the_end_of_a_training_says_how_to_go_on(ssl, tiny, trained, full_at) -> None:
+    full_at("backbone.safetensors")
     words = ["pretrain", "--data", trained.data, *ONCE, "--name", "a", "--out", "o", *tiny]
-    with monkeypatch.context() as small:
-        small.setattr("ssl_app.training.initialization.write_backbone", full)
-        assert ssl(*words).error == (
-            "the disk is full (while writing); free some space and type ssl-app pretrain --resume a --out o"
-        )
+    assert ssl(*words).error == (
+        "the disk is full (while writing); free some space and type ssl-app pretrain --resume a --out o"
+    )
+    full_at("classifier.safetensors")
     assert ssl("pretrain", "--resume", "a", "--out", "o").code == 0
-    with monkeypatch.context() as small:
-        small.setattr("ssl_app.transfer.trained.write_classifier", full)
-        words = ["finetune", "--init", "a", *SHORT, "--name", "b", "--out", "o", *tiny]
-        assert ssl(*words).error == ("the disk is full (while writing); free some space and type the same again")
+    words = ["finetune", "--init", "a", *SHORT, "--name", "b", "--out", "o", *tiny]
+    assert ssl(*words).error == "the disk is full (while writing); free some space and type the same again"
     assert half_made(Path("o")) == ["a"]
+    full_at("nothing")
     assert ssl(*words).code == 0
 
 
@@ -550,7 +566,7 @@ def test_rights_that_are_missing(ssl, tiny, trained, monkeypatch) -> None:
 
     monkeypatch.setattr("ssl_app.runs.write_json", closed)
     assert ssl("pretrain", "--data", trained.data, *ONCE, "--out", "o", *tiny).error == (
-        "o/.draft may not be used (Permission denied); mend its rights, or name another place"
+        "o/.draft may not be used (Permission denied); fix its permissions, or name another place"
     )
 
 
@@ -567,9 +583,9 @@ def test_an_error_is_one_line_whatever_it_holds() -> None:
     assert str(UserError("a\n  b\tc")) == "a b c"
 
 
-def test_colors_that_are_to_be_learnt_are_not_changed(refuse) -> None:
+def test_colors_that_are_to_be_learned_are_not_changed(refuse) -> None:
     assert refuse("pretrain", "--method", "colorization", "--augment", "strong") == (
-        "colorization learns colors, and --augment strong changes them; type --augment standard"
+        "colorization learns colors, and the augmentation strong changes them; type --augment standard"
     )
 
 
@@ -581,4 +597,5 @@ def test_another_split_seed_wants_another_pretraining(ssl, tiny, tmp_path: Path,
     table.write_text("\n".join(["path,label", *(f"{key},{'ab'[i < 3]}" for i, key in enumerate(keys))]))
     error = ssl("finetune", "--init", "p", "--labels", table, *SHORT, "--out", out, *tiny).error
     assert error.startswith("class 'b' has no ")
-    assert error.endswith("(and pretrain with the same: p has seen what is test then)")
+    assert " part; type --split-seed " in error
+    assert error.endswith(" (and pretrain with the same: p has seen what is test then), or give a split column")

@@ -11,17 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from ssl_app import registry
-from ssl_app.data import splits
 from ssl_app.settings import SweepSettings
 from ssl_app.training.hardware import choose
 from ssl_app.training.initialization import Initialization
-from ssl_app.transfer import sweep, trial, workers
-from tests.command.conftest import type_in
+from ssl_app.transfer import sweep, trial
+from ssl_app.transfer.draw import TransferConfig
 
 SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
 ONCE = (*SHORT, "--draws", 1, "--jobs", 1, "--baseline", "none")
@@ -59,9 +56,9 @@ def one(place: Place) -> str:
 
 
 @pytest.fixture(scope="module")
-def leaky(place: Place) -> str:
+def overlapping(place: Place) -> str:
     """A pretraining whose test part is another than that of --split-seed 0."""
-    return place.pretrained("leaky", "--split-seed", 1)
+    return place.pretrained("overlapping", "--split-seed", 1)
 
 
 @pytest.fixture
@@ -73,7 +70,7 @@ def strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "class Own(FeatureExtraction):\n"
         "    pass\n"
         "class Killed(FeatureExtraction):\n"
-        "    def phases(self, budget):\n"
+        "    def fit(self, classifier, draw, budget):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -88,52 +85,39 @@ def without_seconds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # what a trial may see
 
 
-@pytest.mark.parametrize("strategy", registry.names("transfer.strategies"))
-def test_labels_outside_the_draw_influence_nothing(strategy: str, place: Place, one: str) -> None:
-    settings = SweepSettings(
-        out=place.out, data=str(place.data), init=(one,), per_class=(4,), steps=4, batch_size=8, baseline="none"
-    )
-    trial_setup = sweep.open_setups(settings, choose("cpu", "fp32", 1))[one]
-    dataset, train = trial_setup.opened.dataset, trial_setup.opened.parts.train
-    drawn = splits.draw(dataset, train, 4, seed=0, draw=0)
-    others = np.setdiff1d(train, drawn)
-    labels = dataset.labels.copy()
-    labels[others] = np.random.default_rng(0).permutation(labels[others])
-    assert (labels[others] != dataset.labels[others]).mean() > 0.3
-    permuted = replace(trial_setup, opened=replace(trial_setup.opened, dataset=replace(dataset, labels=labels)))
-    found = [trial.run(b, strategy, drawn, 0).probabilities for b in (trial_setup, permuted)]
-    np.testing.assert_array_equal(*found)
-
-
-def test_a_leak_is_told_in_the_verdict_and_by_finetune(place: Place, leaky: str) -> None:
-    words = ["--init", leaky, "--data", place.data, "--split-seed", 0]
+def test_test_images_that_were_seen_are_counted_in_the_verdict_and_by_finetune(
+    place: Place, overlapping: str
+) -> None:
+    words = ["--init", overlapping, "--data", place.data, "--split-seed", 0]
     result = place.type("sweep", *words, *TWO_STAGE).result
-    seen = int(result["overlap"]["leaky"].split()[0])
+    seen = int(result["overlap"]["overlapping"].split()[0])
     assert seen > 0
     share = f"{seen} of {result['n_test']} test images (or their groups) were seen in pretraining"
     assert share in result["verdict"]
     one_trial = place.type("finetune", *words, *SHORT, "--strategy", "feature-extraction").result
-    assert one_trial["overlap"] == result["overlap"]["leaky"]
+    assert one_trial["overlap"] == result["overlap"]["overlapping"]
     assert f"{seen} of {result['n_test']} test images" in one_trial["overlap"]
 
 
-def test_the_split_is_that_of_the_pretraining_where_the_data_are_named_too(place: Place, leaky: str) -> None:
-    words = ["--init", leaky, "--data", place.data, *SHORT, "--strategy", "feature-extraction"]
+def test_the_split_is_that_of_the_pretraining_where_the_data_are_named_too(place: Place, overlapping: str) -> None:
+    words = ["--init", overlapping, "--data", place.data, *SHORT, "--strategy", "feature-extraction"]
     answer = place.type("finetune", *words)
-    assert "split seed 1, as in leaky" in answer.err
+    assert "split seed 1, as in overlapping" in answer.err
     assert answer.result["overlap"] is None
 
 
-def test_of_plain_weights_it_is_said_that_their_images_are_not_known(place: Place, one: str, tmp_path: Path) -> None:
+def test_of_plain_weights_it_is_said_that_their_images_are_not_known(
+    place: Place, one: str, ssl, tmp_path: Path
+) -> None:
     exported = tmp_path / "theirs.safetensors"
-    assert type_in("export", one, "--output", exported, "--out", place.out).code == 0
+    assert ssl("export", one, "--output", exported, "--out", place.out).code == 0
     words = ["--init", one, "--init", exported, "--backbone", "small-resnet", "--image-size", 16]
     words += ["--data", place.data]
     answer = place.type("sweep", *words, *TWO_STAGE)
     assert answer.result["overlap"] == {one: None, "theirs": "what theirs was trained on is not known"}
     assert "remark: theirs: what theirs was trained on is not known" in answer.err
-    assert type_in("export", one, "--output", exported.with_suffix(".pt"), "--out", place.out).error == (
-        f"--output {exported.with_suffix('.json')} exists already; remove it, or name another file"
+    assert ssl("export", one, "--output", exported.with_suffix(".pt"), "--out", place.out).error == (
+        f"{exported.with_suffix('.json')} exists already; remove it, or type another --output"
     )
 
 
@@ -147,8 +131,8 @@ def test_the_verdict_pools_the_seeds_of_one_pretraining(place: Place, one: str) 
     answer = place.type("sweep", *inits, *TWO_STAGE)
     assert "two-stage from one and two reaches" in answer.result["verdict"]
     assert "over 2 draws, 2 pretrainings, one test set" in answer.result["verdict"]
-    assert "outside the verdict: longer (another recipe: epochs 2, not 1)\n" in answer.err
-    assert answer.err.count(" images packed as ") == 1, "what all share is said once"
+    assert "outside the verdict: longer (other settings: epochs 2, not 1)\n" in answer.err
+    assert answer.err.count(" images packed as ") == 1, "what all share is logged once"
 
 
 def start(name: str, **changed: Any) -> Initialization:
@@ -160,11 +144,11 @@ def start(name: str, **changed: Any) -> Initialization:
     ("other", "reason"),
     [
         (start("other", seed=5, threads=3, workers=1, save_every=2.0, data="./scans"), None),
-        (start("other", method="sela", method_settings={}, epochs=9), "another recipe: method sela, not rotnet"),
-        (start("other", budget="5m", epochs=3), "another recipe: budget 5m, not the default"),
-        (start("other", epochs=5), "another recipe: epochs 5, not the default"),
-        (start("other", method_settings={"head": "mlp"}), "another recipe: head mlp, not linear"),
-        (start("other", data_hash="b"), "another recipe: other data"),
+        (start("other", method="sela", method_settings={}, epochs=9), "other settings: method sela, not rotnet"),
+        (start("other", budget="5m", epochs=3), "other settings: budget 5m, not the default"),
+        (start("other", epochs=5), "other settings: epochs 5, not the default"),
+        (start("other", method_settings={"head": "mlp"}), "other settings: head mlp, not linear"),
+        (start("other", data_hash="b"), "other settings: other data"),
         (replace(start("other"), content="first"), "the same weights as first"),
         (Initialization("imagenet", "small-resnet"), "no pretraining of ssl-app"),
     ],
@@ -173,7 +157,7 @@ def test_why_a_pretraining_is_outside_the_verdict(other: Initialization, reason:
     assert sweep.why_apart(other, [start("first")]) == reason
 
 
-def test_what_fits_the_same_time_is_the_same_recipe() -> None:
+def test_what_fits_the_same_time_is_a_replicate() -> None:
     one, other = (start(str(epochs), budget="5m", epochs=epochs, steps_per_epoch=9 * epochs) for epochs in (3, 4))
     assert sweep.why_apart(other, [one]) is None
 
@@ -184,32 +168,43 @@ def test_others_weights_pool_with_nothing() -> None:
     assert sweep.why_apart(start("p"), [plain]) == "imagenet, named first, is no pretraining of ssl-app"
 
 
-def test_inits_on_different_data_or_splits_are_refused(place: Place, one: str, leaky: str, images, tmp_path) -> None:
+def test_inits_on_different_data_or_splits_are_refused(
+    place: Place, one: str, overlapping: str, images, tmp_path
+) -> None:
     data = images(tmp_path / "other", per_class=20, seed=9)
     place.pretrained("elsewhere", "--data", data)
     assert place.type("sweep", "--init", one, "--init", "elsewhere", *ONCE).error == (
-        f"--init one and --init elsewhere would see different data ({place.data} and {data}); "
-        f"type --data D, one set for all"
+        f"the initializations one and elsewhere would see different data ({place.data} and {data}); "
+        f"expected one set for all; type --data D"
     )
-    error = place.type("sweep", "--init", one, "--init", leaky, *ONCE).error
-    assert error.startswith(f"--init one and --init leaky would be tested on different images of {place.data} (")
-    assert error.endswith(f"); type --data {place.data} --split-seed 0 --test-fraction 0.2, one split for all")
+    error = place.type("sweep", "--init", one, "--init", overlapping, *ONCE).error
+    names = "the initializations one and overlapping"
+    assert error.startswith(f"{names} would be tested on different images of {place.data} (split by image content")
+    split = f"--data {place.data} --split-seed 0 --test-fraction 0.2"
+    assert error.endswith(f"); expected one split for all; type {split}")
 
 
-def test_inits_of_two_configurations_are_refused(place: Place, one: str, messages: list[str]) -> None:
-    words = ["--data", place.data, "--init", one]
-    trial_setup = sweep.open_setups(
-        SweepSettings(out=place.out, data=str(place.data), init=(one,), per_class=(4,), baseline="none"),
-        choose("cpu", "fp32", 1),
-    )[one]
-    other = replace(trial_setup, start=replace(trial_setup.start, name="nin", backbone="nin"))
-    with pytest.raises(sweep.RunError, match=r"differ in backbone \(small-resnet and nin\), and one scratch"):
-        sweep.refuse_unlike(trial_setup, other)
-    messages.clear()
-    sweep.refuse_unlike(trial_setup, replace(trial_setup, pixels=replace(trial_setup.pixels, low=-1.0)))
-    assert [line.split(",")[0] for line in messages] == ["remark: one scales pixels in another way than one"]
-    result = place.type("sweep", *words, "--init", "none", "--strategy", "feature-extraction", *ONCE).result
-    assert [t["init"] for t in result["trials"]] == ["one", "scratch"], "typed, whatever the baseline"
+def test_inits_of_two_networks_are_refused(place: Place, one: str) -> None:
+    other = place.pretrained("nin", "--backbone", "nin", "--image-size", 32, "--steps-per-epoch", 1)
+    assert place.type("sweep", "--init", one, "--init", other, *ONCE).error == (
+        "the initializations one and nin differ in backbone (small-resnet and nin), image size (16 px and 32 px), "
+        "and one scratch cannot serve both; run one sweep for each"
+    )
+
+
+def test_inits_that_scale_pixels_in_two_ways_are_remarked_on(place: Place, one: str) -> None:
+    other = place.pretrained("scaled", "--intensity", "per-image")
+    answer = place.type("sweep", "--init", one, "--init", other, "--strategy", "feature-extraction", *ONCE)
+    assert answer.code == 0, answer.err
+    assert (
+        "\nremark: scaled scales pixels in another way than one, each as its weights need it; scratch" in answer.err
+    )
+
+
+def test_random_weights_that_are_named_are_swept_whatever_the_baseline(place: Place, one: str) -> None:
+    words = ["--data", place.data, "--init", one, "--init", "none", "--strategy", "feature-extraction", *ONCE]
+    result = place.type("sweep", *words).result
+    assert [trial["init"] for trial in result["trials"]] == ["one", "scratch"]
 
 
 # how it goes on
@@ -226,7 +221,7 @@ def test_a_sweep_killed_before_its_identity_was_written_goes_on(place: Place, on
     assert "1 trials, 1 to do" in again.err
     assert without_seconds(again.result["trials"]) == without_seconds(first["trials"])
     (run / "sweep.json").unlink()
-    assert place.type(*words).error == f"run {run} exists already; choose another --name"
+    assert place.type(*words).error == f"run {run} exists already; type another --name"
 
 
 def test_a_draw_that_was_changed_is_refused(place: Place, one: str) -> None:
@@ -246,7 +241,7 @@ def test_a_draw_that_was_changed_is_refused(place: Place, one: str) -> None:
 def test_a_stopped_sweep_says_what_to_type(
     number: int, place: Place, one: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.trial, "run", lambda *about: os.kill(os.getpid(), number))
+    monkeypatch.setattr(trial, "run", lambda *about: os.kill(os.getpid(), number))
     before = signal.getsignal(number)
     answer = place.type("sweep", "--init", one, "--strategy", "feature-extraction", *ONCE, "--steps", 5)
     assert (answer.code, answer.out) == (128 + number, "")
@@ -260,10 +255,10 @@ def test_a_strategy_of_ones_own_keeps_its_underscores(place: Place, one: str, st
     assert [trial["strategy"] for trial in result["trials"]] == ["my_strategies:Own"]
 
 
-def test_a_killed_trial_is_told_in_one_line(place: Place, one: str, strategies: str) -> None:
+def test_a_killed_trial_costs_one_line(place: Place, one: str, strategies: str) -> None:
     words = ["--strategy", f"{strategies}:Killed", *ONCE, "--draws", 2, "--jobs", 2]
     assert place.type("sweep", "--init", one, *words).error == (
-        "a trial's process was killed, perhaps for memory; the finished trials are kept: type the same with --jobs 1"
+        "a trial's process was killed, perhaps for memory; the finished trials are kept; type --jobs 1"
     )
 
 
@@ -283,7 +278,10 @@ def test_the_number_of_jobs_changes_no_metric_in_bf16(place: Place, one: str) ->
     [(3, 300), (30, 300), (31, 310), (96, 960), (100, 1000), (2000, 1000), (2134, 1010), (50_000, 23_440)],
 )
 def test_steps_grow_with_the_labels_where_none_are_named(labels: int, steps: int) -> None:
-    recipe = trial.transfer_config(SweepSettings(), "within", 0)
-    assert recipe.steps_for(labels) == steps
-    assert replace(recipe, steps=7).steps_for(labels) == 7
-    assert replace(recipe, batch_size=128).steps_for(labels) <= steps
+    config = TransferConfig(
+        steps=None, batch_size=SweepSettings().batch_size, lr=0.1, weight_decay=0, clip=5, optimizer="sgd",
+        augment="none", mirror=None, head="linear", layer=None, validation="within", seed=0,
+    )  # fmt: skip
+    assert config.steps_for(labels) == steps
+    assert replace(config, steps=7).steps_for(labels) == 7
+    assert replace(config, batch_size=128).steps_for(labels) <= steps

@@ -13,19 +13,26 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_app import registry, runs
-from ssl_app.commands import export
+from ssl_app import checkpoints, registry, runs
+from ssl_app.errors import Notice, Set
+from ssl_app.pretext.rotnet import RotNet
 from ssl_app.training import initialization
 from ssl_app.transfer import trained as classifiers
 
 SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
 BASE = {"verb", "run", "seconds", "settings"}
+STRATEGIES = registry.names("transfer.strategies")
 
 
 def saved(run: str) -> dict[str, Any]:
     """result.json of a run."""
     content: dict[str, Any] = json.loads((Path(run) / "result.json").read_text())
     return content
+
+
+def uses_unlabeled(strategy: str) -> bool:
+    found: bool = registry.find("transfer.strategies", strategy).uses_unlabeled
+    return found
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -82,12 +89,13 @@ def test_pretrain_leaves_a_checkpoint_and_the_result_of_the_table(trained) -> No
 
 def test_every_decision_is_printed_with_its_reason(trained) -> None:
     for line in (
-        "cpu, 1 threads, precision fp32 (--precision fp32)",
-        "image size: 16 px (the first image's short side is 16 px; --image-size says otherwise)",
+        "cpu, 1 threads, precision fp32 (as set: fp32)",
+        "image size: 16 px (the first image's short side is 16 px)",
         "3 sub-folders taken as classes: class0, class1, class2",
-        "its labels: class0 24, class1 24, class2 24",
+        "labels of the data: class0 24, class1 24, class2 24",
         "split by image content (no group column), 20 % of images, seed 0: 57 train, 0 val, 15 test",
-        "small-resnet from random weights, seed 0",
+        "backbone: small-resnet from random weights, seed 0",
+        "chance: a network that knows nothing has accuracy 0.250",
         f"now type ssl-app finetune --strategy two-stage --per-class 16 --out {trained.out}",
     ):
         assert line in trained.answer.err
@@ -144,7 +152,7 @@ def test_a_seed_repeats_a_pretraining(ssl, tiny, trained, tmp_path: Path) -> Non
 # the warnings
 
 
-def test_the_alarm_of_a_trivial_task_rings(ssl, tiny, tmp_path: Path) -> None:
+def test_a_task_that_is_too_easy_gives_a_warning(ssl, tiny, tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 40, (160, 8, 8), dtype=np.uint8)
     pictures[:, :4] += 200  # the top half is bright: one look at a corner or two tells the turn
     words = ["--data", write_set(tmp_path / "bright", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 4]
@@ -154,37 +162,41 @@ def test_the_alarm_of_a_trivial_task_rings(ssl, tiny, tmp_path: Path) -> None:
     assert answer.err.count("warning: rotnet is too easy") == 1
 
 
-def test_few_images_ring_no_alarm_by_the_few_that_are_held_out(ssl, tiny, images, tmp_path: Path) -> None:
+def test_few_held_out_images_give_no_warning_by_their_score(ssl, tiny, images, tmp_path: Path) -> None:
     words = ["--data", images(tmp_path / "few", per_class=12, side=16), "--epochs", 1, "--batch-size", 8]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
     assert answer.result["warning"] is None
-    assert "images are held out, too few for an warning by the score" in answer.err
+    assert "images are held out for validation, too few for a warning by the score" in answer.err
     assert answer.result["final"]["effective_rank"] > 1.5
     assert "rotnet: epoch 1 of 1, " in answer.err
 
 
-def test_noise_is_impossible_and_not_trivial(ssl, tiny, tmp_path: Path) -> None:
+def test_noise_stays_near_chance_and_is_not_too_easy(ssl, tiny, tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (160, 8, 8), dtype=np.uint8)
     words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 4]
     words += ["--lr", 1e-3]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
-    assert "rotnet is impossible on these images" in answer.result["warning"]
-    assert "where chance is 0.250" in answer.result["warning"]
+    warning = answer.result["warning"]
+    assert warning.startswith("rotnet stays near chance on these images: validation score 0.")
+    assert "(chance is 0.250). They may hold no usable signal for it; try another method" in warning
     assert answer.result["chance"] == 0.25
-    assert "accuracy is 0.250 where nothing has been learned" in answer.err
+    assert answer.err.count("\nwarning: rotnet stays near chance on these images: ") == 1
     assert "too easy" not in answer.err
 
 
-def test_every_alarm_is_said_when_it_begins_and_when_it_ends(ssl, tiny, trained, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("ssl_app.pretraining.run.collapse", lambda *about: "all flat")
-    monkeypatch.setattr(
-        "ssl_app.pretext.rotnet.RotNet.warning", lambda self, rows: "look out" if len(rows) == 1 else None
-    )
+def test_a_warning_is_logged_when_it_begins_and_when_it_ends(ssl, tiny, trained, tmp_path: Path, monkeypatch) -> None:
+    flat = Notice("all flat", fixes=(Set("lr", 0.1),))
+    monkeypatch.setattr("ssl_app.pretraining.run.collapse", lambda *about: flat)
+    monkeypatch.setattr(RotNet, "warning", lambda self, history: Notice("look out") if len(history) == 1 else None)
     words = ["--data", trained.data, "--epochs", 3, "--batch-size", 16, "--out", tmp_path / "o", *tiny, "--json"]
     answer = ssl("pretrain", *words)
-    said = [line for line in answer.err.splitlines() if line.startswith(("warning: ", "the warning "))]
-    assert said == ["warning: all flat", "warning: look out", "the warning about the method no longer stands"]
-    assert answer.result["warning"] == "all flat"
+    logged = [line for line in answer.err.splitlines() if line.startswith(("warning: ", "the warning "))]
+    assert logged == [
+        "warning: all flat; type --lr 0.1",
+        "warning: look out",
+        "the warning about the method no longer holds",
+    ]
+    assert answer.result["warning"] == "all flat; type --lr 0.1"
 
 
 def test_one_image_held_out_is_enough_for_pictures(ssl, tiny, images, tmp_path: Path) -> None:
@@ -192,13 +204,25 @@ def test_one_image_held_out_is_enough_for_pictures(ssl, tiny, images, tmp_path: 
     words += ["--image-size", 32, "--steps-per-epoch", 1, "--epochs", 1, "--batch-size", 8, "--out", tmp_path / "o"]
     answer = ssl("pretrain", *words, *tiny, "--json")
     assert answer.code == 0, answer.err
-    assert "note: 1 image is held out, too few" in answer.err
+    assert "note: 1 image is held out for validation, too few" in answer.err
     assert (Path(answer.result["run"]) / "restored.png").is_file()
+
+
+def test_what_is_left_to_the_method_is_saved_as_it_was_settled(ssl, tiny, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 1]
+    answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
+    settings, defaults = answer.result["settings"], RotNet.defaults
+    for name in ("optimizer", "lr", "weight_decay", "schedule", "warmup", "augment", "backbone"):
+        assert settings[name] == getattr(defaults, name), name
+    batch = settings["batch_size"]
+    assert defaults.smallest_batch <= batch < defaults.batch_size, "few images: more steps of fewer"
+    assert f"batch size: {batch} (of {defaults.batch_size}, 1 epochs of {2 * batch + 1} images would be" in answer.err
 
 
 # a method of one's own
 
-METHOD = '''"""{name}: tell the mean of an image."""
+METHOD = '''"""{name}: predict the mean of an image."""
 
 from dataclasses import dataclass
 
@@ -220,14 +244,13 @@ class {name}(Pretext):
 
     Config = {name}Config
 
-    def __init__(self, backbone, config, scope):
-        super().__init__(backbone, config, scope)
+    def __init__(self, backbone, config, data):
+        super().__init__(backbone, config, data)
         self.head = nn.Linear(backbone.shape()[0], 1)
-        self.strength = config.strength
 
     def loss(self, batch, player):
         error = (self.head(self.backbone(batch.images))[:, 0] - batch.images.mean((1, 2, 3))).square().mean()
-        return self.strength * error, {{"error": error.detach()}}
+        return self.config.strength * error, {{"error": error.detach()}}
 '''
 
 
@@ -242,13 +265,11 @@ def own_method(request, tmp_path: Path, monkeypatch) -> Iterator[str]:
         return
     import ssl_app.pretext
 
-    for folder in ("commands", "pretext", "transfer/strategies", "data/sources", "models/backbones"):
-        shutil.copytree(registry.ROOT / folder, tmp_path / "package" / folder)
-    (tmp_path / "package" / "pretext" / "mean_of.py").write_text(METHOD.format(name="MeanOf"))
-    monkeypatch.setattr(registry, "ROOT", tmp_path / "package")
-    monkeypatch.setattr(
-        ssl_app.pretext, "__path__", [*ssl_app.pretext.__path__, str(tmp_path / "package" / "pretext")]
-    )
+    copy = tmp_path / "package"
+    shutil.copytree(registry.ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "pretext" / "mean_of.py").write_text(METHOD.format(name="MeanOf"))
+    monkeypatch.setattr(registry, "ROOT", copy)
+    monkeypatch.setattr(ssl_app.pretext, "__path__", [*ssl_app.pretext.__path__, str(copy / "pretext")])
     yield "mean-of"
     sys.modules.pop("ssl_app.pretext.mean_of", None)
 
@@ -273,7 +294,7 @@ def test_one_file_adds_a_method(own_method: str, ssl, tiny, trained, tmp_path: P
     assert result["warning"] is None
     assert ssl(*words, "--strength", -1).error == "--strength is -1.0; expected at least 0"
     if own_method == "mean-of":
-        assert "mean-of              MeanOf: tell the mean of an image." in ssl("methods").out
+        assert "mean-of              MeanOf: predict the mean of an image." in ssl("methods").out
     words = ["finetune", "--strategy", "feature-extraction", *SHORT, "--out", tmp_path / "o", *tiny, "--json"]
     assert ssl(*words).result["init"] == "mine"
 
@@ -284,10 +305,8 @@ def test_one_file_adds_a_method(own_method: str, ssl, tiny, trained, tmp_path: P
 @pytest.mark.parametrize(
     ("strategy", "more"),
     [
-        ("two-stage", ()),
-        ("feature-extraction", ()),
-        ("full-fine-tuning", ()),
-        ("two-stage", ("--validation", "held-out")),
+        *((name, ()) for name in STRATEGIES),
+        ("two-stage", ("--validation", "separate")),
         ("feature-extraction", ("--head", "mlp")),
         ("two-stage", ("--layer", "stage2")),
     ],
@@ -296,7 +315,8 @@ def test_finetune(strategy: str, more: tuple[str, ...], type_beside, trained) ->
     result = type_beside("finetune", "--init", "p", "--strategy", strategy, *SHORT, *more)
     assert result["verb"] == "finetune"
     assert result["labels_used"] == 12
-    assert result["validation"] == ("held-out" if "held-out" in more else "within")
+    assert (result["unlabeled_used"] > 0) == uses_unlabeled(strategy)
+    assert result["validation"] == ("separate" if "separate" in more else "within")
     test = result["test"]
     assert set(test) >= {"n", "accuracy", "balanced_accuracy", "macro_f1", "low", "high"}
     assert test["n"] == 15
@@ -316,7 +336,7 @@ def test_finetune(strategy: str, more: tuple[str, ...], type_beside, trained) ->
     assert Path(result["checkpoint"]) == run / classifiers.CLASSIFIER
     assert (run / "confusion.png").is_file()
     if strategy == "feature-extraction":
-        before, _ = initialization.load_initialization("p", trained.out, None).build(1, 16, 0)
+        before, _ = initialization.load_initialization("p", trained.out, None).load(1, 16, 0)
         after = classifier.classifier.backbone.state_dict()
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.state_dict().items()), "frozen"
 
@@ -384,8 +404,8 @@ def test_predict_without_labels_and_with_others(ssl, classified, trained, images
     )  # the name's bytes, which are no UTF-8
     assert "test" not in result
     images(tmp_path / "other", per_class=2, classes=4)
-    told = ssl("predict", "c", "--data", tmp_path / "other", *out).err
-    assert "not scored: label 'class3' is none of the classifier's (class0, class1, class2)" in told
+    others = ssl("predict", "c", "--data", tmp_path / "other", *out).err
+    assert "not scored: label 'class3' is none of the classifier's (class0, class1, class2)" in others
 
 
 # sweep
@@ -407,8 +427,7 @@ def swept(ssl, tiny, trained) -> dict[str, Any]:
 def test_sweep_answers(swept, trained) -> None:
     assert swept == saved(swept["run"])
     assert set(swept) >= BASE | {"trials", "comparisons", "labels_saved", "verdict"}
-    strategies = registry.names("transfer.strategies")
-    wanted = {("p", s, k, d) for s in strategies for k in (2, 4) for d in (0, 1)}
+    wanted = {("p", s, k, d) for s in STRATEGIES for k in (2, 4) for d in (0, 1)}
     wanted |= {("scratch", "full-fine-tuning", k, d) for k in (2, 4) for d in (0, 1)}
     trials = swept["trials"]
     assert {(t["init"], t["strategy"], t["per_class"], t["draw"]) for t in trials} == wanted
@@ -416,6 +435,8 @@ def test_sweep_answers(swept, trained) -> None:
     for trial in trials:
         assert {"n", "accuracy", "balanced_accuracy", "macro_f1"} <= set(trial)
         assert trial["labels_used"] == 3 * trial["per_class"]
+        unlabeled = 57 - trial["labels_used"] if uses_unlabeled(trial["strategy"]) else 0
+        assert trial["unlabeled_used"] == unlabeled
     score = {(t["init"], t["strategy"], t["per_class"], t["draw"]): t["balanced_accuracy"] for t in trials}
     for one in swept["comparisons"]:
         other, k = one["against"], one["per_class"]
@@ -431,19 +452,19 @@ def test_sweep_answers(swept, trained) -> None:
     assert "over 2 draws, one pretraining, one test set" in swept["verdict"]
     run = Path(swept["run"])
     assert {path.name for path in (run / "draws").iterdir()} == {f"k{k}_d{d}.csv" for k in (2, 4) for d in (0, 1)}
-    assert len(rows_of(run / "trials.csv")) == 16
+    assert len(rows_of(run / "trials.csv")) == len(wanted)
     assert (run / "label-efficiency.png").is_file()
 
 
 def test_a_sweep_goes_on_with_what_is_missing_and_nothing_else(swept, ssl, tiny, trained) -> None:
     words = ["sweep", *SWEEP, "--jobs", 1, "--name", "s", "--out", trained.out, *tiny, "--json"]
     again = ssl(*words)
-    assert "16 trials, 0 to do" in again.err
+    assert f"{len(swept['trials'])} trials, 0 to do" in again.err
     same = ("trials", "comparisons", "labels_saved", "verdict")
     assert {k: again.result[k] for k in same} == {k: swept[k] for k in same}
     shutil.rmtree(Path(swept["run"]) / "trials" / "p-two-stage-k4-d1")
     once_more = ssl(*words)
-    assert "16 trials, 1 to do" in once_more.err
+    assert f"{len(swept['trials'])} trials, 1 to do" in once_more.err
     assert "trial 1 of 1: two-stage from p, 4 per class, draw 1: " in once_more.err
     assert without_seconds(once_more.result["trials"]) == without_seconds(swept["trials"])
     assert once_more.result["verdict"] == swept["verdict"]
@@ -452,7 +473,7 @@ def test_a_sweep_goes_on_with_what_is_missing_and_nothing_else(swept, ssl, tiny,
 def test_another_sweep_under_the_same_name_is_refused(swept, ssl, tiny, trained) -> None:
     words = ["sweep", *SWEEP, "--jobs", 1, "--name", "s", "--out", trained.out, *tiny]
     assert ssl(*words, "--steps", 3).error == (
-        f"run {trained.out}/s is another sweep (it differs in --steps); type another --name, or the same settings"
+        f"run {trained.out}/s is another sweep (it differs in steps); type another --name, or the same settings"
     )
     assert saved(swept["run"])["settings"]["steps"] == 2
 
@@ -467,11 +488,12 @@ def test_the_number_of_jobs_changes_no_metric(swept, ssl, tiny, trained) -> None
 
 def test_a_sweep_names_a_strategy_once(ssl, tiny, trained) -> None:
     words = ["--strategy", "feature_extraction,feature-extraction", "--baseline", "none", "--per-class", "2"]
-    result = ssl(
-        "sweep", "--init", "p", *words, "--draws", 1, "--jobs", 1, "--out", trained.out, *tiny, "--json"
-    ).result
+    words += ["--draws", 1, "--jobs", 1, "--out", trained.out, *tiny, "--json"]
+    answer = ssl("sweep", "--init", "p", *words)
+    result = answer.result
     assert [trial["strategy"] for trial in result["trials"]] == ["feature-extraction"]
-    assert result["verdict"] == "No verdict: the sweep holds no scratch (--baseline scratch)."
+    assert result["verdict"] == "No verdict: the sweep holds no scratch."
+    assert "to compare with random weights, type --baseline scratch\n" in answer.err
 
 
 # export
@@ -489,8 +511,8 @@ def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, tr
     network = torchvision.models.resnet18(weights=None)
     network.fc = torch.nn.Identity()
     network.load_state_dict(load_file(result["export"]), strict=True)
-    ours, told = initialization.load_initialization("r", tmp_path / "o", None).build(3, 32, 0)
-    assert told.startswith("120 of 120 backbone tensors from ")
+    ours, loaded = initialization.load_initialization("r", tmp_path / "o", None).load(3, 32, 0)
+    assert loaded.startswith("120 of 120 backbone tensors from ")
     pictures = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         features = network.eval()(pictures)
@@ -512,11 +534,17 @@ def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, tr
 @pytest.mark.parametrize(
     ("network", "last"), [("wide_resnet50_2", "fc"), ("vgg16_bn", "classifier"), ("small-resnet", "head")]
 )
-def test_a_classifier_is_exported_under_the_networks_own_name(network: str, last: str) -> None:
+def test_a_classifier_is_exported_under_the_networks_own_name(network: str, last: str, ssl, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
     tensors = {"head.layers.0.weight": torch.zeros(2, 3), "backbone.body.conv.weight": torch.zeros(1)}
-    meta: dict[str, object] = {"backbone": network, "head": "linear", "layer": None}
-    assert list(export._last_layer(tensors, meta)) == [f"{last}.weight"]
-    assert list(export._last_layer(tensors, meta | {"head": "mlp"})) == ["head.0.weight"]
+    for kind, name in (("linear", f"{last}.weight"), ("mlp", "head.0.weight")):
+        folder = runs.new_run(tmp_path, kind, "finetune", {})
+        meta = {"backbone": network, "head": kind, "layer": None}
+        checkpoints.write(folder / classifiers.CLASSIFIER, tensors, meta)
+        runs.write_json(folder / runs.RESULT, {})
+        result = ssl("export", kind, "--out", tmp_path, "--json").result
+        assert set(load_file(result["export"])) == {"conv.weight", name}
 
 
 # methods
@@ -524,11 +552,13 @@ def test_a_classifier_is_exported_under_the_networks_own_name(network: str, last
 
 def test_methods_lists_what_can_be_named(ssl) -> None:
     out = ssl("methods").out
-    for name in ("rotnet", "two-stage", "feature-extraction", "full-fine-tuning", "folder", "manifest", "digits"):
-        assert f"\n  {name} " in out
+    for package in ("pretext", "transfer.strategies", "data.sources"):
+        for name in registry.names(package):
+            assert f"\n  {name} " in out
+    assert "\n  small-resnet " in out
     for flag in ("--method", "--strategy", "--data", "--backbone"):
         assert flag in out
-    assert "two-stage" not in ssl("methods", "--kind", "methods").out
+    assert STRATEGIES[0] not in ssl("methods", "--kind", "methods").out
 
 
 def test_methods_as_json(ssl) -> None:

@@ -131,7 +131,7 @@ def test_a_folder_that_may_not_be_opened_is_told() -> None:
     with pytest.raises(DataError) as raised:
         closed(PermissionError(13, "Permission denied", "scans/a"))
     assert str(raised.value) == (
-        "the folder scans/a cannot be opened (Permission denied); mend its rights, or list the images in a manifest"
+        "the folder scans/a cannot be opened (Permission denied); fix its permissions, or list the images in a manifest"
     )
 
 
@@ -215,14 +215,14 @@ def test_columns_can_be_named_and_switched_off(tmp_path: Path) -> None:
         ),
         ("path,label,label\n1.png,a,b\n", NONE, "{m} has 2 columns named label; rename or remove all but one"),
         ("path\nx\\1.png\n", NONE, "{m} row 2 has the path x\\1.png; expected / between folders: replace every \\"),
-        ("path\na\0.png\n", NONE, "{m} row 2 has a NUL byte in its path; mend the table"),
+        ("path\na\0.png\n", NONE, "{m} row 2 has a NUL byte in its path; fix the table"),
         ("path\n1.png\n./1.png\n", NONE, "{m} lists ./1.png twice (rows 2 and 3); remove one of them"),
         ("path,label\n,a\n", NONE, "{m} row 2 has no path; fill it in or remove the row"),
         ("path\n", NONE, "{m} lists no images; expected one row an image below the header"),
         (
             "path,split\n1.png,fold1\n2.png,fold1\n3.png,test\n",
             NONE,
-            "column split holds 'fold1' (2 rows); expected train, val or test; mend it, or type --split none",
+            "column split holds 'fold1' (2 rows); expected train, val or test; fix it, or type --split none",
         ),
         (
             "",
