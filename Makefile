@@ -24,11 +24,11 @@ format: .venv/installed         ## rewrite the files as the house writes them
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: .venv/installed          ## format, lint, types, layers
+check: .venv/installed          ## format, lint, types, layers, words
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layers.py
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_words.py
 
 test: .venv/installed           ## the fast tests; the browser's too where Chromium is
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"

@@ -11,10 +11,14 @@ from PIL import Image
 
 from ssl_app.data.images import Unreadable
 from ssl_app.data.sources.base import Columns, Source, open_source
-from ssl_app.data.sources.folder import closed
+from ssl_app.data.sources.folder import refuse_folder
 from ssl_app.errors import DataError
 
 NONE = Columns()
+
+
+def notes_of(source: Source) -> tuple[str, ...]:
+    return tuple(str(note) for note in source.notes)
 
 
 def picture(number: int, size: int = 4) -> np.ndarray:
@@ -64,7 +68,7 @@ def test_sub_folders_are_classes_at_any_depth_and_of_mixed_formats(tmp_path: Pat
     assert source.keys == ("a/1.png", "a/deep/2.bmp", "b/3.TIF")
     assert source.labels == ("a", "a", "b")
     assert source.splits is None
-    assert source.notes == ("2 sub-folders taken as classes: a, b",)
+    assert notes_of(source) == ("2 sub-folders taken as classes: a, b",)
     assert values(source) == [0, 1, 2]
 
 
@@ -85,9 +89,9 @@ def test_a_folder_without_classes_is_unlabeled_and_says_why(tmp_path: Path) -> N
     write(tmp_path / "loose" / "a" / "1.png")
     write(tmp_path / "loose" / "b" / "1.png")
     write(tmp_path / "loose" / "1.png")
-    assert opened(tmp_path / "flat").notes == ()
-    assert opened(tmp_path / "one").notes == ("unlabeled: all images lie in one folder, all",)
-    assert opened(tmp_path / "loose").notes == ("unlabeled: 1 image lies beside the folders, not in one of them",)
+    assert notes_of(opened(tmp_path / "flat")) == ()
+    assert notes_of(opened(tmp_path / "one")) == ("unlabeled: all images lie in one folder, all",)
+    assert notes_of(opened(tmp_path / "loose")) == ("unlabeled: 1 image lies beside the folders, not in one of them",)
     assert all(opened(tmp_path / name).labels is None for name in ("flat", "one", "loose"))
 
 
@@ -97,10 +101,10 @@ def test_formats_not_read_yet_and_a_manifest_are_told(tmp_path: Path) -> None:
     (tmp_path / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
     (tmp_path / "b.nii.gz").write_bytes(b"x")
     (tmp_path / "manifest.csv").write_text("path\n1.png\n")
-    assert opened(tmp_path).notes == (
+    assert notes_of(opened(tmp_path)) == (
         "2 DICOM files found, not read yet",
         "1 NIfTI file found, not read yet",
-        f"manifest.csv lies in {tmp_path}; type --data {tmp_path}/manifest.csv to use it",
+        f"manifest.csv lies in {tmp_path}; type data {tmp_path}/manifest.csv to use it",
     )
     assert opened(tmp_path).keys == ("1.png",)
 
@@ -116,8 +120,8 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
 def test_a_column_of_a_folder_needs_a_manifest(tmp_path: Path) -> None:
     write(tmp_path / "1.png")
     assert refusal(tmp_path, Columns(group="patient")) == (
-        f"--group patient: the folder {tmp_path} has no columns; write a manifest (CSV with the columns "
-        "path, label, patient) and type --data manifest.csv"
+        f"the group is column patient, and the folder {tmp_path} has no columns; write a manifest (CSV with the "
+        "columns path, label, patient), or type data manifest.csv"
     )
 
 
@@ -129,9 +133,10 @@ def test_a_link_that_leads_back_ends(tmp_path: Path) -> None:
 
 def test_a_folder_that_may_not_be_opened_is_told() -> None:
     with pytest.raises(DataError) as raised:
-        closed(PermissionError(13, "Permission denied", "scans/a"))
+        refuse_folder(PermissionError(13, "Permission denied", "scans/a"))
     assert str(raised.value) == (
-        "the folder scans/a cannot be opened (Permission denied); fix its permissions, or list the images in a manifest"
+        "the folder scans/a cannot be opened (Permission denied); fix its permissions, or list the images "
+        "in a manifest"
     )
 
 
@@ -154,10 +159,10 @@ def manifest(tmp_path: Path, text: str, name: str = "m.csv") -> Path:
 
 def test_a_manifest_without_a_column_label_names_those_it_has(tmp_path: Path) -> None:
     path = manifest(tmp_path, "path,diagnosis,patient\n1.png,a,p\n")
-    note = f"{path} has no column label; --label names another of its columns: diagnosis"
-    assert opened(path, Columns(group="patient")).notes == (note,)
-    assert opened(path, Columns("diagnosis", "patient")).notes == ()
-    assert opened(path, Columns("none")).notes == ()
+    told = f"{path} has no column label; its other columns: diagnosis; type label COLUMN to name one of them"
+    assert notes_of(opened(path, Columns(group="patient"))) == (told,)
+    assert notes_of(opened(path, Columns("diagnosis", "patient"))) == ()
+    assert notes_of(opened(path, Columns("none"))) == ()
 
 
 def test_a_manifest_is_text_and_what_is_empty_is_unknown(tmp_path: Path) -> None:
@@ -222,7 +227,7 @@ def test_columns_can_be_named_and_switched_off(tmp_path: Path) -> None:
         (
             "path,split\n1.png,fold1\n2.png,fold1\n3.png,test\n",
             NONE,
-            "column split holds 'fold1' (2 rows); expected train, val or test; fix it, or type --split none",
+            "column split holds 'fold1' (2 rows); expected train, val or test; fix it, or type split none",
         ),
         (
             "",
@@ -347,7 +352,7 @@ def test_a_tar_beside_images_does_not_hide_them(tmp_path: Path) -> None:
     tar(tmp_path / "backup.tar", {"1.png": png(1)})
     source = opened(tmp_path)
     assert source.keys == ("1.png",)
-    assert source.notes == (f"1 tar file lies in {tmp_path}; type --data '{tmp_path}/*.tar*' to use it",)
+    assert notes_of(source) == (f"1 tar file lies in {tmp_path}; type data '{tmp_path}/*.tar*' to use it",)
 
 
 def test_a_class_number_beyond_the_names_is_refused(tmp_path: Path) -> None:
@@ -391,5 +396,5 @@ def test_what_is_of_no_known_kind_says_what_is(tmp_path: Path) -> None:
     assert refusal(tmp_path / "a.xyz") == f"{tmp_path}/a.xyz is of no known kind; {expected}"
     write(tmp_path / "1.png")
     assert refusal(tmp_path / "1.png") == (
-        f"{tmp_path}/1.png is one image; expected a set of them: type --data {tmp_path}"
+        f"{tmp_path}/1.png is one image; expected a set of them; type data {tmp_path}"
     )
