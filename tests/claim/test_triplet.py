@@ -11,18 +11,16 @@ from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import TrainingSet
+from ssl_app.pretext.parts.contrastive import embedding_std, retrieval
 from ssl_app.pretext.triplet import (
     SCALE,
     SHEAR,
     SHIFT,
     TURN,
     Triplet,
-    all_pairs,
     distance,
     mined,
     random_affine,
-    retrieval,
-    spread,
     warp,
 )
 from ssl_app.training.loop import fit
@@ -123,26 +121,13 @@ def test_a_collapsed_embedding_costs_the_margin_and_its_gradient_is_finite() -> 
     embedding = functional.normalize(torch.ones(8, 4), dim=1).requires_grad_()
     hinge = mined(embedding, torch.arange(4), 0.3, hardest=True)
     torch.testing.assert_close(hinge, torch.full((8,), 0.3))
-    (gradient,) = torch.autograd.grad(hinge.sum() + all_pairs(embedding, torch.arange(4), 0.1), embedding)
+    (gradient,) = torch.autograd.grad(hinge.sum(), embedding)
     assert gradient.isfinite().all()
-    assert spread(embedding.detach()) == 0
+    assert embedding_std(embedding.detach()) == 0
     assert retrieval(embedding.detach(), torch.arange(4)) == 0.25
 
 
-@pytest.mark.parametrize("temperature", [0.1, 0.5])
-def test_all_pairs_equals_a_loop_over_pairs(temperature: float) -> None:
-    embedding, index = points(5), torch.tensor([0, 1, 2, 1, 3])  # one image is there twice
-    images = [*index.tolist(), *index.tolist()]
-    losses = []
-    for anchor in range(10):
-        partner = (anchor + 5) % 10
-        against = [other for other in range(10) if images[other] != images[anchor]]
-        scores = {row: torch.dot(embedding[anchor], embedding[row]) / temperature for row in (partner, *against)}
-        losses.append(-(scores[partner].exp() / sum(score.exp() for score in scores.values())).log())
-    torch.testing.assert_close(all_pairs(embedding, index, temperature), torch.stack(losses).mean())
-
-
-@pytest.mark.parametrize("mining", ["all-pairs", "semi-hard", "batch-hard"])
+@pytest.mark.parametrize("mining", ["semi-hard", "batch-hard"])
 def test_the_two_views_play_the_same_part(mining: str) -> None:
     task = task_of(mining=mining)
     batch = batch_of()
@@ -150,7 +135,7 @@ def test_the_two_views_play_the_same_part(mining: str) -> None:
     (one, metrics), (other, same) = task.loss(batch, "main"), task.loss(swapped, "main")
     torch.testing.assert_close(one, other)
     torch.testing.assert_close(metrics, same)
-    assert ("active" in metrics) == (mining != "all-pairs")
+    assert 0 <= float(metrics["active"]) <= 1
 
 
 def test_both_views_go_through_the_network_in_one_batch() -> None:
@@ -168,11 +153,11 @@ def test_retrieval_is_the_share_whose_nearest_of_the_other_views_is_the_partner(
     assert float(retrieval(embedding, torch.arange(16))) == pytest.approx(np.mean(hits))
 
 
-def test_spread_is_1_all_over_the_sphere() -> None:
-    assert float(spread(functional.normalize(torch.randn(5000, 128), dim=1))) == pytest.approx(1, abs=0.01)
+def test_embedding_std_is_1_all_over_the_sphere() -> None:
+    assert float(embedding_std(functional.normalize(torch.randn(5000, 128), dim=1))) == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("mining", ["all-pairs", "semi-hard", "batch-hard"])
+@pytest.mark.parametrize("mining", ["semi-hard", "batch-hard"])
 def test_validation_images_come_in_one_view_and_are_scored_the_same_way_each_time(mining: str) -> None:
     task = task_of(mining=mining).eval()
     with torch.no_grad():
@@ -282,23 +267,23 @@ def test_a_set_of_copies_is_refused() -> None:
     )
 
 
-@pytest.mark.parametrize("mining", ["all-pairs", "semi-hard"])
+@pytest.mark.parametrize("mining", ["semi-hard", "batch-hard"])
 def test_it_learns_to_find_images_again_without_collapse(mining: str) -> None:
     images = toys.images(48, 4).repeat(4, axis=1).repeat(4, axis=2)  # patterns, which a shift keeps
     loader = toys.loader_of(toys.rows(images), 24, views=2)
     task = task_of(mining=mining)
     history = fit(task, loader, Plan({"all": 1.0}, 30, 24), toys.CPU)
     assert history[-1]["accuracy"] > max(0.7, 2 * history[0]["accuracy"])  # one in 47 by chance
-    assert history[-1]["embedding_spread"] > 0.5
+    assert history[-1]["embedding_std"] > 0.5
     assert math.isfinite(history[-1]["loss"])
 
 
 def test_collapse_and_idle_triplets_give_a_warning() -> None:
     task = task_of(mining="semi-hard")
-    assert task.warning([{"embedding_spread": 0.9, "active": 0.5}]) is None
-    assert "have collapsed: after epoch 1" in str(task.warning([{"embedding_spread": 0.02, "active": 1.0}]))
+    assert task.warning([{"embedding_std": 0.9, "active": 0.5}]) is None
+    assert "have collapsed: after epoch 1" in str(task.warning([{"embedding_std": 0.02, "active": 1.0}]))
     assert "3% of the triplets still teach after epoch 1" in str(
-        task.warning([{"embedding_spread": 0.9, "active": 0.03}])
+        task.warning([{"embedding_std": 0.9, "active": 0.03}])
     )
 
 
@@ -332,7 +317,6 @@ def test_the_settings_reach_the_loss() -> None:
         task.head = toys.Returns(lambda features: embedding)
         return task.loss(batch_of(8), "main")
 
-    torch.testing.assert_close(found(temperature=0.7)[0], all_pairs(embedding, index, 0.7))
     for mining in ("semi-hard", "batch-hard"):
         loss, metrics = found(mining=mining, margin=0.3)
         hinge = mined(embedding, index, 0.3, hardest=mining == "batch-hard")
