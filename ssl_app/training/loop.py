@@ -72,15 +72,16 @@ def fit(
             run.begin_epoch(position)
             for micro_batches in loader.epoch(position.epoch, steps, position.step, run.weights):
                 run.begin_step(position, steps)
+                # once for all players: a batch's generator draws on from one player to the next
+                batches = [batch.to(hardware.device, hardware.memory_format) for batch in micro_batches]
                 for player in task.players:
                     run.begin_player(player)
-                    for batch in micro_batches:
-                        batch = batch.to(hardware.device, hardware.memory_format)
+                    for batch in batches:
                         torch.manual_seed(batch.seed >> 1)
                         with hardware.autocast():
                             loss, metrics = task.loss(batch, player)
-                        (loss / len(micro_batches)).backward()  # type: ignore[no-untyped-call]
-                        run.add(player, loss.detach(), metrics, len(micro_batches))
+                        (loss / len(batches)).backward()  # type: ignore[no-untyped-call]
+                        run.add(player, loss.detach(), metrics, len(batches))
                     run.update(player, position, steps)
                 progress.step()
                 run.end_step(position, steps, stop)
