@@ -1,7 +1,6 @@
 """Toy tasks, images and loaders: small enough to check by hand, built on the real contracts."""
 
 import itertools
-import re
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -250,15 +249,6 @@ def stop_in_step(task: Task, number: int) -> None:
         return original(progress, map_dataset)
 
     task.before_step = before_step  # type: ignore[method-assign]
-
-
-def plain(message: object) -> str:
-    """A message in one form, whether it names settings by flags in its text or by fixes beside it.
-
-    `, expected 2. Type --batch-size 1` becomes `; expected 2; type batch_size 1`.
-    """
-    text = re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), str(message))
-    return re.sub(r"[,;.] ([Ee]xpected|[Tt]ype) ", lambda word: f"; {word[1].lower()} ", text)
 
 
 def of_four_kinds(count: int, side: int = 16) -> tuple[np.ndarray, np.ndarray]:

@@ -204,7 +204,7 @@ def _notes(config: GANConfig, images: int) -> tuple[Notice, ...]:
         notes.append(
             Notice(
                 "the discriminator is the backbone, not the article's; as the article trains it",
-                fixes=(Set("lr", 2e-4, published),),
+                fixes=(Set("lr", "2e-4", published),),
             )
         )
     return tuple(notes)

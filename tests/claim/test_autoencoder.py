@@ -147,7 +147,7 @@ def test_with_its_own_contrast_brightness_changes_nothing() -> None:
 def test_a_code_that_could_hold_the_image_is_refused_unless_it_is_damaged() -> None:
     with pytest.raises(SettingsError) as error:
         make(16, code=64, corruption="none")  # a map of 2 x 2
-    assert toys.plain(error.value) == (
+    assert str(error.value) == (
         "a code of 64 x 4 numbers can copy an image of 256; expected fewer; type code 8, or corruption mask"
     )
     assert make(16, code=63, corruption="none").code.out_channels == 63
@@ -160,7 +160,7 @@ def test_a_network_that_keeps_every_pixel_has_no_code_small_enough() -> None:
     backbone = Backbone("flat", 1, 8, nn.Sequential(OrderedDict(map=nn.Conv2d(1, 4, 1))), {"map": "map"})
     with pytest.raises(SettingsError) as error:
         Autoencoder(backbone, Autoencoder.Config(corruption="none"), TrainingSet(8, 10))
-    assert toys.plain(error.value) == (
+    assert str(error.value) == (
         "a code of 1 x 64 numbers can copy an image of 64; expected fewer; type corruption mask"
     )
 
@@ -240,8 +240,8 @@ def test_it_learns_in_bf16_with_a_loss_in_float32() -> None:
 def test_no_noise_at_all_is_refused() -> None:
     with pytest.raises(SettingsError) as error:
         make(corruption="noise", sigma=0.0)
-    assert "sigma 0 damages nothing" in toys.plain(error.value)
-    assert toys.plain(error.value).endswith(", or corruption none")
+    assert "sigma 0 damages nothing" in str(error.value)
+    assert str(error.value).endswith(", or corruption none")
 
 
 def test_own_contrast_is_of_all_channels_at_once() -> None:

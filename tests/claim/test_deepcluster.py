@@ -100,7 +100,7 @@ def test_clusters_that_stand_still_at_once_give_a_warning() -> None:
     task = task_of(40, clusters=4)
     assert task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.97}]) is None
     assert task.warning([{"accuracy": 0.1}]) is None
-    assert toys.plain(task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.99}])) == (
+    assert str(task.warning([{"nmi_before": 0.5}, {"nmi_before": 0.99}])) == (
         "the clusters of deepcluster stand still: NMI 0.990 with the last by epoch 2; "
         "type more clusters, or a larger lr"
     )
@@ -110,7 +110,7 @@ def test_clusters_that_stand_still_at_once_give_a_warning() -> None:
 def test_clusters_that_stay_empty_give_a_warning() -> None:
     task = task_of(40, clusters=10)
     assert task.warning([{"repaired": 30.0}, {"repaired": 2.0}]) is None
-    assert toys.plain(task.warning([{"repaired": 3.0}])) == (
+    assert str(task.warning([{"repaired": 3.0}])) == (
         "3 times in the last k-means a cluster of deepcluster's 10 was left empty and filled by splitting another; "
         "type clusters 5"
     )

@@ -225,7 +225,7 @@ def test_views_that_are_the_same_are_refused() -> None:
     batch = Batch((same, same.clone()), torch.arange(8), None, 5)
     with pytest.raises(SettingsError) as error:
         task_of().loss(batch, "main")
-    assert toys.plain(error.value) == "both views of every image are the same; type affine, or another augment"
+    assert str(error.value) == "both views of every image are the same; type affine, or another augment"
     task_of(affine=True).loss(batch, "main")
 
 
@@ -261,13 +261,13 @@ def test_a_set_of_copies_is_refused() -> None:
     Triplet.check(different, Triplet.Config())
     with pytest.raises(DataError) as error:
         Triplet.check(np.concatenate([different, different]), Triplet.Config())
-    assert toys.plain(error.value) == (
+    assert str(error.value) == (
         "3 of 6 images looked at are copies of others of them; expected images that differ; "
-        "take the copies out, or another method"
+        "take the copies out, or type another method"
     )
 
 
-@pytest.mark.parametrize("mining", ["semi-hard", "batch-hard"])
+@pytest.mark.parametrize("mining", ["semi-hard"])
 def test_it_learns_to_find_images_again_without_collapse(mining: str) -> None:
     images = toys.images(48, 4).repeat(4, axis=1).repeat(4, axis=2)  # patterns, which a shift keeps
     loader = toys.loader_of(toys.rows(images), 24, views=2)

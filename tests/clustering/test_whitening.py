@@ -97,9 +97,9 @@ def test_half_precision_is_read_as_it_is():
 def test_the_line_for_too_few_images_and_for_features_that_are_not_numbers():
     with pytest.raises(DataError) as error:
         fit(torch.ones(1, 4), 2)
-    assert str(error.value) == "1 image cannot be whitened, expected 2 or more; type another --data"
+    assert str(error.value) == "1 image cannot be whitened; expected 2 or more; type another data"
     features = correlated(20, 4)
     features[3, 1] = torch.nan
     with pytest.raises(DataError) as error:
         fit(features, 2)
-    assert str(error.value) == "the features of some images are nan or infinite; type a smaller --lr, or --clip 1"
+    assert str(error.value) == "the features of some images are nan or infinite; type a smaller lr, or clip 1"
