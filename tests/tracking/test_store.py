@@ -82,7 +82,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         open_tracker(tmp_path, None, "digits")
     assert str(refusal.value) == (
         f"{path} cannot be read as a database (file is not a database); "
-        "move it away, or another out, or tracking_uri none"
+        "move it away, or type another out, or tracking_uri none"
     )
 
 
@@ -95,7 +95,7 @@ def test_half_a_database_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(RunError) as refusal:
         open_tracker(tmp_path, None, "digits")
     assert refusal.value.sentence(flag) == (
-        f"{path} is not a whole MLflow database; move it away, or another --out, or --tracking-uri none"
+        f"{path} is not a whole MLflow database; move it away, or type another --out, or --tracking-uri none"
     )
 
 
@@ -144,7 +144,7 @@ def test_another_stores_file_that_is_no_database_is_refused_at_once(out: Path, t
     with pytest.raises(RunError) as refusal:
         open_tracker(out, f"sqlite:///{path}", "digits")
     assert refusal.value.sentence(flag) == (
-        f"{path} cannot be read as a database (file is not a database); move it away, or another --tracking-uri"
+        f"{path} cannot be read as a database (file is not a database); move it away, or type another --tracking-uri"
     )
 
 
