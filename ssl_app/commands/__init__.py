@@ -3,7 +3,7 @@
 import fcntl
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +66,8 @@ def record(spec: RunSpec, folder: Path | None = None, started: float | None = No
     mine = folder is None
     if folder is None:
         folder = runs.new_run(spec.out, spec.name, spec.verb, spec.settings)
-    with locked(folder), runs.whole(folder, spec.keep if mine else runs.SETTINGS):
+    another = () if spec.settings.get("resume") else (Change("name"),)
+    with locked(folder, (Fix("wait for it"), *another)), runs.whole(folder, spec.keep if mine else runs.SETTINGS):
         logger.info(f"tracking: {tracker.where}")
         tracked = tracker.start(folder.name, folder, flat(spec.settings), {"verb": spec.verb})
         run = RecordedRun(spec, folder, tracked, tracker, began)
@@ -93,13 +94,11 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Raises RunError where another process works on the same run."""
+def locked(folder: Path, fixes: Iterable[Fix]) -> Iterator[None]:
+    """Raises RunError, with these fixes, where another process works on the same run."""
     with (folder / runs.SETTINGS).open("r+b") as file:  # a lock over NFS wants a file that may be written
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(
-                f"run {folder} is under way in another process", fix=(Fix("wait for it"), Change("name"))
-            ) from error
+            raise RunError(f"run {folder} is under way in another process", fix=fixes) from error
         yield

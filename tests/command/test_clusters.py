@@ -248,10 +248,10 @@ def test_an_end_in_the_middle_leaves_the_old_page(labeled: Labeled, clusters, mo
     labeled.write(labeled.rows(), [4])
     before = Path(clusters()["page"]).read_bytes()
 
-    def stop(held: dict[str, Any]) -> str:
+    def stop(shown: report.Labeling) -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report, "_page", stop)
+    monkeypatch.setattr(report, "content", stop)  # when the sheets lie there
     with pytest.raises(AssertionError, match="stopped"):
         clusters()
     assert (labeled.run / "clusters" / "clusters.html").read_bytes() == before

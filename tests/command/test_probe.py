@@ -131,11 +131,11 @@ def test_every_layer_is_one_line(ssl, tiny, trained, faint) -> None:
             wanted = [one[kind][key] for key in ("balanced_accuracy", "low", "high", "accuracy")]
             assert [float(text) for text in found] == pytest.approx(wanted, abs=5.1e-4)
     assert "[bootstrap over test patients]" in answer.err
-    for kind, told in (("knn", "nearest neighbors"), ("linear", "linear probe")):
+    for kind, name in (("knn", "kNN"), ("linear", "linear probe")):
         held_out = {layer: one[kind]["held_out"] for layer, one in result["probe"].items()}
         best = result["best"][kind]
         assert held_out[best] == max(held_out.values())
-        assert f"{best} by {told} ({held_out[best]:.3f})" in answer.err
+        assert f"{best} by {name} ({held_out[best]:.3f})" in answer.err
     assert f"best on {result['held_out']} held-out training images, not on test: " in answer.err
     assert 0.1 < result["held_out"] / result["labels_used"] <= 0.2
 
@@ -145,11 +145,11 @@ def test_the_features_are_those_of_the_frozen_backbone(probe, trained, faint) ->
 
     result = probe("p", "--data", faint, "--layers", "stage3", "--k", 9)
     start = initialization.load_initialization("p", trained.out, None)
-    backbone, _ = start.build(1, 16, 0)
-    assert start.pixels is not None
+    backbone, _ = start.load(1, 16, 0)
+    assert start.scaling is not None
     rows = read(faint)
     images = np.stack([cv2.imread(str(faint.parent / row["path"]), cv2.IMREAD_UNCHANGED)[..., None] for row in rows])
-    normalized = (start.pixels.scale(images) - start.pixels.mean) / start.pixels.std
+    normalized = (start.scaling.scale(images) - start.scaling.mean) / start.scaling.std
     with torch.no_grad():
         maps = backbone.eval()(torch.tensor(normalized, dtype=torch.float32).permute(0, 3, 1, 2), "stage3")
     features = maps.flatten(1).numpy()  # 128 x 4 x 4: within 4,096 numbers as it is
@@ -250,7 +250,7 @@ def test_a_run_without_labels(ssl, tiny, images, tmp_path: Path) -> None:
     words = ["--data", data, "--epochs", 1, "--batch-size", 16, "--name", "p"]
     assert ssl("pretrain", *words, *out).code == 0
     assert ssl("probe", "p", *out).error == (
-        f"run p was trained on {data}, which has no labels; add --label COLUMN, --labels FILE, or other --data"
+        f"run p was trained on {data}, which has no labels; type --label COLUMN, or --labels FILE, or --data D"
     )
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["cache", "p"]
 
@@ -267,18 +267,16 @@ def test_a_run_that_has_not_finished_or_is_none(refuse, ssl, tiny, trained, tmp_
     assert ssl("probe", "half", "--out", tmp_path / "o", *tiny).error == (
         f"run {tmp_path}/o/half has not finished; type ssl-app pretrain --resume half, or another RUN"
     )
-    assert refuse("nosuch.pth") == "RUN nosuch.pth is not a file; expected a run, a checkpoint or a weights file"
+    assert refuse("nosuch.pth") == "nosuch.pth is not a file; expected a run, a checkpoint or a weights file"
     assert refuse("P").startswith(f"no run 'P' in {trained.out}; known: ")
     assert ssl("probe").error == "ssl-app probe needs RUN; type ssl-app probe --help"
 
 
 def test_pixels_and_networks_other_than_those_of_the_weights(refuse) -> None:
     assert refuse("p", "--channels", 3) == (
-        "p was pretrained on 1 channels, --channels asks for 3; leave --channels out, or type RUN none"
+        "p was pretrained on 1 channels, 3 are requested; leave --channels out, or type RUN none"
     )
-    assert refuse("p", "--backbone", "nin").endswith(
-        "holds a small-resnet, --backbone asks for nin; leave --backbone out"
-    )
+    assert refuse("p", "--backbone", "nin").endswith("holds a small-resnet, a nin is requested; leave --backbone out")
     assert refuse("p", "--k", "5,0") == "--k is 0; expected at least 1"
 
 

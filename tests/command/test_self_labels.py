@@ -12,29 +12,31 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
-from tests.command.conftest import TINY, Trained, make_images, type_in
+from ssl_app.pretraining.labeler import labeling_methods
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["--epochs", 2, "--batch-size", 16, "--clusters", 4]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def place(tmp_path_factory: pytest.TempPathFactory, ssl, tiny, images) -> tuple[Path, Path]:
     """A set of 72 images, and the runs `s` of SeLa and `d` of DeepCluster on it."""
     folder = tmp_path_factory.mktemp("labels")
-    data, out = make_images(folder / "scans"), folder / "runs"
+    data, out = images(folder / "scans"), folder / "runs"
     for name, method in (("s", ["sela", "--heads", 2]), ("d", ["deepcluster"])):
         words = ["pretrain", "--data", data, "--method", *method, *WORDS, "--name", name, "--out", out]
-        answer = type_in(*words, *TINY)
+        answer = ssl(*words, *tiny)
         assert answer.code == 0, answer.err
         assert "note: 4 clusters for 57 images, 14.2 images each" in answer.err
     return data, out
 
 
 @pytest.mark.parametrize(("name", "heads"), [("s", 2), ("d", 1)])
-def test_labels_are_written_for_every_image_and_every_head(name: str, heads: int, place: tuple[Path, Path]) -> None:
+def test_labels_are_written_for_every_image_and_every_head(
+    name: str, heads: int, place: tuple[Path, Path], ssl
+) -> None:
     data, out = place
-    answer = type_in("label", name, "--out", out, "--json", "--threads", 1)
+    answer = ssl("label", name, "--out", out, "--json", "--threads", 1)
     table = f"--labels {out / name / 'labels.csv'} --data {data} --out {out}"
     assert f"now type ssl-app clusters {name} --out {out}, or " in answer.err
     assert answer.err.endswith(f"ssl-app pretrain --method from-labels {table}\n")
@@ -52,39 +54,39 @@ def test_labels_are_written_for_every_image_and_every_head(name: str, heads: int
     assert table["confidence"].between(0.25, 1).all()
     assert set(result["agreement"]) == {"n", "nmi", "ami", "purity"}
     assert "with the 72 labels there, first head: nmi" in answer.err
-    again = type_in("label", name, "--out", out, "--data", data, "--output", out / f"{name}.parquet", "--threads", 1)
+    again = ssl("label", name, "--out", out, "--data", data, "--output", out / f"{name}.parquet", "--threads", 1)
     assert again.code == 0, again.err
     pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), table, check_dtype=False)
 
 
-def test_what_to_type_next_keeps_groups_and_paths_with_spaces(place: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_to_type_next_keeps_groups_and_paths_with_spaces(
+    place: tuple[Path, Path], tmp_path: Path, ssl, tiny
+) -> None:
     data, _ = place
     table, out = tmp_path / "all scans.csv", tmp_path / "o"
     table.write_text("\n".join(["path,patient", *(f"{path},{path.stem}" for path in sorted(data.rglob("*.png")))]))
     words = ["pretrain", "--data", table, "--group", "patient", "--method", "sela", "--heads", 1, "--clusters", 4]
-    assert type_in(*words, "--epochs", 1, "--batch-size", 16, "--name", "g", "--out", out, *TINY).code == 0
-    told = type_in("label", "g", "--out", out, "--threads", 1).err.split("or ssl-app ")[1]
-    assert shlex.split(told)[-6:] == ["--data", str(table), "--group", "patient", "--out", str(out)]
+    assert ssl(*words, "--epochs", 1, "--batch-size", 16, "--name", "g", "--out", out, *tiny).code == 0
+    next_words = ssl("label", "g", "--out", out, "--threads", 1).err.split("or ssl-app ")[1]
+    assert shlex.split(next_words)[-6:] == ["--data", str(table), "--group", "patient", "--out", str(out)]
 
 
-def test_another_network_learns_the_labels_and_is_transferred(place: tuple[Path, Path]) -> None:
+def test_another_network_learns_the_labels_and_is_transferred(place: tuple[Path, Path], ssl, tiny) -> None:
     data, out = place
-    assert type_in("label", "s", "--out", out, "--threads", 1).code == 0
+    assert ssl("label", "s", "--out", out, "--threads", 1).code == 0
     words = ["pretrain", "--method", "from-labels", "--labels", out / "s" / "labels.csv", "--data", data]
-    answer = type_in(
-        *words, "--backbone", "nin", "--epochs", 1, "--batch-size", 16, "--name", "t", "--out", out, *TINY
-    )
+    answer = ssl(*words, "--backbone", "nin", "--epochs", 1, "--batch-size", 16, "--name", "t", "--out", out, *tiny)
     assert "note: 2 labelings of 57 of 57 images" in answer.err
-    finetuned = type_in("finetune", "--init", "t", "--per-class", 2, "--steps", 2, "--out", out, *TINY, "--json")
+    finetuned = ssl("finetune", "--init", "t", "--per-class", 2, "--steps", 2, "--out", out, *tiny, "--json")
     assert finetuned.result["test"]["n"] == 15
     assert finetuned.result["overlap"] is None
-    apart = [*words, "--split-seed", 7, "--epochs", 1, "--batch-size", 16, "--name", "u", "--out", out, *TINY]
-    assert type_in(*apart).code == 0
-    finetuned = type_in("finetune", "--init", "u", "--per-class", 2, "--steps", 2, "--out", out, *TINY, "--json")
+    apart = [*words, "--split-seed", 7, "--epochs", 1, "--batch-size", 16, "--name", "u", "--out", out, *tiny]
+    assert ssl(*apart).code == 0
+    finetuned = ssl("finetune", "--init", "u", "--per-class", 2, "--steps", 2, "--out", out, *tiny, "--json")
     assert "exact copies of pretraining images" in finetuned.result["overlap"], "the labels' own network learned them"
 
 
-def test_names_of_clusters_are_labels_to_train_on(place: tuple[Path, Path], tmp_path: Path) -> None:
+def test_names_of_clusters_are_labels_to_train_on(place: tuple[Path, Path], tmp_path: Path, ssl, tiny) -> None:
     data, out = place
     paths = sorted(str(path.relative_to(data)) for path in data.rglob("*.png"))
     with (tmp_path / "names.csv").open("w", newline="") as file:
@@ -93,7 +95,7 @@ def test_names_of_clusters_are_labels_to_train_on(place: tuple[Path, Path], tmp_
         writer.writerows([path, 1, "dark, mostly" if i % 2 else 'say "bright"'] for i, path in enumerate(paths))
         writer.writerow(["gone.png", 1, "dark, mostly"])
     words = ["finetune", "--init", "s", "--labels", tmp_path / "names.csv", "--per-class", 2, "--steps", 2]
-    answer = type_in(*words, "--out", out, *TINY, "--json")
+    answer = ssl(*words, "--out", out, *tiny, "--json")
     assert {row["class"] for row in answer.result["test"]["per_class"]} == {"dark, mostly", 'say "bright"'}
     assert "labels: 72 of 72 images, 2 classes, from column label of" in answer.err
     assert f"note: 1 of 73 rows of {tmp_path / 'names.csv'} name no image, the first is 'gone.png'" in answer.err
@@ -101,32 +103,33 @@ def test_names_of_clusters_are_labels_to_train_on(place: tuple[Path, Path], tmp_
 
 @pytest.mark.parametrize(("label", "given"), [("", "no label"), ("dark", "the label 'dark' alone")])
 def test_a_table_of_fewer_than_two_classes_is_refused(
-    label: str, given: str, place: tuple[Path, Path], tmp_path: Path
+    label: str, given: str, place: tuple[Path, Path], tmp_path: Path, ssl, tiny
 ) -> None:
     data, out = place
     table = tmp_path / "one.csv"
     table.write_text(
         "\n".join(["path,label", *(f"{path.relative_to(data)},{label}" for path in data.rglob("*.png"))])
     )
-    assert type_in("finetune", "--init", "s", "--labels", table, "--out", out, *TINY).error == (
-        f"{table} gives {given} to these images; expected two classes or more: fill its column label"
+    assert ssl("finetune", "--init", "s", "--labels", table, "--out", out, *tiny).error == (
+        f"{table} gives {given} to these images; expected two classes or more; fill its column label"
     )
 
 
-def test_what_makes_no_clusters_is_refused(place: tuple[Path, Path], trained: Trained, tmp_path: Path) -> None:
+def test_what_makes_no_clusters_is_refused(place: tuple[Path, Path], trained, tmp_path: Path, ssl, tiny) -> None:
     data, out = place
-    assert type_in("label", "p", "--out", trained.out).error == (
-        f"run {trained.out / 'p'} was pretrained by rotnet, which makes no clusters; expected deepcluster or sela"
+    assert ssl("label", "p", "--out", trained.out).error == (
+        f"run {trained.out / 'p'} was pretrained by rotnet, which makes no clusters; "
+        f"expected {' or '.join(labeling_methods())}"
     )
     words = ["pretrain", "--data", data, "--method", "sela", "--out", tmp_path]
-    assert type_in(*words, "--clusters", 100).error == "57 images cannot fill 100 clusters; type --clusters 5"
-    assert type_in(*words, "--memory", "lots").error == "--memory is 'lots'; expected a size such as 2G or 512M"
+    assert ssl(*words, "--clusters", 100).error == "57 images cannot fill 100 clusters; type --clusters 5"
+    assert ssl(*words, "--memory", "lots").error == "the memory is 'lots'; expected a size such as 2G or 512M"
     assert "label is hardly more than an image's name; type --clusters 5 or fewer" in (
-        type_in(*words, "--clusters", 10, "--epochs", 1, *TINY).err
+        ssl(*words, "--clusters", 10, "--epochs", 1, *tiny).err
     )
-    other = ["label", "s", "--out", out, "--output", tmp_path / "labels.txt"]
-    assert (
-        type_in(*other).error == f"--output {tmp_path / 'labels.txt'} is of no known kind; expected .csv or .parquet"
+    output = tmp_path / "labels.txt"
+    assert ssl("label", "s", "--out", out, "--output", output).error == (
+        f"{output} is of no known kind; expected .csv or .parquet; type another --output"
     )
 
 
@@ -145,18 +148,18 @@ main(sys.argv[1:])
 """
 
 
-def test_a_kill_amid_a_relabeling_changes_nothing(place: tuple[Path, Path]) -> None:
+def test_a_kill_amid_a_relabeling_changes_nothing(place: tuple[Path, Path], ssl, tiny) -> None:
     data, out = place
     words = ["pretrain", "--data", data, "--method", "sela", "--heads", 2, *WORDS, "--relabels", 30, "--out", out]
-    words = [str(word) for word in [*words, *TINY, "--save-every", 0]]
+    words = [str(word) for word in [*words, *tiny, "--save-every", 0]]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, *words, "--name", "killed"], env=environment, capture_output=True, text=True
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    again = type_in("pretrain", "--resume", "killed", "--out", out)
+    again = ssl("pretrain", "--resume", "killed", "--out", out)
     assert again.code == 0, again.err
-    assert type_in(*words, "--name", "undisturbed").code == 0
+    assert ssl(*words, "--name", "undisturbed").code == 0
     one, two = (load_file(out / name / "backbone.safetensors") for name in ("killed", "undisturbed"))
     assert one.keys() == two.keys()
     assert not [name for name in one if not one[name].equal(two[name])]
