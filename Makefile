@@ -28,7 +28,7 @@ check: .venv/installed          ## format, lint, types, layers, words
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layers.py tests/test_words.py
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_words.py tests/test_signatures.py
 
 test: .venv/installed           ## the fast tests; the browser's too where Chromium is
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"

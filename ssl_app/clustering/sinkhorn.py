@@ -98,7 +98,6 @@ def balance(
     prior: Tensor | None = None,
     start: Tensor | None = None,
     tolerance: float = 1e-3,
-    most: int = ITERATIONS,
     memory: int = 2 << 30,
     total: Total = lambda values: values,
 ) -> Balanced:
@@ -119,12 +118,12 @@ def balance(
     f = zero if start is None else start.to(zero)
     if count >= MANY * clusters:  # a sample of the rows comes near, for a sample of the time
         sample = scores.every(SAMPLE)
-        f = balance(sample, sharpness, prior=r, start=f, most=most, memory=memory, total=total).potential
+        f = balance(sample, sharpness, prior=r, start=f, memory=memory, total=total).potential
     work = _Passes(scores, sharpness, f, memory, total, count)
     steps = _Accelerated()
     best = f, math.inf
     iterations = 0
-    while iterations < most:
+    while iterations < ITERATIONS:
         iterations += 1
         share = work.shares(f)  # (K,)
         error = float((share / r - 1).abs().mean())

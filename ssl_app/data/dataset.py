@@ -85,16 +85,7 @@ def named_alone(unit: str) -> bool:
 
 def open_dataset(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int = 0) -> Dataset:
     """A source, packed in the form of `pixels`. Raises DataError for all that cannot be used."""
-    packed = pack(
-        source,
-        pixels.size,
-        pixels.channels,
-        cache,
-        depth="scaled" if pixels.intensity == "dtype" else "strict",
-        max_unreadable=max_unreadable,
-        progress=True,
-        side=pixels.pack_side,
-    )
+    packed = pack(source, pixels, cache, max_unreadable=max_unreadable, progress=True)
     classes, labels, labeled = label_arrays(source, packed.rows)
     groups = None
     if source.groups is not None:

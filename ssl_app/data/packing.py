@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ssl_app.data.images import Unreadable
 from ssl_app.data.reduction import pack_side, reduce
 from ssl_app.data.sources.base import Source
+from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import Form, Store
 from ssl_app.errors import DataError, Fix, Set
 from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
@@ -43,24 +44,17 @@ class Packed:
 
 
 def pack(
-    source: Source,
-    image_size: int,
-    channels: int | None,
-    cache: Path,
-    *,
-    depth: str = "strict",
-    max_unreadable: int,
-    progress: bool,
-    side: int | None = None,
+    source: Source, pixels: PixelSpec, cache: Path, *, max_unreadable: int = 0, progress: bool = False
 ) -> Packed:
     """The source's images at one size, from the cache where they lie there already.
 
-    channels None takes gray files, and RGB files with R = G = B throughout, as one channel.
-    depth "strict" refuses mixed bit depths, "scaled" turns them into float32 in [0, 1].
-    side None takes the side by the first image; a number is used as it is, so that a picture's
-    pixels do not depend on the set it lies in, and smaller images are enlarged to it.
+    Without `pixels.channels` gray files, and RGB files with R = G = B throughout, are one channel. The intensity
+    "dtype" turns mixed bit depths into float32 in [0, 1]; the others refuse them. Without `pixels.pack_side` the
+    side is chosen by the first image; a number is used as it is, so that a picture's pixels do not depend on the
+    set it lies in, and smaller images are enlarged to it.
     Raises DataError for files that cannot be read, mixed depths and mixed channels.
     """
+    channels, depth = pixels.channels, "scaled" if pixels.intensity == "dtype" else "strict"
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -71,11 +65,11 @@ def pack(
     def index(*settings: object) -> Path:
         return cache / "index" / f"{digest([json.dumps([FORMAT, depth, *settings]), *stamps])}.json"
 
-    wanted = index("wanted", image_size, side, channels)
+    wanted = index("wanted", pixels.size, pixels.pack_side, channels)
     entry = read_index(wanted, cache)
     if entry is None:
         shape = first_image(source).shape  # read in any case: it finds out whether anything can be read
-        chosen = side or pack_side(shape, image_size)
+        chosen = pixels.pack_side or pack_side(shape, pixels.size)
         entry = read_index(index("made", chosen, channels), cache)
         if entry is None:
             entry = fill(source, chosen, channels, cache, depth, progress)

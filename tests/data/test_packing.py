@@ -15,6 +15,7 @@ import pytest
 from ssl_app.data.packing import Packed, pack
 from ssl_app.data.reduction import content_hash, reduce, squared
 from ssl_app.data.sources.base import Columns, open_source
+from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import allocate
 from ssl_app.errors import DataError
 from ssl_app.runs import sync
@@ -35,7 +36,8 @@ def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
 def packed(data: Path, size: int = 8, channels: int | None = None, *, depth: str = "strict", most: int = 0) -> Packed:
     source = open_source(str(data), Columns())
     cache = data.parent / "cache"
-    return pack(source, size, channels, cache, depth=depth, max_unreadable=most, progress=False)
+    intensity = "dtype" if depth == "scaled" else "range"
+    return pack(source, PixelSpec(size, channels, intensity), cache, max_unreadable=most)
 
 
 def refusal(data: Path, channels: int | None = None, **options: int) -> str:
@@ -175,9 +177,7 @@ def test_what_a_later_verb_asks_for_is_found_however_it_was_asked_for_first(tmp_
 
     source.each = refused  # type: ignore[method-assign]
     for channels in (3, None):
-        again = pack(
-            source, 8, channels, tmp_path / "cache", depth="strict", max_unreadable=0, progress=False, side=9
-        )
+        again = pack(source, PixelSpec(8, channels, pack_side=9), tmp_path / "cache")
         assert again.key == first.key
 
 
@@ -191,7 +191,7 @@ def test_the_cache_is_found_by_stamps_and_keyed_by_content(tmp_path: Path, monke
         patch.setattr("ssl_app.data.packing.fill", lambda *_: pytest.fail("decoded again"))
         (data / "manifest.csv").write_text("path,label\n1.png,a\n2.png,b\n")
         source = open_source(str(data / "manifest.csv"), Columns())
-        again = pack(source, 8, None, tmp_path / "cache", depth="strict", max_unreadable=0, progress=False)
+        again = pack(source, PixelSpec(8), tmp_path / "cache")
         assert again.folder == first.folder
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -299,7 +299,7 @@ def test_progress_is_plain_lines_off_a_terminal(
     monkeypatch.setattr("ssl_app.data.packing.SECONDS_BETWEEN_LINES", 0.0)
     save(tmp_path / "d" / "1.png", noise(8, 8))
     source = open_source(str(tmp_path / "d"), Columns())
-    pack(source, 8, None, tmp_path / "cache", depth="strict", max_unreadable=0, progress=True)
+    pack(source, PixelSpec(8), tmp_path / "cache", progress=True)
     assert capsys.readouterr().err == "packing: 1 of 1 images\n"
 
 
@@ -322,7 +322,7 @@ def test_with_the_side_given_a_picture_does_not_depend_on_its_neighbors(tmp_path
 
     def images(name: str, side: int | None) -> np.ndarray:
         source = open_source(str(tmp_path / name), Columns())
-        return pack(source, 16, None, tmp_path / "c", side=side, max_unreadable=0, progress=False).images
+        return pack(source, PixelSpec(16, pack_side=side), tmp_path / "c").images
 
     alone = images("large", None)
     assert alone.shape[1] == 18
@@ -337,4 +337,4 @@ def test_with_the_side_given_a_set_that_cannot_be_read_is_refused_alike(tmp_path
     data.mkdir()
     (data / "0.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"^none of the 1 images in .* can be read, first 0.png: the file is empty$"):
-        pack(open_source(str(data), Columns()), 8, None, tmp_path / "c", side=9, max_unreadable=9, progress=False)
+        pack(open_source(str(data), Columns()), PixelSpec(8, pack_side=9), tmp_path / "c", max_unreadable=9)
