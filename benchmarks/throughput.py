@@ -41,7 +41,7 @@ from ssl_app.pretext.rotnet import RotNet, RotNetConfig, turn
 from ssl_app.training.hardware import Hardware, choose, cores
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizer import Plan, build_optimizer, factor, freeze, set_rates
-from ssl_app.transfer.trial import FOLDS
+from ssl_app.transfer.draw import FOLDS
 
 BATCH = 128
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
