@@ -2,8 +2,9 @@
 
 A pretraining, and a sweep from its checkpoint, are killed with their whole process group: in their
 first seconds, at moments when something is half made (a pack, the MLflow database, a run folder, a
-checkpoint, a finished run), and at random ones between. After each kill the same is typed again (with
---resume once the run folder is there). A run that ends before its moment makes room for another.
+checkpoint of a training or of its backbone), and at random ones between. After each kill the same is
+typed again (with --resume once the run folder is there). A run that ends before its moment makes room
+for another.
 
     python benchmarks/kill.py [--kills 10] [--seed 0] [--out DIR] [--only pretrain|sweep]
 
@@ -88,17 +89,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ssl-app-kill-") as temporary:
         work = asked.out or Path(temporary)
         chance = random.Random(asked.seed)
-        told = []
+        sentences = []
         try:
             whole = whole_pretraining(work)
             if asked.only != "sweep":
-                told.append(kill_pretraining(work, whole, asked.kills, chance))
+                sentences.append(kill_pretraining(work, whole, asked.kills, chance))
             if asked.only != "pretrain":
-                told.append(kill_sweep(work, whole, asked.kills, chance))
+                sentences.append(kill_sweep(work, whole, asked.kills, chance))
         except Different as difference:
             print(f"different: {difference}")
             sys.exit(1)
-    print("; ".join(told))
+    print("; ".join(sentences))
 
 
 def whole_pretraining(work: Path) -> Path:
@@ -174,12 +175,12 @@ def disturb(
         log = place.with_name(f"{place.name}.log")
         process = start(words, log)
         begun = time.time()
-        told = "the start"
+        after = "the start"
         if moment.sign is not None and not wait_for(process, place, moment.sign.format(run=name), begun):
-            told = ""
+            after = ""
         elif moment.sign is not None:
-            told = f"{moment.sign.format(run=name)} appeared"
-        if told:
+            after = f"{moment.sign.format(run=name)} appeared"
+        if after:
             time_out = time.monotonic() + delay
             while process.poll() is None and time.monotonic() < time_out:
                 time.sleep(0.002)
@@ -189,7 +190,7 @@ def disturb(
             kills += 1
             seconds = time.time() - begun
             print(
-                f"kill {kills}: {name}, {seconds:.2f} s after its start, {delay:.3f} s after {told}; there: "
+                f"kill {kills}: {name}, {seconds:.2f} s after its start, {delay:.3f} s after {after}; there: "
                 f"{', '.join(exists(place, name)) or 'nothing'}",
                 flush=True,
             )
@@ -198,7 +199,7 @@ def disturb(
             continue
         finish(process)
         print(f"{name} in {place.name} ended before its moment came; another takes its place", flush=True)
-        if plan[kills].sign is not None and not told:
+        if plan[kills].sign is not None and not after:
             plan[kills] = Moment(None, 12.0)  # its sign is past: a random moment in its stead
         number += 1
     name, words = command(number)
@@ -259,8 +260,8 @@ def exists(out: Path, name: str) -> Iterator[str]:
         "a half-made run folder": any(out.glob(".*-*-*")),
         "the run folder": run.is_dir(),
         "a half-written file": any(HALF_MADE.fullmatch(path.name) for path in run.rglob("*")),
-        "a checkpoint": (run / "training.safetensors").is_file(),
-        "the finished backbone": (run / "backbone.safetensors").is_file(),
+        "a training's checkpoint": (run / "training.safetensors").is_file(),
+        "the backbone": (run / "backbone.safetensors").is_file(),
         "the table as CSV": (run / "trials.csv").is_file(),
         "the result": (run / "result.json").is_file(),
     }
