@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,9 @@ def overlapping(place: Place) -> str:
 
 
 @pytest.fixture
-def strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of the user's own strategies."""
-    (tmp_path / "my_strategies.py").write_text(
+    (tmp_path / "swept_strategies.py").write_text(
         "import os, signal\n"
         "from ssl_app.transfer.strategies.feature_extraction import FeatureExtraction\n"
         "class Own(FeatureExtraction):\n"
@@ -74,8 +74,8 @@ def strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_strategies", raising=False)
-    return "my_strategies"
+    yield "swept_strategies"
+    sys.modules.pop("swept_strategies", None)
 
 
 def without_seconds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -252,7 +252,7 @@ def test_a_stopped_sweep_says_what_to_type(
 
 def test_a_strategy_of_ones_own_keeps_its_underscores(place: Place, one: str, strategies: str) -> None:
     result = place.type("sweep", "--init", one, "--strategy", f"{strategies}:Own", *ONCE).result
-    assert [trial["strategy"] for trial in result["trials"]] == ["my_strategies:Own"]
+    assert [trial["strategy"] for trial in result["trials"]] == ["swept_strategies:Own"]
 
 
 def test_a_killed_trial_costs_one_line(place: Place, one: str, strategies: str) -> None:
