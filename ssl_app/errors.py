@@ -41,7 +41,7 @@ class Set(Fix):
     also: tuple[tuple[str, object], ...] = ()
 
     def text(self, flag: Flag) -> str:
-        """the image size is to be 64."""
+        """Type flags with their values."""
         pairs = ((self.words, self.value), *self.also)
         typed = [f"{flag(name)} {name.upper() if value is None else value}" for name, value in pairs]
         return f"type {' '.join(typed)}"
@@ -52,7 +52,7 @@ class Switch(Fix):
     """Turn a setting on that takes no value: `Switch("affine")`."""
 
     def text(self, flag: Flag) -> str:
-        """affine is to be switched on."""
+        """Type the flag alone."""
         return f"type {flag(self.words)}"
 
 
@@ -64,7 +64,7 @@ class Change(Fix):
     which: str = "another"
 
     def text(self, flag: Flag) -> str:
-        """the lr is to be smaller."""
+        """Type another value for the flag."""
         return f"type {self.which} {flag(self.words)}"
 
 
@@ -73,7 +73,7 @@ class Unset(Fix):
     """Do not give a setting."""
 
     def text(self, flag: Flag) -> str:
-        """channels is to be left out."""
+        """Leave the flag out."""
         return f"leave {flag(self.words)} out"
 
 
@@ -85,7 +85,7 @@ class Run(Fix):
     settings: tuple[tuple[str, object], ...] = ()
 
     def text(self, flag: Flag) -> str:
-        """pretrain is to be run with resume my-run."""
+        """Type another command."""
         typed = [flag(name) if value is None else f"{flag(name)} {value}" for name, value in self.settings]
         return " ".join(["type ssl-app", self.words, *typed])
 

@@ -37,7 +37,10 @@ def meant(package: str, word: str) -> str:
 
 def _document(package: str, name: str) -> str:
     path = ROOT / package.replace(".", "/") / f"{name.replace('-', '_')}.py"
-    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    text = path.read_text(encoding="utf-8")
+    if text.startswith('"""'):  # for --help, which reads them all: a tenth of the time of parsing
+        return text.split('"""', 2)[1].strip()
+    return ast.get_docstring(ast.parse(text)) or ""
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -97,7 +96,7 @@ def _moved_away(folder: Path) -> Iterator[None]:
 
 def draft_path(path: Path) -> Path:
     """Where a file or folder is made before it takes its place; `clear_half_made` finds it after a kill."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
 
 
 def sync(path: Path) -> None:

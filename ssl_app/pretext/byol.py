@@ -17,6 +17,7 @@ from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.contrastive import (
     STRENGTHS,
+    collapsed,
     contrastive_views,
     embedding_std,
     nearest_pictures,
@@ -26,7 +27,6 @@ from ssl_app.pretext.parts.contrastive import (
 from ssl_app.training.ema import EMA
 from ssl_app.training.task import DatasetMap, Metrics, Needs
 
-LEAST_STD = 0.1  # of the teacher's embeddings, below which they have collapsed
 EMBEDDING, HIDDEN = 128, 512  # the paper's 256 and 4096 are for ResNet-50
 
 
@@ -113,13 +113,7 @@ class BYOL(Pretext[BYOLConfig]):
 
     def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
         """Of embeddings that lie in one point, BYOL's own way to fail."""
-        found = history[-1]["embedding_std"]
-        if found >= LEAST_STD:
-            return None
-        return Notice(
-            f"the embeddings of byol have collapsed: after epoch {len(history)} their std is {found:.3f}, of 1",
-            fixes=(Change("lr", "a smaller"), Change("decay", "a larger")),
-        )
+        return collapsed("byol", history, Change("decay", "a larger"))
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """In each row an image, and those of the others that lie nearest to it, nearest first."""

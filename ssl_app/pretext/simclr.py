@@ -11,11 +11,12 @@ from torch.nn import functional
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
 from ssl_app.data.transforms import Augmentation, Frame
-from ssl_app.errors import Change, Notice
+from ssl_app.errors import Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.contrastive import (
     STRENGTHS,
+    collapsed,
     contrastive_views,
     embedding_std,
     nearest_pictures,
@@ -24,8 +25,6 @@ from ssl_app.pretext.parts.contrastive import (
     retrieval,
 )
 from ssl_app.training.task import Metrics, Needs
-
-LEAST_STD = 0.1  # of embeddings, below which they have collapsed
 
 
 @dataclass(frozen=True)
@@ -76,13 +75,7 @@ class SimCLR(Pretext[SimCLRConfig]):
 
     def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
         """Of embeddings that lie in one point."""
-        found = history[-1]["embedding_std"]
-        if found >= LEAST_STD:
-            return None
-        return Notice(
-            f"the embeddings of simclr have collapsed: after epoch {len(history)} their std is {found:.3f}, of 1",
-            fixes=(Change("lr", "a smaller"),),
-        )
+        return collapsed("simclr", history)
 
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """In each row an image, and those of the others that lie nearest to it, nearest first."""

@@ -19,6 +19,7 @@ from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.contrastive import (
     EMBEDDING,
     WIDEST,
+    collapsed,
     embedding_std,
     nearest_pictures,
     partners,
@@ -29,7 +30,7 @@ from ssl_app.pretext.parts.contrastive import (
 from ssl_app.training.task import Metrics, Needs
 
 TURN, SCALE, SHEAR, SHIFT = 15.0, 1.2, 8.0, 0.1  # largest of an affine copy: degrees, factor, degrees, share of side
-LEAST_STD, FEWEST_ACTIVE = 0.1, 0.05  # below which there is a warning
+FEWEST_ACTIVE = 0.05  # of the triplets, below which there is a warning
 LEAST_DISTANCE = 1e-6  # below it, distances have no gradient: that of a root grows without bound at 0
 
 
@@ -97,15 +98,13 @@ class Triplet(Pretext[TripletConfig]):
 
     def warning(self, history: Sequence[Mapping[str, float]]) -> Notice | None:
         """Of embeddings that lie in one point, and of triplets that teach nothing any more."""
-        last, after = history[-1], f"after epoch {len(history)}"
-        if last["embedding_std"] < LEAST_STD:
-            return Notice(
-                f"the embeddings of triplet have collapsed: {after} their std is {last['embedding_std']:.3f}, of 1",
-                fixes=(Change("lr", "a smaller"), Set("method", "simclr")),
-            )
+        notice = collapsed("triplet", history, Set("method", "simclr"))
+        if notice is not None:
+            return notice
+        last = history[-1]
         if last["active"] < FEWEST_ACTIVE:
             return Notice(
-                f"{last['active']:.0%} of the triplets still teach {after}: the margin is kept",
+                f"{last['active']:.0%} of the triplets still teach after epoch {len(history)}: the margin is kept",
                 fixes=(Change("margin", "a larger"), Set("mining", "batch-hard"), Set("method", "simclr")),
             )
         return None

@@ -1,6 +1,7 @@
 """What methods that compare two views of an image share: their random views, the projection head, and its metrics."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import albumentations as A
@@ -9,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_app.data.transforms import Augmentation, Frame, Pipeline, crop, mirrored
+from ssl_app.errors import Change, Fix, Notice
 from ssl_app.models.backbones import Backbone
 
 EMBEDDING = 128  # numbers, as in FaceNet and SimCLR
 WIDEST = 2048  # of a hidden layer before them
+LEAST_STD = 0.1  # of embeddings, below which they have collapsed
 HUE = 0.2  # of the jitter; SimCLR: .2 of .8
 
 
@@ -103,6 +106,15 @@ def retrieval(embedding: Tensor, index: Tensor) -> Tensor:
 def embedding_std(embedding: Tensor) -> Tensor:
     """Standard deviation of a coordinate times sqrt(E): 0 where all lie in one point, 1 all over the sphere."""
     return embedding.std(0, correction=0).mean() * math.sqrt(embedding.shape[1])
+
+
+def collapsed(name: str, history: Sequence[Mapping[str, float]], *fixes: Fix) -> Notice | None:
+    """Of a method's embeddings that lie in one point after its last epoch, by its metric `embedding_std`."""
+    found = history[-1]["embedding_std"]
+    if found >= LEAST_STD:
+        return None
+    what = f"the embeddings of {name} have collapsed: after epoch {len(history)} their std is {found:.3f}, of 1"
+    return Notice(what, fixes=(Change("lr", "a smaller"), *fixes))
 
 
 def nearest_pictures(images: Tensor, embedding: Tensor, most: int = 5) -> Tensor | None:
