@@ -34,3 +34,11 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small-resnet of a quarter of its width: what is learned on toys does not need more."""
+    from ssl_app.models.backbones import small_resnet
+
+    monkeypatch.setattr(small_resnet, "WIDTHS", (8, 16, 32, 64))

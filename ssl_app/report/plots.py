@@ -103,9 +103,12 @@ def history(path: Path, metrics: Sequence[Mapping[str, float]], chance: Mapping[
         panels.setdefault(_stem(name), []).append(name)
     columns = min(3, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(4.0 * columns, 2.7 * rows), layout="constrained")
-    for place, (panel, members) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(rows, columns, place)
+    width, height = 4.0 * columns, 2.7 * rows
+    figure = Figure(figsize=(width, height))
+    for place, (panel, members) in enumerate(panels.items()):
+        across, down = place % columns, rows - 1 - place // columns
+        # a place in inches: a layout that measures its words takes as long as a short training
+        axes = figure.add_axes(((4.0 * across + 0.7) / width, (2.7 * down + 0.5) / height, 3.1 / width, 1.8 / height))
         _plain(axes)
         for index, name in enumerate(members):
             known = [(x, float(row[name])) for x, row in zip(at, metrics, strict=True) if name in row]
@@ -125,9 +128,9 @@ def history(path: Path, metrics: Sequence[Mapping[str, float]], chance: Mapping[
         axes.grid(axis="y", color=FAINT, lw=0.8)
         if len(members) > 1 or panel in guessed:
             axes.legend(frameon=False, fontsize=8)
-        if place > len(panels) - columns:
+        if place >= len(panels) - columns:
             axes.set_xlabel("epoch", fontsize=9)
-    _save(figure, path)
+    _save(figure, path, measure=False)
 
 
 def augmentations(path: Path, images: ArrayLike, columns: int | None = None) -> None:
@@ -219,7 +222,7 @@ def _compact(count: int) -> str:
     return str(count) if count < 10_000 else f"{count / 1000:.0f}k"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, measure: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI, facecolor="white", bbox_inches="tight", pad_inches=0.15)
+    figure.savefig(path, dpi=DPI, facecolor="white", bbox_inches="tight" if measure else None, pad_inches=0.15)

@@ -31,6 +31,15 @@ class Hardware:
         """The arithmetic of a forward pass."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
+    def seed(self, number: int) -> None:
+        """Seed the generators of this device and of the CPU, as torch.manual_seed does.
+
+        That function also notes the stack for every kind of device that has not started: .7 ms, in each batch.
+        """
+        torch.default_generator.manual_seed(number)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(number)
+
     @property
     def precision(self) -> str:
         """`bf16` or `fp32`."""

@@ -77,7 +77,7 @@ def fit(
                 for player in task.players:
                     run.begin_player(player)
                     for batch in batches:
-                        torch.manual_seed(batch.seed >> 1)
+                        hardware.seed(batch.seed >> 1)
                         with hardware.autocast():
                             loss, metrics = task.loss(batch, player)
                         (loss / len(batches)).backward()  # type: ignore[no-untyped-call]
@@ -129,7 +129,7 @@ class _Run:
         """Modes, seed, the task's own hook and sampling weights."""
         freeze(self.task, self.plan)  # each_epoch may have put the task into another mode
         if position.step == 0:
-            torch.manual_seed(mix(self.loader.seed, position.epoch, 2) >> 1)
+            self.hardware.seed(mix(self.loader.seed, position.epoch, 2) >> 1)
             position.reported |= _numbers(self.task.start_epoch(position.epoch, _DatasetMap(self, position)))
             self._forget_reinitialized()
             self.weights = self.task.sampling_weights()
@@ -137,7 +137,7 @@ class _Run:
 
     def begin_step(self, position: Position, steps: int) -> None:
         """Seed, and the task's own hook."""
-        torch.manual_seed(mix(self.loader.seed, position.epoch, position.step, 3) >> 1)
+        self.hardware.seed(mix(self.loader.seed, position.epoch, position.step, 3) >> 1)
         reported = self.task.before_step(position.epoch + position.step / steps, _DatasetMap(self, position))
         if reported:
             position.reported |= _numbers(reported)
@@ -234,7 +234,7 @@ class _Run:
         with torch.no_grad(), self.hardware.autocast():
             results, index = [], []
             for batch in loader.ordered(as_in, views):
-                torch.manual_seed(batch.seed >> 1)
+                self.hardware.seed(batch.seed >> 1)
                 results.append(fn(batch.to(self.hardware.device, self.hardware.memory_format)))
                 index.append(batch.index)
         torch.set_rng_state(state)

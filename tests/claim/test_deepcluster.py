@@ -17,6 +17,11 @@ from tests import toys
 SIDE = 16
 
 
+@pytest.fixture
+def narrow() -> None:
+    """Not here: clusters of random features need many of them."""
+
+
 def task_of(count: int, labels: torch.Tensor | None = None, **settings: object) -> DeepCluster:
     torch.manual_seed(0)
     config = DeepClusterConfig(**({"clusters": 8} | settings))

@@ -243,9 +243,9 @@ def test_all_of_a_ring_of_eight_gaussians_is_found() -> None:
     centers = torch.stack([angles.cos(), angles.sin()], 1)
     discriminator, generator = network(2, 1), network(8, 2)
     optimizers = [
-        torch.optim.AdamW(player.parameters(), 1e-3, betas=(0.0, 0.99)) for player in (discriminator, generator)
+        torch.optim.AdamW(player.parameters(), 3e-3, betas=(0.0, 0.99)) for player in (discriminator, generator)
     ]
-    for step in range(2000):
+    for step in range(600):
         real = centers[torch.randint(8, (128,))] + 0.03 * torch.randn(128, 2)
         fake = generator(torch.randn(128, 8))
         loss = discriminator_loss(discriminator(real)[:, 0], discriminator(fake.detach())[:, 0])

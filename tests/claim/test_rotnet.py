@@ -80,8 +80,8 @@ def test_it_learns_images_that_have_an_orientation() -> None:
     images = toys.images(64, 16)
     images[:, :8] //= 4  # dark above
     torch.manual_seed(0)
-    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), TrainingSet(64, 10))
-    plan = Plan(rates={"all": 0.05}, epochs=10, batch_size=32)
+    task = RotNet(build("small-resnet", 1, 16), RotNet.Config(), TrainingSet(64, 20))
+    plan = Plan(rates={"all": 0.05}, epochs=20, batch_size=32)
     history = fit(task, toys.loader_of(toys.rows(images), 32, "none"), plan, toys.CPU)
     assert history[0]["accuracy"] < history[-1]["accuracy"]
     assert history[-1]["accuracy"] > 0.95

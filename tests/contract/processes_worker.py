@@ -211,14 +211,14 @@ CASES: dict[str, Callable[[Work], dict[str, object]]] = {
 }
 
 
-def main() -> None:
+def compute(folder: Path, pieces: int, *cases: str) -> None:
+    """What each case gives, a file a case and process."""
     torch.set_num_threads(1)
-    folder, pieces, *cases = sys.argv[1:]
-    work = Work(Path(folder), int(pieces))
+    work = Work(folder, pieces)
     for case in cases:
-        torch.save(CASES[case](work), Path(folder) / f"{case}-{os.environ.get('RANK', '0')}.pt")
+        torch.save(CASES[case](work), folder / f"{case}-{os.environ.get('RANK', '0')}.pt")
     work.group.close()
 
 
 if __name__ == "__main__":
-    main()
+    compute(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

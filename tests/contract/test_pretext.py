@@ -25,6 +25,7 @@ from ssl_app.training.signals import Stopped
 from tests import toys
 from tests.toys import assert_same_bits, bits
 
+pytestmark = pytest.mark.usefixtures("narrow")
 METHODS = names("pretext")
 RECALIBRATING = [name for name in METHODS if find("pretext", name).recalibrates_batch_norm]
 STEPS, EPOCHS = 2, 2

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-WORKER = Path(__file__).with_name("processes_worker.py")
+from tests.contract import processes_worker
+
 ROOT = Path(__file__).parents[2]
 BOTH = ["rotnet", "gan", "colorization", "duel", "labels"]  # what one process does as well, to be compared with
 ALONE = ["gathered", "resumed", "mistakes"]
@@ -17,33 +18,23 @@ ROWS = "balanced"
 Found = dict[str, dict[str, object]]
 
 
-def command(folder: Path, *cases: str) -> list[str]:
-    return [str(WORKER), str(folder), "2", *cases]
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
-    """Both runs at once: two processes under torchrun, and one that accumulates the same micro-batches."""
+    """Both runs at once: two processes under torchrun, and this one, which accumulates the same micro-batches."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("one", "two")}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for words in (
-            command(folders["one"], *BOTH, ROWS),
-            [*torchrun, *command(folders["two"], *BOTH, ROWS, *ALONE)],
-        )
-    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen(
+        [*torchrun, processes_worker.__file__, str(folders["two"]), "2", *BOTH, ROWS, *ALONE],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
     try:
-        for process in processes:
-            text = process.communicate(timeout=300)[0]
-            assert process.returncode == 0, text
+        processes_worker.compute(folders["one"], 2, *BOTH, ROWS)
+        text = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, text
     finally:
-        for process in processes:
-            process.terminate()  # torchrun ends its processes
-            process.communicate()
+        process.terminate()  # torchrun ends its processes
+        process.communicate()
     return {
         name: {path.stem: torch.load(path, weights_only=True) for path in folder.glob("*.pt")}
         for name, folder in folders.items()

@@ -8,6 +8,7 @@ from torch import nn
 
 from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone, build
+from ssl_app.training import batch_norm
 from ssl_app.training.batch_norm import as_in_use, of_the_batch, recalibrate, sample
 from ssl_app.training.task import BatchFunction
 
@@ -65,8 +66,9 @@ def test_processes_make_no_difference_to_a_sample_even_one_without_images() -> N
     assert len(sample(3000, Pieces(images, slice(0, 0)))) == 0
 
 
-def test_large_images_are_fewer() -> None:
-    images = torch.zeros(1, 1, 1, 1).expand(9, 3, 4096, 4096)  # 2**26 numbers hold one and a third
+def test_large_images_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_norm, "MOST_NUMBERS", 2**12)
+    images = torch.zeros(1, 1, 1, 1).expand(9, 3, 32, 32)  # 2**12 numbers hold one and a third
     assert len(sample(9, Pieces(images, slice(None)))) == 2
 
 
@@ -84,7 +86,7 @@ def test_statistics_are_those_of_all_images_at_any_depth() -> None:
     assert all(module.training for module in network.modules())
 
 
-def test_it_does_not_matter_that_images_are_sorted_by_class() -> None:
+def test_it_does_not_matter_that_images_are_sorted_by_class(narrow: None) -> None:
     torch.manual_seed(0)
     network = build("small-resnet", 1, 16)
     images = torch.randn(1200, 1, 16, 16) + torch.linspace(-2, 2, 1200).view(-1, 1, 1, 1)
