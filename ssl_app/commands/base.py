@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +57,11 @@ def pixels_of(settings: PixelSettings, start: "Initialization", source: "Source"
     """
     from ssl_app.data.opened import default_image_size
     from ssl_app.data.spec import PixelSpec
-    from ssl_app.models.backbones import largest_default
+    from ssl_app.models.backbones import default_size
 
     start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
-    size = settings.image_size or start.image_size or default_image_size(source, largest_default(start.backbone))
+    size = settings.image_size or start.image_size
+    size = size or default_image_size(source, partial(default_size, start.backbone))
     intensity = settings.intensity if start.scaling is None else start.scaling.intensity
     side = start.pack_side if size == start.image_size else None
     return PixelSpec(size, settings.channels or start.channels, intensity or "range", side)

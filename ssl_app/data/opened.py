@@ -1,6 +1,7 @@
 """Opening a set: images packed, labels and split known, every decision in the log."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,10 +70,10 @@ def with_labels(dataset: Dataset, path: Path) -> Dataset:
     return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labeled=known)
 
 
-def default_image_size(source: Source, largest: int) -> int:
-    """The side to train at where the user names none: the first image's, from 16 px to `largest`."""
-    side = min(first_image(source).shape[:2])
-    chosen = int(min(max(side, SMALLEST_SIDE), largest))
+def default_image_size(source: Source, fitting: Callable[[int], int]) -> int:
+    """The side to train at where the user names none: the first image's, at least 16 px, as `fitting` makes of it."""
+    side = int(min(first_image(source).shape[:2]))
+    chosen = fitting(max(side, SMALLEST_SIDE))
     logger.info(f"image size: {chosen} px (the first image's short side is {side} px)")
     return chosen
 

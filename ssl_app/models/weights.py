@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_app.errors import Change, CheckpointError, Fix, Set
-from ssl_app.models.backbones import Backbone
+from ssl_app.models.backbones import Backbone, family
 
 PREFIXES = (
     "module.",
@@ -156,23 +156,21 @@ def _only_channels_differ(new: Tensor, old: Tensor) -> bool:
 
 
 def _fix(backbone: Backbone, given: Mapping[str, Tensor]) -> Fix:
-    family = _family(given)
-    if family and family != backbone.name:
-        return Set("backbone", f"{family}, which the file looks like")
+    found = _family(given)
+    if found and found != backbone.name:
+        return Set("backbone", f"{found}, which the file looks like")
     return Set("backbone", "the name that the weights were made with")
 
 
 def _family(given: Mapping[str, Tensor]) -> str | None:
-    """The core backbone that these tensors look like, from names that only its family has."""
+    """The backbone that these tensors look like, from names that only its family has."""
     blocks = sum(name.startswith("layer") and name.endswith("conv1.weight") for name in given)
     if blocks:
         bottleneck = any(name.startswith("layer") and name.endswith("conv3.weight") for name in given)
-        family = {(8, False): "resnet18", (16, False): "resnet34", (16, True): "resnet50"}
-        return family.get((blocks, bottleneck), {33: "resnet101", 50: "resnet152"}.get(blocks))
-    if "stage4.conv1.weight" in given:
-        return "small-resnet"
-    if "block4.0.weight" in given:
-        return "nin"
+        depths = {(8, False): "resnet18", (16, False): "resnet34", (16, True): "resnet50"}
+        return depths.get((blocks, bottleneck), {33: "resnet101", 50: "resnet152"}.get(blocks))
+    if ours := family(given):
+        return ours
     convolutions = sum(tensor.dim() == 4 for name, tensor in given.items() if name.startswith("features."))
     if convolutions == 5:
         return "alexnet"

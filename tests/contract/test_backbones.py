@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_app.errors import SettingsError
-from ssl_app.models.backbones import Backbone, Network, build
+from ssl_app.models.backbones import Backbone, Network, build, default_size, family
 from ssl_app.registry import describe, find, names
 
 OURS = names("models.backbones")
@@ -110,6 +110,19 @@ def test_dry_runs_leave_modes_statistics_and_randomness_alone(name: str) -> None
     assert modes == [module.training for module in backbone.modules()]
     assert all(torch.equal(state[key], tensor) for key, tensor in backbone.state_dict().items())
     assert not any(module._forward_hooks for module in backbone.modules())
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_its_tensors_are_known_to_be_its(name: str) -> None:
+    assert family(make(name).body.state_dict()) == name
+
+
+@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize("side", [16, 31, 50, 61, 300])
+def test_images_of_any_side_have_a_side_that_it_trains_at(name: str, side: int) -> None:
+    chosen = default_size(name, max(side, make(name).smallest_image))
+    assert chosen <= 224
+    assert build(name, 1, chosen).image_size == chosen
 
 
 @pytest.mark.parametrize("name", OURS)

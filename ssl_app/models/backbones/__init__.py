@@ -1,6 +1,7 @@
 """Backbones by name: a file of this package, torchvision's without classifier, or `module:factory`; no download."""
 
 import difflib
+from collections.abc import Iterable
 
 from ssl_app import registry
 from ssl_app.errors import Set, SettingsError, nearest
@@ -16,12 +17,14 @@ __all__ = [
     "TokenNetwork",
     "build",
     "core",
+    "default_size",
+    "family",
     "known",
-    "largest_default",
     "preferred_optimizer",
     "variant",
 ]
 PACKAGE = "models.backbones"
+LARGEST_DEFAULT, LARGEST_DEFAULT_OF_OURS = 224, 64  # pixels; ours are for small images on a CPU
 
 
 def core() -> list[str]:
@@ -62,9 +65,12 @@ def build(name: str, channels: int, image_size: int) -> Backbone:
     return backbone
 
 
-def largest_default(name: str) -> int:
-    """The largest side, in pixels, that a backbone is trained at where the user names none."""
-    return 64 if name.partition("+")[0] in registry.names(PACKAGE) else 224
+def default_size(name: str, image_size: int) -> int:
+    """The side, in pixels, that a backbone is trained at where images have this one and the user names none."""
+    bare = name.partition("+")[0]
+    if bare not in registry.names(PACKAGE):
+        return min(image_size, LARGEST_DEFAULT)
+    return _kind(bare).nearest_size(min(image_size, LARGEST_DEFAULT_OF_OURS))
 
 
 def preferred_optimizer(name: str) -> PreferredOptimizer:
@@ -79,6 +85,13 @@ def variant(name: str, image_size: int) -> str:
     """What of a network depends on the image size, in words: weights fit where two sizes have the same."""
     bare = name.partition("+")[0]
     return _kind(bare).variant(image_size) if bare in registry.names(PACKAGE) else ""
+
+
+def family(tensors: Iterable[str]) -> str | None:
+    """The backbone of this package whose layers have these tensors, of several the one of most layers; or None."""
+    given = {name.partition(".")[0] for name in tensors}
+    found = [name for name in registry.names(PACKAGE) if given.issuperset(_kind(name).layers)]
+    return max(found, key=lambda name: len(_kind(name).layers), default=None)
 
 
 def _kind(name: str) -> type[Network]:

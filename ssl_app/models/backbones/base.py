@@ -62,6 +62,11 @@ class Network(nn.Module):
         """What depends on the image size, in words, or "": weights fit where two sizes have the same."""
         return ""
 
+    @classmethod
+    def nearest_size(cls, image_size: int) -> int:
+        """The side nearest to this one, in pixels, that the network can be built for."""
+        return image_size
+
 
 class TokenNetwork(Network):
     """A network on tokens, one for each patch of an image. Layers give (B, T, D), which `Backbone` turns into maps.

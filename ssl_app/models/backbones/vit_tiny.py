@@ -49,6 +49,12 @@ class ViTTiny(TokenNetwork):
         """The size of a patch."""
         return f"patches of {patch_of(image_size)} px"
 
+    @classmethod
+    def nearest_size(cls, image_size: int) -> int:
+        """The nearest side that patches divide, the larger of two."""
+        sides = [side for side in range(cls.smallest_image, LARGEST_IMAGE + 1) if _largest_divisor(side)]
+        return min(sides, key=lambda side: (abs(side - image_size), -side))
+
     def embed(self, images: Tensor) -> Tensor:
         """Each patch by one linear layer, and its position. (B, C, S, S) -> (B, T, 192)."""
         side = -(-images.shape[-1] // self.patch) * self.patch
@@ -77,11 +83,10 @@ def patch_of(image_size: int) -> int:
     """
     patch = _largest_divisor(image_size)
     if patch is None:
-        near = min(LARGEST_IMAGE, max(16, 16 * round(image_size / 16)))  # every multiple of 16 up to 256 can be cut
         raise SettingsError(
             f"vit-tiny cannot cut an image of {image_size} px into {FEWEST} to {MOST} patches a side of at most "
             f"{LARGEST_PATCH} px",
-            fix=(Set("image_size", near), Set("backbone", "small-resnet")),
+            fix=(Set("image_size", ViTTiny.nearest_size(image_size)), Set("backbone", "small-resnet")),
         )
     return patch
 
