@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -234,7 +235,7 @@ def _write_report(settings: Settings, sweep: "Sweep", trials: list[dict[str, Any
         _variant({"init": init, "strategy": strategy}): {k: list(by_draw.values()) for k, by_draw in curve.items()}
         for (init, strategy), curve in comparison.scores(trials).items()
     }
-    data = next(iter(sweep.setups.values())).dataset.name
+    data = "/".join(Path(next(iter(sweep.setups.values())).dataset.name).parts[-2:])  # the figure may be shown around
     part = "on the test set" if settings.evaluate_on == "test" else "on a validation part"
     plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, f"balanced accuracy {part}")
     one.tracked.metrics({"trials": float(len(trials))}, 0)

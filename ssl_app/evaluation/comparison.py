@@ -173,7 +173,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def table_lines(trials: Trials) -> list[str]:
-    """The table for people: a row an variant, a column a budget, mean and 95 % interval over draws in points."""
+    """The table for people: a row a variant, a column a budget, mean and 95 % interval over draws in points."""
     table = scores(trials)
     budgets = sorted({budget for variant in table.values() for budget in variant})
     heads = ["balanced accuracy, %", *(f"{budget}/class" for budget in budgets)]
