@@ -64,7 +64,13 @@ def find(package: str, name: str) -> Any:
     for attribute in vars(module).values():
         if isinstance(attribute, type) and attribute.__name__.lower() == stem.replace("_", ""):
             return attribute
-    raise AssertionError(f"{module.__name__} holds no class named like its file")
+    wanted = "".join(part.capitalize() for part in stem.split("_"))
+    held = [
+        one.__name__ for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__
+    ]
+    raise SettingsError(
+        f"{module.__name__} holds {', '.join(held) or 'no class'}", expected=f"a class {wanted}, in any case"
+    )
 
 
 def find_object(path: str) -> Any:

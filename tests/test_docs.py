@@ -192,10 +192,12 @@ def test_the_readme_is_read_in_five_minutes() -> None:
 
 @pytest.mark.parametrize("method", registry.names("pretext"))
 def test_every_method_is_on_the_pages_that_list_them(method: str) -> None:
-    assert f"**`{method}`**" in page("docs/methods.md")
+    assert f"**`{method}`**" in page("docs/methods.md"), (
+        f"docs/methods.md needs a paragraph that begins **`{method}`**"
+    )
     for name in ("README.md", "docs/choose-a-method.md"):
         rows = [line for line in page(name).splitlines() if line.startswith("|")]
-        assert any(f"`{method}`" in row for row in rows), name
+        assert any(f"`{method}`" in row for row in rows), f"{name} needs a row of `{method}`"
 
 
 @pytest.mark.parametrize("method", registry.names("pretext"))
@@ -206,7 +208,7 @@ def test_the_table_of_defaults_is_the_methods_own(method: str) -> None:
         f"| `{method}` | {d.epochs} | {d.batch_size} to {d.smallest_batch} | {d.optimizer} | {d.lr:g} "
         f"| {d.weight_decay:g} | {views} x {d.augment or 'own'} | {d.backbone} |"
     )
-    assert row in page("docs/methods.md").splitlines()
+    assert row in page("docs/methods.md").splitlines(), f"docs/methods.md needs the row {row}"
 
 
 def test_names_in_the_tables_of_extending_exist() -> None:

@@ -101,6 +101,8 @@ def run(settings: Settings, own: Any = None) -> Result:
         one.more = _written(settings, setup, outcome, one)
         one.more |= {"init": init}
     logger.info(outcome.how)
+    if settings.validation == "separate" and not outcome.validation_used:
+        logger.info(f"remark: {settings.strategy} selects nothing on labels beside the draw, and used none of them")
     logger.info(_sentence(settings, setup, one.more))
     return one.result()
 
@@ -130,7 +132,7 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
         "test": test,
         "labels_used": outcome.labels_used,
         "unlabeled_used": outcome.unlabeled_used,
-        "validation": settings.validation,
+        "validation": "separate" if outcome.validation_used else "within",
         "how": outcome.how,
         "overlap": overlap_sentence(setup),
         "unreadable": list(dataset.unreadable),
@@ -142,7 +144,7 @@ def _sentence(settings: Settings, setup: "TrialSetup", more: Mapping[str, Any]) 
     test, overlap, dataset = more["test"], more["overlap"], setup.dataset
     interval = f" [{test['low']:.3f}, {test['high']:.3f}]" if test["low"] is not None else ""
     unit = "images" if dataset.groups is None else f"{dataset.columns.group}s"
-    separate = "; selected on separate labels beside the draw" if settings.validation == "separate" else ""
+    separate = "; selected on separate labels beside the draw" if more["validation"] == "separate" else ""
     unlabeled = f" and {more['unlabeled_used']} unlabeled images" if more["unlabeled_used"] else ""
     return (
         f"{settings.strategy} on {more['labels_used']} labels{unlabeled}: balanced accuracy "

@@ -1,7 +1,7 @@
 """A draw: the labels that a trial may use, the unlabeled images beside them, and nothing of the test part."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -54,12 +54,19 @@ class TransferConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Draw:
-    """What a strategy is given of the data."""
+class DrawnRows:
+    """Images of the training part by what a strategy may know of them."""
 
     labeled: ImageRows  # with the labels of the draw
-    unlabeled: ImageRows  # the other images of the training part; their labels, if any, are not here
-    validation: ImageRows | None  # further labeled images to select on; None: selection by folds of the draw
+    unlabeled: ImageRows  # the others; their labels, if any, are not here
+    validation: ImageRows | None  # further labeled images to select on, where the user set some apart
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """What a strategy is given of the data. `used` is what the result says of it."""
+
+    rows: DrawnRows
     classes: int  # K
     units: Sequence[str]  # (n,) what folds must not cut: the group of each labeled image, or its content
     seed: int  # of this trial
@@ -67,6 +74,24 @@ class Draw:
     config: TransferConfig
     hardware: Hardware
     cached: NDArray[np.float32] | None = None  # (M, d) features of the untrained backbone, of every image of the set
+    used: set[str] = field(default_factory=set)  # which of `unlabeled` and `validation` were asked for
+
+    @property
+    def labeled(self) -> ImageRows:
+        """The images of the draw, with their labels."""
+        return self.rows.labeled
+
+    @property
+    def unlabeled(self) -> ImageRows:
+        """The other images of the training part, without labels."""
+        self.used.add("unlabeled")
+        return self.rows.unlabeled
+
+    @property
+    def validation(self) -> ImageRows | None:
+        """Further labeled images to select on; None: selection by folds of the draw."""
+        self.used.add("validation")
+        return self.rows.validation
 
     def loader(
         self, rows: ImageRows, views: int = 1, augmentation: Augmentation | None = None, stage: int = 0

@@ -38,7 +38,14 @@ class Stage:
 
 
 def fit_head(classifier: Classifier, draw: Draw) -> Stage:
-    """Fill a linear head in by a convex fit on features of center crops; C is chosen by folds of the draw."""
+    """Fill a linear head in by a convex fit."""
+    found = convex(classifier, draw)
+    fill_in(classifier, torch.as_tensor(found.weight), torch.as_tensor(found.bias))
+    return Stage(f"head: {found.how}")
+
+
+def convex(classifier: Classifier, draw: Draw) -> logistic.Logistic:
+    """A linear head on features of center crops; C is chosen on validation images, else by folds of the draw."""
     labels = draw.labeled.labels
     assert labels is not None
     validation, folds = None, None
@@ -48,9 +55,7 @@ def fit_head(classifier: Classifier, draw: Draw) -> Stage:
     else:
         folds = draw.folds()
     features = draw.features(classifier, draw.labeled)
-    found = logistic.fit(features, labels, draw.classes, folds=folds, validation=validation)
-    fill_in(classifier, torch.as_tensor(found.weight), torch.as_tensor(found.bias))
-    return Stage(f"head: {found.how}")
+    return logistic.fit(features, labels, draw.classes, folds=folds, validation=validation)
 
 
 def fill_in(classifier: Classifier, weight: Tensor, bias: Tensor) -> None:

@@ -28,7 +28,8 @@ from ssl_app.training.hardware import Hardware
 from ssl_app.training.history import History
 from ssl_app.training.inference import pooled_features, probabilities, probabilities_of_features
 from ssl_app.training.initialization import Initialization
-from ssl_app.transfer.draw import Draw, TransferConfig
+from ssl_app.transfer.draw import Draw, DrawnRows, TransferConfig
+from ssl_app.transfer.fitting import Stage
 from ssl_app.transfer.strategies.base import Budget, Strategy
 
 
@@ -77,6 +78,7 @@ class Outcome:
     indices: NDArray[np.int64]  # (n,) of the set
     labels_used: int
     unlabeled_used: int  # images without a label in the draw that the strategy looked at
+    validation_used: bool  # whether it looked at labels set apart beside the draw
     how: str  # what was chosen, and by what
     seconds: float
     history: History
@@ -95,6 +97,8 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
     classifier = new_classifier(setup, job.drawn, seed)
     draw = draw_of(setup, job, seed)
     stages = strategy.fit(classifier, draw, budget_of(setup, len(job.drawn)))
+    if not isinstance(stages, list | tuple) or not all(isinstance(stage, Stage) for stage in stages):
+        raise SettingsError(f"fit of strategy {job.strategy} returns {stages!r}", expected="a list of Stage")
     if not stages:
         raise SettingsError(f"strategy {job.strategy} has trained nothing", expected="one stage or more")
     history = [metrics for stage in stages for metrics in stage.history]
@@ -110,7 +114,8 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
         labels,
         test,
         len(job.drawn),
-        len(draw.unlabeled.indices) if strategy.uses_unlabeled else 0,
+        len(draw.rows.unlabeled.indices) if "unlabeled" in draw.used else 0,
+        draw.rows.validation is not None and "validation" in draw.used,
         "; ".join(stage.how for stage in stages),
         time.monotonic() - started,
         history,
@@ -122,9 +127,11 @@ def draw_of(setup: TrialSetup, job: Job, seed: int) -> Draw:
     """What the strategy is given: the labels of the draw, and no others."""
     dataset, config, val = setup.dataset, setup.config, setup.opened.parts.val
     return Draw(
-        labeled=setup.rows(job.drawn, labeled=True),
-        unlabeled=setup.rows(np.setdiff1d(setup.unlabeled, job.drawn)),
-        validation=setup.rows(val, labeled=True) if config.validation == "separate" else None,
+        rows=DrawnRows(
+            labeled=setup.rows(job.drawn, labeled=True),
+            unlabeled=setup.rows(np.setdiff1d(setup.unlabeled, job.drawn)),
+            validation=setup.rows(val, labeled=True) if config.validation == "separate" else None,
+        ),
         classes=len(dataset.classes),
         units=[dataset.units[index] for index in job.drawn],
         seed=seed,

@@ -136,3 +136,24 @@ def test_it_says_what_it_is(name: str) -> None:
     assert kind.optimizer.name in ("sgd", "adamw")
     assert 0 < kind.optimizer.lr < 1
     assert 0 <= kind.optimizer.weight_decay < 1
+
+
+class Broken(Network):
+    """Its last layer is for other channels than it has."""
+
+    layers = ("conv",)
+    smallest_image = 8
+
+    def __init__(self, channels: int, image_size: int) -> None:
+        super().__init__(channels, image_size)
+        self.conv = torch.nn.Conv2d(channels + 1, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv(images).mean((2, 3))
+
+
+def test_what_is_wrong_with_a_network_is_not_called_a_small_image() -> None:
+    with pytest.raises(SettingsError) as error:
+        build(f"{__name__}:Broken", 1, 16)
+    assert "raises RuntimeError: Given groups=1, weight of size" in str(error.value)
+    assert str(error.value).endswith("given images (1, 1, 16, 16); fix it")

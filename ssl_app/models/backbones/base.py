@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_app.errors import Change, Set, SettingsError, nearest
+from ssl_app.errors import Change, Fix, Set, SettingsError, nearest
 
 LARGEST_TRIED = 1024  # pixels, when looking for the smallest image that a network takes
 SOBEL = "+sobel"  # after a backbone's name
@@ -205,7 +205,7 @@ class Backbone(nn.Module):
             high = self.image_size
             while not self._takes(high):
                 if high >= LARGEST_TRIED:
-                    self._dry_run(self.image_size)  # it is not the size: let it say what it is
+                    raise self._broken()  # it is not the size
                 high *= 2
             low = 0  # a side that fails; from here on low fails and high works
             while high - low > 1:
@@ -217,7 +217,18 @@ class Backbone(nn.Module):
     def refuse_small_images(self) -> None:
         """Raise SettingsError where the body cannot compute images of the side that it was built for."""
         if not self._takes(self.image_size):
+            if self._smallest is not None and self.image_size >= self._smallest:
+                raise self._broken()
             raise too_small(self.name, self.image_size, self.smallest_image)
+
+    def _broken(self) -> SettingsError:
+        """What is wrong with a body that computes no images of any size, in torch's words."""
+        shape = (1, self.channels, self.image_size, self.image_size)
+        try:
+            found = f"gives {tuple(self._dry_run(self.image_size).shape)}"
+        except (RuntimeError, ValueError) as error:
+            found = f"raises {type(error).__name__}: {' '.join(str(error).split())}"
+        return SettingsError(f"{self.name} {found}, given images {shape}", fix=Fix("fix it"))
 
     def _module(self, layer: str) -> nn.Module:
         dotted = self._layers.get(layer, layer)

@@ -34,7 +34,6 @@ class Strategy(ABC, Generic[C]):
     """
 
     Config: ClassVar[type] = NoSettings
-    uses_unlabeled: ClassVar[bool] = False  # whether it looks at `draw.unlabeled`; results and tables say so
 
     def __init__(self, config: C) -> None:
         self.config = config

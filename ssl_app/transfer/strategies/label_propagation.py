@@ -31,7 +31,6 @@ class LabelPropagation(Strategy[LabelPropagationConfig]):
     """
 
     Config = LabelPropagationConfig
-    uses_unlabeled = True
 
     def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
         """The head alone. Raises SettingsError for a head that has to be trained in steps."""
