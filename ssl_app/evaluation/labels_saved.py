@@ -1,82 +1,99 @@
 """Labels saved: how many times the labels scratch needs for the score that a pretraining reaches with few."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ssl_app.evaluation.intervals import Interval
+from ssl_app.evaluation.difference import Difference
+from ssl_app.evaluation.intervals import Component
+
+PER_OCTAVE = 32  # numbers of labels that are tried between a number and its double
 
 
 @dataclass(frozen=True)
 class LabelsSaved:
-    """Scratch's labels per class for the same score, over ours; None with a reason where it cannot be told."""
+    """Scratch's labels per class for the same score, over ours; None with a reason where it cannot be told.
+
+    An end of the interval is None where it lies beyond the budgets: they are never extrapolated.
+    """
 
     factor: float | None
     low: float | None
     high: float | None
-    bound: str | None  # "at least" beyond the last budget, "at most" below the first
+    bound: str | None  # of the factor: "at least" beyond the last budget, "at most" below the first
     per_class: int  # our labels per class
     reason: str | None
 
 
 def labels_saved(
-    budgets: Sequence[int], scratch: ArrayLike, ours: ArrayLike, per_class: int, difference: Interval
+    budgets: Sequence[int], scratch: ArrayLike, ours: ArrayLike, images: Sequence[Component], per_class: int
 ) -> LabelsSaved:
-    """Read our mean score off scratch's learning curve. budgets (M,), scratch (D, M), ours (D,).
+    """The factors f at which scratch with f times our labels cannot be told from us, around where both are level.
 
-    The curve is scratch's mean over log2 of labels per class, made monotone (isotonic regression: a running
-    maximum would credit scratch with its luckiest draw). `difference` is the paired interval of ours minus
-    scratch at `per_class`; its ends, put on our mean, are read off the same curve, so that the factor's
-    interval excludes 1 where the difference's excludes 0. A budget out of reach is never extrapolated: the
-    factor becomes a bound, and an end of the interval None. On a flat stretch the fewest labels count.
+    budgets (M,), scratch (D, M), ours (P, D): scores on shared draws; `images` is what the test images add to the
+    variance of the difference at each budget. Each draw has a curve of its own, straight lines over log2 of the
+    labels. The test is the verdict's, so that the interval holds 1 exactly where the verdict's holds zero.
+    `per_class` is one of the budgets.
     """
-    from sklearn.isotonic import isotonic_regression
-
-    labels = np.asarray(budgets, dtype=np.float64)
-    assert bool((np.diff(labels) > 0).all()), f"budgets {list(budgets)} do not rise"
-    table = np.atleast_2d(np.asarray(scratch, dtype=np.float64))
-    score = float(np.asarray(ours, dtype=np.float64).mean())
-    reason = _reason(len(labels), difference)
-    if reason is not None:
+    octaves = np.log2(np.asarray(budgets, dtype=np.float64))
+    assert bool((np.diff(octaves) > 0).all()), f"budgets {list(budgets)} do not rise"
+    base, table = np.asarray(scratch, dtype=np.float64), np.atleast_2d(np.asarray(ours, dtype=np.float64))
+    if len(base) == 1 or len(octaves) == 1:
+        reason = "one draw gives no interval" if len(base) == 1 else "one budget gives no curve"
         return LabelsSaved(None, None, None, None, per_class, reason)
-    curve = np.asarray(isotonic_regression(table.mean(axis=0)), dtype=np.float64)  # (M,)
-    octaves = np.log2(labels)
-    assert difference.low is not None
-    assert difference.high is not None
-    factor, bound = _read(octaves, curve, score, per_class)
-    low, low_bound = _read(octaves, curve, score + difference.low - difference.mean, per_class)
-    high, high_bound = _read(octaves, curve, score + difference.high - difference.mean, per_class)
+    tried = _tried(octaves)
+    differences = [_at(octave, octaves, base, table, images) for octave in tried]
+    means = np.array([one.mean for one in differences])  # falls as scratch gets more labels
+    alike = [bool(one.interval.holds_zero) for one in differences]
+    same = int(np.abs(tried - np.log2(per_class)).argmin())  # where scratch has as many labels as we
+    level = _level(means, same)
+    low = high = level
+    while low > 0 and (alike[low - 1] or (same < low and alike[same])):
+        low -= 1
+    while high < len(tried) - 1 and (alike[high + 1] or (same > high and alike[same])):
+        high += 1
+    factors = 2**tried / per_class
+    bound = "at least" if means[level] > 0 and level == len(tried) - 1 else None
+    bound = "at most" if means[level] < 0 and level == 0 else bound
     return LabelsSaved(
-        factor,
-        None if low_bound == "at most" else low,
-        None if high_bound == "at least" else high,
+        float(factors[level]),
+        None if low == 0 and (alike[0] or means[0] < 0) else float(factors[low]),
+        None if high == len(tried) - 1 and (alike[-1] or means[-1] > 0) else float(factors[high]),
         bound,
         per_class,
         None,
     )
 
 
-def _reason(budgets: int, difference: Interval) -> str | None:
-    if difference.holds_zero is None:
-        return "one draw gives no interval"
-    if difference.holds_zero:
-        return "the interval of the difference holds zero"
-    return "one budget gives no curve" if budgets < 2 else None
+def _tried(octaves: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The budgets, and evenly between each two of them."""
+    pieces = [
+        np.linspace(a, b, max(2, round(PER_OCTAVE * (b - a))), endpoint=False)
+        for a, b in itertools.pairwise(octaves.tolist())
+    ]
+    return np.concatenate([*pieces, octaves[-1:]])
 
 
-def _read(
-    octaves: NDArray[np.float64], curve: NDArray[np.float64], score: float, per_class: int
-) -> tuple[float, str | None]:
-    """Labels at which the rising curve reaches the score, over ours, and whether that is only a bound."""
-    if score > curve[-1]:
-        return float(2 ** octaves[-1] / per_class), "at least"
-    if score < curve[0]:
-        return float(2 ** octaves[0] / per_class), "at most"
-    right = int(np.searchsorted(curve, score, side="left"))  # the first budget at or above the score
-    if right == 0:
-        return float(2 ** octaves[0] / per_class), None
-    share = (score - curve[right - 1]) / (curve[right] - curve[right - 1])
-    octave = octaves[right - 1] + share * (octaves[right] - octaves[right - 1])
-    return float(2**octave / per_class), None
+def _level(means: NDArray[np.float64], same: int) -> int:
+    """Where the difference changes its sign, going from `same` to more labels if we are better, else to fewer."""
+    if means[same] > 0:
+        beyond = np.flatnonzero(means[same:] <= 0)
+        return same + int(beyond[0]) if len(beyond) else len(means) - 1
+    below = np.flatnonzero(means[: same + 1] >= 0)
+    return int(below[-1]) if len(below) else 0
+
+
+def _at(
+    octave: float,
+    octaves: NDArray[np.float64],
+    curves: NDArray[np.float64],  # (D, M)
+    ours: NDArray[np.float64],
+    images: Sequence[Component],
+) -> Difference:
+    """Ours minus scratch with so many labels, along each draw's own curve."""
+    scratch = np.array([np.interp(octave, octaves, curve) for curve in curves])  # (D,)
+    variance = float(np.interp(octave, octaves, [one.variance for one in images]))
+    return Difference(ours - scratch, Component(variance, images[0].degrees))

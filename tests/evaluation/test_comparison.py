@@ -1,10 +1,17 @@
 """From trials to the answer: which differences are taken, by hand."""
 
+import numpy as np
 import pytest
 
 from ssl_app.evaluation import comparison
-from ssl_app.evaluation.intervals import Interval, nested_t
+from ssl_app.evaluation.difference import Difference
+from ssl_app.evaluation.intervals import Component, Interval
 from ssl_app.evaluation.ranking import Ranked
+
+
+def of_table(table) -> Interval:
+    """Over pretrainings and draws, on one test part."""
+    return Difference(np.atleast_2d(np.asarray(table, dtype=np.float64)), Component(0.0, 1.0)).interval
 
 
 def trials() -> list[dict[str, object]]:
@@ -86,7 +93,7 @@ def test_pretrainings_are_sampled_as_draws_are() -> None:
         for t in trials()
         if t["init"] == "run"
     ]
-    over = nested_t([[0.12, 0.11], [0.16, 0.15]])
+    over = of_table([[0.12, 0.11], [0.16, 0.15]])
     bracket = f"+13.5 points [{100 * over.low:+.1f}, {100 * over.high:+.1f}] over 2 draws, 2 pretrainings"
     assert over.high - over.low > 0.2
     assert bracket in comparison.answer([*trials(), *more], ["run", "two"], None).verdict

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssl_app.evaluation.intervals import Interval, bootstrap_balanced_accuracy, common_half_width, nested_t, paired_t
+from ssl_app.evaluation.difference import Difference
+from ssl_app.evaluation.intervals import Component, Interval, bootstrap_balanced_accuracy, common_half_width, paired_t
+
+
+def of_table(table) -> Interval:
+    """Over pretrainings and draws, on one test part."""
+    return Difference(np.atleast_2d(np.asarray(table, dtype=np.float64)), Component(0.0, 1.0)).interval
 
 
 def test_paired_t_is_students():
@@ -23,15 +29,16 @@ def test_one_difference_gives_no_interval_and_equal_ones_a_point():
 
 
 def test_one_pretraining_is_paired_t_and_one_draw_gives_no_interval():
-    assert nested_t([[0.1, 0.2, 0.4]]) == paired_t([0.1, 0.2, 0.4])
-    assert nested_t([[0.1], [0.3]]) == Interval(pytest.approx(0.2), None, None, 2)
-    assert nested_t(np.full((2, 3), 0.25)) == Interval(0.25, 0.25, 0.25, 6)
+    own, expected = of_table([[0.1, 0.2, 0.4]]), paired_t([0.1, 0.2, 0.4])
+    assert (own.low, own.high, own.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 3)
+    assert of_table([[0.1], [0.3]]) == Interval(pytest.approx(0.2), None, None, 2)
+    assert of_table(np.full((2, 3), 0.25)) == Interval(0.25, 0.25, 0.25, 6)
 
 
 def test_pretrainings_that_differ_widen_the_interval():
     draws = np.array([0.00, 0.02, 0.01, 0.03, 0.02])
-    alike = nested_t([draws, draws + 0.001, draws - 0.001])
-    apart = nested_t([draws, draws + 0.05, draws - 0.05])
+    alike = of_table([draws, draws + 0.001, draws - 0.001])
+    apart = of_table([draws, draws + 0.05, draws - 0.05])
     assert alike.mean == pytest.approx(apart.mean)
     assert apart.high - apart.low > 3 * (alike.high - alike.low)
     assert alike.high - alike.low == pytest.approx(paired_t(draws).high - paired_t(draws).low, rel=0.1)
@@ -49,7 +56,7 @@ def test_nested_t_covers(pretrainings, least, spread):
             + random.normal(0, of_draw, (1, 5))
             + random.normal(0, of_rest, (pretrainings, 5))
         )
-        interval = nested_t(table)
+        interval = of_table(table)
         hits += interval.low <= 0 <= interval.high
     assert hits / 600 >= least
 
@@ -103,7 +110,7 @@ def test_nested_t_is_satterthwaites():
     table = rows + columns + rest
     degrees = 70**2 / (54**2 / 1 + 18**2 / 2 + 2**2 / 2)  # mean squares 54, 18 and 2; 54 + 18 - 2 of 6 numbers
     half = stats.t.ppf(0.975, degrees) * (70 / 6) ** 0.5
-    interval = nested_t(table)
+    interval = of_table(table)
     assert (interval.mean, interval.low, interval.high) == pytest.approx((0, -half, half))
 
 

@@ -1,58 +1,87 @@
+"""Labels saved: the factors at which the paired test cannot tell scratch with more labels from us."""
+
 import numpy as np
 import pytest
 
-from ssl_app.evaluation.intervals import Interval, paired_t
+from ssl_app.evaluation.difference import Difference
+from ssl_app.evaluation.intervals import Component
 from ssl_app.evaluation.labels_saved import LabelsSaved, labels_saved
 
 BUDGETS = [8, 16, 32, 64]
 CURVE = np.array([0.5, 0.6, 0.7, 0.8])  # a tenth for each doubling
-SCRATCH = np.stack([CURVE - 0.01, CURVE, CURVE + 0.01])
+SCRATCH = np.stack([CURVE - 0.01, CURVE, CURVE + 0.01])  # (D, M)
+NOISE = np.array([-0.005, 0.001, 0.004])
+NONE = Component(0.0, 1.0)
 
 
-def saved(ours, budgets=BUDGETS, scratch=SCRATCH, per_class=16, low=None, high=None):
-    ours = np.asarray(ours)
-    mean = float(ours.mean() - scratch[:, budgets.index(per_class)].mean())
-    interval = Interval(mean, mean - 0.05 if low is None else low, mean + 0.05 if high is None else high, 3)
-    return labels_saved(budgets, scratch, ours, per_class, interval)
+def saved(
+    ours: np.ndarray,
+    per_class: int = 16,
+    scratch: np.ndarray = SCRATCH,
+    images: Component = NONE,
+    budgets: list[int] = BUDGETS,
+) -> LabelsSaved:
+    return labels_saved(budgets, scratch, ours, [images] * len(budgets), per_class)
 
 
-def test_the_factor_is_exact_on_a_straight_curve():
-    result = saved([0.69, 0.70, 0.71], low=0.05, high=0.15)
-    assert result.factor == pytest.approx(2.0)
-    assert (result.low, result.high) == pytest.approx((2**0.5, 2**1.5))
+def ours_at(score: float) -> np.ndarray:
+    """Three draws that follow scratch's, and a little noise."""
+    return score + SCRATCH[:, 1] - CURVE[1] + NOISE
+
+
+def test_the_factor_is_exact_on_a_straight_curve_and_its_ends_are_the_paired_tests() -> None:
+    result = saved(ours_at(0.70))
+    interval = Difference((ours_at(0.70) - SCRATCH[:, 1])[None], NONE).interval
+    assert interval.low is not None
+    assert interval.high is not None
+    assert result.factor == pytest.approx(2.0, rel=0.03)
+    assert result.low == pytest.approx(2 ** (10 * interval.low), rel=0.03)
+    assert result.high == pytest.approx(2 ** (10 * interval.high), rel=0.03)
     assert (result.bound, result.per_class, result.reason) == (None, 16, None)
 
 
-def test_it_takes_the_interval_of_the_draws():
-    ours = SCRATCH[:, 1] + np.array([0.09, 0.10, 0.11])
-    result = labels_saved(BUDGETS, SCRATCH, ours, 16, paired_t(ours - SCRATCH[:, 1]))
-    assert result.low < 2 < result.high
-    assert result.factor == pytest.approx(2.0)
+def test_the_test_images_widen_it() -> None:
+    narrow, wide = saved(ours_at(0.70)), saved(ours_at(0.70), images=Component(0.02**2, 300))
+    assert narrow.low is not None
+    assert wide.low is not None
+    assert wide.low < narrow.low
 
 
-def test_beyond_the_last_budget_it_is_at_least():
-    result = saved([0.9, 0.9, 0.9], low=0.15, high=0.4)
+def test_beyond_the_last_budget_it_is_at_least() -> None:
+    result = saved(ours_at(0.9))
     assert (result.factor, result.bound, result.high) == (4.0, "at least", None)
-    assert result.low == pytest.approx(2**1.5)
+    assert result.low == 4.0, "scratch with every label is not as good"
 
 
-def test_below_the_first_budget_it_is_at_most():
-    result = saved([0.4, 0.4, 0.4], low=-0.3, high=-0.05)
+def test_below_the_first_budget_it_is_at_most() -> None:
+    result = saved(ours_at(0.4))
     assert (result.factor, result.bound, result.low) == (0.5, "at most", None)
-    assert result.high == pytest.approx(2**-0.5)
+    assert result.high == 0.5
 
 
-def test_nothing_is_told_where_the_interval_holds_zero_or_there_is_none():
-    none = LabelsSaved(None, None, None, None, 16, "the interval of the difference holds zero")
-    assert saved([0.61, 0.61, 0.61], low=-0.01, high=0.03) == none
-    alone = labels_saved(BUDGETS, CURVE, [0.7], 16, paired_t([0.1]))
+@pytest.mark.parametrize("score", [0.585, 0.595, 0.6, 0.605, 0.615, 0.63])
+def test_it_holds_1_exactly_where_the_interval_of_the_difference_holds_zero(score: float) -> None:
+    result = saved(ours_at(score))
+    difference = Difference((ours_at(score) - SCRATCH[:, 1])[None], NONE).interval
+    low, high = result.low or 0.0, result.high or np.inf
+    assert (low <= 1 <= high) == difference.holds_zero
+
+
+def test_several_pretrainings_are_sampled_too() -> None:
+    one = saved(ours_at(0.7))
+    several = saved(np.stack([ours_at(0.66), ours_at(0.7), ours_at(0.74)]))
+    assert one.high is not None
+    assert several.high is None or several.high > one.high
+
+
+def test_it_is_not_told_from_one_draw_or_one_budget() -> None:
+    alone = saved(np.array([0.7]), scratch=SCRATCH[:1])
     assert (alone.factor, alone.reason) == (None, "one draw gives no interval")
-    single = saved([0.7] * 3, budgets=[16], scratch=SCRATCH[:, 1:2], low=0.05, high=0.15)
+    single = saved(ours_at(0.7), budgets=[16], scratch=SCRATCH[:, 1:2])
     assert (single.factor, single.reason) == (None, "one budget gives no curve")
 
 
-def test_a_curve_that_dips_is_made_monotone():
-    dipping = np.tile([0.5, 0.62, 0.58, 0.8], (3, 1))  # its middle becomes .60, .60
-    result = saved([0.6] * 3, scratch=dipping, per_class=8, low=0.05, high=0.2)
-    assert result.factor == pytest.approx(2.0)  # the fewest labels on the flat stretch
-    assert saved([0.7] * 3, scratch=dipping, per_class=8).factor == pytest.approx(32 * 2**0.5 / 8)
+def test_a_curve_that_dips_is_level_first_where_it_is_reached_first() -> None:
+    dipping = np.tile([0.5, 0.62, 0.58, 0.8], (3, 1)) + NOISE[:, None]
+    result = saved(0.6 + NOISE + np.array([0.001, 0.0, -0.001]), per_class=8, scratch=dipping)
+    assert result.factor == pytest.approx(2 ** (0.1 / 0.12), rel=0.03)

@@ -1,0 +1,78 @@
+"""Intervals hold what is claimed of them, over sweeps that were simulated whole (tests/simulated_sweeps.py)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ssl_app.evaluation.difference import Difference
+from ssl_app.evaluation.labels_saved import labels_saved
+from tests.simulated_sweeps import WORLDS, World, sweep
+
+FAST, SLOW = 120, 2000
+BUDGETS = (2, 4, 8, 16, 32)
+SLOPE = 0.04  # of scratch's accuracy, for each doubling of the labels
+
+SIZES = [FAST, pytest.param(SLOW, marks=pytest.mark.slow)]
+
+
+def within(share: float, number: int, low: float, high: float) -> bool:
+    """Whether a share among so many sweeps may be that of a probability from low to high, with 3 standard errors."""
+    error = 3 * (0.05 * 0.95 / number) ** 0.5
+    return low - error <= share <= high + error
+
+
+def covered(world: World, pretrainings: int, draws: int, number: int) -> tuple[float, float]:
+    """Shares of sweeps whose interval holds the truth, and lies above zero."""
+    generator, test = np.random.default_rng(1), world.test
+    held = above = 0
+    for _ in range(number):
+        answers = sweep(world, pretrainings, draws, generator)
+        interval = Difference.between(answers.ours, answers.scratch[0], test).interval
+        assert interval.low is not None
+        assert interval.high is not None
+        truth = answers.of_these if pretrainings == 1 else answers.of_others
+        held += interval.low <= truth <= interval.high
+        above += interval.low > 0
+    return held / number, above / number
+
+
+@pytest.mark.parametrize("number", SIZES)
+@pytest.mark.parametrize(("pretrainings", "draws"), [(1, 3), (1, 5), (3, 3)])
+@pytest.mark.parametrize("name", WORLDS)
+def test_an_interval_covers_these_pretrainings_or_others_and_other_test_images(
+    name: str, pretrainings: int, draws: int, number: int
+) -> None:
+    share, _ = covered(WORLDS[name], pretrainings, draws, number)
+    assert within(share, number, 0.93, 0.98 if pretrainings == 3 else 0.97), share
+
+
+@pytest.mark.parametrize("number", SIZES)
+@pytest.mark.parametrize(("pretrainings", "draws"), [(1, 5), (3, 3)])
+@pytest.mark.parametrize("name", WORLDS)
+def test_without_an_effect_an_interval_lies_above_zero_in_at_most_3_5_percent(
+    name: str, pretrainings: int, draws: int, number: int
+) -> None:
+    world = WORLDS[name] if pretrainings == 3 else replace(WORLDS[name], pretraining=0.0)
+    _, above = covered(world, pretrainings, draws, number)
+    assert above <= 0.035 + 3 * (0.03 * 0.97 / number) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrainings", "number"),
+    [("chest", 1, FAST), *(pytest.param(name, p, SLOW, marks=pytest.mark.slow) for name in WORLDS for p in (1, 3))],
+)
+def test_labels_saved_covers_a_factor_of_two(name: str, pretrainings: int, number: int) -> None:
+    number //= 4  # each tries many numbers of labels
+    steps = tuple(SLOPE * (np.log2(budget) - 3) for budget in BUDGETS)
+    luck = WORLDS[name].pretraining if pretrainings == 3 else 0.0
+    world = replace(WORLDS[name], level=0.75, budgets=steps, effect=SLOPE, pretraining=luck)
+    generator, test = np.random.default_rng(2), world.test
+    held = 0
+    for _ in range(number):
+        answers = sweep(world, pretrainings, 5, generator)
+        images = [Difference.between(answers.ours, scratch, test).images for scratch in answers.scratch]
+        scores = (test.balanced_accuracy(answers.scratch).T, test.balanced_accuracy(answers.ours))
+        found = labels_saved(BUDGETS, *scores, images, 8)
+        held += (found.low or 0.0) <= 2 <= (found.high or np.inf)
+    assert within(held / number, number, 0.90, 0.99), held / number

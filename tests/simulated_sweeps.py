@@ -1,0 +1,101 @@
+"""Sweeps that were never trained: right answers drawn from a model whose true effects are known.
+
+A classifier is right on an image where a sum of normal deviates is above zero: how easy the image is, for everyone
+and for this kind of network, what its group, its draw of labels and its pretraining add, and the noise of a training.
+A mean over any of them is then a normal probability, so that the truth needs no simulation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import erf, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_app.evaluation.difference import ScoredPart
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class World:
+    """Standard deviations, in units of one for all that differs from image to image."""
+
+    images: tuple[int, ...]  # of each class
+    in_group: int  # images of a patient
+    level: float  # balanced accuracy of scratch
+    effect: float  # ours minus scratch, in accuracy
+    shared: float  # share of an image's variance that both networks have in common
+    draw: float  # luck of a draw of labels, for both
+    draw_apart: float  # and for each of the two
+    pretraining: float
+    training: float  # noise of one training, over all images
+    budgets: Sequence[float] = field(default=(0.0,))  # how much better scratch is at each budget, in accuracy
+
+    @property
+    def test(self) -> ScoredPart:
+        labels = np.repeat(np.arange(len(self.images)), self.images)
+        return ScoredPart(labels, np.arange(len(labels)) // self.in_group)
+
+
+CHEST = World((400, 260, 406), 2, 0.70, 0.0, 0.75, 0.06, 0.04, 0.035, 0.03)
+STEEL = World((57,) * 6, 1, 0.90, 0.0, 0.6, 0.12, 0.08, 0.08, 0.05)
+SMALL = World((20, 20, 20), 1, 0.75, 0.0, 0.6, 0.10, 0.08, 0.06, 0.05)
+WORLDS = {"chest": CHEST, "steel": STEEL, "small": SMALL}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Right answers of one sweep, and the true differences at each budget: for these pretrainings, and for others."""
+
+    ours: Floats  # (P, D, N)
+    scratch: Floats  # (B, D, N)
+    of_these: float
+    of_others: float
+
+
+def above(mean: float) -> float:
+    """Probability that a normal deviate of this mean, and variance one, is above zero."""
+    return 0.5 * (1 + erf(mean / sqrt(2)))
+
+
+def mean_for(probability: float, variance: float) -> float:
+    """The mean at which a normal deviate is above zero with this probability."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(probability)) * sqrt(variance)
+
+
+def sweep(world: World, pretrainings: int, draws: int, generator: np.random.Generator) -> Answers:
+    """One sweep: new images, draws, pretrainings and trainings."""
+    test = world.test
+    number, groups = len(test.labels), int(test.members.max()) + 1
+
+    def normal(*shape: int) -> Floats:
+        return generator.standard_normal(shape)
+
+    # an image's variance is one: half of it is its group's
+    def of_images(share: float, *shape: int) -> Floats:
+        apart, together = normal(*shape, number), normal(*shape, groups)[..., test.members]
+        return np.asarray(sqrt(share / 2) * (apart + together))
+
+    common = of_images(world.shared)
+    kind = [of_images((1 - world.shared) / 2) for _ in range(2)]  # of networks from random weights, and of ours
+    rest = (1 - world.shared) / 2
+    draw = world.draw * normal(draws)[:, None]
+    luck = world.pretraining * normal(pretrainings)[:, None, None]
+    ours = common + kind[1] + draw + world.draw_apart * normal(draws)[:, None] + luck
+    ours = ours + world.training * normal(pretrainings, draws)[..., None] + of_images(rest, pretrainings, draws)
+    scratch = common + kind[0] + draw + world.draw_apart * normal(draws)[:, None]
+    scratch = scratch + world.training * normal(len(world.budgets), draws)[..., None]
+    scratch = scratch + of_images(rest, len(world.budgets), draws)
+    without = 1 + world.draw**2 + world.draw_apart**2 + world.training**2  # variance of one answer, pretraining apart
+    mean = mean_for(world.level + world.effect, without + world.pretraining**2)
+    means = [mean_for(world.level + more, without) for more in world.budgets]
+    now = float(np.mean([above((mean + one) / sqrt(without)) for one in luck.ravel().tolist()]))
+    return Answers(
+        (ours + mean > 0).astype(np.float64),
+        (scratch + np.array(means)[:, None, None] > 0).astype(np.float64),
+        now - world.level,
+        world.effect,
+    )
