@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,16 @@ def make_images(
             image[: side // 2, label * side // classes : (label + 1) * side // classes] += 150
             cv2.imwrite(str(root / f"class{label}" / f"{number:03d}.png"), image)
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures() -> Iterator[None]:
+    """Figures are made and not rendered, a third of the time of a tiny run; test_verbs renders them."""
+    from matplotlib.figure import Figure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path, **how: Path(path).write_bytes(b""))
+        yield
 
 
 @pytest.fixture(scope="session")

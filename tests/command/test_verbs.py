@@ -24,6 +24,11 @@ BASE = {"verb", "run", "seconds", "settings"}
 STRATEGIES = registry.names("transfer.strategies")
 
 
+@pytest.fixture(scope="module")
+def figures() -> None:
+    """Rendered, as for a user."""
+
+
 def saved(run: str) -> dict[str, Any]:
     """result.json of a run."""
     content: dict[str, Any] = json.loads((Path(run) / "result.json").read_text())
