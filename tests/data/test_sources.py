@@ -398,3 +398,19 @@ def test_what_is_of_no_known_kind_says_what_is(tmp_path: Path) -> None:
     assert refusal(tmp_path / "1.png") == (
         f"{tmp_path}/1.png is one image; expected a set of them; type data {tmp_path}"
     )
+
+
+def test_an_array_that_memory_cannot_hold_is_not_called_a_bad_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ssl_app.data.sources import arrays
+
+    def full(*anything: object, **more: object) -> None:
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr(np, "load", full)
+    with pytest.raises(DataError) as error:
+        arrays.load(tmp_path / "a.npz")
+    assert str(error.value).endswith(
+        "a.npz does not fit into memory (Unable to allocate 9 TiB); save it as image files"
+    )

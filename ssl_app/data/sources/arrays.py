@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ssl_app.data.images import Unreadable, standard, standard_depth
 from ssl_app.data.sources.base import ARRAY_NAMES, SPLITS, UNUSED, Columns, Source, file_stamp
-from ssl_app.errors import DataError, Set, nearest
+from ssl_app.errors import DataError, Fix, Set, nearest
 
 IMAGES, LABELS, GROUPS, SPLIT = ("images", "x"), ("labels", "y"), ("groups", "group"), ("split", "splits")
 
@@ -85,6 +85,8 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory ({error})", fix=Fix("save it as image files")) from error
     except Exception as error:  # zipfile's, zlib's and numpy's own kinds
         reason = "it holds Python objects" if "allow_pickle" in str(error) else str(error)
         if not zipfile.is_zipfile(path):
