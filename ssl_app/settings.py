@@ -129,6 +129,9 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     probe_every: int | None = option(
         None, "epochs between two measurements on --probe-data; default: a tenth", at_least=1
     )
+    seeds: int = option(
+        1, "pretrainings to make, with this seed and the next ones; a sweep takes them as one", at_least=1
+    )
     save_every: float = option(60.0, "seconds between checkpoints within an epoch", at_least=0)
     resume: str | None = option(None, "go on with a stopped run, to the same bits", metavar="RUN")
     any_threads: bool = option(False, "resume under other threads, torch or arithmetic; bits may differ")
@@ -173,18 +176,21 @@ class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSetting
     labels: Path | None = option(
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
     )
-    evaluate_on: Literal["test", "validation"] = option(
-        "test", "part that is evaluated; validation is a fifth of the training part, and leaves the test part alone"
-    )
 
 
 @dataclass(frozen=True)
 class SweepSettings(StageTwoSettings):
     """Settings of a sweep."""
 
+    evaluate_on: Literal["auto", "test", "validation", "folds"] = option(
+        "auto",
+        "what is evaluated: the test part; validation, a fifth of the training part, which leaves the test part "
+        "alone; folds, all labeled images by repeated cross-validation; auto: folds below 30 labels a class in all",
+    )
+
     init: tuple[str, ...] = option(
-        (), "run, checkpoint or weights file; repeat to compare; default: the newest finished pretraining",
-        metavar="RUN|FILE", repeat=True,
+        (), "run (with its --seeds), checkpoint or weights file; repeat to compare; default: the newest finished "
+        "pretraining", metavar="RUN|FILE", repeat=True,
     )  # fmt: skip
     strategy: tuple[str, ...] = option((), "comma list of strategies; default: all", metavar="S,S")
     per_class: tuple[int, ...] = option(
@@ -192,4 +198,14 @@ class SweepSettings(StageTwoSettings):
     )
     draws: int = option(5, "labeled draws of each size; they carry the intervals", at_least=1)
     baseline: Literal["scratch", "none"] = option("scratch", "what to compare with: random weights, trained fully")
+    baseline_per_class: tuple[int, ...] = option(
+        (), "further labels per class for scratch alone, to see how many it needs", at_least=1, metavar="N,N"
+    )
+    baseline_length: Literal["chosen", "same"] = option(
+        "chosen", "steps of scratch: the usual number or twice as many, by a part of the first draw's labels; or the "
+        "same as every variant, as with --steps",
+    )  # fmt: skip
+    resume: str | None = option(
+        None, "go on with a sweep by its name, with its settings; draws, sizes and inits may grow", metavar="RUN"
+    )
     jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)

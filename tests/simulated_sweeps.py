@@ -42,6 +42,13 @@ CHEST = World((400, 260, 406), 2, 0.70, 0.0, 0.75, 0.06, 0.04, 0.035, 0.03)
 STEEL = World((57,) * 6, 1, 0.90, 0.0, 0.6, 0.12, 0.08, 0.08, 0.05)
 SMALL = World((20, 20, 20), 1, 0.75, 0.0, 0.6, 0.10, 0.08, 0.06, 0.05)
 WORLDS = {"chest": CHEST, "steel": STEEL, "small": SMALL}
+# few labels in all, which are trained on and tested fold by fold
+FEW = {
+    "sixty": World((20, 20, 20), 1, 0.75, 0.0, 0.6, 0.10, 0.08, 0.06, 0.05),
+    "twenty-four": World((12, 12), 1, 0.75, 0.0, 0.6, 0.15, 0.12, 0.06, 0.05),
+    "patients": World((24, 24, 24), 2, 0.70, 0.0, 0.75, 0.06, 0.04, 0.035, 0.03),
+}
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -99,3 +106,48 @@ def sweep(world: World, pretrainings: int, draws: int, generator: np.random.Gene
         now - world.level,
         world.effect,
     )
+
+
+def cross_validated(
+    world: World, per_class: int, pretrainings: int, repeats: int, generator: np.random.Generator
+) -> Answers:
+    """A sweep by repeated cross-validation: every image is tested once a repeat, by networks that did not see it.
+
+    The luck of a draw is the sum of what its images bring, so that draws which share images share luck.
+    """
+    test = world.test
+    number, groups, classes = len(test.labels), int(test.members.max()) + 1, len(world.images)
+
+    def of_images(share: float) -> Floats:
+        apart, together = generator.standard_normal(number), generator.standard_normal(groups)[test.members]
+        return np.asarray(sqrt(share / 2) * (apart + together))
+
+    common = of_images(world.shared)
+    kind = [of_images((1 - world.shared) / 2) for _ in range(2)]
+    rest = sqrt((1 - world.shared) / 2)
+    brought = generator.standard_normal((3, number)) * np.array(
+        [[world.draw], [world.draw_apart], [world.draw_apart]]
+    )
+    luck = world.pretraining * generator.standard_normal(pretrainings)
+    without = 1 + world.draw**2 + world.draw_apart**2 + world.training**2
+    mean = mean_for(world.level + world.effect, without + world.pretraining**2)
+    base = mean_for(world.level, without)
+    ours, scratch = np.empty((pretrainings, repeats, number)), np.empty((1, repeats, number))
+    for repeat in range(repeats):
+        fold = generator.permutation(np.arange(groups) % FOLDS)[test.members]
+        for one in range(FOLDS):
+            held, fit = np.flatnonzero(fold == one), np.flatnonzero(fold != one)
+            drawn = np.concatenate(
+                [generator.permutation(fit[test.labels[fit] == k])[:per_class] for k in range(classes)]
+            )
+            both, apart, theirs = brought[:, drawn].mean(1) * sqrt(len(drawn))
+
+            def trained(level: float, which: int) -> Floats:
+                noise = world.training * generator.standard_normal() + rest * generator.standard_normal(len(held))  # noqa: B023
+                return common[held] + kind[which][held] + noise + level > 0  # noqa: B023
+
+            for number_of, extra in enumerate(luck.tolist()):
+                ours[number_of, repeat, held] = trained(mean + both + apart + extra, 1)
+            scratch[0, repeat, held] = trained(base + both + theirs, 0)
+    now = float(np.mean([above((mean + one) / sqrt(without)) for one in luck.tolist()]))
+    return Answers(ours, scratch, now - world.level, world.effect)

@@ -18,7 +18,8 @@ import pytest
 from ssl_app import config, registry
 from ssl_app.cli import Verb, main
 from ssl_app.evaluation import verdict
-from ssl_app.evaluation.intervals import Interval
+from ssl_app.evaluation.difference import Difference
+from ssl_app.evaluation.intervals import Component
 from ssl_app.evaluation.labels_saved import LabelsSaved
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,11 +97,14 @@ def test_there_are_command_lines_of_every_verb() -> None:
 
 
 def test_the_readme_quotes_the_verdict_as_it_is_printed() -> None:
-    saved = LabelsSaved(1.0, 1.0, None, "at least", 32, None)
-    evidence = verdict.Evidence("sela", 32, 0.719, 0.688, Interval(0.031, 0.003, 0.059, 3), 3, 1, saved, None)
+    table = np.array([[-0.00543065, -0.01043176, -0.00645739]])  # of the demo's three draws
+    difference = Difference(table, Component(1.64807e-05, 356.0))
+    saved = LabelsSaved(0.7226, 0.2394, None, None, 32, None)
+    evidence = verdict.Evidence(("rotnet",), 32, 0.9618, 0.9692, difference, 357, saved, 32)
+    found, why, command = verdict.lines(evidence, verdict.Around("digits", "digits", True))
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     quoted = " ".join(line.removeprefix("> ") for line in lines if line.startswith("> "))
-    assert quoted == verdict.sentence(evidence)
+    assert quoted == " ".join([*found, f"{why}, {command.text(config.flag)}."])
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "sweep"])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ssl_app.training.hardware import Hardware
     from ssl_app.training.initialization import Initialization
     from ssl_app.transfer.draw import TransferConfig
-    from ssl_app.transfer.setup import Planned
+    from ssl_app.transfer.setup import Planned, Tested
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def transfer_config(
     return TransferConfig(**(own | rates | {"optimizer": optimizer, "validation": validation, "seed": seed}))
 
 
-def planned_of(settings: StageTwoSettings, start: "Initialization") -> "Planned":
+def planned_of(settings: StageTwoSettings, start: "Initialization", tested: "Tested") -> "Planned":
     """An initialization with its labeled data: the pretraining's where the user named none, and its split."""
     from ssl_app.data.sources.base import open_source
     from ssl_app.transfer.setup import Planned
@@ -102,7 +102,7 @@ def planned_of(settings: StageTwoSettings, start: "Initialization") -> "Planned"
     data = data_of(merged, settings.out, settings.labels)
     pixels = pixels_of(merged, start, open_source(data.data, data.columns))
     inherited = settings.data is None and bool(start.settings)
-    return Planned(start, data, pixels, inherited, settings.evaluate_on == "validation")
+    return Planned(start, data, pixels, inherited, tested)
 
 
 def with_data_of(settings: StageTwoSettings, start: "Initialization") -> StageTwoSettings:
@@ -125,12 +125,16 @@ def with_data_of(settings: StageTwoSettings, start: "Initialization") -> StageTw
 
 
 def newest_or(init: str | None, out: Path) -> str:
-    """The initialization that the user named, or the newest finished pretraining. Raises RunError."""
+    """The initialization that the user named, or the newest finished pretraining, of several seeds the first.
+
+    Raises RunError.
+    """
     from ssl_app.training.initialization import newest_pretraining
+    from ssl_app.transfer.replicates import first_of
 
     if init is not None:
         return init
-    found = newest_pretraining(out)
+    found = first_of(out, newest_pretraining(out))
     logger.info(f"init: {found}, the newest finished pretraining in {out} (--init says otherwise)")
     return found
 

@@ -1,8 +1,9 @@
-"""Find the method that these images want: each pretrains for the same time, then one small sweep over all of them.
+"""Recommend a method for these images: each pretrains for the same time, then one small sweep over all of them.
 
-Scores are taken on a fifth of the training part, so that the test part is still unseen when the chosen method is
-swept for good. Methods that do not apply are listed with their reason. The same command again goes on where it was
-stopped, given the --name that the first run printed.
+Scores are taken on a fifth of the training part, which the methods have seen without labels, so that the test part is
+still unseen when the chosen method is swept for good. A recommendation claims nothing: with --confirm the first two
+pretrain again with new seeds and are swept on new draws and the test part. Methods that do not apply are listed with
+their reason. The same command again goes on where it was stopped, given the --name that the first run printed.
 """
 
 import logging
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, console, registry, runs
 from ssl_app.commands import RunSpec, record
@@ -23,17 +24,26 @@ from ssl_app.errors import CheckpointError, DataError, RunError, SettingsError, 
 from ssl_app.runs import Result
 from ssl_app.settings import DataSettings, PixelSettings, PretrainSettings, RunSettings, SweepSettings
 
+if TYPE_CHECKING:
+    from ssl_app.evaluation.comparison import Answered
+    from ssl_app.transfer.trial import TrialSetup
+
 logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app compare --data labeled.csv --budget 5m
+ssl-app compare --data labeled.csv --budget 5m --name which --confirm
 ssl-app compare --data labeled.csv --group patient --methods rotnet,sela,autoencoder --budget 20m --name which
 """
 STRATEGY = "two-stage"
+# scratch is as long as the others: methods are compared with each other
+LIKE_ALL: dict[str, Any] = {"strategy": (STRATEGY,), "baseline_length": "same"}
 FAILED = "failed.json"  # in the comparison's folder: methods that diverged, which going on does not try again
 FAR_OFF = 0.15  # of the time that all should have had, from where the sentence tells what they had
 FEW = 10  # images of a class: below it one of them moves the score by points
-APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable")  # may differ when a comparison goes on
+FINALISTS = 2  # which --confirm pretrains again
+FRESH = 1000  # added to the seed: of pretrainings and draws that have chosen nothing
+APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable", "confirm")  # may differ when a comparison goes on
 ALIKE = (
     "budget", "data", "label", "group", "split", "test_fraction", "split_seed", "image_size", "channels", "intensity",
     "seed", "method", "backbone",
@@ -55,6 +65,9 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     labels: Path | None = option(
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
     )
+    confirm: bool = option(
+        False, "pretrain the first two again with three new seeds, and sweep them on new draws and the test part"
+    )
     jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
 
 
@@ -67,7 +80,7 @@ def run(settings: Settings) -> Result:
     methods = _methods(settings.methods)
     seconds_of(settings.budget)
     with same_threads():
-        scored, fitting = _scored_on(settings)
+        scored, fitting = _scored_on(settings, len(methods))
     runs.prepare_out(settings.out)
     stored = config.as_json(settings)
     about = RunSpec("compare", settings.out, settings.name, stored, settings.tracking_uri, keep=runs.SETTINGS)
@@ -76,10 +89,14 @@ def run(settings: Settings) -> Result:
         logger.info(f"run {folder}; where it is stopped, the same command with --name {folder.name} goes on")
         pretrained, reasons = _all_pretrained(settings, methods, folder)
         more = one.more = _answer(settings, pretrained, reasons, folder.name, scored)
-    best = (more["wanted"] or [more["ranking"][0]["name"]])[0]
+        if settings.confirm:
+            more["confirmation"] = _confirmed(settings, [row["name"] for row in more["ranking"]], folder.name)
+    best = more["wanted"][0]
     labels = "" if settings.labels is None else f" --labels {quote(str(settings.labels))}"
     flags = f"{labels}{fitting}{out_flag(settings.out)}"
     logger.info(f"to see {best} on the test part, type ssl-app sweep --init {folder.name}-{best}{flags}")
+    if not settings.confirm:
+        logger.info(f"to claim it, type the same command with --name {folder.name} --confirm")
     return one.result()
 
 
@@ -147,17 +164,14 @@ def _answer(
         logger.info(f"frozen features, {'random weights' if init == 'none' else method}: {found}")
     swept = _swept(settings, tuple(inits), name)
     seconds = {method: float(one["training_seconds"]) for method, one in pretrained.items()}
-    trials = comparison.scores(swept["trials"])
-    means = {variant: comparison.means_by_draw(curve) for variant, curve in trials.items()}
-    scratch = next(values for variant, values in means.items() if variant[0] == SCRATCH)
-    ranked = ranking(
-        {inits[variant[0]]: values for variant, values in means.items() if variant[0] != SCRATCH}, scratch
-    )
+    tested = _answered(settings.out / f"{name}-sweep", swept["trials"])
+    means = {variant[0]: tested.mean_answers(variant) for variant in tested.variants}
+    ranked = ranking({method: means[init] for init, method in inits.items()}, means[SCRATCH], tested.part)
     budgets = sorted(set(settings.per_class))
     advised = advice(ranked, budgets, settings.draws, _each(settings.budget, seconds), scored)
-    if any(swept["overlap"].values()):
-        advised += " The methods had seen the scored images, without their labels."
-    rows = comparison.ranking_rows(ranked, trials, {m: init for init, m in inits.items()}, frozen, seconds)
+    rows = comparison.ranking_rows(
+        ranked, tested, {m: init for init, m in inits.items()}, frozen, seconds, swept["seen_in_pretraining"]
+    )
     for line in comparison.aligned(rows):
         logger.info(line)
     for one in pretrained.values():
@@ -200,10 +214,10 @@ def _methods(requested: tuple[str, ...]) -> list[str]:
     return alone
 
 
-def _scored_on(settings: Settings) -> tuple[str, str]:
+def _scored_on(settings: Settings, methods: int) -> tuple[str, str]:
     """What the methods will be scored on, and the flag of a sweep's sizes that the labels allow, where not all.
 
-    Raises now what the sweep would once every method has had its time.
+    Says what all of it will take. Raises now what the sweep would once every method has had its time.
     """
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.data import splits
@@ -213,15 +227,41 @@ def _scored_on(settings: Settings) -> tuple[str, str]:
     sweep = _shared(SweepSettings, settings, name="")(evaluate_on="validation")
     start = load_initialization(SCRATCH, settings.out, settings.backbone)
     transfer = transfer_config(sweep, start, "within", settings.seed)
-    opened = prepare(planned_of(sweep, start), transfer, hardware_of(settings, threads=1)).opened
-    dataset, parts = opened.dataset, opened.parts
-    splits.refuse_more(dataset, parts.train, settings.per_class)
+    setup = prepare(planned_of(sweep, start, "validation"), transfer, hardware_of(settings, threads=1))
+    dataset, parts = setup.dataset, setup.opened.parts
+    splits.check_budgets(dataset, parts.train, settings.per_class)
+    _say_cost(settings, setup, methods)
     name, count = splits.fewest(dataset, parts.test)
     few = f", of which only {count} '{name}'" if count < FEW else ""
     usual = SweepSettings().per_class
     fitting = [str(size) for size in usual if size <= splits.fewest(dataset, parts.train)[1]]
     flag = "" if len(fitting) == len(usual) else f" --per-class {','.join(fitting)}"
     return f"{len(parts.test):,} held-out images{few}", flag
+
+
+def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
+    """The time of all methods, of the probes and of the sweep, by a few timed steps from random weights."""
+    from ssl_app.checkpoints import SCRATCH
+    from ssl_app.commands.sweep import jobs_at_once
+    from ssl_app.data import splits
+    from ssl_app.pretraining.time_budget import seconds_of
+    from ssl_app.training.history import duration
+    from ssl_app.transfer.sweep_cost import SweepCost
+    from ssl_app.transfer.trial import Job
+    from ssl_app.transfer.workers import PlannedTrial
+
+    trials = []
+    for per_class in sorted(set(settings.per_class), reverse=True):
+        drawn = splits.draw(setup.dataset, setup.opened.parts.train, per_class, seed=settings.seed, draw=0)
+        job = Job(STRATEGY, drawn, 0)
+        trials += [PlannedTrial(f"{n} of {per_class}", SCRATCH, per_class, job) for n in range(methods + 1)]
+    cost = SweepCost.measured(setup, trials, jobs_at_once(settings.jobs, settings.threads, setup.hardware))
+    trained, sweep = methods * seconds_of(settings.budget), settings.draws * cost.total
+    probed = (methods + 1) * len(setup.dataset.keys) * cost.test
+    logger.info(
+        f"{methods} methods of {settings.budget}, then {len(trials) * settings.draws} trials: about "
+        f"{duration(trained + sweep + probed)}, first method in {settings.budget}"
+    )
 
 
 def _stopped(settings: Settings) -> Path | None:
@@ -279,20 +319,66 @@ def _refuse_another(folder: Path, requested: Mapping[str, Any]) -> None:
 
 def _swept(settings: Settings, inits: tuple[str, ...], name: str) -> Mapping[str, Any]:
     """What the sweep over all of them found."""
+    make = _shared(SweepSettings, settings, name=f"{name}-sweep")
+    return _sweep(make(init=inits, evaluate_on="validation", **LIKE_ALL), name)
+
+
+def _sweep(settings: SweepSettings, name: str) -> Mapping[str, Any]:
     from ssl_app.commands import sweep
     from ssl_app.training.hardware import same_threads
     from ssl_app.transfer.workers import TrialDiverged
 
-    make = _shared(SweepSettings, settings, name=f"{name}-sweep")
     try:
         with same_threads():
-            return sweep.run(make(init=inits, strategy=(STRATEGY,), evaluate_on="validation"), part_of=name).more
+            return sweep.run(settings, part_of=name).more
     except TrialDiverged as error:
-        others = " ".join(f"--init {init}" for init in inits if init != error.init)
+        others = " ".join(f"--init {init}" for init in settings.init if init != error.init)
         raise RunError(
             f"{error.notice.found}; to sweep the others type ssl-app sweep {others} --strategy {STRATEGY} "
-            f"--evaluate-on validation{out_flag(settings.out)}"
+            f"--evaluate-on {settings.evaluate_on}{out_flag(settings.out)}"
         ) from error
+
+
+def _answered(folder: Path, trials: list[dict[str, Any]]) -> "Answered":
+    """The right answers of a sweep's trials."""
+    from ssl_app.transfer import kept_predictions
+
+    about = [(one["init"], one["strategy"], one["per_class"], one["draw"]) for one in trials]
+    return kept_predictions.answered(folder, about, {})
+
+
+def _confirmed(settings: Settings, order: list[str], name: str) -> dict[str, Any]:
+    """Pretrain the first of the ranking again, sweep them on the test part, and say what may be claimed."""
+    import numpy as np
+
+    from ssl_app.checkpoints import SCRATCH
+    from ssl_app.evaluation.ranking import confirm, confirmation
+    from ssl_app.evaluation.verdict import USUAL_PRETRAININGS
+    from ssl_app.transfer.replicates import name_of
+
+    fresh = replace(settings, seed=settings.seed + FRESH)
+    inits: dict[str, list[str]] = {}
+    for method in order[:FINALISTS]:
+        for seed in range(fresh.seed, fresh.seed + USUAL_PRETRAININGS):
+            own = name_of(f"{name}-confirm-{method}", seed, fresh.seed)
+            logger.info(f"to confirm: {method}, pretraining {own}")
+            _pretrained(replace(fresh, seed=seed), method, own)
+            inits.setdefault(method, []).append(own)
+    make = _shared(SweepSettings, fresh, name=f"{name}-confirm")
+    every = tuple(init for several in inits.values() for init in several)
+    swept = _sweep(make(init=every, evaluate_on="test", **LIKE_ALL), name)
+    tested = _answered(settings.out / f"{name}-confirm", swept["trials"])
+    means = {variant[0]: tested.mean_answers(variant) for variant in tested.variants}
+    ours = {method: np.stack([means[init] for init in several]) for method, several in inits.items()}
+    claims = confirm(ours, means[SCRATCH], tested.part, SCRATCH)
+    budgets = " and ".join(str(budget) for budget in sorted(set(settings.per_class)))
+    over = (
+        f"mean of {budgets} labels per class, {settings.draws} draws, {USUAL_PRETRAININGS} pretrainings of "
+        f"{settings.budget} each, {swept['n_test']:,} test images"
+    )
+    sentence = confirmation(claims, over)
+    logger.info(sentence)
+    return {"claims": [config.as_json(one) for one in claims], "sentence": sentence, "sweep": f"{name}-confirm"}
 
 
 def _frozen(settings: Settings, init: str, name: str, comparison: str) -> dict[str, float]:

@@ -50,6 +50,9 @@ class Settings(StageTwoSettings):
         "within",
         "within: no label outside the draw is used; separate: selection on further labels, as in papers",
     )
+    evaluate_on: Literal["test", "validation"] = option(
+        "test", "part that is evaluated; validation is a fifth of the training part, and leaves the test part alone"
+    )
 
 
 def joined(values: Mapping[str, Any]) -> type | None:
@@ -86,9 +89,13 @@ def run(settings: Settings, own: Any = None) -> Result:
     logger.info(hardware.sentence())
     start = load_initialization(init, settings.out, settings.backbone)
     setup = prepare(
-        planned_of(settings, start), transfer_config(settings, start, settings.validation, settings.seed), hardware
+        planned_of(settings, start, settings.evaluate_on),
+        transfer_config(settings, start, settings.validation, settings.seed),
+        hardware,
     )
     train = setup.opened.parts.train
+    if settings.per_class is not None:
+        splits.check_budgets(setup.dataset, train, (settings.per_class,))
     drawn = splits.draw(setup.dataset, train, settings.per_class, seed=settings.seed, draw=settings.draw)
     stored = config.as_json(settings) | {"init": init, "steps": setup.config.steps_for(len(drawn))}
     stored |= {"precision": setup.hardware.precision, "strategy_settings": config.as_json(own)}

@@ -50,6 +50,7 @@ def run(settings: Settings) -> Result:
     import numpy as np
     import torch
 
+    from ssl_app.clustering.agreement import agree
     from ssl_app.data.loading import ImageRows
     from ssl_app.data.opened import describe, open_images
     from ssl_app.data.sources.base import UNUSED, Columns
@@ -107,9 +108,9 @@ def run(settings: Settings) -> Result:
         f"{path}"
     )
     if dataset.labeled.any():
-        more["agreement"] = _agreement(first[dataset.labeled], dataset.labels[dataset.labeled])
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in more["agreement"].items() if name != "n")
-        logger.info(f"with the {more['agreement']['n']} labels there, first head: {shown}")
+        agreement = agree(first[dataset.labeled], dataset.labels[dataset.labeled])
+        more["agreement"] = config.as_json(agreement)
+        logger.info(f"with the {agreement.n} labels there, first head: {agreement.sentence()}")
     if settings.output is None:
         flag = out_flag(settings.out)
         same_split = {name: theirs.get(name) for name in ("label", "group", "split", "split_seed", "test_fraction")}
@@ -118,17 +119,6 @@ def run(settings: Settings) -> Result:
         again = f"ssl-app pretrain --method from-labels {' '.join(flags)}{flag}"
         logger.info(f"now type ssl-app clusters {folder.name}{flag}, or {again}")
     return Result("label", folder, time.monotonic() - started, config.as_json(settings), more)
-
-
-def _agreement(clusters: "NDArray[np.int64]", labels: "NDArray[np.int64]") -> dict[str, float]:
-    from ssl_app.clustering import agreement
-
-    return {
-        "n": len(labels),
-        "nmi": agreement.nmi(clusters, labels),
-        "ami": agreement.ami(clusters, labels),
-        "purity": agreement.purity(clusters, labels).overall,
-    }
 
 
 def _write(path: Path, keys: tuple[str, ...], found: "NDArray[np.float32]") -> None:

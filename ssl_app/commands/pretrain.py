@@ -5,6 +5,7 @@ any, are not used; a set's test part, and what --exclude names, is left out.
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -30,10 +31,12 @@ ssl-app pretrain
 ssl-app pretrain --data scans/ --image-size 64 --epochs 50
 ssl-app pretrain --data all.csv --group patient --exclude labeled.csv
 ssl-app pretrain --method rotnet --help
+ssl-app pretrain --data scans/ --seeds 3 --name scans
 ssl-app pretrain --resume pretrain-20261121-101500
 torchrun --nproc-per-node 2 -m ssl_app pretrain --data scans/
 """
 
+FREE = ("any_threads", "threads", "workers", "save_every", "tracking_uri", "device")  # may differ when a run goes on
 
 Settings = PretrainSettings
 
@@ -55,11 +58,16 @@ def method_of(name: str) -> Any:
     return method
 
 
-def run(settings: Settings, own: Any = None) -> Result:
-    """Pretrain, or go on with a pretraining. `own` is the method's Config; None: its defaults."""
+def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
+    """Pretrain, or go on with a pretraining. `own` is the method's Config; None: its defaults.
+
+    With several seeds it makes one run for each, unless `several` is off; the result is that of the first.
+    """
     from ssl_app.pretraining.run import TRAINING, Pretraining
     from ssl_app.training.distributed import processes
 
+    if several and _seeds(settings) > 1:
+        return _every_seed(settings, own)
     started = time.monotonic()
     _refuse_two_lengths(settings)
     resumed: Path | None = None
@@ -99,6 +107,71 @@ def run(settings: Settings, own: Any = None) -> Result:
             logger.info(f"done: {one.more['checkpoint']}; now type {finetune}")
         group.barrier()
     return replace(one.result(), run=folder)
+
+
+def _seeds(settings: Settings) -> int:
+    """How many pretrainings are to be made: as many as were asked for now, or when the run was started."""
+    if settings.resume is None:
+        return settings.seeds
+    return max(settings.seeds, _stored(runs.find_run(settings.out, settings.resume))[0].seeds)
+
+
+def _every_seed(given: Settings, own: Any) -> Result:
+    """A pretraining and those of its further seeds: what of them is missing, or was stopped."""
+    from ssl_app.pretraining.run import TRAINING
+
+    seeds = _seeds(given)
+    if given.resume is None:
+        first = run(given, own, several=False)
+        saved = given
+    else:
+        folder = runs.find_run(given.out, given.resume)
+        saved, own = _stored(folder)
+        content = runs.read_json(folder / runs.SETTINGS)
+        runs.write_json(folder / runs.SETTINGS, content | {"settings": content["settings"] | {"seeds": seeds}})
+        first = _result(folder) if runs.finished(folder) else run(given, several=False)
+    for one in _replicates(first.run, replace(saved, out=first.run.parent, seeds=seeds, resume=None)):
+        assert one.name is not None
+        begun = one.out / one.name
+        if runs.finished(begun):
+            continue
+        if (begun / TRAINING).is_file():
+            run(replace(given, out=one.out, resume=one.name), several=False)
+            continue
+        shutil.rmtree(begun, ignore_errors=True)  # killed before its first checkpoint
+        kept = {name: getattr(given, name) for name in FREE if getattr(given, name) != getattr(Settings(), name)}
+        run(replace(one, **kept), own, several=False)
+    sweep = f"ssl-app sweep --init {first.run.name}{out_flag(given.out)}"
+    logger.info(f"done: {seeds} pretrainings that differ in their seed; now type {sweep}")
+    return first
+
+
+def _result(folder: Path) -> Result:
+    """What a finished run left."""
+    content = runs.read_json(folder / runs.RESULT)
+    more = {name: value for name, value in content.items() if name not in ("verb", "run", "seconds", "settings")}
+    return Result(content["verb"], folder, content["seconds"], content["settings"], more)
+
+
+def _replicates(folder: Path, settings: Settings) -> list[Settings]:
+    """The settings of a pretraining's further seeds. Raises RunError where another run has the name of one."""
+    from ssl_app.transfer.replicates import name_of
+
+    first = settings.seed
+    if settings.budget is not None:  # it was turned into steps, which differ from run to run
+        settings = replace(settings, epochs=None, steps_per_epoch=None)
+    found = []
+    for seed in range(first + 1, first + settings.seeds):
+        one = replace(settings, seed=seed, seeds=1, name=name_of(folder.name, seed, first))
+        assert one.name is not None
+        taken = folder.parent / one.name / runs.SETTINGS
+        if taken.is_file():
+            content = runs.read_json(taken)
+            same = content["verb"] == "pretrain" and content["settings"]["method"] == settings.method
+            if not same or content["settings"]["seed"] != seed:
+                raise RunError(f"run {taken.parent} is no pretraining of {folder.name} with seed {seed}; remove it")
+        found.append(one)
+    return found
 
 
 def _refuse_two_lengths(settings: Settings) -> None:
@@ -202,37 +275,30 @@ def _resumable(folder: Path, out: Path) -> Iterator[None]:
         raise RunError(f"the disk is full ({where}); free some space and type {go_on}") from error
 
 
+def _stored(folder: Path) -> tuple[Settings, Any]:
+    """The settings that a pretraining was started with, and its method's. Raises RunError for another verb's run."""
+    content = runs.read_json(folder / runs.SETTINGS)
+    if content["verb"] != "pretrain":
+        raise RunError(f"run {folder} is of verb {content['verb']}; --resume of pretrain takes a pretraining")
+    stored = dict(content["settings"])
+    own = config.from_json(method_of(stored["method"]).Config, stored.pop("method_settings"))
+    return config.from_json(Settings, stored), own
+
+
 def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
     """The settings of the run to go on with. A flag that says otherwise is refused, not dropped."""
     assert given.resume is not None
     folder = runs.find_run(given.out, given.resume)
-    content = runs.read_json(folder / runs.SETTINGS)
-    if content["verb"] != "pretrain":
-        raise RunError(
-            f"run {folder} is of verb {content['verb']}; --resume takes a pretraining, a sweep goes on by itself"
-        )
-    stored = dict(content["settings"])
-    own = config.from_json(method_of(stored["method"]).Config, stored.pop("method_settings"))
-    saved = config.from_json(Settings, stored)
-    free = (
-        "resume",
-        "out",
-        "name",
-        "any_threads",
-        "threads",
-        "workers",
-        "save_every",
-        "tracking_uri",
-        "device",
-    )
+    saved, own = _stored(folder)
     default = Settings()
     for field in fields(Settings):
         requested = getattr(given, field.name)
-        if field.name not in free and requested not in (getattr(default, field.name), getattr(saved, field.name)):
+        allowed = (getattr(default, field.name), getattr(saved, field.name))
+        if field.name not in (*FREE, "resume", "out", "name", "seeds") and requested not in allowed:
             raise SettingsError(
                 f"{config.flag(field.name)} {requested} is not what run {folder.name} was started with "
                 f"({getattr(saved, field.name)}); leave it out, or start a new run"
             )
     kept = {name: getattr(given, name) for name in ("resume", "any_threads", "out")}
-    kept |= {n: getattr(given, n) for n in free[4:] if getattr(given, n) != getattr(default, n)}
+    kept |= {n: getattr(given, n) for n in FREE if getattr(given, n) != getattr(default, n)}
     return replace(saved, **kept), own, folder

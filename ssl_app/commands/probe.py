@@ -88,7 +88,9 @@ def run(settings: Settings) -> Result:
     with _run_in_place_of_init():
         start = load_initialization(settings.run, settings.out, settings.backbone)
         setup = prepare(
-            planned_of(stage_two, start), transfer_config(stage_two, start, "within", settings.seed), hardware
+            planned_of(stage_two, start, settings.evaluate_on),
+            transfer_config(stage_two, start, "within", settings.seed),
+            hardware,
         )
     dataset, train = setup.dataset, setup.opened.parts.train
     backbone, _ = start.load(dataset.images.shape[-1], dataset.image_size, settings.seed)

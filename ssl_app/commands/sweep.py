@@ -11,22 +11,27 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, registry, runs
 from ssl_app.commands import RecordedRun, RunSpec, record
-from ssl_app.commands.base import hardware_of, newest_or, out_flag, planned_of, transfer_config
+from ssl_app.commands.base import DIGITS, hardware_of, newest_or, out_flag, planned_of, transfer_config
 from ssl_app.commands.finetune import strategy_of
-from ssl_app.errors import SettingsError
+from ssl_app.errors import RunError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import SweepSettings
 
 if TYPE_CHECKING:
+    from ssl_app.data.overlap import Overlap
+    from ssl_app.evaluation.comparison import Answered
+    from ssl_app.evaluation.verdict import Around
     from ssl_app.tracking import Tracker, TrialRecord
+    from ssl_app.training.hardware import Hardware
     from ssl_app.transfer.sweep import Sweep, SweepSpec
+    from ssl_app.transfer.sweep_cost import SweepCost
     from ssl_app.transfer.workers import PlannedTrial
 
 logger = logging.getLogger(__name__)
@@ -35,6 +40,7 @@ EXAMPLES = """
 ssl-app sweep
 ssl-app sweep --data labeled.csv --group patient --per-class 1,2,4,8,16,32,64
 ssl-app sweep --init run-a --init run-b --strategy two-stage --draws 10
+ssl-app sweep --resume sweep-1a2b3c4d --draws 10
 ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18 --data labeled.csv --image-size 64
 """
 METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
@@ -75,22 +81,25 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _run(settings: Settings, part_of: str | None) -> Result:
-    from ssl_app.transfer.sweep import Sweep, begun
+    from ssl_app.transfer.sweep import Sweep
+    from ssl_app.transfer.sweep_identity import begun
 
     started = time.monotonic()
     runs.prepare_out(settings.out)
+    settings = settings if settings.resume is None else _resumed(settings)
     if settings.name is not None and not begun(settings.out / settings.name):
         runs.prepare(settings.out, settings.name, "sweep")
     settings = _completed(settings)
     hardware = hardware_of(settings, threads=1)
-    workers = _jobs_at_once(settings, hardware.device.type)
+    workers = jobs_at_once(settings.jobs, settings.threads, hardware)
     logger.info(f"{hardware.sentence()}; {workers} trials at a time")
     sweep = Sweep.prepare(_spec(settings), hardware)
     about = RunSpec("sweep", settings.out, settings.name, config.as_json(settings), settings.tracking_uri)
     with record(about, sweep.folder, started) as one:
         trials = _trials(sweep, workers, one.tracker)
-        one.more = _answered(settings, sweep, trials, part_of)
-        _write_report(settings, sweep, trials, one)
+        tested = sweep.answered(sweep.trials(sweep.scratch_lengths()))
+        one.more = _answered(settings, sweep, trials, tested, part_of)
+        _write_report(settings, sweep, trials, tested, one)
     view = one.tracker.save_views(sweep.folder.name)
     if view is not None:
         logger.info(f"view: {one.tracker.view_path(view)}")
@@ -99,19 +108,51 @@ def _run(settings: Settings, part_of: str | None) -> Result:
     return one.result()
 
 
+def _resumed(given: Settings) -> Settings:
+    """The settings of the sweep to go on with; what may grow is as given. Raises RunError, SettingsError."""
+    assert given.resume is not None
+    folder = runs.find_run(given.out, given.resume)
+    content = runs.read_json(folder / runs.SETTINGS)
+    if content["verb"] != "sweep":
+        raise RunError(f"run {folder} is of verb {content['verb']}; --resume takes a sweep")
+    saved, default = config.from_json(Settings, content["settings"]), Settings()
+    free = ("out", "jobs", "tracking_uri", "init", "strategy", "per_class", "baseline_per_class", "draws")
+    changed = {f.name: getattr(given, f.name) for f in fields(Settings)}
+    changed = {name: value for name, value in changed.items() if value != getattr(default, name) and name != "resume"}
+    for name, value in changed.items():
+        if name not in free and value != getattr(saved, name):
+            raise SettingsError(
+                f"{config.flag(name)} {value} is not what sweep {folder.name} was started with "
+                f"({getattr(saved, name)}); leave it out, or start a new sweep"
+            )
+    for name in ("init", "strategy"):
+        if name in changed:
+            changed[name] = tuple(dict.fromkeys((*getattr(saved, name), *changed[name])))
+    return replace(saved, **(changed | {"out": folder.parent, "name": folder.name, "resume": None}))
+
+
 def _spec(settings: Settings) -> "SweepSpec":
     """What the sweep compares, from completed settings. Raises UserError."""
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.training.initialization import load_initialization
+    from ssl_app.transfer.replicates import with_replicates
     from ssl_app.transfer.sweep import SweepSpec
 
-    starts = [load_initialization(init, settings.out, settings.backbone) for init in settings.init]
+    names = []
+    for init in settings.init:
+        several = with_replicates(settings.out, init)
+        if len(several) > 1:
+            logger.info(f"init: {init} with its seeds, {', '.join(several[1:])}")
+        names += [name for name in several if name not in names]
+    starts = [load_initialization(name, settings.out, settings.backbone) for name in names]
     return SweepSpec(
-        planned=[planned_of(settings, start) for start in starts],
+        planned=[planned_of(settings, start, settings.evaluate_on) for start in starts],
         strategies=settings.strategy,
         per_class=settings.per_class,
+        baseline_per_class=settings.baseline_per_class,
         draws=settings.draws,
         baseline=settings.baseline == SCRATCH,
+        choose_length=settings.baseline_length == "chosen" and settings.steps is None,
         config=transfer_config(settings, starts[0], "within", settings.seed),
         out=settings.out,
         name=settings.name,
@@ -121,45 +162,87 @@ def _spec(settings: Settings) -> "SweepSpec":
 
 def _trials(sweep: "Sweep", workers: int, tracker: "Tracker") -> list[dict[str, Any]]:
     """Results of all trials, in order; those that are missing are run."""
+    choosing = sweep.length_trials()
+    cost = _cost(sweep, choosing, workers)
+    _run_missing(sweep, choosing, cost, workers, None)
+    lengths = sweep.scratch_lengths()
+    for per_class, length in lengths.items():
+        logger.info(f"steps of scratch at {per_class} per class: {length.how}")
+    trials = sweep.trials(lengths)
+    if cost is not None:
+        cost.plan([one for one in trials if one.key in cost.predicted])
+    transfer = next(iter(sweep.setups.values())).config
+    steps = {one.per_class: transfer.steps_for(len(one.job.drawn)) for one in reversed(trials)}
+    also = "" if lengths else ", scratch's too"
+    logger.info(f"steps by labels per class{also}: {', '.join(f'{k}: {n}' for k, n in sorted(steps.items()))}")
+    return _run_missing(sweep, trials, cost, workers, tracker)
+
+
+def _cost(sweep: "Sweep", choosing: list["PlannedTrial"], workers: int) -> "SweepCost | None":
+    """What is missing, and the time that it will take; None where nothing is."""
+    from ssl_app.training.history import duration
+    from ssl_app.transfer.sweep_cost import SweepCost
+
+    every = [*choosing, *sweep.trials({})]
+    done = sweep.done(every)
+    missing = [one for one in every if one.key not in done]
+    trials = len(every) - len(choosing)
+    logger.info(f"run {sweep.folder}: {trials} trials, {sum(one not in choosing for one in missing)} to do")
+    if not missing:
+        return None
+    cost = SweepCost.measured(next(iter(sweep.setups.values())), missing, workers)
+    also = f", {len(choosing)} of them to choose the length of scratch" if choosing else ""
+    logger.info(
+        f"{len(missing)} trainings{also}: about {duration(cost.total)}, first result in {duration(cost.first)}"
+    )
+    return cost
+
+
+def _run_missing(
+    sweep: "Sweep", trials: list["PlannedTrial"], cost: "SweepCost | None", workers: int, tracker: "Tracker | None"
+) -> list[dict[str, Any]]:
+    """Results of some trials, in order; those that are missing are run. With a tracker they are logged there."""
     from ssl_app.training.history import duration
 
-    done = sweep.done()
-    missing = [one for one in sweep.trials if one.key not in done]
-    logger.info(f"run {sweep.folder}: {len(sweep.trials)} trials, {len(missing)} to do")
-    transfer = next(iter(sweep.setups.values())).config
-    steps = {one.per_class: transfer.steps_for(len(one.job.drawn)) for one in reversed(sweep.trials)}
-    logger.info(f"steps of a trial, by labels per class: {', '.join(f'{k}: {n}' for k, n in sorted(steps.items()))}")
-    tracker.log_trials([_record(sweep, one, done[one.key]) for one in sweep.trials if one.key in done], sweep.folder)
-    since = time.monotonic()
+    done = sweep.done(trials)
+    missing = [one for one in trials if one.key not in done]
+    if tracker is not None:
+        tracker.log_trials([_record(sweep, one, done[one.key]) for one in trials if one.key in done], sweep.folder)
     with closing(sweep.run(missing, workers)) as finished:
         for number, (one, content) in enumerate(finished, 1):
             done[one.key] = content
-            tracker.log_trials([_record(sweep, one, content)], sweep.folder)
-            left = duration((time.monotonic() - since) / number * (len(missing) - number))
-            scored = f"{content['balanced_accuracy']:.3f} ({content['seconds']:.0f} s), {left} left"
-            about = f"{_variant(content)}, {one.per_class} per class, draw {one.job.draw}"
-            logger.info(f"trial {number} of {len(missing)}: {about}: {scored}")
-    return [done[one.key] for one in sweep.trials]
+            assert cost is not None
+            cost.finished(one.key, content["seconds"])
+            if tracker is not None:
+                tracker.log_trials([_record(sweep, one, content)], sweep.folder)
+            what = "trial" if tracker is not None else "length of scratch"
+            scored = f"{content['balanced_accuracy']:.3f} ({content['seconds']:.0f} s), {duration(cost.left)} left"
+            fold = "" if one.fold is None else f", fold {one.fold}"
+            about = f"{_variant(content)}, {one.per_class} per class, draw {one.job.draw}{fold}"
+            logger.info(f"{what} {number} of {len(missing)}: {about}: {scored}")
+    return [done[one.key] for one in trials]
 
 
 def _answered(
-    settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], part_of: str | None
+    settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], tested: "Answered", part_of: str | None
 ) -> dict[str, Any]:
     """Log the table and the verdict. -> what result.json adds."""
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.evaluation import comparison
-    from ssl_app.evaluation.verdict import SeenInPretraining
     from ssl_app.transfer.setup import overlap_of, overlap_sentence
 
     seen = {name: found for name, setup in sweep.setups.items() if (found := overlap_of(setup)) is not None}
     trained = {name: setup for name, setup in sweep.setups.items() if setup.initialization.pretrained}
-    pooled, outside = sweep.pooled(), sweep.outside()
-    worst = max((seen[name] for name in pooled if name in seen), key=lambda found: found.total, default=None)
-    overlap = None if worst is None else SeenInPretraining(worst.total, worst.of)
-    part = "test set" if settings.evaluate_on == "test" else "validation part of train"
-    answer = comparison.answer(trials, pooled, overlap, part)
-    verdict = answer.verdict if part_of is None else f"That of the comparison {part_of}."
-    for line in [*comparison.table_lines(trials), *comparison.claim_lines(answer.comparisons)]:
+    outside, lengths = sweep.outside(), sweep.scratch_lengths()
+    answer = comparison.answer(tested, sweep.pooled(), _around(settings, sweep, seen))
+    lines = list(answer.verdict)
+    if answer.next is not None:
+        why, command = answer.next
+        lines.append(f"{why}, {command.text(config.flag)}{out_flag(settings.out)}.")
+    verdict = "\n".join(lines) if part_of is None else f"That of the comparison {part_of}."
+    for line in [*comparison.table_lines(tested), *comparison.claim_lines(answer.comparisons)]:
+        logger.info(line)
+    for line in comparison.saved_lines(answer.labels_saved_by_budget):
         logger.info(line)
     for name, setup in trained.items():
         if not setup.initialization.ancestry_known or not seen[name].groups_known:
@@ -168,17 +251,50 @@ def _answered(
         shown = ", ".join(f"{name} ({reason})" for name, reason in outside.items())
         logger.info(f"outside the verdict: {shown}")
     if part_of is None:
-        logger.info(verdict)
+        for line in lines:
+            logger.info(line)
         if SCRATCH not in sweep.setups:
             logger.info("to compare with random weights, type --baseline scratch")
     return {
         "trials": trials,
         "comparisons": answer.comparisons,
         "labels_saved": answer.labels_saved,
+        "labels_saved_by_budget": answer.labels_saved_by_budget,
+        "scratch_steps": {per_class: vars(length) for per_class, length in lengths.items()},
+        "outcome": answer.outcome,
         "verdict": verdict,
+        "seen_in_pretraining": {name: found.total for name, found in seen.items()},
         "overlap": {name: overlap_sentence(setup) for name, setup in trained.items()},
         "n_test": len(next(iter(sweep.setups.values())).opened.parts.test),
     }
+
+
+def _around(settings: Settings, sweep: "Sweep", seen: dict[str, "Overlap"]) -> "Around":
+    """What the verdict says beside its numbers, and what the next command needs."""
+    from ssl_app.data.splits import label_counts
+    from ssl_app.evaluation.verdict import Around, SeenInPretraining, nearest_budget
+
+    pooled, first = sweep.pooled(), next(iter(sweep.setups.values()))
+    worst = max((seen[name] for name in pooled if name in seen), key=lambda found: found.total, default=None)
+    per_class = nearest_budget(list(settings.per_class))
+    length = sweep.scratch_lengths().get(per_class)
+    own = sweep.setups[pooled[0]].initialization.settings if pooled else {}
+    return Around(
+        sweep=sweep.folder.name,
+        data=settings.data or str(own.get("data") or DIGITS),
+        replicable=bool(own),
+        judged=_judged(settings, first.opened.parts.cross_validated),
+        overlap=None if worst is None else SeenInPretraining(worst.total, worst.of),
+        rising=length.steps if length is not None and length.rising else None,
+        most_labels=int(label_counts(first.dataset, first.opened.parts.train).max()),
+    )
+
+
+def _judged(settings: Settings, cross_validated: bool) -> str:
+    """What the scores are of."""
+    if cross_validated:
+        return "images by cross-validation"
+    return "held-out training images" if settings.evaluate_on == "validation" else "test images"
 
 
 def _completed(settings: Settings) -> Settings:
@@ -194,13 +310,14 @@ def _completed(settings: Settings) -> Settings:
     return replace(settings, strategy=strategies, init=init, per_class=tuple(sorted(set(settings.per_class))))
 
 
-def _jobs_at_once(settings: Settings, device: str) -> int:
+def jobs_at_once(jobs: int | None, threads: int | None, hardware: "Hardware") -> int:
+    """Trials at a time: as many as named, else one a core, or one on a GPU."""
     from ssl_app.training.hardware import cores
     from ssl_app.transfer.workers import MOST_JOBS
 
-    if settings.jobs is not None:
-        return settings.jobs
-    return 1 if device != "cpu" else max(1, min(MOST_JOBS, cores() // (settings.threads or 1)))
+    if jobs is not None:
+        return jobs
+    return 1 if hardware.device.type != "cpu" else max(1, min(MOST_JOBS, cores() // (threads or 1)))
 
 
 def _variant(content: dict[str, Any]) -> str:
@@ -212,32 +329,52 @@ def _variant(content: dict[str, Any]) -> str:
 def _record(sweep: "Sweep", one: "PlannedTrial", content: dict[str, Any]) -> "TrialRecord":
     from ssl_app.tracking import TrialRecord
 
-    shown = {name: str(content[name]) for name in ("init", "strategy", "per_class", "draw")}
-    shown |= {"sweep": sweep.folder.name, "arm": _variant(content)}
+    shown = {"sweep": sweep.folder.name, "arm": _variant(content)}
+    for name in ("init", "strategy", "per_class", "draw", "fold"):
+        if name in content:
+            shown[name] = str(content[name])
     numbers = {name: float(content[name]) for name in METRICS if name in content}
     place = sweep.folder / "trials" / one.key
     return TrialRecord(f"{sweep.folder.name}/{one.key}", place, shown, one.per_class, numbers)
 
 
-def _write_report(settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], one: RecordedRun) -> None:
-    """The table as CSV, and the curves as PNG."""
+def _write_report(
+    settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], tested: "Answered", one: RecordedRun
+) -> None:
+    """The table as CSV, the curves and the labels saved as PNG."""
     import csv
 
-    from ssl_app.evaluation import comparison
+    from ssl_app.evaluation.labels_saved import LabelsSaved
     from ssl_app.report import plots
 
-    columns = ["init", "strategy", "per_class", "draw", "labels_used", "unlabeled_used", "n", *METRICS[:-1], "how"]
+    columns = [
+        "init",
+        "strategy",
+        "per_class",
+        "draw",
+        "labels_used",
+        "unlabeled_used",
+        "steps",
+        "n",
+        *METRICS[:-1],
+        "how",
+    ]
     with runs.draft(sweep.folder / "trials.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(trials)
     series = {
-        _variant({"init": init, "strategy": strategy}): {k: list(by_draw.values()) for k, by_draw in curve.items()}
-        for (init, strategy), curve in comparison.scores(trials).items()
+        _variant({"init": init, "strategy": strategy}): tested.curve((init, strategy))
+        for init, strategy in tested.variants
     }
     data = "/".join(Path(next(iter(sweep.setups.values())).dataset.name).parts[-2:])  # the figure may be shown around
-    part = "on the test set" if settings.evaluate_on == "test" else "on a validation part"
+    part = f"on {_judged(settings, next(iter(sweep.setups.values())).opened.parts.cross_validated)}"
     plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, f"balanced accuracy {part}")
+    files = ["trials.csv", "label-efficiency.png", "draws"]
+    saved = [LabelsSaved(**row) for row in one.more["labels_saved_by_budget"]]
+    if any(row.factor is not None for row in saved):
+        files.append("labels-saved.png")
+        plots.labels_saved(sweep.folder / files[-1], saved, data)
     one.tracked.metrics({"trials": float(len(trials))}, 0)
-    for name in ("trials.csv", "label-efficiency.png", "draws"):
+    for name in files:
         one.tracked.artifact(sweep.folder / name)

@@ -3,9 +3,10 @@
 import csv
 import hashlib
 import io
+import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ssl_app.data.dataset import Dataset
 from ssl_app.data.sources.base import origin
 from ssl_app.errors import Change, DataError, Fix, Set
 from ssl_app.runs import write_bytes
+
+logger = logging.getLogger(__name__)
 
 Indices = NDArray[np.int64]
 SEEDS_TRIED = 30
@@ -33,6 +36,9 @@ class Parts:
     how: str
     seed: int | None = None  # None: the split was given with the data
     fraction: float = 0.2
+    cross_validated: bool = (
+        False  # no fixed test part: `train` and `test` are all labeled images, tested fold by fold
+    )
 
 
 def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0) -> Parts:
@@ -87,6 +93,14 @@ def refuse_cut(dataset: Dataset, others: Indices, test: Indices, source: str, na
             f"{source} puts {beside} of {len(test)} test images beside a {named} image of the same {group}",
             fix=Set("split", f"none to split by {group}"),
         )
+
+
+def cross_validated(dataset: Dataset, parts: Parts) -> Parts:
+    """The training and test part as one, whose labeled images are tested fold by fold."""
+    both = np.union1d(parts.train, parts.test)
+    labeled = both[dataset.labeled[both]]
+    how = f"no fixed test part: cross-validation over all {len(labeled)} labeled images"
+    return replace(parts, train=both, test=labeled, how=how, cross_validated=True)
 
 
 def share(seed: int, unit: str) -> float:
@@ -151,13 +165,11 @@ def better_seed(dataset: Dataset, parts: Parts) -> tuple[Fix, ...]:
 
 
 def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, draw: int) -> Indices:
-    """per_class labeled images of every class, sorted; None takes all.
+    """per_class labeled images of every class, sorted; None takes all, and a class with fewer gives all it has.
 
     Nested: per seed, draw and class one permutation in content order, so that the first 8 are
-    among the first 16. Raises DataError where a class has too few.
+    among the first 16.
     """
-    if per_class is not None:
-        refuse_more(dataset, train, [per_class])
     chosen = []
     for label, name in enumerate(dataset.classes):
         mine = train[dataset.labeled[train] & (dataset.labels[train] == label)]
@@ -167,20 +179,36 @@ def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, 
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def refuse_more(dataset: Dataset, train: Indices, per_class: Sequence[int]) -> None:
-    """Raise DataError where a class has fewer labeled training images than one of these numbers."""
-    name, count = fewest(dataset, train)
-    if count < max(per_class):
-        fitting = [number for number in per_class if number <= count]
+def check_budgets(dataset: Dataset, train: Indices, per_class: Sequence[int]) -> None:
+    """Say which classes give fewer labels than the largest of these numbers: all that they have.
+
+    Raises DataError where no class has as many.
+    """
+    counts = label_counts(dataset, train)
+    wanted, most = max(per_class), int(counts.max())
+    if most < wanted:
+        fitting = [number for number in per_class if number <= most]
         raise DataError(
-            f"class '{name}' has {count} training images, {max(per_class)} per class are requested",
-            fix=Set("per_class", ",".join(map(str, fitting)) if fitting else f"{count} or less"),
+            f"class '{dataset.classes[counts.argmax()]}', the largest, has {most} labeled training images, {wanted} "
+            "per class are requested",
+            fix=Set("per_class", ",".join(map(str, fitting)) if fitting else f"{most} or less"),
         )
+    few = [
+        f"'{name}' {count}" for name, count in zip(dataset.classes, counts.tolist(), strict=True) if count < wanted
+    ]
+    if few:
+        shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+        logger.info(f"classes with fewer than {wanted} labeled training images give all that they have: {shown}")
+
+
+def label_counts(dataset: Dataset, rows: Indices) -> Indices:
+    """Labeled images of each class among these. (K,)."""
+    return np.bincount(dataset.labels[rows][dataset.labeled[rows]], minlength=len(dataset.classes))
 
 
 def fewest(dataset: Dataset, rows: Indices) -> tuple[str, int]:
     """The class with the fewest labeled images among these, and how many it has."""
-    counts = np.bincount(dataset.labels[rows][dataset.labeled[rows]], minlength=len(dataset.classes))
+    counts = label_counts(dataset, rows)
     return dataset.classes[counts.argmin()], int(counts.min())
 
 

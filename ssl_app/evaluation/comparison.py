@@ -1,22 +1,77 @@
-"""From the trials of a sweep to its answer: paired differences, labels saved, and the verdict."""
+"""From the answers of a sweep's trials to what it says: paired differences, labels saved, and the verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssl_app.checkpoints import SCRATCH
+from ssl_app.errors import Run
 from ssl_app.evaluation import verdict
-from ssl_app.evaluation.difference import Difference
-from ssl_app.evaluation.intervals import Component, paired_t
+from ssl_app.evaluation.difference import Difference, ScoredPart
+from ssl_app.evaluation.intervals import Interval
 from ssl_app.evaluation.labels_saved import LabelsSaved, labels_saved
 from ssl_app.evaluation.ranking import Ranked
 
 METRIC = "balanced_accuracy"
+Floats = NDArray[np.float64]
 Variant = tuple[str, str]  # (init, strategy)
-Curve = dict[int, dict[int, float]]  # labels per class -> draw -> score
-Trials = Sequence[Mapping[str, Any]]
+Trial = tuple[str, str, int, int]  # init, strategy, labels per class, draw
+
+
+@dataclass(frozen=True)
+class Point:
+    """Scores of a variant at one budget, a draw each, and the interval of their mean over draws and test images."""
+
+    scores: list[float]
+    interval: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What trials answered for the test images: (N,) of 0 and 1, where 1 is right."""
+
+    part: ScoredPart
+    right: Mapping[Trial, NDArray[np.bool_]]
+    reuse: Mapping[int, float] = field(default_factory=dict)  # by labels per class, in cross-validation
+
+    def difference(self, ours: Floats, theirs: Floats, *budgets: int) -> Difference:
+        """Of right answers (P, D, N) and (D, N), with so many labels per class."""
+        return Difference.between(ours, theirs, self.part, max(self.reuse.get(budget, 0.0) for budget in budgets))
+
+    @cached_property
+    def variants(self) -> dict[Variant, dict[int, list[int]]]:
+        """Labels per class and draws of each variant."""
+        found: dict[Variant, dict[int, list[int]]] = {}
+        for init, strategy, per_class, draw in sorted(self.right):
+            found.setdefault((init, strategy), {}).setdefault(per_class, []).append(draw)
+        return found
+
+    @property
+    def scratch(self) -> Variant | None:
+        """The variant from random weights, trained fully."""
+        return next((variant for variant in self.variants if variant[0] == SCRATCH), None)
+
+    def answers(self, variant: Variant, per_class: int, draws: Sequence[int]) -> Floats:
+        """Right answers on some draws, (D, N)."""
+        return np.stack([self.right[(*variant, per_class, draw)] for draw in draws]).astype(np.float64)
+
+    def mean_answers(self, variant: Variant) -> Floats:
+        """Right answers on the draws that all budgets have, as their mean over the budgets, (D, N)."""
+        budgets = self.variants[variant]
+        draws = sorted(set.intersection(*(set(draws) for draws in budgets.values())))
+        return np.asarray(np.mean([self.answers(variant, budget, draws) for budget in budgets], axis=0))
+
+    def curve(self, variant: Variant) -> dict[int, Point]:
+        """Scores by labels per class."""
+        return {budget: self._point(variant, budget, draws) for budget, draws in self.variants[variant].items()}
+
+    def _point(self, variant: Variant, budget: int, draws: list[int]) -> Point:
+        difference = self.difference(self.answers(variant, budget, draws)[None], np.zeros((1, 1)), budget)
+        return Point(difference.table[0].tolist(), difference.interval)
 
 
 @dataclass(frozen=True)
@@ -25,101 +80,106 @@ class Answer:
 
     comparisons: list[dict[str, Any]]
     labels_saved: dict[str, Any] | None
-    verdict: str
+    labels_saved_by_budget: list[dict[str, Any]]
+    outcome: str | None
+    verdict: list[str]  # lines
+    next: tuple[str, Run] | None  # why to go on, and the command
 
 
-def scores(trials: Trials) -> dict[Variant, Curve]:
-    """Balanced accuracy by variant, labels per class and draw."""
-    found: dict[Variant, Curve] = {}
-    for one in sorted(trials, key=lambda t: (t["init"], t["strategy"], t["per_class"], t["draw"])):
-        variant = found.setdefault((one["init"], one["strategy"]), {})
-        variant.setdefault(one["per_class"], {})[one["draw"]] = one[METRIC]
-    return found
-
-
-def answer(
-    trials: Trials, pretrainings: Sequence[str], overlap: verdict.SeenInPretraining | None, judged: str = "test set"
-) -> Answer:
+def answer(tested: Answered, pretrainings: Sequence[str], around: verdict.Around) -> Answer:
     """Compare every variant with scratch, two-stage with the other strategies, and say what pretraining was worth.
 
     `pretrainings` are the inits that the verdict pools: seeds of one pretraining.
     """
-    table = scores(trials)
-    comparisons = _comparisons(table)
-    scratch = next((variant for variant in table if variant[0] == SCRATCH), None)
+    comparisons, table = _comparisons(tested), tested.variants
+    scratch = tested.scratch
     variants = [(init, verdict.STRATEGY) for init in pretrainings if (init, verdict.STRATEGY) in table]
     if scratch is None or not variants:
-        missing = "scratch" if scratch is None else f"{verdict.STRATEGY} from a pretraining"
-        return Answer(comparisons, None, f"No verdict: the sweep holds no {missing}.")
-    budgets = sorted(table[scratch])
-    per_class = verdict.nearest_budget(budgets)
-    draws = sorted(table[scratch][per_class])
-    ours = np.array([[table[variant][per_class][draw] for draw in draws] for variant in variants])  # (P, D)
-    base = np.array([table[scratch][per_class][draw] for draw in draws])  # (D,)
-    curve = np.array([[table[scratch][budget][draw] for budget in budgets] for draw in draws])  # (D, M)
-    images = Component(0.0, 1.0)  # this test part: of other images nothing is said
-    difference = Difference(ours - base, images).interval
-    saved: LabelsSaved = labels_saved(budgets, curve, ours, [images] * len(budgets), per_class)
-    name = variants[0][0] if len(variants) == 1 else " and ".join(variant[0] for variant in variants)
+        missing = SCRATCH if scratch is None else f"{verdict.STRATEGY} from a pretraining"
+        return Answer(comparisons, None, [], None, [f"No verdict: the sweep holds no {missing}."], None)
+    per_class = verdict.nearest_budget(sorted(table[variants[0]]))
+    saved = {budget: _saved(tested, variants, budget) for budget in table[variants[0]]}
+    draws = table[scratch][per_class]
+    ours = np.stack([tested.answers(variant, per_class, draws) for variant in variants])
+    base = tested.answers(scratch, per_class, draws)
     evidence = verdict.Evidence(
-        name,
-        per_class,
-        float(ours.mean()),
-        float(base.mean()),
-        difference,
-        len(draws),
-        len(variants),
-        saved,
-        overlap,
-        judged,
+        pretrainings=tuple(init for init, _ in variants),
+        per_class=per_class,
+        ours=float(tested.part.balanced_accuracy(ours).mean()),
+        scratch=float(tested.part.balanced_accuracy(base).mean()),
+        difference=tested.difference(ours, base, per_class),
+        images=len(tested.part.labels),
+        saved=saved[per_class],
+        last_budget=max(table[scratch]),
     )
-    return Answer(comparisons, asdict(saved), verdict.sentence(evidence))
+    lines, why, command = verdict.lines(evidence, around)
+    return Answer(
+        comparisons,
+        asdict(saved[per_class]),
+        [asdict(one) for one in saved.values()],
+        evidence.outcome,
+        lines,
+        (why, command),
+    )
 
 
-def _comparisons(table: dict[Variant, Curve]) -> list[dict[str, Any]]:
+def _saved(tested: Answered, variants: Sequence[Variant], per_class: int) -> LabelsSaved:
+    """Labels saved at one budget, against scratch's own curve."""
+    scratch = tested.scratch
+    assert scratch is not None
+    budgets = tested.variants[scratch]
+    draws = sorted(set.intersection(*(set(draws) for draws in budgets.values())))
+    ours = np.stack([tested.answers(variant, per_class, draws) for variant in variants])
+    theirs = {budget: tested.answers(scratch, budget, draws) for budget in budgets}
+    found = [tested.difference(ours, theirs[budget], per_class, budget) for budget in budgets]
+    curves = np.stack([tested.part.balanced_accuracy(theirs[budget]) for budget in budgets], axis=-1)
+    return labels_saved(list(budgets), curves, tested.part.balanced_accuracy(ours), found, per_class)
+
+
+def _comparisons(tested: Answered) -> list[dict[str, Any]]:
     """Paired differences over draws: each variant minus scratch, two-stage minus each other strategy of its init."""
-    found = []
-    scratch = next((variant for variant in table if variant[0] == SCRATCH), None)
+    found, table, scratch = [], tested.variants, tested.scratch
     for init, strategy in table:
         if scratch is not None and init != SCRATCH:
-            found += _pairs(table, (init, strategy), scratch)
-            found += _with_half(table, (init, strategy), scratch)
+            found += _pairs(tested, (init, strategy), scratch)
+            found += _with_half(tested, (init, strategy), scratch)
         if strategy == verdict.STRATEGY:
             for other in [variant for variant in table if variant[0] == init and variant[1] != strategy]:
-                found += _pairs(table, (init, strategy), other)
+                found += _pairs(tested, (init, strategy), other)
     return found
 
 
-def _pairs(table: dict[Variant, Curve], ours: Variant, other: Variant) -> list[dict[str, Any]]:
+def _pairs(tested: Answered, ours: Variant, other: Variant) -> list[dict[str, Any]]:
     """One variant minus another at each budget, and (per_class null) on the mean of the budgets from 8 to 64."""
-    shared = sorted(set(table[ours]) & set(table[other]))
-    found = [_row(table, ours, other, [(budget, budget)]) | {"per_class": budget} for budget in shared]
+    shared = sorted(set(tested.variants[ours]) & set(tested.variants[other]))
+    found = [_row(tested, ours, other, [(budget, budget)]) | {"per_class": budget} for budget in shared]
     middle = [(budget, budget) for budget in shared if 8 <= budget <= 64]
     if len(middle) > 1:
-        found.append(_row(table, ours, other, middle) | {"per_class": None})
+        found.append(_row(tested, ours, other, middle) | {"per_class": None})
     return found
 
 
-def _with_half(table: dict[Variant, Curve], ours: Variant, other: Variant) -> list[dict[str, Any]]:
+def _with_half(tested: Answered, ours: Variant, other: Variant) -> list[dict[str, Any]]:
     """One variant minus another that has twice the labels: the articles' claim, at each budget that allows it."""
     found = []
-    for budget in sorted(set(table[ours])):
-        if 2 * budget in table[other]:
-            row = _row(table, ours, other, [(budget, 2 * budget)])
+    for budget in tested.variants[ours]:
+        if 2 * budget in tested.variants[other]:
+            row = _row(tested, ours, other, [(budget, 2 * budget)])
             against = row["against"] | {"per_class": 2 * budget}
             found.append(row | {"per_class": budget, "against": against})
     return found
 
 
-def _row(
-    table: dict[Variant, Curve], ours: Variant, other: Variant, budgets: list[tuple[int, int]]
-) -> dict[str, Any]:
-    """The paired interval of ours minus other, over draws, on the mean of pairs of budgets."""
-    both = [table[ours][a] for a, _ in budgets] + [table[other][b] for _, b in budgets]
-    draws = sorted(set.intersection(*(set(by_draw) for by_draw in both)))
-    differences = [np.mean([table[ours][a][d] - table[other][b][d] for a, b in budgets]) for d in draws]
+def _row(tested: Answered, ours: Variant, other: Variant, budgets: list[tuple[int, int]]) -> dict[str, Any]:
+    """The paired interval of ours minus other, over draws and test images, on the mean of pairs of budgets."""
+    table = tested.variants
+    every = [set(table[ours][a]) & set(table[other][b]) for a, b in budgets]
+    draws = sorted(set.intersection(*every))
+    apart = [tested.answers(ours, a, draws) - tested.answers(other, b, draws) for a, b in budgets]
+    every_budget = [budget for pair in budgets for budget in pair]
+    found = tested.difference(np.mean(apart, axis=0)[None], np.zeros((1, 1)), *every_budget).interval
     about = {"init": ours[0], "strategy": ours[1], "against": {"init": other[0], "strategy": other[1]}}
-    return about | {"metric": METRIC} | asdict(paired_t(differences))
+    return about | {"metric": METRIC} | asdict(found)
 
 
 def claim_lines(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -135,33 +195,38 @@ def claim_lines(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def means_by_draw(curve: Curve) -> list[float]:
-    """The mean over budgets of each draw that all budgets have."""
-    draws = sorted(set.intersection(*(set(by_draw) for by_draw in curve.values())))
-    return [float(np.mean([by_draw[draw] for by_draw in curve.values()])) for draw in draws]
+def saved_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For people: labels saved at every budget, a line each."""
+    found = [LabelsSaved(**row) for row in rows]
+    return [f"{one.per_class} per class: {verdict.saved_sentence(one)}" for one in found]
 
 
 def ranking_rows(
     ranked: Sequence[Ranked],
-    table: Mapping[Variant, Curve],
+    tested: Answered,
     inits: Mapping[str, str],
     frozen: Mapping[str, Mapping[str, float]],
     seconds: Mapping[str, float],
+    seen: Mapping[str, int],
 ) -> list[list[str]]:
-    """The table of a comparison of methods: time, frozen features, each budget, and the mean against scratch."""
-    budgets = sorted({budget for curve in table.values() for budget in curve})
+    """The table of a comparison of methods: time, frozen features, each budget, and the mean against scratch.
+
+    `seen` is how many of the scored images each initialization's pretraining saw.
+    """
+    images = len(tested.part.labels)
+    curves = {init: tested.curve((init, strategy)) for init, strategy in tested.variants}
+    budgets = sorted(curves[SCRATCH])
     heads = [*(f"{budget}/class" for budget in budgets), "mean minus scratch"]
-    rows = [["balanced accuracy, %", "minutes", "kNN", "linear", *heads]]
+    rows = [["balanced accuracy, %", "minutes", "scored images seen", "kNN", "linear", *heads]]
     for one in ranked:
-        curve = next(curve for variant, curve in table.items() if variant[0] == inits[one.name])
         over = one.over_scratch
         bracket = "" if over.low is None or over.high is None else f" [{100 * over.low:+.1f}, {100 * over.high:+.1f}]"
-        cells = [_cell(list(curve[budget].values())) for budget in budgets]
-        cells = [f"{seconds[one.name] / 60:.1f}", *_frozen(frozen[one.name]), *cells]
+        cells = [_cell(curves[inits[one.name]].get(budget)) for budget in budgets]
+        share = f"{seen[inits[one.name]]:,} of {images:,}"
+        cells = [f"{seconds[one.name] / 60:.1f}", share, *_frozen(frozen[one.name]), *cells]
         rows.append([one.name, *cells, f"{100 * over.mean:+.1f}{bracket}"])
-    scratch = next(curve for variant, curve in table.items() if variant[0] == SCRATCH)
-    cells = [_cell(list(scratch[budget].values())) for budget in budgets]
-    return [*rows, [SCRATCH, "", *_frozen(frozen[SCRATCH]), *cells, ""]]
+    cells = [_cell(curves[SCRATCH][budget]) for budget in budgets]
+    return [*rows, [SCRATCH, "", "", *_frozen(frozen[SCRATCH]), *cells, ""]]
 
 
 def _frozen(scores: Mapping[str, float]) -> list[str]:
@@ -174,21 +239,20 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def table_lines(trials: Trials) -> list[str]:
-    """The table for people: a row a variant, a column a budget, mean and 95 % interval over draws in points."""
-    table = scores(trials)
-    budgets = sorted({budget for variant in table.values() for budget in variant})
-    heads = ["balanced accuracy, %", *(f"{budget}/class" for budget in budgets)]
-    rows = [heads]
-    for (init, strategy), variant in table.items():
-        cells = [_cell(list(variant.get(budget, {}).values())) for budget in budgets]
+def table_lines(tested: Answered) -> list[str]:
+    """The table for people: a row a variant, a column a budget, mean and 95 % interval in points."""
+    curves = {variant: tested.curve(variant) for variant in tested.variants}
+    budgets = sorted({budget for curve in curves.values() for budget in curve})
+    rows = [["balanced accuracy, %", *(f"{budget}/class" for budget in budgets)]]
+    for (init, strategy), curve in curves.items():
+        cells = [_cell(curve.get(budget)) for budget in budgets]
         rows.append([SCRATCH if init == SCRATCH else f"{strategy} from {init}", *cells])
     return aligned(rows)
 
 
-def _cell(values: list[float]) -> str:
-    if not values:
+def _cell(point: Point | None) -> str:
+    if point is None:
         return "-"
-    interval = paired_t(values)
-    half = f" ±{100 * (interval.high - interval.mean):.1f}" if interval.high is not None else ""
-    return f"{100 * interval.mean:.1f}{half}"
+    found = point.interval
+    half = f" ±{100 * (found.high - found.mean):.1f}" if found.high is not None else ""
+    return f"{100 * found.mean:.1f}{half}"

@@ -29,14 +29,14 @@ class LabelsSaved:
 
 
 def labels_saved(
-    budgets: Sequence[int], scratch: ArrayLike, ours: ArrayLike, images: Sequence[Component], per_class: int
+    budgets: Sequence[int], scratch: ArrayLike, ours: ArrayLike, found: Sequence[Difference], per_class: int
 ) -> LabelsSaved:
     """The factors f at which scratch with f times our labels cannot be told from us, around where both are level.
 
-    budgets (M,), scratch (D, M), ours (P, D): scores on shared draws; `images` is what the test images add to the
-    variance of the difference at each budget. Each draw has a curve of its own, straight lines over log2 of the
-    labels. The test is the verdict's, so that the interval holds 1 exactly where the verdict's holds zero.
-    `per_class` is one of the budgets.
+    budgets (M,), scratch (D, M), ours (P, D): scores on shared draws; `found` is the difference at each budget, for
+    what its table does not hold: the variance of the test images. Each draw has a curve of its own, straight lines
+    over log2 of the labels. The test is the verdict's, so that the interval holds 1 exactly where the verdict's holds
+    zero. `per_class` is one of the budgets.
     """
     octaves = np.log2(np.asarray(budgets, dtype=np.float64))
     assert bool((np.diff(octaves) > 0).all()), f"budgets {list(budgets)} do not rise"
@@ -45,7 +45,7 @@ def labels_saved(
         reason = "one draw gives no interval" if len(base) == 1 else "one budget gives no curve"
         return LabelsSaved(None, None, None, None, per_class, reason)
     tried = _tried(octaves)
-    differences = [_at(octave, octaves, base, table, images) for octave in tried]
+    differences = [_at(octave, octaves, base, table, found) for octave in tried]
     means = np.array([one.mean for one in differences])  # falls as scratch gets more labels
     alike = [bool(one.interval.holds_zero) for one in differences]
     same = int(np.abs(tried - np.log2(per_class)).argmin())  # where scratch has as many labels as we
@@ -91,9 +91,11 @@ def _at(
     octaves: NDArray[np.float64],
     curves: NDArray[np.float64],  # (D, M)
     ours: NDArray[np.float64],
-    images: Sequence[Component],
+    found: Sequence[Difference],
 ) -> Difference:
     """Ours minus scratch with so many labels, along each draw's own curve."""
     scratch = np.array([np.interp(octave, octaves, curve) for curve in curves])  # (D,)
-    variance = float(np.interp(octave, octaves, [one.variance for one in images]))
-    return Difference(ours - scratch, Component(variance, images[0].degrees))
+    images = float(np.interp(octave, octaves, [one.images.variance for one in found]))
+    pool = float(np.interp(octave, octaves, [one.pool.variance for one in found]))
+    first = found[0]
+    return Difference(ours - scratch, Component(images, first.images.degrees), Component(pool, first.pool.degrees))

@@ -1,12 +1,31 @@
-"""The verdict: one sentence on what a pretraining was worth here, fixed before the data are seen."""
+"""The verdict: what the unlabeled images were worth here, in at most three lines, by rules fixed before the data.
+
+Outcomes: helped (the whole interval above zero), hurt (below), no difference that matters (inside the margin), and no
+difference shown (the rest), which names the gain that is still possible and what would settle it.
+"""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from ssl_app.errors import Run
+from ssl_app.evaluation.difference import Difference
 from ssl_app.evaluation.intervals import Interval
 from ssl_app.evaluation.labels_saved import LabelsSaved
 
 STRATEGY = "two-stage"  # against scratch trained fully, balanced accuracy
 PER_CLASS = 32  # or the nearest budget
+MARGIN = 0.01  # a smaller difference does not matter, or as much as the test images can show, but never more than
+WIDEST_MARGIN = 0.03
+MOST_DRAWS, MOST_PRETRAININGS = 30, 10  # more of them are not recommended
+FEWEST_DRAWS, USUAL_PRETRAININGS = 5, 3
+
+Outcome = Literal["helped", "hurt", "no difference that matters", "no difference shown"]
+HEADS: dict[Outcome, str] = {
+    "helped": "Pretraining helped",
+    "hurt": "Pretraining hurt",
+    "no difference that matters": "No difference that matters",
+    "no difference shown": "No difference shown",
+}
 
 
 @dataclass(frozen=True)
@@ -18,19 +37,57 @@ class SeenInPretraining:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What the sentence is made of: mean balanced accuracies in [0, 1], and ours minus scratch over draws."""
+class Around:
+    """What the lines say beside the numbers, and what the next command needs."""
 
-    pretraining: str  # as the user knows it: a run, a checkpoint
+    sweep: str  # name of its run
+    data: str  # as it is typed
+    replicable: bool  # whether ssl-app can make the pretraining again with another seed
+    judged: str = "test images"
+    overlap: SeenInPretraining | None = None
+    rising: int | None = None  # steps at which scratch was still getting better; None: it was not
+    most_labels: int = 0  # a class, in the training part
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Mean balanced accuracies in [0, 1] at one budget, ours minus scratch, and the labels saved."""
+
+    pretrainings: tuple[str, ...]  # as the user knows them; seeds of one pretraining
     per_class: int
     ours: float
     scratch: float
-    difference: Interval
-    draws: int
-    pretrainings: int
-    saved: LabelsSaved | None
-    overlap: SeenInPretraining | None
-    judged: str = "test set"  # what was tested on
+    difference: Difference
+    images: int  # that were tested on
+    saved: LabelsSaved
+    last_budget: int  # scratch's largest
+
+    @property
+    def margin(self) -> float:
+        """Differences up to it do not matter."""
+        return min(WIDEST_MARGIN, max(MARGIN, self.difference.resolution))
+
+    @property
+    def outcome(self) -> Outcome:
+        """One of the four."""
+        found = self.difference.interval
+        if found.low is None or found.high is None:
+            return "no difference shown"
+        if found.low > 0:
+            return "helped"
+        if found.high < 0:
+            return "hurt"
+        within = max(-found.low, found.high) <= self.margin
+        return "no difference that matters" if within else "no difference shown"
+
+
+@dataclass(frozen=True)
+class Settling:
+    """What would show a gain, in four of five sweeps; None where no reasonable number does."""
+
+    gain: float
+    draws: int | None
+    pretrainings: int | None
 
 
 def nearest_budget(budgets: list[int], wanted: int = PER_CLASS) -> int:
@@ -38,26 +95,125 @@ def nearest_budget(budgets: list[int], wanted: int = PER_CLASS) -> int:
     return min(sorted(budgets), key=lambda budget: max(budget / wanted, wanted / budget))
 
 
-def sentence(evidence: Evidence) -> str:
-    """The one honest sentence: finding, scores, interval and what it is over, labels saved, overlap."""
+def settling(evidence: Evidence) -> Settling:
+    """What would show the gain that was seen, or half of the one that is still possible, or one that matters."""
+    difference = evidence.difference
+    pretrainings, draws = difference.table.shape
+    high = difference.interval.high
+    assert high is not None
+    gain = max(difference.mean, high / 2, min(high, MARGIN))
+    more_draws = (n for n in range(draws + 1, MOST_DRAWS + 1) if difference.shown_by(pretrainings, n) <= gain)
+    several = range(pretrainings + 1, MOST_PRETRAININGS + 1) if pretrainings > 1 else ()
+    more = (n for n in several if difference.shown_by(n, draws) <= gain)
+    return Settling(gain, next(more_draws, None), next(more, None))
+
+
+def lines(evidence: Evidence, around: Around) -> tuple[list[str], str, Run]:
+    """The verdict: lines of findings, why to go on, and the command to go on with."""
     e = evidence
-    each = f"{e.per_class} label{_s(e.per_class)} per class"
-    scores = (
-        f"{STRATEGY} from {e.pretraining} reaches {e.ours:.3f} balanced accuracy at {each},"
-        f" scratch {e.scratch:.3f}: {_points(e.difference.mean)} points{_bracket(e.difference)}"
+    which = f"{STRATEGY} from {_pretrainings(e.pretrainings)}"
+    whose = ", for this pretraining" if len(e.pretrainings) == 1 else ""
+    finding = (
+        f"{HEADS[e.outcome]}{whose}: {_percent(e.ours)} % balanced accuracy at {_labels(e.per_class)} ({which}), "
+        f"scratch {_percent(e.scratch)}: {_points(e.difference.mean)} points{_bracket(e.difference.interval)}, "
+        f"{_count(e.difference.table.shape[1], 'draw')}, {e.images:,} {around.judged}."
     )
-    over = f"over {_count(e.draws, 'draw')}, {_count(e.pretrainings, 'pretraining')}, one {e.judged}"
-    return f"{_finding(e.difference)}: {scores} {over}{_saved(e.saved)}{_overlap(e.overlap)}."
+    rest = [*_open(e), saved_sentence(e.saved), *_remarks(around)]
+    why, command = _next(e, around)
+    return [finding, " ".join(rest)], why, command
 
 
-def _finding(difference: Interval) -> str:
-    if difference.low is None or difference.high is None:
-        return "Undecided, one draw gives no interval (take five draws)"
-    if difference.low > 0:
-        return "Pretraining helped here"
-    if difference.high < 0:
-        return "Pretraining hurt here"
-    return "Pretraining did not help here"
+def saved_sentence(saved: LabelsSaved) -> str:
+    """Labels saved at a budget, in words."""
+    if saved.factor is None:
+        return f"Labels saved are not known: {saved.reason}."
+    if saved.bound == "at least" and saved.factor <= 1:
+        return f"Labels saved are not known: scratch was not tried with more than {_labels(saved.per_class)}."
+    factor = f"{saved.bound} {saved.factor:.1f}" if saved.bound else f"{saved.factor:.1f}"
+    return f"Scratch needs {factor} times the labels for this score{saved_range(saved)}."
+
+
+def saved_range(saved: LabelsSaved) -> str:
+    """The interval of the factor in brackets, with a space before it; an open end in words."""
+    if saved.low is not None and saved.high is not None:
+        return f" [{saved.low:.1f}, {saved.high:.1f}]"
+    if saved.low is not None:
+        return f" [{saved.low:.1f} or more]"
+    if saved.high is not None:
+        return f" [{saved.high:.1f} or less]"
+    return " [not limited by these budgets]"
+
+
+def _open(e: Evidence) -> list[str]:
+    """What is still possible where no difference is shown, and what would settle it."""
+    if e.outcome == "no difference that matters":
+        return [f"Differences up to {_size(e.margin)} do not matter here."]
+    low, high = e.difference.interval.low, e.difference.interval.high
+    if e.outcome != "no difference shown":
+        return []
+    if low is None or high is None:
+        return ["One draw gives no interval."]
+    if high <= MARGIN:
+        return [f"Gains above {_size(high)} are ruled out, losses up to {_size(low)} are not."]
+    would = settling(e)
+    possible = f"Gains up to {_size(high)} are still possible"
+    ways = [f"{would.draws} draws"] if would.draws else []
+    ways += [f"{would.pretrainings} pretrainings"] if would.pretrainings else []
+    if ways:
+        return [f"{possible}; {' or '.join(ways)} would show {_points(would.gain)} at this spread."]
+    if e.difference.resolution > would.gain:
+        return [f"{possible}; {e.images:,} images cannot show less than {_size(e.difference.resolution)}."]
+    return [f"{possible}; {MOST_DRAWS} draws would not show {_points(would.gain)} at this spread."]
+
+
+def _remarks(around: Around) -> list[str]:
+    found = []
+    if around.rising is not None:
+        found.append(f"Scratch was still rising at {around.rising:,} steps.")
+    if around.overlap is not None and around.overlap.seen:
+        share = f"{around.overlap.seen:,} of {around.overlap.test:,} test images (or their groups)"
+        found.append(f"{share} were seen in pretraining, which may flatter it.")
+    return found
+
+
+def _next(e: Evidence, around: Around) -> tuple[str, Run]:
+    """Why to go on, and how."""
+    name = e.pretrainings[0]
+    outcome = e.outcome
+    high = e.difference.interval.high
+    if outcome == "no difference shown" and high is None:
+        return "For an interval", _sweep(around, draws=FEWEST_DRAWS)
+    if outcome == "no difference shown" and high is not None and high > MARGIN:
+        would = settling(e)
+        if would.draws is not None:
+            return "To settle it", _sweep(around, draws=would.draws)
+        if would.pretrainings is not None and around.replicable:
+            return "To settle it", _replicate(name, would.pretrainings)
+        if e.difference.resolution > would.gain:
+            wanted = int(e.images * (e.difference.resolution / would.gain) ** 2)
+            about = round(wanted, 1 - len(str(wanted)))
+            return f"Once about {about:,} images are labeled to test on", Run("sweep", (("init", name),))
+    if outcome == "helped":
+        wider = tuple(n for n in (2 * e.last_budget, 4 * e.last_budget) if n <= around.most_labels)
+        if e.saved.bound == "at least" and wider:
+            budgets = ",".join(map(str, wider))
+            return "To see how many labels scratch needs", _sweep(around, baseline_per_class=budgets)
+        if len(e.pretrainings) == 1 and around.replicable:
+            return "To see whether other pretrainings help too", _replicate(name, USUAL_PRETRAININGS)
+        return "To use it", Run("finetune", (("init", name), ("per_class", e.per_class)))
+    return "To look for a method that suits these images", Run("compare", (("data", around.data),))
+
+
+def _sweep(around: Around, **settings: object) -> Run:
+    return Run("sweep", (("resume", around.sweep), *settings.items()))
+
+
+def _replicate(name: str, seeds: int) -> Run:
+    return Run("pretrain", (("resume", name), ("seeds", seeds)))
+
+
+def _pretrainings(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} pretrainings"
 
 
 def _bracket(difference: Interval) -> str:
@@ -66,32 +222,8 @@ def _bracket(difference: Interval) -> str:
     return f" [{_points(difference.low)}, {_points(difference.high)}]"
 
 
-def _saved(saved: LabelsSaved | None) -> str:
-    if saved is None:
-        return ""
-    if saved.factor is None:
-        return f"; labels saved cannot be told, because {saved.reason}"
-    if saved.bound == "at least" and saved.factor <= 1:
-        return f"; labels saved cannot be told without a budget above {saved.per_class} per class"
-    factor = f"{saved.bound} {saved.factor:.1f}" if saved.bound else f"{saved.factor:.1f}"
-    return f"; scratch needs {factor} times the labels for this score{_range(saved)}"
-
-
-def _range(saved: LabelsSaved) -> str:
-    if saved.low is not None and saved.high is not None:
-        return f" [{saved.low:.1f}, {saved.high:.1f}]"
-    if saved.low is not None:
-        return f" [{saved.low:.1f}, beyond the budgets]"
-    if saved.high is not None:
-        return f" [below the budgets, {saved.high:.1f}]"
-    return ""
-
-
-def _overlap(overlap: SeenInPretraining | None) -> str:
-    if overlap is None or overlap.seen == 0:
-        return ""
-    share = f"{overlap.seen:,} of {overlap.test:,} test images"
-    return f"; {share} (or their groups) were seen in pretraining, which may flatter it"
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def _points(share: float) -> str:
@@ -99,9 +231,14 @@ def _points(share: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
+def _size(share: float) -> str:
+    text = f"{100 * abs(share):.1f}"
+    return f"{text} point{'' if text == '1.0' else 's'}"
+
+
+def _labels(number: int) -> str:
+    return f"{number} label{'' if number == 1 else 's'} per class"
+
+
 def _count(number: int, noun: str) -> str:
     return f"one {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _s(number: int) -> str:
-    return "" if number == 1 else "s"

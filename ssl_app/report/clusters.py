@@ -109,12 +109,21 @@ def content(shown: Labeling) -> dict[str, Any]:
                 "clusterOf": clusters.tolist(),
                 "confidence": confidence.round(DIGITS).tolist(),
                 "clusters": facts(shown, clusters, confidence),
+                "agreement": agreed(shown, clusters),
             }
             for number, size, clusters, confidence in zip(
                 shown.heads, shown.sizes, shown.clusters, shown.confidence, strict=True
             )
         ],
     }
+
+
+def agreed(shown: Labeling, clusters: NDArray[np.int64]) -> str | None:
+    """How far the clusters agree with the labels there, against chance; None where there are none."""
+    known = shown.labels >= 0
+    if not known.any():
+        return None
+    return f"{known.sum():,} labels: {agreement.agree(clusters[known], shown.labels[known]).sentence()}"
 
 
 def facts(shown: Labeling, clusters: NDArray[np.int64], confidence: NDArray[np.float64]) -> list[dict[str, Any]]:

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from ssl_app.evaluation.intervals import paired_t
+from ssl_app.evaluation.comparison import Point
+from ssl_app.evaluation.labels_saved import LabelsSaved
 
 # Okabe and Ito's colors, which every kind of color vision tells apart; each series also has its own marker
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A6A6A", "#000000")
@@ -20,21 +21,19 @@ INK, FAINT = "#222222", "#DDDDDD"
 DPI = 150
 
 
-def label_efficiency(
-    path: Path, series: Mapping[str, Mapping[int, Sequence[float]]], title: str, y_label: str
-) -> None:
-    """Score over labels per class: the mean as a line, every draw as a dot, Student's t interval as a band."""
+def label_efficiency(path: Path, series: Mapping[str, Mapping[int, Point]], title: str, y_label: str) -> None:
+    """Score over labels per class: the mean as a line, every draw as a dot, its interval as a band."""
     figure, axes = _figure(7.5, 4.8)
     budgets = sorted({budget for scores in series.values() for budget in scores})
     for index, (name, scores) in enumerate(series.items()):
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         x = np.array(sorted(scores), dtype=np.float64)
-        intervals = [paired_t(list(scores[budget])) for budget in sorted(scores)]
+        intervals = [scores[budget].interval for budget in sorted(scores)]
         means = [interval.mean for interval in intervals]
         # dots of one budget stand a few hundredths of an octave apart, so that no series hides another
         aside = 2 ** (0.06 * (index - (len(series) - 1) / 2))
         for at, budget in zip(x, sorted(scores), strict=True):
-            draws = list(scores[budget])
+            draws = scores[budget].scores
             axes.plot([at * aside] * len(draws), draws, marker, color=color, alpha=0.35, ms=3.5, mew=0)
         low = [mean if i.low is None else i.low for i, mean in zip(intervals, means, strict=True)]
         high = [mean if i.high is None else i.high for i, mean in zip(intervals, means, strict=True)]
@@ -45,7 +44,7 @@ def label_efficiency(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
     # a band at few draws may be far wider than the scores; the scores decide what is shown
-    every = [score for scores in series.values() for draws in scores.values() for score in draws]
+    every = [score for scores in series.values() for point in scores.values() for score in point.scores]
     if every:
         margin = 0.12 * (max(every) - min(every)) or 0.05
         axes.set_ylim(min(every) - margin, max(every) + margin)
@@ -54,6 +53,39 @@ def label_efficiency(
     axes.grid(axis="y", color=FAINT, lw=0.8)
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, wrap=True)
     _legend(figure, axes)
+    _save(figure, path)
+
+
+def labels_saved(path: Path, found: Sequence[LabelsSaved], title: str) -> None:
+    """How many times the labels scratch needs, over our labels per class: the factor, and its interval as a band.
+
+    An end that is beyond scratch's budgets runs out of the figure; a factor that is a bound only is an arrow.
+    """
+    known = [one for one in found if one.factor is not None]
+    figure, axes = _figure(7.5, 3.6)
+    every = [value for one in known for value in (one.factor, one.low, one.high, 1.0) if value]
+    lowest, highest = min(every, default=1.0) / 1.5, max(every, default=1.0) * 1.5
+    x = [one.per_class for one in known]
+    low = [lowest if one.low is None else one.low for one in known]
+    high = [highest if one.high is None else one.high for one in known]
+    axes.fill_between(x, low, high, color=COLORS[0], alpha=0.13, lw=0)
+    axes.vlines(x, low, high, color=COLORS[0], alpha=0.5, lw=1.2)
+    axes.plot(x, [one.factor or 1.0 for one in known], "-", color=COLORS[0], lw=1.8)
+    for one in known:
+        assert one.factor is not None
+        marker = {"at least": "^", "at most": "v", None: "o"}[one.bound]
+        axes.plot([one.per_class], [one.factor], marker, color=COLORS[0], ms=7, mec="white", mew=0.8, zorder=3)
+    axes.axhline(1, color=INK, lw=1, ls="--")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_ylim(lowest, highest)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(x, [f"{budget:,}" for budget in x])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("labels per class of the pretrained network")
+    axes.set_ylabel("scratch needs so many\ntimes the labels")
+    axes.grid(axis="y", color=FAINT, lw=0.8)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, wrap=True)
     _save(figure, path)
 
 

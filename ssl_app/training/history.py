@@ -11,6 +11,7 @@ logger = logging.getLogger(__name__)
 EpochMetrics = dict[str, float]
 History = list[EpochMetrics]  # one entry an epoch
 LINE_EVERY = 30.0  # seconds between plain lines within an epoch
+UNUSUAL = 2  # steps that are no measure: what comes before the first of them may take minutes
 
 
 class Progress:
@@ -19,6 +20,7 @@ class Progress:
     def __init__(self, title: str, steps: int, done: int) -> None:
         self.title, self.steps, self.done = title, steps, done
         self.started, self.first, self.last_line = time.monotonic(), done, time.monotonic()
+        self.unusual = UNUSUAL
         shown = sys.stderr.isatty()
         self.bar = tqdm(total=steps, initial=done, desc=title, unit="step", leave=False) if shown else None
 
@@ -31,6 +33,9 @@ class Progress:
     def step(self) -> None:
         """One step further."""
         self.done += 1
+        if self.unusual:
+            self.unusual -= 1
+            self.started, self.first = time.monotonic(), self.done
         if self.bar is not None:
             self.bar.update()
         elif time.monotonic() - self.last_line > LINE_EVERY:
@@ -39,7 +44,8 @@ class Progress:
     def line(self, text: str) -> None:
         """Say a line with the time left behind it."""
         self.last_line = time.monotonic()
-        left = f", {duration(self.left())} left" if self.done < self.steps else ""
+        known = self.first < self.done < self.steps
+        left = f", {duration(self.left())} left" if known else ""
         if self.bar is not None:
             self.bar.clear()
         logger.info(f"{self.title}: {text}{left}")

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,10 @@ from ssl_app.transfer.trial import TrialSetup
 
 logger = logging.getLogger(__name__)
 
+# what is evaluated: the test part; a fifth of the training part, which leaves the test part alone; every labeled
+# image, fold by fold; or folds where labels are few, else the test part
+Tested = Literal["test", "validation", "folds", "auto"]
+FEW_LABELS = 30  # a class in all: below it a fixed test part would waste them
 VALIDATION_FRACTION = 0.2  # of the training part, where a separate validation finds no rows marked val
 VALIDATION_SEED = 1_000_003  # added to the split seed, so that this hash is another
 EVALUATION_SEED = 2_000_003  # added likewise, so that what is evaluated on is not what is selected on
@@ -35,7 +40,7 @@ class Planned:
     data: DataSpec
     pixels: PixelSpec
     inherited: bool = False  # whether the data are those of the pretraining, since the user named none
-    validation_part: bool = False  # evaluate on a fifth of the training part, and leave the test part alone
+    tested: Tested = "test"
 
 
 def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> TrialSetup:
@@ -74,7 +79,11 @@ def _refuse_unlabeled(dataset: Dataset, planned: Planned) -> None:
 def _parts(opened: Opened, planned: Planned, config: TransferConfig) -> Parts:
     """The parts, with a validation part in the place of test, and one to select on, where those are wanted."""
     dataset, parts, seed = opened.dataset, opened.parts, planned.data.split_seed
-    if planned.validation_part:
+    few = parts.seed is not None and dataset.labeled.sum() < FEW_LABELS * len(dataset.classes)
+    if planned.tested == "folds" or (planned.tested == "auto" and few):
+        parts = splits.cross_validated(dataset, parts)
+        logger.info(parts.how)
+    if planned.tested == "validation":
         parts = _evaluated_on_train(dataset, parts, seed + EVALUATION_SEED)
         logger.info(f"{parts.how}: {len(parts.train)} train, {len(parts.test)} in the place of test")
     if config.validation == "separate" and not len(parts.val):

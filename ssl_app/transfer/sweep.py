@@ -1,45 +1,37 @@
 """A sweep: what is compared, what makes it the same sweep, which trials it has and which are missing."""
 
-import csv
-import hashlib
-import json
 import logging
-import shutil
-import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ssl_app import console, runs
+from ssl_app import console
 from ssl_app.checkpoints import SCRATCH
 from ssl_app.data import splits
-from ssl_app.data.dataset import Dataset
-from ssl_app.errors import Change, DataError, Fix, RunError, Set, SettingsError
+from ssl_app.data.opened import Opened
+from ssl_app.data.seeding import mix
+from ssl_app.errors import DataError, Fix, RunError, Set, SettingsError
+from ssl_app.evaluation.comparison import Answered
+from ssl_app.evaluation.difference import reuse_of
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.initialization import Initialization
+from ssl_app.transfer import kept_predictions
 from ssl_app.transfer.draw import TransferConfig
+from ssl_app.transfer.replicates import why_apart
+from ssl_app.transfer.scratch_length import ScratchLength, chosen, length_trials
 from ssl_app.transfer.setup import Planned, prepare
+from ssl_app.transfer.sweep_identity import identify, keep_draw, place_of
 from ssl_app.transfer.trial import Job, TrialSetup, with_features
 from ssl_app.transfer.workers import Place, PlannedTrial, read_trial, run_all
 
 logger = logging.getLogger(__name__)
 
-IDENTITY = "sweep.json"
 BASELINE_STRATEGY = "full-fine-tuning"  # of scratch
-# not in the digest as typed: where the sweep lies, how many trials run at a time, and what may grow
-# (per_class, draws, strategy); data and init are in it by content, so that they may be spelled in two ways
-APART = ("out", "name", "jobs", "tracking_uri", "data", "init", "per_class", "draws", "strategy", "max_unreadable")
-# what makes two pretrainings seeds of one; data by content, the method's own settings as one
-ALIKE = (
-    "method", "method_settings", "data_hash", "exclude", "init", "backbone", "image_size", "channels", "intensity",
-    "batch_size", "accumulate", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip", "augment", "mirror",
-)  # fmt: skip
-LENGTH = ("epochs", "steps_per_epoch")
+FOLDS = 5  # of cross-validation, at most
 
 
 @dataclass(frozen=True)
@@ -49,43 +41,115 @@ class SweepSpec:
     planned: Sequence[Planned]  # one for each initialization
     strategies: tuple[str, ...]
     per_class: tuple[int, ...]
+    baseline_per_class: tuple[int, ...]  # of scratch alone, beside those
     draws: int
     baseline: bool  # whether scratch is among the initializations
+    choose_length: bool  # of scratch, by a validation part; else as long as every variant
     config: TransferConfig
     out: Path
     name: str | None
     settings: Mapping[str, Any]  # as typed, in JSON
 
 
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Labels to train on, and the images to test on where those are not the test part."""
+
+    drawn: NDArray[np.int64]
+    tested: NDArray[np.int64] | None = None
+
+
 @dataclass(frozen=True)
 class Sweep:
-    """Setups by name of the initialization, where results lie, and every trial."""
+    """Setups by name of the initialization, where results lie, and the labels of every trial."""
 
+    spec: SweepSpec
     setups: dict[str, TrialSetup]
     place: Place
-    trials: list[PlannedTrial]
+    drawn: dict[
+        tuple[int, int], list[Fold]
+    ]  # by labels per class and draw; one fold, or several that test all images
 
     @classmethod
     def prepare(cls, spec: SweepSpec, hardware: Hardware) -> "Sweep":
         """Open everything, find or make the folder, save the draws. RunError where another sweep lies there."""
         setups = open_setups(spec, hardware)
-        identity = identify(spec, setups)
-        place = Place(folder_of(spec, identity), identity["digest"])
-        return cls(setups, place, every_trial(spec, setups, place.folder))
+        place = place_of(spec, identify(spec, setups))
+        opened = next(iter(setups.values())).opened  # the same for all of them
+        drawn: dict[tuple[int, int], list[Fold]] = {}
+        for draw in range(spec.draws):
+            for number, (train, tested) in enumerate(_folds(opened, spec.config.seed, draw)):
+                for per_class in sorted({*spec.per_class, *spec.baseline_per_class}):
+                    found = splits.draw(opened.dataset, train, per_class, seed=spec.config.seed, draw=draw)
+                    fold = "" if tested is None else f"_f{number}"
+                    keep_draw(place.folder / "draws" / f"k{per_class}_d{draw}{fold}.csv", opened.dataset, found)
+                    drawn.setdefault((per_class, draw), []).append(Fold(found, tested))
+        return cls(spec, setups, place, drawn)
 
     @property
     def folder(self) -> Path:
         """Of the sweep."""
         return self.place.folder
 
-    def done(self) -> dict[str, dict[str, Any]]:
-        """Results of the trials that have run, by key."""
-        read = {one.key: read_trial(self.place, one.key) for one in self.trials}
+    def length_trials(self) -> list[PlannedTrial]:
+        """Trainings that choose how long scratch trains; none where the user chose."""
+        if SCRATCH not in self.setups or not self.spec.choose_length:
+            return []
+        return length_trials(self.setups[SCRATCH], BASELINE_STRATEGY, self._first_draws())
+
+    def scratch_lengths(self) -> dict[int, ScratchLength]:
+        """Steps of scratch by labels per class, when `length_trials` have run; empty where the user chose."""
+        if SCRATCH not in self.setups or not self.spec.choose_length:
+            return {}
+        return chosen(self.setups[SCRATCH], self.folder, self._first_draws(), self.length_trials())
+
+    def trials(self, lengths: Mapping[int, ScratchLength]) -> list[PlannedTrial]:
+        """Every trial, the large ones first. Scratch is fully trained, and only so."""
+        found = []
+        for (per_class, draw), folds in sorted(self.drawn.items(), key=lambda one: (one[0][1], -one[0][0])):
+            for name in self.setups:
+                steps = lengths[per_class].steps if name == SCRATCH and lengths else None
+                strategies = (BASELINE_STRATEGY,) if name == SCRATCH else self.spec.strategies
+                for strategy in strategies if name == SCRATCH or per_class in self.spec.per_class else ():
+                    for number, fold in enumerate(folds):
+                        key = kept_predictions.key_of(name, strategy, per_class, draw)
+                        job = Job(strategy, fold.drawn, draw, steps=steps, tested=fold.tested)
+                        if fold.tested is None:
+                            found.append(PlannedTrial(key, name, per_class, job))
+                        else:
+                            found.append(PlannedTrial(f"{key}-f{number}", name, per_class, job, number))
+        return found
+
+    def _first_draws(self) -> dict[int, NDArray[np.int64]]:
+        return {per_class: folds[0].drawn for (per_class, draw), folds in self.drawn.items() if draw == 0}
+
+    def done(self, trials: Sequence[PlannedTrial]) -> dict[str, dict[str, Any]]:
+        """Results of those that have run, by key."""
+        kept = kept_predictions.keys(self.folder)
+        read = {one.key: read_trial(self.place, one) for one in trials if kept & {one.key, one.kept_as}}
         return {key: content for key, content in read.items() if content is not None}
 
     def run(self, trials: list[PlannedTrial], workers: int) -> Generator[tuple[PlannedTrial, dict[str, Any]]]:
         """Run trials. -> (trial, result) as they finish."""
         return run_all(self.setups, trials, self.place, max(1, min(workers, len(trials))))
+
+    def answered(self, trials: Sequence[PlannedTrial]) -> Answered:
+        """What trials that have run answered; their predictions are joined into one file."""
+        opened = next(iter(self.setups.values())).opened
+        test = opened.parts.test
+        labels, groups = opened.dataset.labels[test], [opened.dataset.units[index] for index in test]
+        places: dict[str, list[tuple[str, NDArray[np.int64] | None]]] = {}
+        for one in trials:
+            rows = None if one.job.tested is None else np.searchsorted(test, one.job.tested)
+            places.setdefault(one.kept_as, []).append((one.key, rows))
+        kept_predictions.gather(self.folder, places, labels, groups)
+        reuse = {
+            per_class: reuse_of(len(folds[0].drawn), len(test), len(folds))
+            for (per_class, _), folds in self.drawn.items()
+            if len(folds) > 1
+        }
+        about = {(one.init, one.job.strategy, one.per_class, one.job.draw) for one in trials}
+        return kept_predictions.answered(self.folder, sorted(about), reuse)
 
     def pooled(self) -> list[str]:
         """The inits that the verdict is about: the first, and replicates of it with other seeds."""
@@ -105,36 +169,6 @@ class Sweep:
         return found
 
 
-def why_apart(start: Initialization, taken: list[Initialization]) -> str | None:
-    """Why a pretraining is no replicate, with another seed, of those in the verdict; None where it is one."""
-    first = taken[0]
-    if not start.settings:
-        return "no pretraining of ssl-app"
-    if not first.settings:
-        return f"{first.name}, named first, is no pretraining of ssl-app"
-    twin = next((other.name for other in taken if other.content == start.content), None)
-    if twin is not None:
-        return f"the same weights as {twin}"
-    ours, theirs = start.settings, first.settings
-    if ours.get("method") != theirs.get("method"):  # whose other settings are its own
-        return f"other settings: {_unlike('method', ours.get('method'), theirs.get('method'))}"
-    length = LENGTH if ours.get("budget") is None else ("budget",)  # what fits a time differs from run to run
-    unlike = [
-        _unlike(key, ours.get(key), theirs.get(key)) for key in (*ALIKE, *length) if ours.get(key) != theirs.get(key)
-    ]
-    return f"other settings: {', '.join(unlike)}" if unlike else None
-
-
-def _unlike(key: str, ours: Any, theirs: Any) -> str:
-    if key == "data_hash":
-        return "other data"
-    if key == "method_settings" and isinstance(ours, dict) and isinstance(theirs, dict):
-        keys = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
-        return ", ".join(_unlike(name, ours.get(name), theirs.get(name)) for name in keys)
-    shown = ["the default" if value is None else str(value) for value in (ours, theirs)]
-    return f"{key.replace('_', ' ')} {shown[0]}, not {shown[1]}"
-
-
 def open_setups(spec: SweepSpec, hardware: Hardware) -> dict[str, TrialSetup]:
     """A setup for each initialization and for scratch, which is built as the first of them is.
 
@@ -148,7 +182,8 @@ def open_setups(spec: SweepSpec, hardware: Hardware) -> dict[str, TrialSetup]:
             setup = prepare(one, spec.config, hardware)
             for first in list(setups.values())[:1]:
                 refuse_unlike(first, setup)
-            splits.refuse_more(setup.dataset, setup.opened.parts.train, spec.per_class)  # else refused half-way
+            budgets = (*spec.per_class, *spec.baseline_per_class)
+            splits.check_budgets(setup.dataset, setup.opened.parts.train, budgets)  # else refused half-way
             if spec.config.head == "linear" and one.initialization.pretrained:
                 setup = with_features(setup, spec.out / "cache")
             setups[one.initialization.name] = setup
@@ -214,92 +249,22 @@ def refuse_unlike(one: TrialSetup, other: TrialSetup) -> None:
         )
 
 
-def every_trial(spec: SweepSpec, setups: dict[str, TrialSetup], folder: Path) -> list[PlannedTrial]:
-    """Every trial, the large ones first; draws are saved as CSV beside. Scratch is fully trained, and only so."""
-    opened = next(iter(setups.values())).opened  # the same for all of them
-    trials = []
-    for draw in range(spec.draws):
-        for per_class in sorted(spec.per_class, reverse=True):
-            drawn = splits.draw(opened.dataset, opened.parts.train, per_class, seed=spec.config.seed, draw=draw)
-            keep_draw(folder / "draws" / f"k{per_class}_d{draw}.csv", opened.dataset, drawn)
-            for name in setups:
-                for strategy in (BASELINE_STRATEGY,) if name == SCRATCH else spec.strategies:
-                    key = f"{name}-{strategy}-k{per_class}-d{draw}"
-                    trials.append(PlannedTrial(key, name, per_class, Job(strategy, drawn, draw)))
-    return trials
+def _folds(opened: Opened, seed: int, draw: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64] | None]]:
+    """(train, tested) indices: the training part and the test part as they are, or folds of all labeled images.
 
-
-def keep_draw(path: Path, dataset: Dataset, drawn: NDArray[np.int64]) -> None:
-    """Write a draw; where it lies already, compare. Raises RunError where other images or labels lie there."""
-    if not path.is_file():
-        path.parent.mkdir(exist_ok=True)
-        splits.write_draw(path, dataset, drawn)
-        return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        before = [(row.get("path"), row.get("label")) for row in csv.DictReader(file)]
-    if before != [(dataset.keys[index], dataset.classes[dataset.labels[index]]) for index in drawn.tolist()]:
-        raise RunError(
-            f"{path} lists other images or labels than this sweep draws",
-            fix=(Change("name"), Fix(f"remove {path.parent.parent}")),
+    Raises DataError where a class cannot be trained on and tested.
+    """
+    parts, dataset = opened.parts, opened.dataset
+    if not parts.cross_validated:
+        return [(parts.train, None)]
+    labeled = parts.test
+    units = [dataset.units[index] for index in labeled]
+    found = splits.folds(dataset.labels[labeled], units, FOLDS, mix(seed, draw) % 2**32)
+    if found is None:
+        name, count = splits.fewest(dataset, labeled)
+        raise DataError(
+            f"class '{name}' has {count} labeled image{'s' * (count > 1)}, or all of one group: none to train on and "
+            "others to test on",
+            fix=(Fix("label more of that class"), Fix("leave it out")),
         )
-
-
-def identify(spec: SweepSpec, setups: dict[str, TrialSetup]) -> dict[str, Any]:
-    """What makes two sweeps the same: weights, data, split, settings and arithmetic."""
-    inits = {
-        name: {
-            "weights": setup.initialization.content,
-            "backbone": setup.initialization.backbone,
-            "pixels": setup.scaling.to_json(),
-            "data": setup.dataset.hash,
-            "train": _digest(setup.opened.parts.train.tobytes(), 8),
-            "test": _digest(setup.opened.parts.test.tobytes(), 8),
-            "config": asdict(setup.config),
-        }
-        for name, setup in setups.items()
-    }
-    chosen = {k: v for k, v in spec.settings.items() if k not in APART}
-    hardware = next(iter(setups.values())).hardware.place()
-    what = {"inits": inits, "settings": chosen, "hardware": hardware, "torch": torch.__version__}
-    wanted = {"per_class": spec.per_class, "draws": spec.draws, "strategy": spec.strategies}
-    text = json.dumps(what, sort_keys=True, default=str)
-    named = _digest((text + json.dumps(wanted)).encode(), 4)
-    return {"digest": _digest(text.encode(), 8), "named": named, **json.loads(text), "wanted": wanted}
-
-
-def folder_of(spec: SweepSpec, identity: dict[str, Any]) -> Path:
-    """The sweep's folder, new or to go on with. Raises RunError where another sweep lies there."""
-    name = spec.name or f"sweep-{identity['named']}"
-    folder = spec.out / name
-    if not (folder / IDENTITY).is_file():
-        if begun(folder):
-            shutil.rmtree(folder / "draws", ignore_errors=True)  # nobody knows of what sweep they were
-            content = {"verb": "sweep", "settings": dict(spec.settings), "started": time.time()}
-            runs.write_json(folder / runs.SETTINGS, content)
-        else:
-            folder = runs.new_run(spec.out, name, "sweep", spec.settings)
-        runs.write_json(folder / IDENTITY, identity)
-        return folder
-    runs.clear_half_made(folder)
-    before = runs.read_json(folder / IDENTITY)
-    if before["digest"] != identity["digest"]:
-        settings = [k.replace("_", " ") for k, v in identity["settings"].items() if before["settings"].get(k) != v]
-        others = [key for key in ("inits", "hardware", "torch") if before[key] != identity[key]]
-        raise RunError(
-            f"run {folder} is another sweep (it differs in {', '.join(settings) or ', '.join(others)})",
-            fix=(Change("name"), Fix("the same settings")),
-        )
-    return folder
-
-
-def begun(folder: Path) -> bool:
-    """Whether a sweep lies there that can go on, be it one that was killed before its identity was written."""
-    if (folder / IDENTITY).is_file():
-        return True
-    if not (folder / runs.SETTINGS).is_file() or runs.finished(folder):
-        return False
-    return bool(runs.read_json(folder / runs.SETTINGS).get("verb") == "sweep")
-
-
-def _digest(content: bytes, size: int) -> str:
-    return hashlib.blake2b(content, digest_size=size).hexdigest()
+    return [(labeled[fit], labeled[held]) for fit, held in found]

@@ -66,6 +66,8 @@ class Job:
     drawn: NDArray[np.int64]  # indices of the labeled images
     draw: int  # its number
     strategy_config: object = None  # an instance of the strategy's Config; None: its defaults
+    steps: int | None = None  # None: by the number of labels
+    tested: NDArray[np.int64] | None = None  # indices of the images to test on; None: the test part
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Outcome:
     labels_used: int
     unlabeled_used: int  # images without a label in the draw that the strategy looked at
     validation_used: bool  # whether it looked at labels set apart beside the draw
+    steps: int  # optimizer steps that it was given
     how: str  # what was chosen, and by what
     seconds: float
     history: History
@@ -96,13 +99,14 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
     seed = mix(setup.config.seed, job.draw, len(job.drawn), 7) >> 1
     classifier = new_classifier(setup, job.drawn, seed)
     draw = draw_of(setup, job, seed)
-    stages = strategy.fit(classifier, draw, budget_of(setup, len(job.drawn)))
+    budget = budget_of(setup, job)
+    stages = strategy.fit(classifier, draw, budget)
     if not isinstance(stages, list | tuple) or not all(isinstance(stage, Stage) for stage in stages):
         raise SettingsError(f"fit of strategy {job.strategy} returns {stages!r}", expected="a list of Stage")
     if not stages:
         raise SettingsError(f"strategy {job.strategy} has trained nothing", expected="one stage or more")
     history = [metrics for stage in stages for metrics in stage.history]
-    test = setup.opened.parts.test
+    test = setup.opened.parts.test if job.tested is None else job.tested
     if setup.features is not None and not history:  # the backbone is as the features were made: nothing to compute
         found = probabilities_of_features(classifier, setup.features[test])
     else:
@@ -116,6 +120,7 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
         len(job.drawn),
         len(draw.rows.unlabeled.indices) if "unlabeled" in draw.used else 0,
         draw.rows.validation is not None and "validation" in draw.used,
+        budget.steps,
         "; ".join(stage.how for stage in stages),
         time.monotonic() - started,
         history,
@@ -126,10 +131,11 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
 def draw_of(setup: TrialSetup, job: Job, seed: int) -> Draw:
     """What the strategy is given: the labels of the draw, and no others."""
     dataset, config, val = setup.dataset, setup.config, setup.opened.parts.val
+    known = job.drawn if job.tested is None else np.union1d(job.drawn, job.tested)
     return Draw(
         rows=DrawnRows(
             labeled=setup.rows(job.drawn, labeled=True),
-            unlabeled=setup.rows(np.setdiff1d(setup.unlabeled, job.drawn)),
+            unlabeled=setup.rows(np.setdiff1d(setup.unlabeled, known)),
             validation=setup.rows(val, labeled=True) if config.validation == "separate" else None,
         ),
         classes=len(dataset.classes),
@@ -142,10 +148,15 @@ def draw_of(setup: TrialSetup, job: Job, seed: int) -> Draw:
     )
 
 
-def budget_of(setup: TrialSetup, labels: int) -> Budget:
-    """What a strategy may spend with so many labels."""
+def budget_of(setup: TrialSetup, job: Job) -> Budget:
+    """What the strategy may spend: by the number of labels, where the job does not say."""
     config = setup.config
-    return Budget(config.steps_for(labels), config.lr, setup.initialization.pretrained, config.head == "linear")
+    return Budget(
+        job.steps or config.steps_for(len(job.drawn)),
+        config.lr,
+        setup.initialization.pretrained,
+        config.head == "linear",
+    )
 
 
 def new_classifier(setup: TrialSetup, drawn: NDArray[np.int64], seed: int) -> Classifier:

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from ssl_app.errors import Fix, RunError, Set
 from ssl_app.training.loop import Diverged
 from ssl_app.training.memory import keep_freed_memory
 from ssl_app.training.signals import Stopped
-from ssl_app.transfer import trial
+from ssl_app.transfer import kept_predictions, trial
 from ssl_app.transfer.trial import Job, TrialSetup
 
 TABLES = ("per_class", "confusion")  # metrics that are tables: kept in the trial's file, not in the sweep's result
@@ -43,14 +43,20 @@ class PlannedTrial:
     init: str  # which initialization
     per_class: int
     job: Job
+    fold: int | None = None  # of cross-validation
+
+    @property
+    def kept_as(self) -> str:
+        """The key of its predictions, which all folds share."""
+        return kept_predictions.key_of(self.init, self.job.strategy, self.per_class, self.job.draw)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where trials of a sweep are written, and what makes them of this sweep."""
+    """Where trials of a sweep are written, and what makes those of an initialization trials of this sweep."""
 
     folder: Path
-    identity: str
+    identities: Mapping[str, str]
 
 
 def run_all(
@@ -92,33 +98,36 @@ def _run(setup: TrialSetup, one: PlannedTrial, place: Place) -> dict[str, Any]:
         found = f"trial {one.key} of {place.folder}: {error.notice.found}; the finished trials are kept"
         raise TrialDiverged(found, one.init, error.notice.fixes) from error
     content = {
-        "identity": place.identity,
+        "identity": place.identities[one.init],
         "init": one.init,
         "strategy": one.job.strategy,
         "per_class": one.per_class,
         "draw": one.job.draw,
+        **({} if one.fold is None else {"fold": one.fold}),
         "labels_used": outcome.labels_used,
         "unlabeled_used": outcome.unlabeled_used,
+        "steps": outcome.steps,
         "how": outcome.how,
         "seconds": outcome.seconds,
         **{name: value for name, value in outcome.test.items() if name not in TABLES},
     }
-    write_trial(place, one.key, content, {name: outcome.test[name] for name in TABLES})
+    kept_predictions.write(place.folder, one.key, outcome.probabilities)
+    write_trial(place.folder, one.key, content, {name: outcome.test[name] for name in TABLES})
     return content
 
 
-def write_trial(place: Place, key: str, content: dict[str, Any], tables: dict[str, Any]) -> None:
+def write_trial(folder: Path, key: str, content: dict[str, Any], tables: dict[str, Any]) -> None:
     """A finished trial's file: its result, and the tables apart."""
-    folder = place.folder / "trials" / key
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / runs.RESULT, content | {"tables": tables})
+    place = folder / "trials" / key
+    place.mkdir(parents=True, exist_ok=True)
+    runs.write_json(place / runs.RESULT, content | {"tables": tables})
 
 
-def read_trial(place: Place, key: str) -> dict[str, Any] | None:
+def read_trial(place: Place, one: PlannedTrial) -> dict[str, Any] | None:
     """The result in a trial's file, without the tables; None where this sweep has none."""
-    path = place.folder / "trials" / key / runs.RESULT
+    path = place.folder / "trials" / one.key / runs.RESULT
     content: dict[str, Any] = runs.read_json(path) if path.is_file() else {}
-    if content.get("identity") != place.identity:
+    if content.get("identity") != place.identities[one.init]:
         return None
     return {name: value for name, value in content.items() if name != "tables"}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from ssl_app.clustering.agreement import ami, nmi, purity, use
+from ssl_app.clustering.agreement import agree, ami, nmi, purity, use
 
 PAIRS = {
     "alike": lambda r: (a := r.integers(0, 7, 400), np.where(r.random(400) < 0.7, a, r.integers(0, 9, 400))),
@@ -98,3 +98,23 @@ def test_use_is_one_where_clusters_are_as_large_and_a_kth_where_one_has_all() ->
     assert use(np.arange(30) % 5, 5) == pytest.approx(1)
     assert use(np.zeros(30, np.int64), 5) == pytest.approx(1 / 5)
     assert use(np.arange(30) % 2, 4) == pytest.approx(1 / 2)
+
+
+def test_agreement_is_shown_against_chance():
+    labels = np.repeat([0, 1], [80, 20])
+    one = agree(np.zeros(100, dtype=int), labels)
+    assert (one.purity, one.largest_class, one.ami, one.as_by_chance) == (0.8, 0.8, 0.0, True)
+    assert one.sentence() == (
+        "NMI 0.000, AMI 0.000, purity 0.800 (the largest class alone: 0.800); AMI is about zero, these clusters say "
+        "nothing of the labels"
+    )
+    same = agree(labels, labels)
+    assert (same.purity, same.ami, same.as_by_chance) == (1.0, pytest.approx(1.0), False)
+    assert same.sentence() == "NMI 1.000, AMI 1.000, purity 1.000 (the largest class alone: 0.800)"
+
+
+def test_clusters_of_chance_are_seldom_taken_for_more():
+    random = np.random.default_rng(5)
+    found = [agree(random.integers(0, 20, 300), random.integers(0, 4, 300)) for _ in range(100)]
+    assert sum(not one.as_by_chance for one in found) <= 12
+    assert np.mean([one.nmi for one in found]) > 0.05, "which NMI hides"

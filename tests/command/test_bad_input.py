@@ -104,7 +104,8 @@ def test_a_missing_column(refuse, images) -> None:
 
 def test_a_class_with_too_few_images(refuse_beside, trained) -> None:
     assert refuse_beside("finetune", "--init", "p", "--per-class", 500, "--steps", 2) == (
-        "class 'class1' has 18 training images, 500 per class are requested; type --per-class 18 or less"
+        "class 'class0', the largest, has 21 labeled training images, 500 per class are requested; type --per-class "
+        "21 or less"
     )
     assert "64 per class are requested; type --per-class 2" in refuse_beside(
         "sweep", "--init", "p", "--per-class", "2,64", "--draws", 1, "--name", "never"
@@ -484,7 +485,7 @@ def test_resume_of_a_run_that_does_not_exist_or_has_finished(refuse_beside, trai
     )
     runs.new_run(Path("o"), "f", "finetune", {})
     error = refuse_beside("pretrain", "--resume", "o/f")
-    assert error == "run o/f is of verb finetune; --resume takes a pretraining, a sweep goes on by itself"
+    assert error == "run o/f is of verb finetune; --resume of pretrain takes a pretraining"
 
 
 def test_predict_and_export_of_what_is_not_there(ssl, trained, tmp_path: Path) -> None:

@@ -159,6 +159,9 @@ def test_size_confidence_and_purity_are_those_of_the_clusters(labeled: Labeled, 
         "number": 0, "size": 30, "confidence": expected, "labeled": 30, "purity": 0.8, "majority": 0,
     }  # fmt: skip
     assert (second["number"], second["size"], second["purity"]) == (3, 42, round(24 / 42, 4))
+    agreed = Page(Path(clusters()["page"])).data["heads"][0]["agreement"]
+    assert agreed.startswith("72 labels: NMI 0.")
+    assert agreed.endswith(", purity 0.667 (the largest class alone: 0.333)")
     assert Page(Path(clusters()["page"])).data["classes"][second["majority"]] == "class2"
 
 

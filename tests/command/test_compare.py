@@ -54,13 +54,15 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
         "colorization needs color images: these have 1 channels"
     )
     assert set(result["overlap"]) == {"rotnet", "sela"}, "they saw the images that are scored, and it is said"
-    assert result["advice"].endswith("The methods had seen the scored images, without their labels.")
+    assert "scored images seen" in answer.err
+    assert re.search(r"\nsela +\d+\.\d +12 of 12 ", answer.err)
     assert "not ranked: colorization (colorization needs color images" in answer.err
     assert result["advice"] in answer.err
     assert "balanced accuracy, %" in answer.err
     best = result["ranking"][0]["name"]
     assert answer.err.rstrip().endswith(
-        f"to see {best} on the test part, type ssl-app sweep --init which-{best} --per-class 1,2,4,8 --out {out}"
+        f"to see {best} on the test part, type ssl-app sweep --init which-{best} --per-class 1,2,4,8 --out {out}\n"
+        "to claim it, type the same command with --name which --confirm"
     )
 
 
@@ -77,7 +79,7 @@ def test_the_test_part_is_left_alone(compared: Compared, ssl, tiny) -> None:
         tested = {row["path"] for row in csv.DictReader(file)}
     assert len(tested) == 6
     assert not drawn & tested
-    assert "one validation part of train" in ssl(
+    assert " held-out training images." in ssl(
         "sweep", "--init", "which-sela", "--strategy", "two-stage", "--per-class", 2, "--draws", 2, "--steps", 2,
         "--evaluate-on", "validation", "--out", out, "--jobs", 1, *tiny,
     ).err  # fmt: skip
@@ -127,6 +129,35 @@ def test_what_was_stopped_midway_is_made_anew(compared: Compared, ssl, tiny) -> 
     finally:
         shutil.rmtree(out / "which-rotnet")
         (out / "aside").rename(out / "which-rotnet")
+
+
+def test_the_first_two_are_confirmed_on_what_has_chosen_nothing(compared: Compared, ssl, tiny) -> None:
+    data, out, first = compared
+    words = [
+        "compare",
+        "--data",
+        data,
+        "--out",
+        out,
+        "--methods",
+        "rotnet,colorization,sela",
+        *WORDS,
+        *tiny,
+        "--json",
+    ]
+    answer = ssl(*words, "--confirm")
+    found = answer.result["confirmation"]
+    assert answer.result["ranking"] == first.result["ranking"]
+    assert [(one["name"], one["other"]) for one in found["claims"]][2] in (("sela", "rotnet"), ("rotnet", "sela"))
+    assert found["sentence"].startswith("Confirmed on new pretrainings and draws: ")
+    assert found["sentence"].endswith(", 2 draws, 3 pretrainings of 1s each, 6 test images).")
+    swept = json.loads((out / "which-confirm" / "settings.json").read_text())["settings"]
+    assert (swept["seed"], swept["evaluate_on"]) == (1000, "test")
+    seeds = [json.loads((out / init / "settings.json").read_text())["settings"]["seed"] for init in swept["init"]]
+    assert seeds == [1000, 1001, 1002] * 2
+    assert "to claim it" not in answer.err
+    again = ssl(*words, "--confirm")
+    assert again.result["confirmation"] == found, "nothing is done twice"
 
 
 def test_one_comparison_is_not_made_twice_at_once(compared: Compared, ssl, tiny) -> None:

@@ -52,8 +52,9 @@ def test_labels_are_written_for_every_image_and_every_head(
     assert table["cluster"].between(0, 3).all()
     assert (table["confidence"] >= table["margin"]).all()
     assert table["confidence"].between(0.25, 1).all()
-    assert set(result["agreement"]) == {"n", "nmi", "ami", "purity"}
-    assert "with the 72 labels there, first head: nmi" in answer.err
+    assert set(result["agreement"]) == {"n", "nmi", "ami", "purity", "largest_class", "as_by_chance"}
+    assert result["agreement"]["largest_class"] == pytest.approx(1 / 3)
+    assert "with the 72 labels there, first head: NMI" in answer.err
     again = ssl("label", name, "--out", out, "--data", data, "--output", out / f"{name}.parquet", "--threads", 1)
     assert again.code == 0, again.err
     pd.testing.assert_frame_equal(pd.read_parquet(out / f"{name}.parquet"), table, check_dtype=False)

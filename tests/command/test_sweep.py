@@ -17,12 +17,13 @@ import torch
 from ssl_app.settings import SweepSettings
 from ssl_app.training.hardware import choose
 from ssl_app.training.initialization import Initialization
-from ssl_app.transfer import sweep, trial
+from ssl_app.transfer import draw, replicates, trial
 from ssl_app.transfer.draw import TransferConfig
 
 SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
-ONCE = (*SHORT, "--draws", 1, "--jobs", 1, "--baseline", "none")
-TWO_STAGE = ("--strategy", "two-stage", *SHORT, "--draws", 2, "--jobs", 1)
+SWEPT = (*SHORT, "--jobs", 1, "--evaluate-on", "test")
+ONCE = (*SWEPT, "--draws", 1, "--baseline", "none")
+TWO_STAGE = ("--strategy", "two-stage", *SWEPT, "--draws", 2)
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,8 @@ def test_the_verdict_pools_the_seeds_of_one_pretraining(place: Place, one: str) 
     longer = place.pretrained("longer", "--seed", 3, "--epochs", 2)
     inits = [word for name in (one, two, longer) for word in ("--init", name)]
     answer = place.type("sweep", *inits, *TWO_STAGE)
-    assert "two-stage from one and two reaches" in answer.result["verdict"]
-    assert "over 2 draws, 2 pretrainings, one test set" in answer.result["verdict"]
+    assert "(two-stage from 2 pretrainings)" in answer.result["verdict"]
+    assert "for this pretraining" not in answer.result["verdict"]
     assert "outside the verdict: longer (other settings: epochs 2, not 1)\n" in answer.err
     assert answer.err.count(" images packed as ") == 1, "what all share is logged once"
 
@@ -154,18 +155,18 @@ def start(name: str, **changed: Any) -> Initialization:
     ],
 )
 def test_why_a_pretraining_is_outside_the_verdict(other: Initialization, reason: str | None) -> None:
-    assert sweep.why_apart(other, [start("first")]) == reason
+    assert replicates.why_apart(other, [start("first")]) == reason
 
 
 def test_what_fits_the_same_time_is_a_replicate() -> None:
     one, other = (start(str(epochs), budget="5m", epochs=epochs, steps_per_epoch=9 * epochs) for epochs in (3, 4))
-    assert sweep.why_apart(other, [one]) is None
+    assert replicates.why_apart(other, [one]) is None
 
 
 def test_others_weights_pool_with_nothing() -> None:
     plain = Initialization("imagenet", "small-resnet", content="i")
-    assert sweep.why_apart(replace(plain, name="places", content="p"), [plain]) == "no pretraining of ssl-app"
-    assert sweep.why_apart(start("p"), [plain]) == "imagenet, named first, is no pretraining of ssl-app"
+    assert replicates.why_apart(replace(plain, name="places", content="p"), [plain]) == "no pretraining of ssl-app"
+    assert replicates.why_apart(start("p"), [plain]) == "imagenet, named first, is no pretraining of ssl-app"
 
 
 def test_inits_on_different_data_or_splits_are_refused(
@@ -220,6 +221,13 @@ def test_a_sweep_killed_before_its_identity_was_written_goes_on(place: Place, on
     again = place.type(*words)
     assert "1 trials, 1 to do" in again.err
     assert without_seconds(again.result["trials"]) == without_seconds(first["trials"])
+    shutil.copy(run / "sweep.json", run / "kept.json")
+    older = json.loads((run / "sweep.json").read_text())
+    (run / "sweep.json").write_text(json.dumps({name: older[name] for name in older if name != "layout"}))
+    assert place.type(*words).error == (
+        f"run {run} was written by another version of ssl-app, which kept other files of its trials; type another "
+        "--name, or remove it"
+    )
     (run / "sweep.json").unlink()
     assert place.type(*words).error == f"run {run} exists already; type another --name"
 
@@ -235,6 +243,82 @@ def test_a_draw_that_was_changed_is_refused(place: Place, one: str) -> None:
     assert place.type(*words).error == (
         f"{path} lists other images or labels than this sweep draws; type another --name, or remove {run}"
     )
+
+
+def test_a_sweep_grows_by_its_name_in_draws_sizes_and_pretrainings(place: Place) -> None:
+    base = place.pretrained("grown", "--seed", 5)
+    words = [*TWO_STAGE, "--baseline-length", "same"]
+    first = place.type("sweep", "--init", base, *words, "--name", "growing")
+    assert "for this pretraining" in first.result["verdict"]
+    assert place.type("pretrain", "--resume", base, "--seeds", 2).code == 0
+    more = ["sweep", "--resume", "growing", "--draws", 3, "--baseline-per-class", 8, "--jobs", 1]
+    (place.out / "grown-seed6" / "result.json").rename(place.out / "aside")
+    assert place.type(*more).error == (
+        "run grown is one of 2 seeds, and grown-seed6 has not finished; type ssl-app pretrain --resume grown"
+    )
+    (place.out / "aside").rename(place.out / "grown-seed6" / "result.json")
+    again = place.type(*more)
+    assert "12 trials, 8 to do" in again.err  # 3 draws of 2 pretrainings and of scratch at two sizes; 4 were there
+    assert "(two-stage from 2 pretrainings)" in again.result["verdict"]
+    kept = [one for one in again.result["trials"] if one["init"] != "grown-seed6" and one["per_class"] == 4]
+    before = {(one["init"], one["draw"]): one for one in without_seconds(first.result["trials"])}
+    assert {(one["init"], one["draw"]): one for one in without_seconds(kept) if one["draw"] < 2} == before
+    assert "12 trials, 0 to do" in place.type("sweep", "--resume", "growing").err
+    assert place.type("sweep", "--resume", "growing", "--steps", 9).error == (
+        "--steps 9 is not what sweep growing was started with (4); leave it out, or start a new sweep"
+    )
+    lost = place.type("sweep", "--init", "grown-seed6", *words, "--name", "growing").error
+    assert lost.startswith(f"run {place.out / 'growing'} is another sweep (")
+
+
+def test_scratch_trains_twice_as_long_where_a_part_of_its_labels_says_so(
+    place: Place, one: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draw, "FEWEST_STEPS", 6)
+    monkeypatch.setattr(draw, "STEPS_PER_LABEL", 0)
+    monkeypatch.setattr(draw, "PASSES", 0)
+    words = ["sweep", "--init", one, "--strategy", "feature-extraction", "--batch-size", 8, "--per-class", "1,8"]
+    answer = place.type(*words, "--draws", 2, "--jobs", 1, "--evaluate-on", "test")
+    steps = answer.result["scratch_steps"]
+    assert set(steps) == {"1", "8"}
+    assert (steps["1"]["steps"], steps["1"]["how"]) == (6, "6: too few labels to choose by")
+    assert steps["8"]["steps"] in (6, 12)
+    trials = [trial for trial in answer.result["trials"] if trial["init"] == "scratch" and trial["per_class"] == 8]
+    assert {trial["steps"] for trial in trials} == {steps["8"]["steps"]}
+    assert "trainings, 2 of them to choose the length of scratch: about " in answer.err
+    assert "steps of scratch at 8 per class: " in answer.err
+
+
+def test_few_labels_are_tested_fold_by_fold(place: Place, one: str) -> None:
+    table = place.out.parent / "few.csv"
+    with table.open("w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label"])
+        for path in sorted(place.data.rglob("*.png")):
+            label, number = path.parent.name, int(path.stem)
+            writer.writerow([path, label if number < (7 if label == "class2" else 10) else ""])
+    words = ["--init", one, "--data", table, "--steps", 4, "--batch-size", 8, "--per-class", "2,8", "--jobs", 1]
+    words += ["--strategy", "two-stage", "--draws", 2, "--name", "few"]
+    answer = place.type("sweep", *words)
+    assert "no fixed test part: cross-validation over all 27 labeled images" in answer.err
+    assert "classes with fewer than 8 labeled training images give all that they have: 'class2' 7" in answer.err
+    assert answer.result["n_test"] == 27
+    assert ", 2 draws, 27 images by cross-validation." in answer.result["verdict"]
+    trials = answer.result["trials"]
+    assert sorted({trial["fold"] for trial in trials}) == [0, 1, 2, 3, 4]
+    for number in (0, 1):
+        some = [t for t in trials if (t["draw"], t["per_class"], t["init"]) == (number, 8, one)]
+        assert sum(trial["n"] for trial in some) == 27, "every image is tested once"
+    run = Path(answer.result["run"])
+    for number in range(5):
+        with (run / "draws" / f"k8_d0_f{number}.csv").open() as file:
+            drawn = {row["path"] for row in csv.DictReader(file)}
+        assert len(drawn) <= 8 + 8 + 7
+    assert "40 trials, 0 to do" in place.type("sweep", *words).err
+    shutil.rmtree(run / "trials" / f"{one}-two-stage-k8-d1-f3")
+    again = place.type("sweep", *words)
+    assert "40 trials, 1 to do" in again.err
+    assert again.result["verdict"] == answer.result["verdict"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -410,7 +410,7 @@ def test_predict_without_labels_and_with_others(ssl, classified, trained, images
 
 # sweep
 
-SWEEP = ("--init", "p", "--per-class", "2,4", "--draws", 2, "--steps", 2, "--batch-size", 8)
+SWEEP = ("--init", "p", "--per-class", "2,4", "--draws", 2, "--steps", 2, "--batch-size", 8, "--evaluate-on", "test")
 
 
 def without_seconds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -448,8 +448,19 @@ def test_sweep_answers(swept, trained) -> None:
         assert one["low"] <= one["mean"] <= one["high"]
     assert set(swept["labels_saved"]) >= {"factor", "low", "high", "bound", "per_class"}
     assert swept["labels_saved"]["per_class"] == 4, "the budget nearest to 32"
-    assert "over 2 draws, one pretraining, one test set" in swept["verdict"]
+    found, saved_labels, following = swept["verdict"].split("\n")
+    assert ", for this pretraining: " in found
+    assert found.endswith(f", 2 draws, {swept['n_test']} test images.")
+    assert "abels" in saved_labels
+    assert ", type ssl-app " in following
+    assert swept["outcome"] in ("helped", "hurt", "no difference that matters", "no difference shown")
     run = Path(swept["run"])
+    with np.load(run / "predictions.npz") as kept:
+        for one in trials:
+            right = kept[f"{one['init']}-{one['strategy']}-k{one['per_class']}-d{one['draw']}"].argmax(1)
+            recalls = [np.mean(right[kept["labels"] == k] == k) for k in range(3)]
+            assert np.mean(recalls) == pytest.approx(one["balanced_accuracy"])
+    assert not list(run.glob("trials/*/probabilities.npy"))
     assert {path.name for path in (run / "draws").iterdir()} == {f"k{k}_d{d}.csv" for k in (2, 4) for d in (0, 1)}
     assert len(rows_of(run / "trials.csv")) == len(wanted)
     assert (run / "label-efficiency.png").is_file()
@@ -482,11 +493,12 @@ def test_the_number_of_jobs_changes_no_metric(swept, ssl, tiny, trained) -> None
     result = ssl("sweep", *SWEEP, *words).result
     mine = [t for t in swept["trials"] if t["strategy"] == "two-stage" or t["init"] == "scratch"]
     assert without_seconds(result["trials"]) == without_seconds(mine)
-    assert result["verdict"] == swept["verdict"]
+    assert result["verdict"].replace("--resume two", "--resume s") == swept["verdict"]
 
 
 def test_a_sweep_names_a_strategy_once(ssl, tiny, trained) -> None:
     words = ["--strategy", "feature_extraction,feature-extraction", "--baseline", "none", "--per-class", "2"]
+    words += ["--evaluate-on", "test"]
     words += ["--draws", 1, "--jobs", 1, "--out", trained.out, *tiny, "--json"]
     answer = ssl("sweep", "--init", "p", *words)
     result = answer.result

@@ -10,7 +10,17 @@ import pytest
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.overlap import Overlap, count_overlap, exclude, seen
 from ssl_app.data.sources.base import Columns, open_source
-from ssl_app.data.splits import Parts, check_classes, draw, folds, hashed, hold_out_units, split, write_draw
+from ssl_app.data.splits import (
+    Parts,
+    check_budgets,
+    check_classes,
+    draw,
+    folds,
+    hashed,
+    hold_out_units,
+    split,
+    write_draw,
+)
 from ssl_app.errors import DataError
 from tests import toys
 
@@ -166,12 +176,21 @@ def test_a_draw_does_not_depend_on_the_order_of_the_files() -> None:
     assert ours == {other.keys[i] for i in draw(other, np.arange(60), 5, seed=0, draw=2)}
 
 
-def test_too_few_images_say_what_to_type() -> None:
+def test_a_class_with_fewer_labels_gives_all_it_has_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    dataset = toys.dataset(["x"] * 7 + ["y"] * 40)
+    with caplog.at_level("INFO"):
+        check_budgets(dataset, np.arange(47), [4, 8])
+    assert caplog.messages == ["classes with fewer than 8 labeled training images give all that they have: 'x' 7"]
+    drawn = draw(dataset, np.arange(47), 8, seed=0, draw=0)
+    assert np.bincount(dataset.labels[drawn]).tolist() == [7, 8]
+
+
+def test_more_than_the_largest_class_has_says_what_to_type() -> None:
     dataset = toys.dataset(["x"] * 20 + ["y"] * 40)
     with pytest.raises(DataError) as raised:
-        draw(dataset, np.arange(60), 32, seed=0, draw=0)
+        check_budgets(dataset, np.arange(60), [8, 32, 64])
     assert str(raised.value) == (
-        "class 'x' has 20 training images, 32 per class are requested; type per_class 20 or less"
+        "class 'y', the largest, has 40 labeled training images, 64 per class are requested; type per_class 8,32"
     )
 
 

@@ -1,42 +1,42 @@
-"""From trials to the answer: which differences are taken, by hand."""
+"""From answers of trials to what a sweep says: which differences are taken, by hand."""
 
 import numpy as np
 import pytest
 
 from ssl_app.evaluation import comparison
+from ssl_app.evaluation.comparison import Answer, Answered
 from ssl_app.evaluation.difference import Difference
-from ssl_app.evaluation.intervals import Component, Interval
+from ssl_app.evaluation.intervals import Interval
 from ssl_app.evaluation.ranking import Ranked
+from ssl_app.evaluation.verdict import Around
+from tests.answers import PART, right, with_scores
+
+AROUND = Around("swept", "scans/", True, most_labels=500)
+SCORES = {
+    ("run", "two-stage", 8): [0.60, 0.64],
+    ("run", "two-stage", 16): [0.70, 0.72],
+    ("run", "feature-extraction", 8): [0.61, 0.61],
+    ("run", "feature-extraction", 16): [0.65, 0.66],
+    ("scratch", "full-fine-tuning", 8): [0.50, 0.52],
+    ("scratch", "full-fine-tuning", 16): [0.58, 0.61],
+}
+WIDER = SCORES | {
+    ("run", "two-stage", 128): [0.80, 0.82],
+    ("scratch", "full-fine-tuning", 128): [0.70, 0.69],
+}
 
 
-def of_table(table) -> Interval:
-    """Over pretrainings and draws, on one test part."""
-    return Difference(np.atleast_2d(np.asarray(table, dtype=np.float64)), Component(0.0, 1.0)).interval
-
-
-def trials() -> list[dict[str, object]]:
-    scores = {
-        ("run", "two-stage", 8): [0.60, 0.64],
-        ("run", "two-stage", 16): [0.70, 0.72],
-        ("run", "feature-extraction", 8): [0.61, 0.61],
-        ("run", "feature-extraction", 16): [0.65, 0.66],
-        ("scratch", "full-fine-tuning", 8): [0.50, 0.52],
-        ("scratch", "full-fine-tuning", 16): [0.58, 0.61],
-    }
-    return [
-        {"init": init, "strategy": strategy, "per_class": k, "draw": draw, "balanced_accuracy": score}
-        for (init, strategy, k), values in scores.items()
-        for draw, score in enumerate(values)
-    ]
+def answered(scores: dict[tuple[str, str, int], list[float]], *pretrainings: str) -> Answer:
+    return comparison.answer(with_scores(scores), pretrainings or ("run",), AROUND)
 
 
 def pick(strategy: str, against: dict[str, object], per_class: int | None) -> dict[str, object]:
-    found = comparison.answer(trials(), ["run"], None).comparisons
+    found = answered(SCORES).comparisons
     (row,) = [c for c in found if (c["strategy"], c["against"], c["per_class"]) == (strategy, against, per_class)]
     return row
 
 
-def test_arms_are_compared_with_scratch_draw_by_draw() -> None:
+def test_variants_are_compared_with_scratch_draw_by_draw() -> None:
     row = pick("two-stage", {"init": "scratch", "strategy": "full-fine-tuning"}, 8)
     assert row["mean"] == pytest.approx((0.10 + 0.12) / 2)
     assert row["n"] == 2
@@ -51,16 +51,25 @@ def test_half_the_labels_are_compared_with_scratch_on_all_of_them() -> None:
     row = pick("two-stage", {"init": "scratch", "strategy": "full-fine-tuning", "per_class": 16}, 8)
     assert row["mean"] == pytest.approx((0.02 + 0.03) / 2)
     (line,) = comparison.claim_lines([row])
-    assert line == "run at 8 per class minus scratch at 16: +2.5 points [-3.9, +8.9], n = 2"
+    assert line.startswith("run at 8 per class minus scratch at 16: +2.5 points [")
+
+
+def test_every_interval_covers_draws_and_test_images() -> None:
+    row = pick("two-stage", {"init": "scratch", "strategy": "full-fine-tuning"}, 8)
+    ours, base = (np.stack([right(one) for one in SCORES[key]]) for key in list(SCORES)[::4][:2])
+    by_hand = Difference.between(ours[None], base, PART)
+    assert by_hand.images.variance > 0
+    assert (row["low"], row["high"]) == (by_hand.interval.low, by_hand.interval.high)
 
 
 def test_a_sweep_without_scratch_has_no_verdict() -> None:
-    ours = [trial for trial in trials() if trial["init"] == "run"]
-    assert comparison.answer(ours, ["run"], None).verdict == ("No verdict: the sweep holds no scratch.")
+    found = answered({key: values for key, values in SCORES.items() if key[0] == "run"})
+    assert found.verdict == ["No verdict: the sweep holds no scratch."]
+    assert found.outcome is None
 
 
-def test_the_table_has_a_row_an_arm_and_a_column_a_budget() -> None:
-    lines = comparison.table_lines(trials())
+def test_the_table_has_a_row_a_variant_and_a_column_a_budget() -> None:
+    lines = comparison.table_lines(with_scores(SCORES))
     assert lines[0].split() == ["balanced", "accuracy,", "%", "8/class", "16/class"]
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "feature-extraction from run",
@@ -69,67 +78,63 @@ def test_the_table_has_a_row_an_arm_and_a_column_a_budget() -> None:
     ]
 
 
-def wider() -> list[dict[str, object]]:
-    more = {("run", "two-stage"): [0.80, 0.82], ("scratch", "full-fine-tuning"): [0.70, 0.69]}
-    rows = [
-        {"init": i, "strategy": s, "per_class": 128, "draw": d, "balanced_accuracy": v}
-        for (i, s), values in more.items()
-        for d, v in enumerate(values)
-    ]
-    return [*trials(), *rows]
-
-
 def test_the_verdict_is_of_the_numbers_by_hand() -> None:
-    assert comparison.answer(wider(), ["run"], None).verdict == (
-        "Pretraining helped here: two-stage from run reaches 0.710 balanced accuracy at 16 labels per class, scratch "
-        "0.595: +11.5 points [+5.1, +17.9] over 2 draws, one pretraining, one test set; scratch needs at least 8.0 "
-        "times the labels for this score [2.9, beyond the budgets]."
+    found = answered(WIDER)
+    assert found.verdict[0].startswith(
+        "Pretraining helped, for this pretraining: 71.0 % balanced accuracy at 16 labels per class (two-stage from "
+        "run), scratch 59.5: +11.5 points [+"
+    )
+    assert found.verdict[0].endswith("], 2 draws, 1,000 test images.")
+    assert found.labels_saved is not None
+    assert found.labels_saved["factor"] == 8.0
+    assert found.labels_saved["bound"] == "at least"
+
+
+def test_labels_saved_are_told_at_every_budget() -> None:
+    found = answered(WIDER)
+    assert [one["per_class"] for one in found.labels_saved_by_budget] == [8, 16, 128]
+    lines = comparison.saved_lines(found.labels_saved_by_budget)
+    assert lines[0].startswith("8 per class: Scratch needs ")
+    assert lines[2] == (
+        "128 per class: Labels saved are not known: scratch was not tried with more than 128 labels per class."
     )
 
 
 def test_pretrainings_are_sampled_as_draws_are() -> None:
-    more = [
-        t | {"init": "two", "balanced_accuracy": t["balanced_accuracy"] + 0.04}
-        for t in trials()
-        if t["init"] == "run"
-    ]
-    over = of_table([[0.12, 0.11], [0.16, 0.15]])
-    bracket = f"+13.5 points [{100 * over.low:+.1f}, {100 * over.high:+.1f}] over 2 draws, 2 pretrainings"
-    assert over.high - over.low > 0.2
-    assert bracket in comparison.answer([*trials(), *more], ["run", "two"], None).verdict
+    twin = {("two", s, k): [v + 0.04 for v in values] for (i, s, k), values in SCORES.items() if i == "run"}
+    found = answered(SCORES | twin, "run", "two")
+    assert "(two-stage from 2 pretrainings), scratch 59.5: +13.5 points [" in found.verdict[0]
+    assert "for this pretraining" not in found.verdict[0]
+
+
+def test_scratch_may_have_budgets_of_its_own() -> None:
+    found = answered(SCORES | {("scratch", "full-fine-tuning", 32): [0.72, 0.75]})
+    assert found.labels_saved is not None
+    assert 1 < found.labels_saved["factor"] < 2
+    assert "at 16 labels per class" in found.verdict[0]
 
 
 def test_the_mean_row_is_of_budgets_up_to_64() -> None:
     gains = {4: 0.01, 8: 0.02, 64: 0.04, 128: 0.08}
-    some = [
-        {
-            "init": i,
-            "strategy": "two-stage",
-            "per_class": k,
-            "draw": d,
-            "balanced_accuracy": 0.5 + (gains[k] if i == "run" else 0),
-        }
-        for k in gains
-        for d in (0, 1)
-        for i in ("run", "scratch")
-    ]
-    (row,) = [c for c in comparison.answer(some, ["run"], None).comparisons if c["per_class"] is None]
+    some = {("run", "two-stage", k): [0.5 + gain] * 2 for k, gain in gains.items()}
+    some |= {("scratch", "full-fine-tuning", k): [0.5] * 2 for k in gains}
+    (row,) = [c for c in answered(some).comparisons if c["per_class"] is None]
     assert row["mean"] == pytest.approx(0.03)
 
 
-def test_means_are_over_the_budgets_that_a_draw_has() -> None:
-    curve = {8: {0: 0.1, 1: 0.3}, 32: {0: 0.5, 1: 0.6, 2: 0.9}}
-    assert comparison.means_by_draw(curve) == pytest.approx([0.3, 0.45])
+def test_answers_are_means_over_the_budgets_that_a_draw_has() -> None:
+    some: Answered = with_scores({("a", "s", 8): [0.1, 0.3], ("a", "s", 32): [0.5, 0.6, 0.9]})
+    assert PART.balanced_accuracy(some.mean_answers(("a", "s"))).tolist() == pytest.approx([0.3, 0.45])
 
 
-def test_rows_of_a_ranking() -> None:
-    table = {
-        ("w-sela", "two-stage"): {8: {0: 0.58, 1: 0.60}},
-        ("scratch", "full-fine-tuning"): {8: {0: 0.50, 1: 0.50}},
-    }
+def test_rows_of_a_ranking_say_how_many_scored_images_were_seen() -> None:
+    some = with_scores({("w-sela", "two-stage", 8): [0.58, 0.60], ("scratch", "full-fine-tuning", 8): [0.5, 0.5]})
     frozen = {"sela": {"knn": 0.41, "linear": 0.52}, "scratch": {"knn": 0.3, "linear": 0.4}}
     ranked = [Ranked("sela", 0.59, Interval(0.09, -0.04, 0.22, 2), None)]
-    assert comparison.ranking_rows(ranked, table, {"sela": "w-sela"}, frozen, {"sela": 90.0})[1:] == [
-        ["sela", "1.5", "41.0", "52.0", "59.0 ±12.7", "+9.0 [-4.0, +22.0]"],
-        ["scratch", "", "30.0", "40.0", "50.0 ±0.0", ""],
-    ]
+    rows = comparison.ranking_rows(ranked, some, {"sela": "w-sela"}, frozen, {"sela": 90.0}, {"w-sela": 1000})
+    head, one, base = rows
+    assert head[:3] == ["balanced accuracy, %", "minutes", "scored images seen"]
+    assert one[:5] == ["sela", "1.5", "1,000 of 1,000", "41.0", "52.0"]
+    assert one[5].startswith("59.0 ±")
+    assert one[6] == "+9.0 [-4.0, +22.0]"
+    assert base[:5] == ["scratch", "", "", "30.0", "40.0"]

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ssl_app.evaluation.difference import Difference
+from ssl_app.evaluation.difference import Difference, reuse_of
 from ssl_app.evaluation.labels_saved import labels_saved
-from tests.simulated_sweeps import WORLDS, World, sweep
+from tests.simulated_sweeps import FEW, FOLDS, WORLDS, World, cross_validated, sweep
 
 FAST, SLOW = 120, 2000
 BUDGETS = (2, 4, 8, 16, 32)
@@ -71,8 +71,27 @@ def test_labels_saved_covers_a_factor_of_two(name: str, pretrainings: int, numbe
     held = 0
     for _ in range(number):
         answers = sweep(world, pretrainings, 5, generator)
-        images = [Difference.between(answers.ours, scratch, test).images for scratch in answers.scratch]
+        differences = [Difference.between(answers.ours, scratch, test) for scratch in answers.scratch]
         scores = (test.balanced_accuracy(answers.scratch).T, test.balanced_accuracy(answers.ours))
-        found = labels_saved(BUDGETS, *scores, images, 8)
+        found = labels_saved(BUDGETS, *scores, differences, 8)
         held += (found.low or 0.0) <= 2 <= (found.high or np.inf)
     assert within(held / number, number, 0.90, 0.99), held / number
+
+
+@pytest.mark.parametrize("number", SIZES)
+@pytest.mark.parametrize(("per_class", "pretrainings", "repeats"), [(4, 1, 3), (4, 1, 5), (4, 3, 5), (8, 1, 5)])
+@pytest.mark.parametrize("name", FEW)
+def test_repeated_cross_validation_covers_other_labels_and_other_images(
+    name: str, per_class: int, pretrainings: int, repeats: int, number: int
+) -> None:
+    world, generator = FEW[name], np.random.default_rng(5)
+    held = 0
+    for _ in range(number):
+        answers = cross_validated(world, per_class, pretrainings, repeats, generator)
+        reuse = reuse_of(per_class * len(world.images), len(world.test.labels), FOLDS)
+        interval = Difference.between(answers.ours, answers.scratch[0], world.test, reuse).interval
+        assert interval.low is not None
+        assert interval.high is not None
+        truth = answers.of_these if pretrainings == 1 else answers.of_others
+        held += interval.low <= truth <= interval.high
+    assert within(held / number, number, 0.92, 0.985), held / number

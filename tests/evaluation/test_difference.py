@@ -78,7 +78,7 @@ def test_without_images_it_is_students_t_and_equal_draws_stay_open_with_them() -
 def test_more_draws_narrow_it_down_to_what_the_test_part_can_show() -> None:
     one = Difference(np.array([[0.01, 0.05, 0.03]]), Component(0.01**2, 339.0))
     assert one.interval.high is not None
-    assert one.half_width_at(1, 3) == pytest.approx(one.interval.high - one.mean)
-    widths = [one.half_width_at(1, draws) for draws in (3, 6, 12, 1000)]
+    assert one.shown_by(1, 3) == pytest.approx(1.43 * (one.interval.high - one.mean))
+    widths = [one.shown_by(1, draws) for draws in (3, 6, 12, 1000)]
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] == pytest.approx(one.resolution, rel=0.02)

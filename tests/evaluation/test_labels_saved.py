@@ -21,7 +21,8 @@ def saved(
     images: Component = NONE,
     budgets: list[int] = BUDGETS,
 ) -> LabelsSaved:
-    return labels_saved(budgets, scratch, ours, [images] * len(budgets), per_class)
+    found = Difference(np.zeros((1, 1)), images)
+    return labels_saved(budgets, scratch, ours, [found] * len(budgets), per_class)
 
 
 def ours_at(score: float) -> np.ndarray:

@@ -3,8 +3,11 @@
 import pickle
 from pathlib import Path
 
+import numpy as np
+
 from ssl_app.errors import Change, Set
-from ssl_app.transfer.workers import Place, TrialDiverged, read_trial, write_trial
+from ssl_app.transfer.trial import Job
+from ssl_app.transfer.workers import Place, PlannedTrial, TrialDiverged, read_trial, write_trial
 
 
 def test_a_trial_that_diverged_says_whose_it_was_in_another_process_too() -> None:
@@ -17,9 +20,10 @@ def test_a_trial_that_diverged_says_whose_it_was_in_another_process_too() -> Non
 
 
 def test_a_trials_file_is_read_by_its_own_sweep_alone(tmp_path: Path) -> None:
-    place = Place(tmp_path, "this sweep")
-    assert read_trial(place, "a") is None
+    trial = PlannedTrial("a", "run", 4, Job("two-stage", np.arange(4), 0))
+    place = Place(tmp_path, {"run": "this sweep"})
+    assert read_trial(place, trial) is None
     content = {"identity": "this sweep", "draw": 0, "accuracy": 0.5}
-    write_trial(place, "a", content, {"confusion": [[1, 0], [0, 1]]})
-    assert read_trial(place, "a") == content, "without its tables"
-    assert read_trial(Place(tmp_path, "another sweep"), "a") is None
+    write_trial(tmp_path, "a", content, {"confusion": [[1, 0], [0, 1]]})
+    assert read_trial(place, trial) == content, "without its tables"
+    assert read_trial(Place(tmp_path, {"run": "another sweep"}), trial) is None

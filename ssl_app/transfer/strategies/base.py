@@ -44,3 +44,7 @@ class Strategy(ABC, Generic[C]):
 
         -> the stages that it went through: what was chosen, and why. Helpers: `fit_head` and `train`.
         """
+
+    def steps(self, budget: Budget) -> int:
+        """Optimizer steps that `fit` will take, for an estimate of its time: the budget's, or 0 for a convex fit."""
+        return budget.steps

@@ -16,3 +16,7 @@ class FeatureExtraction(Strategy[NoSettings]):
         if budget.linear:
             return [fit_head(classifier, draw)]
         return [train(classifier, draw, Phase("head", budget.steps, {"head": budget.lr}))]
+
+    def steps(self, budget: Budget) -> int:
+        """None where the head is linear."""
+        return 0 if budget.linear else budget.steps

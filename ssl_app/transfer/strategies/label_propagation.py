@@ -50,3 +50,7 @@ class LabelPropagation(Strategy[LabelPropagationConfig]):
         )
         fill_in(classifier, torch.as_tensor(found.weight), torch.as_tensor(found.bias))
         return [Stage(f"head: {found.how}")]
+
+    def steps(self, budget: Budget) -> int:
+        """None where the head is linear."""
+        return 0 if budget.linear else budget.steps

@@ -1,0 +1,168 @@
+"""How often the intervals hold what they claim, over sweeps simulated whole; makes the figure of docs/statistics.md.
+
+    python benchmarks/coverage.py [SWEEPS] [FIGURE.png]
+
+Right answers are drawn from a model whose true effects are known (tests/simulated_sweeps.py), with the spreads of our
+measured tables, and given to the product's own functions. 20,000 sweeps take about 25 minutes on two cores.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ssl_app.evaluation.difference import Difference, reuse_of
+from ssl_app.evaluation.intervals import paired_t
+from ssl_app.evaluation.labels_saved import labels_saved
+from ssl_app.evaluation.ranking import confirm, ranking
+from tests.simulated_sweeps import FEW, FOLDS, SMALL, STEEL, WORLDS, World, cross_validated, sweep
+
+BUDGETS = (2, 4, 8, 16, 32)
+SLOPE = 0.04  # of scratch's accuracy, for each doubling of the labels
+METHODS = 6
+PARTS = 8  # of a task, for the processes
+Counts = list[int]
+
+
+def verdicts(name: str, pretrainings: int, draws: int, number: int, seed: int) -> Counts:
+    """Intervals that hold the truth: ours, and t over draws alone; and those above zero without an effect."""
+    world, generator = WORLDS[name], np.random.default_rng(seed)
+    alone = world if pretrainings > 1 else replace(world, pretraining=0.0)
+    held = before = above = 0
+    for _ in range(number):
+        answers = sweep(world, pretrainings, draws, generator)
+        difference = Difference.between(answers.ours, answers.scratch[0], world.test)
+        truth = answers.of_these if pretrainings == 1 else answers.of_others
+        held += _holds(difference.interval, truth)
+        before += _holds(paired_t(difference.table.mean(0)), answers.of_others)
+        none = sweep(alone, pretrainings, draws, generator)
+        above += Difference.between(none.ours, none.scratch[0], world.test).interval.low > 0
+    return [held, before, above]
+
+
+def saved(name: str, pretrainings: int, number: int, seed: int) -> Counts:
+    """Intervals of labels saved that hold a true factor of two."""
+    steps = tuple(SLOPE * (np.log2(budget) - 3) for budget in BUDGETS)
+    luck = WORLDS[name].pretraining if pretrainings > 1 else 0.0
+    world = replace(WORLDS[name], level=0.75, budgets=steps, effect=SLOPE, pretraining=luck)
+    generator, test = np.random.default_rng(seed), world.test
+    held = 0
+    for _ in range(number):
+        answers = sweep(world, pretrainings, 5, generator)
+        found = [Difference.between(answers.ours, scratch, test) for scratch in answers.scratch]
+        scores = (test.balanced_accuracy(answers.scratch).T, test.balanced_accuracy(answers.ours))
+        one = labels_saved(BUDGETS, *scores, found, 8)
+        held += (one.low or 0.0) <= 2 <= (one.high or np.inf)
+    return [held]
+
+
+def folds(name: str, per_class: int, pretrainings: int, repeats: int, number: int, seed: int) -> Counts:
+    """Intervals of repeated cross-validation that hold the truth."""
+    world, generator = FEW[name], np.random.default_rng(seed)
+    reuse = reuse_of(per_class * len(world.images), len(world.test.labels), FOLDS)
+    held = 0
+    for _ in range(number):
+        answers = cross_validated(world, per_class, pretrainings, repeats, generator)
+        truth = answers.of_these if pretrainings == 1 else answers.of_others
+        held += _holds(Difference.between(answers.ours, answers.scratch[0], world.test, reuse).interval, truth)
+    return [held]
+
+
+def confirmed(world: World, number: int, seed: int) -> Counts:
+    """Claims of `compare --confirm` among equal methods: better than scratch, or than the other finalist."""
+    generator = np.random.default_rng(seed)
+    wrong = 0
+    for _ in range(number):
+        first = sweep(world, METHODS, 3, generator)
+        ranked = ranking({str(n): right for n, right in enumerate(first.ours)}, first.scratch[0], world.test)
+        again = sweep(world, 6, 3, generator)
+        ours = {one.name: again.ours[3 * n : 3 * n + 3] for n, one in enumerate(ranked[:2])}
+        claims = confirm(ours, again.scratch[0], world.test, "scratch")
+        wrong += any(one.better == one.name or (one.better and one.other != "scratch") for one in claims)
+    return [wrong]
+
+
+def _holds(interval: object, truth: float) -> bool:
+    low, high = interval.low, interval.high  # type: ignore[attr-defined]
+    return bool(low <= truth <= high)
+
+
+def shares(pool: ProcessPoolExecutor, task: Callable[..., Counts], *about: object, number: int) -> list[float]:
+    """Shares over so many sweeps, made in parts."""
+    each = -(-number // PARTS)
+    parts = [pool.submit(task, *about, each, seed) for seed in range(PARTS)]
+    return [sum(counts) / (each * PARTS) for counts in zip(*(part.result() for part in parts), strict=True)]
+
+
+def figure(path: Path, rows: list[tuple[str, float, float]]) -> None:
+    """Coverage of our intervals and of t over draws alone, a row a kind of sweep."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(7.5, 0.42 * len(rows) + 1.3), layout="constrained")
+    axes = drawn.add_subplot()
+    axes.axvspan(93, 97, color="#0072B2", alpha=0.13, lw=0)
+    places = range(len(rows), 0, -1)
+    axes.plot(
+        [100 * one[2] for one in rows],
+        places,
+        "s",
+        color="#D55E00",
+        label="t over draws alone, of other pretrainings",
+    )
+    axes.plot(
+        [100 * one[1] for one in rows], places, "o", color="#0072B2", label="ssl-app, of what the verdict claims"
+    )
+    axes.set_yticks(places, [one[0] for one in rows])
+    axes.set_xlim(40, 100)
+    axes.set_xlabel("intervals that hold the truth, %")
+    axes.grid(axis="x", color="#DDDDDD", lw=0.8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    axes.legend(loc="lower left", frameon=False, fontsize=9)
+    FigureCanvasAgg(drawn)
+    drawn.savefig(path, dpi=150, facecolor="white")
+
+
+def main() -> None:
+    """Print a table."""
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    started, rows = time.monotonic(), []
+    print(f"{number} sweeps each; shares in %")
+    with ProcessPoolExecutor() as pool:
+        print("verdict: holds the truth | t over draws alone, of other pretrainings | above zero without an effect")
+        for name in WORLDS:
+            for pretrainings, draws in ((1, 3), (1, 5), (1, 10), (3, 3), (3, 5)):
+                held, before, above = shares(pool, verdicts, name, pretrainings, draws, number=number)
+                title = f"{name}, {pretrainings} x {draws}"
+                print(f"  {title:16} {100 * held:5.1f} | {100 * before:5.1f} | {100 * above:4.1f}", flush=True)
+                rows.append(
+                    (f"{name}: {pretrainings} pretraining{'s' * (pretrainings > 1)}, {draws} draws", held, before)
+                )
+        print("labels saved: holds the true factor")
+        for name in WORLDS:
+            for pretrainings in (1, 3):
+                (held,) = shares(pool, saved, name, pretrainings, number=number // 10)
+                print(f"  {name}, {pretrainings} x 5: {100 * held:.1f} (n = {number // 10})", flush=True)
+        print("repeated cross-validation: holds the truth")
+        for name in FEW:
+            for per_class, pretrainings, repeats in ((4, 1, 3), (4, 1, 5), (8, 1, 3), (8, 1, 5), (8, 3, 5)):
+                (held,) = shares(pool, folds, name, per_class, pretrainings, repeats, number=number // 4)
+                print(f"  {name}, {per_class} per class, {pretrainings} x {repeats}: {100 * held:.1f}", flush=True)
+        print(f"compare --confirm, {METHODS} equal methods: claims a difference")
+        for name, world in (("steel", STEEL), ("small", SMALL)):
+            (wrong,) = shares(pool, confirmed, world, number=number // 4)
+            print(f"  {name}: {100 * wrong:.1f}", flush=True)
+    print(f"{time.monotonic() - started:.0f} s")
+    if len(sys.argv) > 2:
+        figure(Path(sys.argv[2]), rows)
+
+
+if __name__ == "__main__":
+    main()

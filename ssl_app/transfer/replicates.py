@@ -1,0 +1,83 @@
+"""Replicates: pretrainings that differ in their seed alone, and are pooled in a verdict."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ssl_app import runs
+from ssl_app.errors import Run, RunError
+from ssl_app.training.initialization import Initialization
+
+# what makes two pretrainings seeds of one; data by content, the method's own settings as one
+ALIKE = (
+    "method", "method_settings", "data_hash", "exclude", "init", "backbone", "image_size", "channels", "intensity",
+    "batch_size", "accumulate", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip", "augment", "mirror",
+)  # fmt: skip
+LENGTH = ("epochs", "steps_per_epoch")
+
+
+def name_of(name: str, seed: int, first: int) -> str:
+    """The run of a pretraining's replicate: its own name for the first seed, else `NAME-seed2`."""
+    return name if seed == first else f"{name}-seed{seed}"
+
+
+def first_of(out: Path, name: str) -> str:
+    """The run that a replicate belongs to, by its name; itself where it belongs to none."""
+    base = re.sub(r"-seed\d+$", "", name)
+    if base == name or not runs.finished(out / base):
+        return name
+    settings = runs.read_json(out / base / runs.SETTINGS)["settings"]
+    first, count = settings.get("seed", 0), settings.get("seeds") or 1
+    return base if name in [name_of(base, seed, first) for seed in range(first, first + count)] else name
+
+
+def with_replicates(out: Path, name: str) -> list[str]:
+    """A run and its replicates, where it was made with several seeds; anything else as it is.
+
+    Raises RunError where one of them has not finished.
+    """
+    folder = next((path for path in (Path(name), out / name) if (path / runs.SETTINGS).is_file()), None)
+    if folder is None:
+        return [name]
+    settings = runs.read_json(folder / runs.SETTINGS)["settings"]
+    first, count = settings.get("seed", 0), settings.get("seeds") or 1
+    beside = [name_of(folder.name, seed, first) for seed in range(first + 1, first + count)]
+    for one in beside:
+        if not runs.finished(folder.parent / one):
+            raise RunError(
+                f"run {folder.name} is one of {count} seeds, and {one} has not finished",
+                fix=Run("pretrain", (("resume", folder.name),)),
+            )
+    if not beside:
+        return [name]
+    return [name, *(str(folder.parent / one) if Path(name).parent != Path(".") else one for one in beside)]
+
+
+def why_apart(start: Initialization, taken: list[Initialization]) -> str | None:
+    """Why a pretraining is no replicate, with another seed, of those in the verdict; None where it is one."""
+    first = taken[0]
+    if not start.settings:
+        return "no pretraining of ssl-app"
+    if not first.settings:
+        return f"{first.name}, named first, is no pretraining of ssl-app"
+    twin = next((other.name for other in taken if other.content == start.content), None)
+    if twin is not None:
+        return f"the same weights as {twin}"
+    ours, theirs = start.settings, first.settings
+    if ours.get("method") != theirs.get("method"):  # whose other settings are its own
+        return f"other settings: {_unlike('method', ours.get('method'), theirs.get('method'))}"
+    length = LENGTH if ours.get("budget") is None else ("budget",)  # what fits a time differs from run to run
+    unlike = [
+        _unlike(key, ours.get(key), theirs.get(key)) for key in (*ALIKE, *length) if ours.get(key) != theirs.get(key)
+    ]
+    return f"other settings: {', '.join(unlike)}" if unlike else None
+
+
+def _unlike(key: str, ours: Any, theirs: Any) -> str:
+    if key == "data_hash":
+        return "other data"
+    if key == "method_settings" and isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+        return ", ".join(_unlike(name, ours.get(name), theirs.get(name)) for name in keys)
+    shown = ["the default" if value is None else str(value) for value in (ours, theirs)]
+    return f"{key.replace('_', ' ')} {shown[0]}, not {shown[1]}"
