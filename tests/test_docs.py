@@ -99,7 +99,7 @@ def test_there_are_command_lines_of_every_verb() -> None:
 def test_the_readme_quotes_the_verdict_as_it_is_printed() -> None:
     table = np.array([[-0.00543065, -0.01043176, -0.00645739]])  # of the demo's three draws
     difference = Difference(table, Component(1.64807e-05, 356.0))
-    saved = LabelsSaved(0.7226, 0.2394, None, None, 32, None)
+    saved = LabelsSaved(0.7226, 0.2293, None, None, 32, None)
     evidence = verdict.Evidence(("rotnet",), 32, 0.9618, 0.9692, difference, 357, saved, 32)
     found, why, command = verdict.lines(evidence, verdict.Around("digits", "digits", True))
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()

@@ -18,7 +18,6 @@ from ssl_app.evaluation.intervals import LEVEL, Component, Interval, crossed, in
 Floats = NDArray[np.float64]
 
 NOTHING = Component(0.0, 1.0)
-LEAST_LUCK = 0.1  # of the variance between repeats of cross-validation
 POWER = 1.43  # (1.96 + .84) / 1.96: a difference of so many half widths is outside its interval in 80 % of sweeps
 
 
@@ -90,7 +89,9 @@ class Difference:
         """The same at another level of confidence."""
         if self.table.shape[1] == 1:
             return Interval(self.mean, None, None, self.table.size)
-        return interval(self.mean, self.table.size, [crossed(self.table), self.images, self.pool], level)
+        parts = [crossed(self.table), self.images, self.pool]
+        cautious = len(self.table) == 1  # the variance of several pretrainings is estimated with caution already
+        return interval(self.mean, self.table.size, parts, level, cautious)
 
     def shown_by(self, pretrainings: int, draws: int) -> float:
         """The difference that so many pretrainings and draws show in four of five sweeps, at the spread seen here."""
@@ -102,7 +103,7 @@ class Difference:
             for part, count, degrees in zip(parts, counts, freedom, strict=True)
             if degrees and part
         ]
-        return _half_width([*components, self.images, self.pool]) * POWER
+        return _half_width([*components, self.images, self.pool], cautious=pretrainings == 1) * POWER
 
     @property
     def images_half_width(self) -> float:
@@ -115,8 +116,8 @@ class Difference:
         return self.images_half_width * POWER
 
 
-def _half_width(components: Sequence[Component]) -> float:
-    found = interval(0.0, 1, components)
+def _half_width(components: Sequence[Component], cautious: bool = False) -> float:
+    found = interval(0.0, 1, components, cautious=cautious)
     assert found.high is not None
     return found.high
 
@@ -151,14 +152,13 @@ def reuse_of(drawn: int, labeled: int, folds: int) -> float:
 def pool_component(table: Floats, influence: Floats, reuse: float) -> Component:
     """Of scores (P, D) and influences (P, D, G): the luck of the labels that all repeats share.
 
-    The variance between repeats is luck and the noise of single images; of the latter the images know. A tenth of it
-    is luck at least: with that, simulated intervals cover 92 to 98 % with three to five repeats of 24 to 72 labels.
+    The variance between repeats is luck and the noise of single images; of the latter the images know.
     """
     scores, of_groups = table.mean(0), influence.mean(0)
     if not reuse or len(scores) == 1:
         return NOTHING
     between = float(scores.var(ddof=1))
-    luck = max(LEAST_LUCK * between, between - float(of_groups.var(0, ddof=1).sum()))
+    luck = max(0.0, between - float(of_groups.var(0, ddof=1).sum()))
     return Component(luck * reuse, len(scores) - 1.0)
 
 

@@ -9,7 +9,7 @@ from ssl_app.evaluation.difference import Difference, reuse_of
 from ssl_app.evaluation.labels_saved import labels_saved
 from tests.simulated_sweeps import FEW, FOLDS, WORLDS, World, cross_validated, sweep
 
-FAST, SLOW = 120, 2000
+FAST, SLOW = 300, 2000
 BUDGETS = (2, 4, 8, 16, 32)
 SLOPE = 0.04  # of scratch's accuracy, for each doubling of the labels
 

@@ -46,7 +46,7 @@ def three(one: Difference) -> Difference:
 def test_helped_one_pretraining() -> None:
     assert said(evidence(HELPED)) == [
         "Pretraining helped, for this pretraining: 87.2 % balanced accuracy at 32 labels per class (two-stage from "
-        "rotnet), scratch 84.1: +3.1 points [+2.1, +4.1], 3 draws, 1,066 test images.",
+        "rotnet), scratch 84.1: +3.1 points [+2.0, +4.2], 3 draws, 1,066 test images.",
         "Scratch needs 2.1 times the labels for this score [1.4, 3.0].",
         "To see whether other pretrainings help too, type ssl-app pretrain --resume rotnet --seeds 3.",
     ]
@@ -82,7 +82,7 @@ def test_hurt_one_and_three_pretrainings() -> None:
     saved = LabelsSaved(0.5, None, 0.8, "at most", 32, None)
     assert said(evidence(HURT, saved=saved)) == [
         "Pretraining hurt, for this pretraining: 80.0 % balanced accuracy at 32 labels per class (two-stage from "
-        "rotnet), scratch 84.1: -4.1 points [-5.1, -3.1], 3 draws, 1,066 test images.",
+        "rotnet), scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
         "Scratch needs at most 0.5 times the labels for this score [0.8 or less].",
         "To look for a method that suits these images, type ssl-app compare --data scans/.",
     ]
@@ -97,7 +97,7 @@ def test_no_difference_that_matters_one_and_three_pretrainings() -> None:
     assert said(evidence(SAME, saved=level)) == [
         "No difference that matters, for this pretraining: 84.1 % balanced accuracy at 32 labels per class "
         "(two-stage "
-        "from rotnet), scratch 84.1: 0.0 points [-0.2, +0.2], 3 draws, 1,066 test images.",
+        "from rotnet), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
         "Differences up to 1.0 point do not matter here. Scratch needs 1.0 times the labels for this score "
         "[0.9, 1.1].",
         "To look for a method that suits these images, type ssl-app compare --data scans/.",
@@ -123,8 +123,8 @@ def test_no_difference_shown_one_pretraining_says_how_many_draws_would_show_it()
     unsure = LabelsSaved(1.3, 0.8, 2.2, None, 32, None)
     assert said(evidence(OPEN, saved=unsure)) == [
         "No difference shown, for this pretraining: 86.1 % balanced accuracy at 32 labels per class (two-stage from "
-        "rotnet), scratch 84.1: +2.0 points [-4.8, +8.8], 3 draws, 1,066 test images.",
-        "Gains up to 8.8 points are still possible; 7 draws would show +4.4 at this spread. Scratch needs 1.3 times "
+        "rotnet), scratch 84.1: +2.0 points [-5.1, +9.1], 3 draws, 1,066 test images.",
+        "Gains up to 9.1 points are still possible; 7 draws would show +4.6 at this spread. Scratch needs 1.3 times "
         "the labels for this score [0.8, 2.2].",
         "To settle it, type ssl-app sweep --resume sweep-1a2b --draws 7.",
     ]
@@ -155,7 +155,7 @@ def test_no_difference_shown_that_these_test_images_cannot_show() -> None:
 
 def test_a_gain_that_is_ruled_out_is_not_looked_for() -> None:
     assert said(evidence(difference([-0.9, -0.7, -0.5], error=0.004)))[1:] == [
-        "Gains above 0.1 points are ruled out, losses up to 1.5 points are not. Scratch needs 2.1 times the labels "
+        "Gains above 0.2 points are ruled out, losses up to 1.6 points are not. Scratch needs 2.1 times the labels "
         "for this score [1.4, 3.0].",
         "To look for a method that suits these images, type ssl-app compare --data scans/.",
     ]
