@@ -127,10 +127,12 @@ def saved_sentence(saved: LabelsSaved) -> str:
     """Labels saved at a budget, in words."""
     if saved.factor is None:
         return f"Labels saved are not known: {saved.reason}."
+    more = 2 * round(saved.factor * saved.per_class)  # than scratch's last budget, where that is the bound
     if saved.bound == "at least" and saved.factor <= 1:
-        return f"Labels saved are not known: scratch was not tried with more than {_labels(saved.per_class)}."
+        return f"Labels saved are not known: scratch would have to be tried with {_labels(more)} or more."
     factor = f"{saved.bound} {saved.factor:.1f}" if saved.bound else f"{saved.factor:.1f}"
-    return f"Scratch needs {factor} times the labels for this score{saved_range(saved)}."
+    further = f"; {_labels(more)} for scratch would show more" if saved.bound == "at least" else ""
+    return f"Scratch needs {factor} times the labels for this score{saved_range(saved)}{further}."
 
 
 def saved_range(saved: LabelsSaved) -> str:

@@ -96,7 +96,7 @@ def test_labels_saved_are_told_at_every_budget() -> None:
     lines = comparison.saved_lines(found.labels_saved_by_budget)
     assert lines[0].startswith("8 per class: Scratch needs ")
     assert lines[2] == (
-        "128 per class: Labels saved are not known: scratch was not tried with more than 128 labels per class."
+        "128 per class: Labels saved are not known: scratch would have to be tried with 256 labels per class or more."
     )
 
 

@@ -43,70 +43,151 @@ def three(one: Difference) -> Difference:
     return replace(one, table=np.concatenate([one.table, one.table + 0.001, one.table - 0.001]))
 
 
-def test_helped_one_pretraining() -> None:
-    assert said(evidence(HELPED)) == [
-        "Pretraining helped, for this pretraining: 87.2 % balanced accuracy at 32 labels per class (two-stage from "
-        "rotnet), scratch 84.1: +3.1 points [+2.0, +4.2], 3 draws, 1,066 test images.",
+REACHED = {
+    "HELPED": SAVED,
+    "HURT": LabelsSaved(0.5, 0.3, 0.8, None, 32, None),
+    "SAME": LabelsSaved(1.0, 0.9, 1.1, None, 32, None),
+    "OPEN": LabelsSaved(1.3, 0.8, 2.2, None, 32, None),
+}
+BEYOND = {
+    "HELPED": LabelsSaved(1.0, 1.0, None, "at least", 32, None),
+    "HURT": LabelsSaved(0.5, None, 0.8, "at most", 32, None),
+    "SAME": LabelsSaved(1.0, 0.9, None, "at least", 32, None),
+    "OPEN": LabelsSaved(1.0, 0.8, None, "at least", 32, None),
+}
+WORDS = {
+    ("HELPED", 1, "reached"): [
+        "Pretraining helped, for this pretraining: 87.2 % balanced accuracy at 32 labels per class (two-stage "
+        "from rotnet), scratch 84.1: +3.1 points [+2.0, +4.2], 3 draws, 1,066 test images.",
         "Scratch needs 2.1 times the labels for this score [1.4, 3.0].",
         "To see whether other pretrainings help too, type ssl-app pretrain --resume rotnet --seeds 3.",
-    ]
-
-
-def test_helped_three_pretrainings() -> None:
-    assert said(evidence(three(HELPED))) == [
+    ],
+    ("HELPED", 1, "beyond"): [
+        "Pretraining helped, for this pretraining: 87.2 % balanced accuracy at 32 labels per class (two-stage "
+        "from rotnet), scratch 84.1: +3.1 points [+2.0, +4.2], 3 draws, 1,066 test images.",
+        "Labels saved are not known: scratch would have to be tried with 64 labels per class or more.",
+        "To see how many labels scratch needs, type ssl-app sweep --resume sweep-1a2b --baseline-per-class 64,128.",
+    ],
+    ("HELPED", 3, "reached"): [
         "Pretraining helped: 87.2 % balanced accuracy at 32 labels per class (two-stage from 3 pretrainings), "
-        "scratch "
-        "84.1: +3.1 points [+2.0, +4.2], 3 draws, 1,066 test images.",
+        "scratch 84.1: +3.1 points [+2.0, +4.2], 3 draws, 1,066 test images.",
         "Scratch needs 2.1 times the labels for this score [1.4, 3.0].",
         "To use it, type ssl-app finetune --init rotnet --per-class 32.",
-    ]
+    ],
+    ("HELPED", 3, "beyond"): [
+        "Pretraining helped: 87.2 % balanced accuracy at 32 labels per class (two-stage from 3 pretrainings), "
+        "scratch 84.1: +3.1 points [+2.0, +4.2], 3 draws, 1,066 test images.",
+        "Labels saved are not known: scratch would have to be tried with 64 labels per class or more.",
+        "To see how many labels scratch needs, type ssl-app sweep --resume sweep-1a2b --baseline-per-class 64,128.",
+    ],
+    ("HURT", 1, "reached"): [
+        "Pretraining hurt, for this pretraining: 80.0 % balanced accuracy at 32 labels per class (two-stage "
+        "from rotnet), scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
+        "Scratch needs 0.5 times the labels for this score [0.3, 0.8].",
+        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+    ],
+    ("HURT", 1, "beyond"): [
+        "Pretraining hurt, for this pretraining: 80.0 % balanced accuracy at 32 labels per class (two-stage "
+        "from rotnet), scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
+        "Scratch needs at most 0.5 times the labels for this score [0.8 or less].",
+        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+    ],
+    ("HURT", 3, "reached"): [
+        "Pretraining hurt: 80.0 % balanced accuracy at 32 labels per class (two-stage from 3 pretrainings), "
+        "scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
+        "Scratch needs 0.5 times the labels for this score [0.3, 0.8].",
+        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+    ],
+    ("HURT", 3, "beyond"): [
+        "Pretraining hurt: 80.0 % balanced accuracy at 32 labels per class (two-stage from 3 pretrainings), "
+        "scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
+        "Scratch needs at most 0.5 times the labels for this score [0.8 or less].",
+        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+    ],
+    ("SAME", 1, "reached"): [
+        "No difference that matters, for this pretraining: 84.1 % balanced accuracy at 32 labels per class "
+        "(two-stage from rotnet), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
+        "Differences up to 1.0 point do not matter here. Scratch needs 1.0 times the labels for this score "
+        "[0.9, 1.1].",
+        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+    ],
+    ("SAME", 1, "beyond"): [
+        "No difference that matters, for this pretraining: 84.1 % balanced accuracy at 32 labels per class "
+        "(two-stage from rotnet), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
+        "Differences up to 1.0 point do not matter here. Labels saved are not known: scratch would have to be "
+        "tried with 64 labels per class or more.",
+        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+    ],
+    ("SAME", 3, "reached"): [
+        "No difference that matters: 84.1 % balanced accuracy at 32 labels per class (two-stage from 3 "
+        "pretrainings), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
+        "Differences up to 1.0 point do not matter here. Scratch needs 1.0 times the labels for this score "
+        "[0.9, 1.1].",
+        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+    ],
+    ("SAME", 3, "beyond"): [
+        "No difference that matters: 84.1 % balanced accuracy at 32 labels per class (two-stage from 3 "
+        "pretrainings), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
+        "Differences up to 1.0 point do not matter here. Labels saved are not known: scratch would have to be "
+        "tried with 64 labels per class or more.",
+        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+    ],
+    ("OPEN", 1, "reached"): [
+        "No difference shown, for this pretraining: 86.1 % balanced accuracy at 32 labels per class "
+        "(two-stage from rotnet), scratch 84.1: +2.0 points [-5.1, +9.1], 3 draws, 1,066 test images.",
+        "Gains up to 9.1 points are still possible; 7 draws would show +4.6 at this spread. Scratch needs 1.3 "
+        "times the labels for this score [0.8, 2.2].",
+        "To settle it, type ssl-app sweep --resume sweep-1a2b --draws 7.",
+    ],
+    ("OPEN", 1, "beyond"): [
+        "No difference shown, for this pretraining: 86.1 % balanced accuracy at 32 labels per class "
+        "(two-stage from rotnet), scratch 84.1: +2.0 points [-5.1, +9.1], 3 draws, 1,066 test images.",
+        "Gains up to 9.1 points are still possible; 7 draws would show +4.6 at this spread. Labels saved are "
+        "not known: scratch would have to be tried with 64 labels per class or more.",
+        "To settle it, type ssl-app sweep --resume sweep-1a2b --draws 7.",
+    ],
+    ("OPEN", 3, "reached"): [
+        "No difference shown: 86.1 % balanced accuracy at 32 labels per class (two-stage from 3 "
+        "pretrainings), scratch 84.1: +2.0 points [-4.7, +8.7], 3 draws, 1,066 test images.",
+        "Gains up to 8.7 points are still possible; 7 draws would show +4.4 at this spread. Scratch needs 1.3 "
+        "times the labels for this score [0.8, 2.2].",
+        "To settle it, type ssl-app sweep --resume sweep-1a2b --draws 7.",
+    ],
+    ("OPEN", 3, "beyond"): [
+        "No difference shown: 86.1 % balanced accuracy at 32 labels per class (two-stage from 3 "
+        "pretrainings), scratch 84.1: +2.0 points [-4.7, +8.7], 3 draws, 1,066 test images.",
+        "Gains up to 8.7 points are still possible; 7 draws would show +4.4 at this spread. Labels saved are "
+        "not known: scratch would have to be tried with 64 labels per class or more.",
+        "To settle it, type ssl-app sweep --resume sweep-1a2b --draws 7.",
+    ],
+}
+
+
+@pytest.mark.parametrize(("outcome", "pretrainings", "saved"), WORDS)
+def test_every_outcome_word_for_word(outcome: str, pretrainings: int, saved: str) -> None:
+    found = {"HELPED": HELPED, "HURT": HURT, "SAME": SAME, "OPEN": OPEN}[outcome]
+    found = found if pretrainings == 1 else three(found)
+    factor = (REACHED if saved == "reached" else BEYOND)[outcome]
+    assert (
+        said(evidence(found, saved=factor), replace(AROUND, most_labels=500)) == WORDS[outcome, pretrainings, saved]
+    )
 
 
 def test_helped_with_labels_saved_beyond_the_budgets() -> None:
     beyond = LabelsSaved(1.0, 1.0, None, "at least", 32, None)
     assert said(evidence(HELPED, saved=beyond), replace(AROUND, most_labels=500))[1:] == [
-        "Labels saved are not known: scratch was not tried with more than 32 labels per class.",
+        "Labels saved are not known: scratch would have to be tried with 64 labels per class or more.",
         "To see how many labels scratch needs, type ssl-app sweep --resume sweep-1a2b --baseline-per-class 64,128.",
     ]
     wider = LabelsSaved(4.0, 2.5, None, "at least", 32, None)
     assert said(evidence(three(HELPED), saved=wider, last_budget=128), replace(AROUND, most_labels=300))[1:] == [
-        "Scratch needs at least 4.0 times the labels for this score [2.5 or more].",
+        "Scratch needs at least 4.0 times the labels for this score [2.5 or more]; 256 labels per class for scratch "
+        "would show more.",
         "To see how many labels scratch needs, type ssl-app sweep --resume sweep-1a2b --baseline-per-class 256.",
     ]
     assert said(evidence(three(HELPED), saved=wider))[2] == (
         "To use it, type ssl-app finetune --init rotnet --per-class 32."
     ), "no class has more labels"
-
-
-def test_hurt_one_and_three_pretrainings() -> None:
-    saved = LabelsSaved(0.5, None, 0.8, "at most", 32, None)
-    assert said(evidence(HURT, saved=saved)) == [
-        "Pretraining hurt, for this pretraining: 80.0 % balanced accuracy at 32 labels per class (two-stage from "
-        "rotnet), scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
-        "Scratch needs at most 0.5 times the labels for this score [0.8 or less].",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
-    ]
-    assert said(evidence(three(HURT), saved=saved))[0] == (
-        "Pretraining hurt: 80.0 % balanced accuracy at 32 labels per class (two-stage from 3 pretrainings), scratch "
-        "84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images."
-    )
-
-
-def test_no_difference_that_matters_one_and_three_pretrainings() -> None:
-    level = LabelsSaved(1.0, 0.9, 1.1, None, 32, None)
-    assert said(evidence(SAME, saved=level)) == [
-        "No difference that matters, for this pretraining: 84.1 % balanced accuracy at 32 labels per class "
-        "(two-stage "
-        "from rotnet), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
-        "Differences up to 1.0 point do not matter here. Scratch needs 1.0 times the labels for this score "
-        "[0.9, 1.1].",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
-    ]
-    assert said(evidence(three(SAME), saved=level))[0] == (
-        "No difference that matters: 84.1 % balanced accuracy at 32 labels per class (two-stage from 3 "
-        "pretrainings), "
-        "scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images."
-    )
 
 
 def test_the_margin_grows_with_what_the_test_images_can_show_up_to_three_points() -> None:
@@ -117,17 +198,6 @@ def test_the_margin_grows_with_what_the_test_images_can_show_up_to_three_points(
     tiny = evidence(difference([0.1, -0.1, 0.0], error=0.04))
     assert tiny.margin == 0.03
     assert tiny.outcome == "no difference shown"
-
-
-def test_no_difference_shown_one_pretraining_says_how_many_draws_would_show_it() -> None:
-    unsure = LabelsSaved(1.3, 0.8, 2.2, None, 32, None)
-    assert said(evidence(OPEN, saved=unsure)) == [
-        "No difference shown, for this pretraining: 86.1 % balanced accuracy at 32 labels per class (two-stage from "
-        "rotnet), scratch 84.1: +2.0 points [-5.1, +9.1], 3 draws, 1,066 test images.",
-        "Gains up to 9.1 points are still possible; 7 draws would show +4.6 at this spread. Scratch needs 1.3 times "
-        "the labels for this score [0.8, 2.2].",
-        "To settle it, type ssl-app sweep --resume sweep-1a2b --draws 7.",
-    ]
 
 
 def test_no_difference_shown_several_pretrainings() -> None:
