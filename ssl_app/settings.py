@@ -35,7 +35,8 @@ class DataSettings:
 
     data: str | None = option(
         None,
-        "folder, manifest (.csv, .tsv, .parquet), .npz, shards, or digits; default: the pretraining's, or digits",
+        "folder, manifest (.csv, .tsv, .parquet), .npz, shards, or digits; default: in stage two the "
+        "pretraining's, else digits",
         metavar="D",
     )
     label: str | None = option(None, "column of the labels; default: label, where present", metavar="COLUMN")
@@ -127,7 +128,7 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
         metavar="D",
     )
     probe_every: int | None = option(
-        None, "epochs between two measurements on --probe-data; default: a tenth", at_least=1
+        None, "epochs between two measurements on --probe-data; default: a tenth of all", at_least=1
     )
     seeds: int = option(
         1, "pretrainings to make, with this seed and the next ones; a sweep takes them as one", at_least=1
@@ -189,14 +190,14 @@ class SweepSettings(StageTwoSettings):
     )
 
     init: tuple[str, ...] = option(
-        (), "run (with its --seeds), checkpoint or weights file; repeat to compare; default: the newest finished "
-        "pretraining", metavar="RUN|FILE", repeat=True,
+        (), "run (with its --seeds), checkpoint or weights file; repeat to compare, the verdict is about the first; "
+        "default: the newest finished pretraining", metavar="RUN|FILE", repeat=True,
     )  # fmt: skip
     strategy: tuple[str, ...] = option((), "comma list of strategies; default: all", metavar="S,S")
     per_class: tuple[int, ...] = option(
         (1, 2, 4, 8, 16, 32, 64), "labeled images of each class", at_least=1, metavar="N,N"
     )
-    draws: int = option(5, "labeled draws of each size; they carry the intervals", at_least=1)
+    draws: int = option(5, "random choices of labels for each size; more make the intervals narrower", at_least=1)
     baseline: Literal["scratch", "none"] = option("scratch", "what to compare with: random weights, trained fully")
     baseline_per_class: tuple[int, ...] = option(
         (), "further labels per class for scratch alone, to see how many it needs", at_least=1, metavar="N,N"

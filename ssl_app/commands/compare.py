@@ -58,7 +58,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     budget: str = option("5m", "time that each method pretrains, such as 90s, 5m or 1h", metavar="TIME")
     backbone: str = option("small-resnet", "network of all of them", metavar="B")
     per_class: tuple[int, ...] = option((8, 32), "labeled images of each class", at_least=1, metavar="N,N")
-    draws: int = option(3, "labeled draws of each size; they carry the intervals", at_least=1)
+    draws: int = option(3, "random choices of labels for each size; more make the intervals narrower", at_least=1)
     steps: int | None = option(
         None, "optimizer steps of a trial; default: ten a label, 300 to 1000, 30 passes at least", at_least=2
     )

@@ -1,8 +1,8 @@
 """Find out what pretraining is worth: initializations x strategies x labels per class x draws, against scratch.
 
-Every variant sees the same labeled draws for the same number of optimizer steps. The end is a table,
-paired differences, the labels saved, and one sentence. The same command again, after a stop, does
-only what is missing.
+Every variant sees the same labeled draws; scratch trains as long, or twice as long. The end is a table, paired
+differences, the labels saved, and a verdict of three lines. The same command again, after a stop, does only what
+is missing.
 """
 
 import logging
@@ -125,9 +125,10 @@ def _resumed(given: Settings) -> Settings:
                 f"{config.flag(name)} {value} is not what sweep {folder.name} was started with "
                 f"({getattr(saved, name)}); leave it out, or start a new sweep"
             )
-    for name in ("init", "strategy"):
+    for name in ("init", "strategy", "per_class", "baseline_per_class"):
         if name in changed:
             changed[name] = tuple(dict.fromkeys((*getattr(saved, name), *changed[name])))
+    changed["draws"] = max(saved.draws, given.draws if "draws" in changed else 0)
     return replace(saved, **(changed | {"out": folder.parent, "name": folder.name, "resume": None}))
 
 

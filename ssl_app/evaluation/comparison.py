@@ -36,7 +36,7 @@ class Answered:
 
     part: ScoredPart
     right: Mapping[Trial, NDArray[np.bool_]]
-    reuse: Mapping[int, float] = field(default_factory=dict)  # by labels per class, in cross-validation
+    reuse: Mapping[int, float] = field(default_factory=dict)  # of labels, by labels per class: `reuse_of`
 
     def difference(self, ours: Floats, theirs: Floats, *budgets: int) -> Difference:
         """Of right answers (P, D, N) and (D, N), with so many labels per class."""

@@ -18,6 +18,7 @@ from ssl_app.evaluation.intervals import LEVEL, Component, Interval, crossed, in
 Floats = NDArray[np.float64]
 
 NOTHING = Component(0.0, 1.0)
+MOST_SHARED = 0.9  # beyond it draws are the same, and say nothing of others
 POWER = 1.43  # (1.96 + .84) / 1.96: a difference of so many half widths is outside its interval in 80 % of sweeps
 
 
@@ -69,7 +70,7 @@ class Difference:
     def between(cls, ours: ArrayLike, theirs: ArrayLike, test: ScoredPart, reuse: float = 0.0) -> "Difference":
         """Of right answers: ours (P, D, N), theirs (D, N) or (P, D, N), each 0 or 1, or between two of them.
 
-        `reuse` is above 0 in cross-validation, see `reuse_of`.
+        `reuse` is what draws out of the same labels have in common, see `reuse_of`.
         """
         right = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
         table, influence = test.balanced_accuracy(right), test.influence(right)
@@ -138,21 +139,21 @@ def images_component(influence: Floats) -> Component:
     return Component(max(0.0, whole - apart), groups - 1.0)
 
 
-def reuse_of(drawn: int, labeled: int, folds: int) -> float:
-    """How many times the variance of a repeat's luck in its labels the mean over repeats still has, from the pool.
+def reuse_of(drawn: int, labeled: int, folds: int = 1) -> float:
+    """How many times the variance of a draw's luck in its labels the mean over draws still has, from the pool.
 
-    Repeats of cross-validation draw from the same labels: two draws of `drawn` out of `labeled` share a part r of
-    them, and with it of their luck. A repeat averages one draw for each fold, so that of the variance S2 that repeats
+    Draws come out of the same labels: two of `drawn` out of `labeled` share a part r of them, and with it of their
+    luck. A repeat of cross-validation averages a draw for each fold, so that of the variance S2 that draws or repeats
     show, S2 x folds x r / (1 - r) is common to all of them (as in Nadeau and Bengio, 2003).
     """
-    shared = min(drawn / labeled, 1 - 1 / folds)
+    shared = min(drawn / labeled, MOST_SHARED if folds == 1 else 1 - 1 / folds)
     return folds * shared / (1 - shared)
 
 
 def pool_component(table: Floats, influence: Floats, reuse: float) -> Component:
-    """Of scores (P, D) and influences (P, D, G): the luck of the labels that all repeats share.
+    """Of scores (P, D) and influences (P, D, G): the luck of the labels that all draws share.
 
-    The variance between repeats is luck and the noise of single images; of the latter the images know.
+    The variance between draws is luck and the noise of single images; of the latter the images know.
     """
     scores, of_groups = table.mean(0), influence.mean(0)
     if not reuse or len(scores) == 1:

@@ -143,10 +143,10 @@ class Sweep:
             rows = None if one.job.tested is None else np.searchsorted(test, one.job.tested)
             places.setdefault(one.kept_as, []).append((one.key, rows))
         kept_predictions.gather(self.folder, places, labels, groups)
+        parts = opened.parts
+        pool = int(opened.dataset.labeled[parts.test if parts.cross_validated else parts.train].sum())
         reuse = {
-            per_class: reuse_of(len(folds[0].drawn), len(test), len(folds))
-            for (per_class, _), folds in self.drawn.items()
-            if len(folds) > 1
+            per_class: reuse_of(len(folds[0].drawn), pool, len(folds)) for (per_class, _), folds in self.drawn.items()
         }
         about = {(one.init, one.job.strategy, one.per_class, one.job.draw) for one in trials}
         return kept_predictions.answered(self.folder, sorted(about), reuse)

@@ -56,6 +56,7 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
     )
     assert set(result["overlap"]) == {"rotnet", "sela"}, "they saw the images that are scored, and it is said"
     assert "scored images seen" in answer.err
+    assert re.search(r"\n3 methods of 1s, then 16 trials: about \d+ (s|min), first method in 1s\n", answer.err)
     assert re.search(r"\nsela +\d+\.\d +12 of 12 ", answer.err)
     assert "not ranked: colorization (colorization needs color images" in answer.err
     assert result["advice"] in answer.err

@@ -263,7 +263,7 @@ def test_a_sweep_grows_by_its_name_in_draws_sizes_and_pretrainings(place: Place)
     kept = [one for one in again.result["trials"] if one["init"] != "grown-seed6" and one["per_class"] == 4]
     before = {(one["init"], one["draw"]): one for one in without_seconds(first.result["trials"])}
     assert {(one["init"], one["draw"]): one for one in without_seconds(kept) if one["draw"] < 2} == before
-    assert "12 trials, 0 to do" in place.type("sweep", "--resume", "growing").err
+    assert "12 trials, 0 to do" in place.type("sweep", "--resume", "growing", "--draws", 2, "--per-class", 4).err
     assert place.type("sweep", "--resume", "growing", "--steps", 9).error == (
         "--steps 9 is not what sweep growing was started with (4); leave it out, or start a new sweep"
     )
