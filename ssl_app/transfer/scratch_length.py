@@ -14,6 +14,7 @@ from ssl_app.transfer.workers import PlannedTrial
 
 LONGER = 2  # times the steps of the rule
 FOLDS = 5  # one of them is the validation part
+CLEARLY = 2  # standard errors, that the longer training has to be better by to be called so
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def chosen(
         part = ScoredPart(labels, [setup.dataset.units[index] for index in held])
         scores = [float(part.balanced_accuracy(right[key])) for key in keys]
         gain = right[keys[1]].astype(np.float64) - right[keys[0]]
-        rising = scores[1] - scores[0] > float(np.square(part.influence(gain)).sum()) ** 0.5
+        error = float(np.square(part.influence(gain)).sum()) ** 0.5
+        rising = scores[1] - scores[0] > CLEARLY * error
         steps = rule if scores[1] <= scores[0] else LONGER * rule
         how = f"{steps}: {scores[0]:.3f} at {rule} steps, {scores[1]:.3f} at {LONGER * rule} on {len(held)} labels"
         found[per_class] = ScratchLength(steps, rising, how)
