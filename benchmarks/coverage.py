@@ -83,7 +83,7 @@ def confirmed(world: World, number: int, seed: int) -> Counts:
         ranked = ranking({str(n): right for n, right in enumerate(first.ours)}, first.scratch[0], world.test)
         again = sweep(world, 6, 3, generator)
         ours = {one.name: again.ours[3 * n : 3 * n + 3] for n, one in enumerate(ranked[:2])}
-        claims = confirm(ours, again.scratch[0], world.test, "scratch")
+        claims = confirm(ours, again.scratch[0], world.test)
         wrong += any(one.better == one.name or (one.better and one.other != "scratch") for one in claims)
     return [wrong]
 

@@ -14,6 +14,7 @@ import difflib
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from shlex import quote
 
 Flag = Callable[[str], str]  # how a setting is typed: `image_size` -> `--image-size`
 
@@ -86,8 +87,14 @@ class Run(Fix):
 
     def text(self, flag: Flag) -> str:
         """Type another command."""
-        typed = [flag(name) if value is None else f"{flag(name)} {value}" for name, value in self.settings]
-        return " ".join(["type ssl-app", self.words, *typed])
+        return f"type {self.command(flag)}"
+
+    def command(self, flag: Flag) -> str:
+        """The command alone."""
+        typed = [
+            flag(name) if value is None else f"{flag(name)} {quote(str(value))}" for name, value in self.settings
+        ]
+        return " ".join(["ssl-app", self.words, *typed])
 
 
 @dataclass(frozen=True)

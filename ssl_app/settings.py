@@ -7,6 +7,7 @@ from typing import Literal
 from ssl_app.config import option
 from ssl_app.runs import OUT
 
+USUAL_SIZES, USUAL_DRAWS = (1, 2, 4, 8, 16, 32, 64), 5  # of a sweep
 LARGEST_SEED = 2**32 - 1  # what every library takes
 
 
@@ -195,9 +196,11 @@ class SweepSettings(StageTwoSettings):
     )  # fmt: skip
     strategy: tuple[str, ...] = option((), "comma list of strategies; default: all", metavar="S,S")
     per_class: tuple[int, ...] = option(
-        (1, 2, 4, 8, 16, 32, 64), "labeled images of each class", at_least=1, metavar="N,N"
+        (), "labeled images of each class; default: 1,2,4,8,16,32,64", at_least=1, metavar="N,N"
     )
-    draws: int = option(5, "random choices of labels for each size; more make the intervals narrower", at_least=1)
+    draws: int | None = option(
+        None, "random choices of labels for each size; more make the intervals narrower; default: 5", at_least=1
+    )
     baseline: Literal["scratch", "none"] = option("scratch", "what to compare with: random weights, trained fully")
     baseline_per_class: tuple[int, ...] = option(
         (), "further labels per class for scratch alone, to see how many it needs", at_least=1, metavar="N,N"

@@ -101,10 +101,11 @@ def test_the_readme_quotes_the_verdict_as_it_is_printed() -> None:
     difference = Difference(table, Component(1.64807e-05, 356.0))
     saved = LabelsSaved(0.7226, 0.2293, None, None, 32, None)
     evidence = verdict.Evidence(("rotnet",), 32, 0.9618, 0.9692, difference, 357, saved, 32)
-    found, why, command = verdict.lines(evidence, verdict.Around("digits", "digits", True))
+    around = verdict.Around("digits", "rotnet", True, compared=(("data", "digits"),))
+    found, why, commands = verdict.lines(evidence, around)
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     quoted = " ".join(line.removeprefix("> ") for line in lines if line.startswith("> "))
-    assert quoted == " ".join([*found, f"{why}, {command.text(config.flag)}."])
+    assert quoted == " ".join([*found, f"{why}, {commands[0].text(config.flag)}."])
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "sweep"])

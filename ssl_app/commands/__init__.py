@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "ssl-app"  # in MLflow
+LOCK = ".lock"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 @contextmanager
 def locked(folder: Path, fixes: Iterable[Fix]) -> Iterator[None]:
     """Raises RunError, with these fixes, where another process works on the same run."""
-    with (folder / runs.SETTINGS).open("r+b") as file:  # a lock over NFS wants a file that may be written
+    with (folder / LOCK).open("a+b") as file:  # never replaced, as a file with content is; NFS wants one for writing
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -22,7 +22,14 @@ from ssl_app.commands.base import hardware_of, out_flag, planned_of, transfer_co
 from ssl_app.config import option
 from ssl_app.errors import CheckpointError, DataError, RunError, SettingsError, UserError
 from ssl_app.runs import Result
-from ssl_app.settings import DataSettings, PixelSettings, PretrainSettings, RunSettings, SweepSettings
+from ssl_app.settings import (
+    USUAL_SIZES,
+    DataSettings,
+    PixelSettings,
+    PretrainSettings,
+    RunSettings,
+    SweepSettings,
+)
 
 if TYPE_CHECKING:
     from ssl_app.evaluation.comparison import Answered
@@ -164,9 +171,10 @@ def _answer(
         logger.info(f"frozen features, {'random weights' if init == 'none' else method}: {found}")
     swept = _swept(settings, tuple(inits), name)
     seconds = {method: float(one["training_seconds"]) for method, one in pretrained.items()}
-    tested = _answered(settings.out / f"{name}-sweep", swept["trials"])
+    tested = _answered(settings.out / f"{name}-sweep", swept)
     means = {variant[0]: tested.mean_answers(variant) for variant in tested.variants}
-    ranked = ranking({method: means[init] for init, method in inits.items()}, means[SCRATCH], tested.part)
+    ours = {method: means[init] for init, method in inits.items()}
+    ranked = ranking(ours, means[SCRATCH], tested.part, max(tested.reuse.values()))
     budgets = sorted(set(settings.per_class))
     advised = advice(ranked, budgets, settings.draws, _each(settings.budget, seconds), scored)
     rows = comparison.ranking_rows(
@@ -227,15 +235,19 @@ def _scored_on(settings: Settings, methods: int) -> tuple[str, str]:
     sweep = _shared(SweepSettings, settings, name="")(evaluate_on="validation")
     start = load_initialization(SCRATCH, settings.out, settings.backbone)
     transfer = transfer_config(sweep, start, "within", settings.seed)
-    setup = prepare(planned_of(sweep, start, "validation"), transfer, hardware_of(settings, threads=1))
+    hardware = hardware_of(settings, threads=1)
+    setup = prepare(planned_of(sweep, start, "validation"), transfer, hardware)
+    if settings.confirm:  # which is scored on the test part: what is wrong with it is said now
+        with console.without_repeats():
+            parts = prepare(planned_of(sweep, start, "test"), transfer, hardware).opened.parts
+        splits.check_budgets(setup.dataset, parts.train, settings.per_class)
     dataset, parts = setup.dataset, setup.opened.parts
     splits.check_budgets(dataset, parts.train, settings.per_class)
     _say_cost(settings, setup, methods)
     name, count = splits.fewest(dataset, parts.test)
     few = f", of which only {count} '{name}'" if count < FEW else ""
-    usual = SweepSettings().per_class
-    fitting = [str(size) for size in usual if size <= splits.fewest(dataset, parts.train)[1]]
-    flag = "" if len(fitting) == len(usual) else f" --per-class {','.join(fitting)}"
+    fitting = [str(size) for size in USUAL_SIZES if size <= splits.fewest(dataset, parts.train)[1]]
+    flag = "" if len(fitting) == len(USUAL_SIZES) else f" --per-class {','.join(fitting)}"
     return f"{len(parts.test):,} held-out images{few}", flag
 
 
@@ -244,6 +256,7 @@ def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.commands.sweep import jobs_at_once
     from ssl_app.data import splits
+    from ssl_app.evaluation.verdict import USUAL_PRETRAININGS
     from ssl_app.pretraining.time_budget import seconds_of
     from ssl_app.training.history import duration
     from ssl_app.transfer.sweep_cost import SweepCost
@@ -258,8 +271,14 @@ def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
     cost = SweepCost.measured(setup, trials, jobs_at_once(settings.jobs, settings.threads, setup.hardware))
     trained, sweep = methods * seconds_of(settings.budget), settings.draws * cost.total
     probed = (methods + 1) * len(setup.dataset.keys) * cost.test
+    more = ""
+    if settings.confirm:
+        again = min(FINALISTS, methods) * USUAL_PRETRAININGS
+        trained += again * seconds_of(settings.budget)
+        sweep *= 1 + (again + 1) / (methods + 1)
+        more = f", and {again} pretrainings and a sweep to confirm"
     logger.info(
-        f"{methods} methods of {settings.budget}, then {len(trials) * settings.draws} trials: about "
+        f"{methods} methods of {settings.budget}, then {len(trials) * settings.draws} trials{more}: about "
         f"{duration(trained + sweep + probed)}, first method in {settings.budget}"
     )
 
@@ -339,12 +358,12 @@ def _sweep(settings: SweepSettings, name: str) -> Mapping[str, Any]:
         ) from error
 
 
-def _answered(folder: Path, trials: list[dict[str, Any]]) -> "Answered":
+def _answered(folder: Path, swept: Mapping[str, Any]) -> "Answered":
     """The right answers of a sweep's trials."""
     from ssl_app.transfer import kept_predictions
 
-    about = [(one["init"], one["strategy"], one["per_class"], one["draw"]) for one in trials]
-    return kept_predictions.answered(folder, about, {})
+    about = [(one["init"], one["strategy"], one["per_class"], one["draw"]) for one in swept["trials"]]
+    return kept_predictions.answered(folder, about, {int(k): share for k, share in swept["labels_shared"].items()})
 
 
 def _confirmed(settings: Settings, order: list[str], name: str) -> dict[str, Any]:
@@ -367,10 +386,10 @@ def _confirmed(settings: Settings, order: list[str], name: str) -> dict[str, Any
     make = _shared(SweepSettings, fresh, name=f"{name}-confirm")
     every = tuple(init for several in inits.values() for init in several)
     swept = _sweep(make(init=every, evaluate_on="test", **LIKE_ALL), name)
-    tested = _answered(settings.out / f"{name}-confirm", swept["trials"])
+    tested = _answered(settings.out / f"{name}-confirm", swept)
     means = {variant[0]: tested.mean_answers(variant) for variant in tested.variants}
     ours = {method: np.stack([means[init] for init in several]) for method, several in inits.items()}
-    claims = confirm(ours, means[SCRATCH], tested.part, SCRATCH)
+    claims = confirm(ours, means[SCRATCH], tested.part, max(tested.reuse.values()))
     budgets = " and ".join(str(budget) for budget in sorted(set(settings.per_class)))
     over = (
         f"mean of {budgets} labels per class, {settings.draws} draws, {USUAL_PRETRAININGS} pretrainings of "

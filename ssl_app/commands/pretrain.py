@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, console, registry, runs
-from ssl_app.commands import RecordedRun, RunSpec, record
+from ssl_app.commands import RecordedRun, RunSpec, locked, record
 from ssl_app.commands.base import DIGITS, data_of, hardware_of, out_flag, pixels_of
-from ssl_app.errors import RunError, SettingsError
+from ssl_app.errors import Fix, RunError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import PretrainSettings
 
@@ -99,6 +100,7 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
             logger.info(f"run {folder}")
             with _resumable(folder, settings.out):
                 one.more = work.train(folder, _checkpointing(settings, folder), one.tracked, stored)
+            one.more["labeled"] = int(work.inputs.dataset.labeled.sum())
             warning = one.more["warning"]
             one.more["warning"] = None if warning is None else warning.sentence(config.flag)
         if leader:
@@ -119,17 +121,20 @@ def _seeds(settings: Settings) -> int:
 def _every_seed(given: Settings, own: Any) -> Result:
     """A pretraining and those of its further seeds: what of them is missing, or was stopped."""
     from ssl_app.pretraining.run import TRAINING
+    from ssl_app.transfer.replicates import name_of
 
     seeds = _seeds(given)
     if given.resume is None:
+        for seed in range(given.seed + 1, given.seed + seeds):  # refused now, not when the first has had its time
+            runs.prepare(given.out, given.name and name_of(given.name, seed, given.seed), "pretrain")
         first = run(given, own, several=False)
-        saved = given
     else:
         folder = runs.find_run(given.out, given.resume)
-        saved, own = _stored(folder)
-        content = runs.read_json(folder / runs.SETTINGS)
-        runs.write_json(folder / runs.SETTINGS, content | {"settings": content["settings"] | {"seeds": seeds}})
+        with locked(folder, (Fix("wait for it"),)):
+            content = runs.read_json(folder / runs.SETTINGS)
+            runs.write_json(folder / runs.SETTINGS, content | {"settings": content["settings"] | {"seeds": seeds}})
         first = _result(folder) if runs.finished(folder) else run(given, several=False)
+    saved, own = _stored(first.run)
     for one in _replicates(first.run, replace(saved, out=first.run.parent, seeds=seeds, resume=None)):
         assert one.name is not None
         begun = one.out / one.name
@@ -138,10 +143,13 @@ def _every_seed(given: Settings, own: Any) -> Result:
         if (begun / TRAINING).is_file():
             run(replace(given, out=one.out, resume=one.name), several=False)
             continue
-        shutil.rmtree(begun, ignore_errors=True)  # killed before its first checkpoint
+        if begun.is_dir():
+            with locked(begun, (Fix("wait for it"),)):
+                shutil.rmtree(begun, ignore_errors=True)  # killed before its first checkpoint
         kept = {name: getattr(given, name) for name in FREE if getattr(given, name) != getattr(Settings(), name)}
         run(replace(one, **kept), own, several=False)
-    sweep = f"ssl-app sweep --init {first.run.name}{out_flag(given.out)}"
+    labels = "" if first.more.get("labeled") else " --labels FILE"
+    sweep = f"ssl-app sweep --init {quote(first.run.name)}{labels}{out_flag(given.out)}"
     logger.info(f"done: {seeds} pretrainings that differ in their seed; now type {sweep}")
     return first
 
@@ -167,8 +175,13 @@ def _replicates(folder: Path, settings: Settings) -> list[Settings]:
         taken = folder.parent / one.name / runs.SETTINGS
         if taken.is_file():
             content = runs.read_json(taken)
-            same = content["verb"] == "pretrain" and content["settings"]["method"] == settings.method
-            if not same or content["settings"]["seed"] != seed:
+            theirs, ours = content["settings"], config.as_json(one)
+            unlike = [
+                name
+                for name in ("method", "data", "backbone", "image_size", "epochs", "seed")
+                if ours[name] is not None and theirs.get(name) != ours[name]
+            ]
+            if content["verb"] != "pretrain" or unlike:
                 raise RunError(f"run {taken.parent} is no pretraining of {folder.name} with seed {seed}; remove it")
         found.append(one)
     return found
@@ -261,8 +274,9 @@ def _resumable(folder: Path, out: Path) -> Iterator[None]:
     """A run that is stopped, or finds the disk full, after its first checkpoint says how to go on."""
     from ssl_app.pretraining.run import TRAINING
     from ssl_app.training.signals import Stopped
+    from ssl_app.transfer.replicates import first_of
 
-    go_on = f"ssl-app pretrain --resume {folder.name}{out_flag(out)}"
+    go_on = f"ssl-app pretrain --resume {quote(first_of(out, folder.name))}{out_flag(out)}"
     try:
         yield
     except Stopped:

@@ -22,7 +22,7 @@ from ssl_app.commands.base import DIGITS, hardware_of, newest_or, out_flag, plan
 from ssl_app.commands.finetune import strategy_of
 from ssl_app.errors import RunError, SettingsError
 from ssl_app.runs import Result
-from ssl_app.settings import SweepSettings
+from ssl_app.settings import USUAL_DRAWS, USUAL_SIZES, SweepSettings
 
 if TYPE_CHECKING:
     from ssl_app.data.overlap import Overlap
@@ -43,6 +43,8 @@ ssl-app sweep --init run-a --init run-b --strategy two-stage --draws 10
 ssl-app sweep --resume sweep-1a2b3c4d --draws 10
 ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18 --data labeled.csv --image-size 64
 """
+# what another command on the same images needs
+DATA = ("data", "labels", "label", "group", "split", "split_seed", "test_fraction", "image_size", "channels")
 METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 
 
@@ -96,6 +98,7 @@ def _run(settings: Settings, part_of: str | None) -> Result:
     sweep = Sweep.prepare(_spec(settings), hardware)
     about = RunSpec("sweep", settings.out, settings.name, config.as_json(settings), settings.tracking_uri)
     with record(about, sweep.folder, started) as one:
+        sweep.keep_identity()
         trials = _trials(sweep, workers, one.tracker)
         tested = sweep.answered(sweep.trials(sweep.scratch_lengths()))
         one.more = _answered(settings, sweep, trials, tested, part_of)
@@ -128,7 +131,7 @@ def _resumed(given: Settings) -> Settings:
     for name in ("init", "strategy", "per_class", "baseline_per_class"):
         if name in changed:
             changed[name] = tuple(dict.fromkeys((*getattr(saved, name), *changed[name])))
-    changed["draws"] = max(saved.draws, given.draws if "draws" in changed else 0)
+    changed["draws"] = max(saved.draws or USUAL_DRAWS, given.draws or 0)
     return replace(saved, **(changed | {"out": folder.parent, "name": folder.name, "resume": None}))
 
 
@@ -151,7 +154,7 @@ def _spec(settings: Settings) -> "SweepSpec":
         strategies=settings.strategy,
         per_class=settings.per_class,
         baseline_per_class=settings.baseline_per_class,
-        draws=settings.draws,
+        draws=settings.draws or USUAL_DRAWS,
         baseline=settings.baseline == SCRATCH,
         choose_length=settings.baseline_length == "chosen" and settings.steps is None,
         config=transfer_config(settings, starts[0], "within", settings.seed),
@@ -238,8 +241,9 @@ def _answered(
     answer = comparison.answer(tested, sweep.pooled(), _around(settings, sweep, seen))
     lines = list(answer.verdict)
     if answer.next is not None:
-        why, command = answer.next
-        lines.append(f"{why}, {command.text(config.flag)}{out_flag(settings.out)}.")
+        why, commands = answer.next
+        typed = [f"{command.command(config.flag)}{out_flag(settings.out)}" for command in commands]
+        lines.append(f"{why}, type {', and then '.join(typed)}.")
     verdict = "\n".join(lines) if part_of is None else f"That of the comparison {part_of}."
     for line in [*comparison.table_lines(tested), *comparison.claim_lines(answer.comparisons)]:
         logger.info(line)
@@ -264,6 +268,7 @@ def _answered(
         "scratch_steps": {per_class: vars(length) for per_class, length in lengths.items()},
         "outcome": answer.outcome,
         "verdict": verdict,
+        "labels_shared": tested.reuse,
         "seen_in_pretraining": {name: found.total for name, found in seen.items()},
         "overlap": {name: overlap_sentence(setup) for name, setup in trained.items()},
         "n_test": len(next(iter(sweep.setups.values())).opened.parts.test),
@@ -272,23 +277,36 @@ def _answered(
 
 def _around(settings: Settings, sweep: "Sweep", seen: dict[str, "Overlap"]) -> "Around":
     """What the verdict says beside its numbers, and what the next command needs."""
-    from ssl_app.data.splits import label_counts
     from ssl_app.evaluation.verdict import Around, SeenInPretraining, nearest_budget
 
     pooled, first = sweep.pooled(), next(iter(sweep.setups.values()))
     worst = max((seen[name] for name in pooled if name in seen), key=lambda found: found.total, default=None)
     per_class = nearest_budget(list(settings.per_class))
     length = sweep.scratch_lengths().get(per_class)
-    own = sweep.setups[pooled[0]].initialization.settings if pooled else {}
+    start = sweep.setups[pooled[0]].initialization if pooled else first.initialization
+    init = next((one for one in settings.init if start.name in (Path(one).name, Path(one).stem)), start.name)
+    plain = ("backbone",) if start.pretrained and not start.settings else ()
+    again = _typed(settings, *DATA, *plain)
+    theirs = {name: start.settings[name] for name in DATA if start.settings.get(name) is not None}
+    merged = replace(settings, **(theirs | dict(again)))
     return Around(
         sweep=sweep.folder.name,
-        data=settings.data or str(own.get("data") or DIGITS),
-        replicable=bool(own),
+        init=init,
+        replicable=bool(start.settings) and not Path(init).is_file(),
+        again=again,
+        compared=_typed(replace(merged, data=merged.data or DIGITS), *DATA, "labels"),
         judged=_judged(settings, first.opened.parts.cross_validated),
         overlap=None if worst is None else SeenInPretraining(worst.total, worst.of),
         rising=length.steps if length is not None and length.rising else None,
-        most_labels=int(label_counts(first.dataset, first.opened.parts.train).max()),
+        most_labels=sweep.most_labels,
     )
+
+
+def _typed(settings: Settings, *names: str) -> tuple[tuple[str, object], ...]:
+    """Those of the settings that are not left to their defaults."""
+    default = Settings()
+    values = [(name, getattr(settings, name)) for name in dict.fromkeys(names)]
+    return tuple((name, value) for name, value in values if value != getattr(default, name))
 
 
 def _judged(settings: Settings, cross_validated: bool) -> str:
@@ -308,7 +326,8 @@ def _completed(settings: Settings) -> Settings:
     twice = next((name for name in init if init.count(name) > 1), None)
     if twice is not None:
         raise SettingsError(f"--init names {twice} twice; name each once")
-    return replace(settings, strategy=strategies, init=init, per_class=tuple(sorted(set(settings.per_class))))
+    sizes = tuple(sorted(set(settings.per_class or USUAL_SIZES)))
+    return replace(settings, strategy=strategies, init=init, per_class=sizes, draws=settings.draws or USUAL_DRAWS)
 
 
 def jobs_at_once(jobs: int | None, threads: int | None, hardware: "Hardware") -> int:

@@ -83,7 +83,7 @@ class Answer:
     labels_saved_by_budget: list[dict[str, Any]]
     outcome: str | None
     verdict: list[str]  # lines
-    next: tuple[str, Run] | None  # why to go on, and the command
+    next: tuple[str, list[Run]] | None  # why to go on, and the commands
 
 
 def answer(tested: Answered, pretrainings: Sequence[str], around: verdict.Around) -> Answer:
@@ -112,14 +112,14 @@ def answer(tested: Answered, pretrainings: Sequence[str], around: verdict.Around
         saved=saved[per_class],
         last_budget=max(table[scratch]),
     )
-    lines, why, command = verdict.lines(evidence, around)
+    lines, why, commands = verdict.lines(evidence, around)
     return Answer(
         comparisons,
         asdict(saved[per_class]),
         [asdict(one) for one in saved.values()],
         evidence.outcome,
         lines,
-        (why, command),
+        (why, commands),
     )
 
 

@@ -52,6 +52,23 @@ class ScoredPart:
         np.add.at(np.moveaxis(found, -1, 0), self.members, np.moveaxis(of_images, -1, 0))
         return found
 
+    def unseen(self, difference: Floats) -> float:
+        """The variance of a mean that the few images of a class do not show. (N,) in [-1, 1].
+
+        One image of a class shows none, three show too little. As if one more group of each class had been tested,
+        with the variance of the class, or that of all images, or that of the class with half an image beside.
+        """
+        classes = [difference[self.labels == one] for one in np.unique(self.labels)]
+        groups = [len(np.unique(self.members[self.labels == one])) for one in np.unique(self.labels)]
+        shown = [float(values.var()) for values in classes]
+        pooled = sum(len(values) * one for values, one in zip(classes, shown, strict=True)) / len(difference)
+        found = 0.0
+        for values, own, count in zip(classes, shown, groups, strict=True):
+            more = len(values) + 1
+            beside = (float(np.square(values).sum()) + 0.5) / more - (float(values.sum()) / more) ** 2
+            found += max(own, pooled, beside) / count**2
+        return found / len(classes) ** 2
+
     @cached_property
     def _weights(self) -> Floats:
         _, members, counts = np.unique(self.labels, return_inverse=True, return_counts=True)
@@ -74,7 +91,10 @@ class Difference:
         """
         right = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
         table, influence = test.balanced_accuracy(right), test.influence(right)
-        return cls(table, images_component(influence), pool_component(table, influence, reuse))
+        images = images_component(influence)
+        rare = test.unseen(right.reshape(-1, right.shape[-1]).mean(0))
+        images = Component(images.variance + rare, images.degrees)
+        return cls(table, images, pool_component(table, influence, reuse))
 
     @property
     def mean(self) -> float:
@@ -134,7 +154,7 @@ def images_component(influence: Floats) -> Component:
     if groups == 1:
         return Component(0.0, 1.0)
     means = cells.mean(0)
-    whole = float(np.square(means).sum()) * groups / (groups - 1)
+    whole = float(np.square(means).sum())
     apart = float(np.square(cells - means).sum()) / max(1, count - 1) / count if count > 1 else 0.0
     return Component(max(0.0, whole - apart), groups - 1.0)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app.checkpoints import SCRATCH
 from ssl_app.evaluation.difference import Difference, ScoredPart
 from ssl_app.evaluation.intervals import LEVEL, Interval, common_half_width
 
@@ -26,7 +27,7 @@ class Ranked:
     behind_best: Interval | None  # the best minus this one; None for the best
 
 
-def ranking(answers: Mapping[str, Floats], scratch: Floats, part: ScoredPart) -> list[Ranked]:
+def ranking(answers: Mapping[str, Floats], scratch: Floats, part: ScoredPart, reuse: float = 0.0) -> list[Ranked]:
     """Methods, the best first, from their right answers on the same draws and images (D, N), means over budgets.
 
     Intervals are Tukey's over all pairs, and never narrower than the pair's own, which covers other images too:
@@ -38,7 +39,7 @@ def ranking(answers: Mapping[str, Floats], scratch: Floats, part: ScoredPart) ->
     half = common_half_width(np.stack([*scores.values(), part.balanced_accuracy(scratch)]))
 
     def over(ours: Floats, theirs: Floats) -> Interval:
-        difference = Difference.between(ours[None], theirs, part)
+        difference = Difference.between(ours[None], theirs, part, reuse)
         own = difference.interval
         if half is None or own.high is None:
             return own
@@ -103,17 +104,18 @@ class Claim:
         return self.other if high is not None and high < 0 else None
 
 
-def confirm(ours: Mapping[str, Floats], scratch: Floats, part: ScoredPart, named: str) -> list[Claim]:
+def confirm(ours: Mapping[str, Floats], scratch: Floats, part: ScoredPart, reuse: float = 0.0) -> list[Claim]:
     """Claims about methods that were chosen on other pretrainings, draws and images.
 
-    ours: right answers (P, D, N) of each; scratch (D, N), called `named`. Bonferroni's level over all of them.
+    ours: right answers (P, D, N) of each; scratch (D, N). `reuse` is that of `Difference.between`. Bonferroni's level
+    over all of them.
     """
     names = list(ours)
-    pairs = [(name, named) for name in names] + [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    pairs = [(name, SCRATCH) for name in names] + [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     level = 1 - (1 - LEVEL) / len(pairs)
     found = []
     for name, other in pairs:
-        difference = Difference.between(ours[name], scratch if other == named else ours[other], part)
+        difference = Difference.between(ours[name], scratch if other == SCRATCH else ours[other], part, reuse)
         found.append(Claim(name, other, difference.interval_at(level)))
     return found
 

@@ -19,6 +19,7 @@ WIDEST_MARGIN = 0.03
 MOST_DRAWS, MOST_PRETRAININGS = 30, 10  # more of them are not recommended
 FEWEST_DRAWS, USUAL_PRETRAININGS = 5, 3
 
+Typed = tuple[tuple[str, object], ...]  # settings and their values
 Outcome = Literal["helped", "hurt", "no difference that matters", "no difference shown"]
 HEADS: dict[Outcome, str] = {
     "helped": "Pretraining helped",
@@ -41,8 +42,10 @@ class Around:
     """What the lines say beside the numbers, and what the next command needs."""
 
     sweep: str  # name of its run
-    data: str  # as it is typed
+    init: str  # the pretraining as it is typed
     replicable: bool  # whether ssl-app can make the pretraining again with another seed
+    again: Typed = ()  # flags of the sweep that finetune and another sweep need too, such as the data
+    compared: Typed = ()  # and those of a comparison of methods on the same images
     judged: str = "test images"
     overlap: SeenInPretraining | None = None
     rising: int | None = None  # steps at which scratch was still getting better; None: it was not
@@ -108,8 +111,8 @@ def settling(evidence: Evidence) -> Settling:
     return Settling(gain, next(more_draws, None), next(more, None))
 
 
-def lines(evidence: Evidence, around: Around) -> tuple[list[str], str, Run]:
-    """The verdict: lines of findings, why to go on, and the command to go on with."""
+def lines(evidence: Evidence, around: Around) -> tuple[list[str], str, list[Run]]:
+    """The verdict: lines of findings, why to go on, and the commands to go on with."""
     e = evidence
     which = f"{STRATEGY} from {_pretrainings(e.pretrainings)}"
     whose = ", for this pretraining" if len(e.pretrainings) == 1 else ""
@@ -178,40 +181,39 @@ def _remarks(around: Around) -> list[str]:
     return found
 
 
-def _next(e: Evidence, around: Around) -> tuple[str, Run]:
+def _next(e: Evidence, around: Around) -> tuple[str, list[Run]]:
     """Why to go on, and how."""
-    name = e.pretrainings[0]
-    outcome = e.outcome
-    high = e.difference.interval.high
+    outcome, high, init = e.outcome, e.difference.interval.high, ("init", around.init)
     if outcome == "no difference shown" and high is None:
-        return "For an interval", _sweep(around, draws=FEWEST_DRAWS)
+        return "For an interval", [_sweep(around, draws=FEWEST_DRAWS)]
     if outcome == "no difference shown" and high is not None and high > MARGIN:
         would = settling(e)
         if would.draws is not None:
-            return "To settle it", _sweep(around, draws=would.draws)
+            return "To settle it", [_sweep(around, draws=would.draws)]
         if would.pretrainings is not None and around.replicable:
-            return "To settle it", _replicate(name, would.pretrainings)
+            return "To settle it", [_replicate(around, would.pretrainings), _sweep(around)]
         if e.difference.resolution > would.gain:
             wanted = int(e.images * (e.difference.resolution / would.gain) ** 2)
             about = round(wanted, 1 - len(str(wanted)))
-            return f"Once about {about:,} images are labeled to test on", Run("sweep", (("init", name),))
+            return f"Once about {about:,} images are labeled to test on", [Run("sweep", (init, *around.again))]
     if outcome == "helped":
         wider = tuple(n for n in (2 * e.last_budget, 4 * e.last_budget) if n <= around.most_labels)
         if e.saved.bound == "at least" and wider:
             budgets = ",".join(map(str, wider))
-            return "To see how many labels scratch needs", _sweep(around, baseline_per_class=budgets)
+            return "To see how many labels scratch needs", [_sweep(around, baseline_per_class=budgets)]
         if len(e.pretrainings) == 1 and around.replicable:
-            return "To see whether other pretrainings help too", _replicate(name, USUAL_PRETRAININGS)
-        return "To use it", Run("finetune", (("init", name), ("per_class", e.per_class)))
-    return "To look for a method that suits these images", Run("compare", (("data", around.data),))
+            why = "To see whether other pretrainings help too"
+            return why, [_replicate(around, USUAL_PRETRAININGS), _sweep(around)]
+        return "To use it", [Run("finetune", (init, ("per_class", e.per_class), *around.again))]
+    return "To look for a method that suits these images", [Run("compare", around.compared)]
 
 
 def _sweep(around: Around, **settings: object) -> Run:
     return Run("sweep", (("resume", around.sweep), *settings.items()))
 
 
-def _replicate(name: str, seeds: int) -> Run:
-    return Run("pretrain", (("resume", name), ("seeds", seeds)))
+def _replicate(around: Around, seeds: int) -> Run:
+    return Run("pretrain", (("resume", around.init), ("seeds", seeds)))
 
 
 def _pretrainings(names: tuple[str, ...]) -> str:

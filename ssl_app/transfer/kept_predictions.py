@@ -4,6 +4,7 @@ A trial writes a file of its own, in its folder, before its result; `gather` joi
 array (N, K) a trial, by its key, and beside them `labels` (N,) and `groups` (N,), the number of each image's group.
 """
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,7 @@ def right(folder: Path, wanted: Sequence[str], labels: NDArray[np.int64]) -> dic
     with _gathered(folder) as arrays:
         for key in wanted:
             own = folder / "trials" / key / OWN
-            with _readable(own):
+            with _readable(own if own.is_file() else folder / FILE):
                 kept = np.load(own, allow_pickle=False) if own.is_file() else arrays[key]
             found[key] = kept.argmax(axis=1) == labels
     return found
@@ -133,7 +134,7 @@ def _gathered(folder: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (BadZipFile, ValueError, EOFError) as error:
+    except (BadZipFile, ValueError, EOFError, zlib.error) as error:
         raise RunError(
             f"{path} cannot be read ({error})", fix=Fix("remove it, and the trials are run again")
         ) from error

@@ -1,12 +1,15 @@
 """Replicates: pretrainings that differ in their seed alone, and are pooled in a verdict."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 from ssl_app import runs
-from ssl_app.errors import Run, RunError
+from ssl_app.errors import Notice, Run
 from ssl_app.training.initialization import Initialization
+
+logger = logging.getLogger(__name__)
 
 # what makes two pretrainings seeds of one; data by content, the method's own settings as one
 ALIKE = (
@@ -32,25 +35,19 @@ def first_of(out: Path, name: str) -> str:
 
 
 def with_replicates(out: Path, name: str) -> list[str]:
-    """A run and its replicates, where it was made with several seeds; anything else as it is.
-
-    Raises RunError where one of them has not finished.
-    """
+    """A run and its finished replicates, where it was made with several seeds; anything else as it is."""
     folder = next((path for path in (Path(name), out / name) if (path / runs.SETTINGS).is_file()), None)
     if folder is None:
         return [name]
     settings = runs.read_json(folder / runs.SETTINGS)["settings"]
     first, count = settings.get("seed", 0), settings.get("seeds") or 1
     beside = [name_of(folder.name, seed, first) for seed in range(first + 1, first + count)]
-    for one in beside:
-        if not runs.finished(folder.parent / one):
-            raise RunError(
-                f"run {folder.name} is one of {count} seeds, and {one} has not finished",
-                fix=Run("pretrain", (("resume", folder.name),)),
-            )
-    if not beside:
-        return [name]
-    return [name, *(str(folder.parent / one) if Path(name).parent != Path(".") else one for one in beside)]
+    missing = [one for one in beside if not runs.finished(folder.parent / one)]
+    if missing:
+        found = f"{folder.name} is one of {count} seeds, of which {len(missing)} have not finished and are left out"
+        logger.info(Notice(found, None, (Run("pretrain", (("resume", folder.name),)),)))
+    finished = [one for one in beside if one not in missing]
+    return [name, *(str(folder.parent / one) if Path(name).parent != Path(".") else one for one in finished)]
 
 
 def why_apart(start: Initialization, taken: list[Initialization]) -> str | None:

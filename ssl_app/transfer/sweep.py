@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ssl_app import console
 from ssl_app.checkpoints import SCRATCH
 from ssl_app.data import splits
+from ssl_app.data.dataset import Dataset
 from ssl_app.data.opened import Opened
 from ssl_app.data.seeding import mix
 from ssl_app.errors import DataError, Fix, RunError, Set, SettingsError
@@ -24,7 +25,7 @@ from ssl_app.transfer.draw import TransferConfig
 from ssl_app.transfer.replicates import why_apart
 from ssl_app.transfer.scratch_length import ScratchLength, chosen, length_trials
 from ssl_app.transfer.setup import Planned, prepare
-from ssl_app.transfer.sweep_identity import identify, keep_draw, place_of
+from ssl_app.transfer.sweep_identity import identify, keep_draw, keep_identity, place_of
 from ssl_app.transfer.trial import Job, TrialSetup, with_features
 from ssl_app.transfer.workers import Place, PlannedTrial, read_trial, run_all
 
@@ -69,22 +70,41 @@ class Sweep:
     drawn: dict[
         tuple[int, int], list[Fold]
     ]  # by labels per class and draw; one fold, or several that test all images
+    identity: dict[str, Any]
 
     @classmethod
     def prepare(cls, spec: SweepSpec, hardware: Hardware) -> "Sweep":
         """Open everything, find or make the folder, save the draws. RunError where another sweep lies there."""
         setups = open_setups(spec, hardware)
-        place = place_of(spec, identify(spec, setups))
         opened = next(iter(setups.values())).opened  # the same for all of them
+        folds = [_folds(opened, spec.config.seed, draw) for draw in range(spec.draws)]
+        budgets = sorted({*spec.per_class, *spec.baseline_per_class})
+        splits.check_budgets(opened.dataset, _smallest(opened.dataset, folds[0]), budgets)
+        identity = identify(spec, setups)
+        place = place_of(spec, identity)
         drawn: dict[tuple[int, int], list[Fold]] = {}
-        for draw in range(spec.draws):
-            for number, (train, tested) in enumerate(_folds(opened, spec.config.seed, draw)):
-                for per_class in sorted({*spec.per_class, *spec.baseline_per_class}):
+        for draw, parts in enumerate(folds):
+            for number, (train, tested) in enumerate(parts):
+                for per_class in budgets:
                     found = splits.draw(opened.dataset, train, per_class, seed=spec.config.seed, draw=draw)
                     fold = "" if tested is None else f"_f{number}"
                     keep_draw(place.folder / "draws" / f"k{per_class}_d{draw}{fold}.csv", opened.dataset, found)
                     drawn.setdefault((per_class, draw), []).append(Fold(found, tested))
-        return cls(spec, setups, place, drawn)
+        return cls(spec, setups, place, drawn, identity)
+
+    def keep_identity(self) -> None:
+        """Write what the sweep is now, when no other process works on it."""
+        keep_identity(self.folder, self.spec.settings, self.identity)
+
+    @property
+    def most_labels(self) -> int:
+        """Of the largest class, in every part to train on."""
+        opened = next(iter(self.setups.values())).opened
+        return int(
+            splits.label_counts(
+                opened.dataset, _smallest(opened.dataset, _folds(opened, self.spec.config.seed, 0))
+            ).max()
+        )
 
     @property
     def folder(self) -> Path:
@@ -182,8 +202,6 @@ def open_setups(spec: SweepSpec, hardware: Hardware) -> dict[str, TrialSetup]:
             setup = prepare(one, spec.config, hardware)
             for first in list(setups.values())[:1]:
                 refuse_unlike(first, setup)
-            budgets = (*spec.per_class, *spec.baseline_per_class)
-            splits.check_budgets(setup.dataset, setup.opened.parts.train, budgets)  # else refused half-way
             if spec.config.head == "linear" and one.initialization.pretrained:
                 setup = with_features(setup, spec.out / "cache")
             setups[one.initialization.name] = setup
@@ -268,3 +286,8 @@ def _folds(opened: Opened, seed: int, draw: int) -> list[tuple[NDArray[np.int64]
             fix=(Fix("label more of that class"), Fix("leave it out")),
         )
     return [(labeled[fit], labeled[held]) for fit, held in found]
+
+
+def _smallest(dataset: Dataset, folds: Sequence[tuple[NDArray[np.int64], object]]) -> NDArray[np.int64]:
+    """The training part, or that of the fold whose largest class has the fewest labels."""
+    return min((train for train, _ in folds), key=lambda train: int(splits.label_counts(dataset, train).max()))

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
-import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,13 +91,14 @@ def _folder_of(spec: "SweepSpec", identity: dict[str, Any]) -> Path:
     else:
         runs.clear_half_made(folder)
         _refuse_another(folder, runs.read_json(folder / IDENTITY), identity)
-    settings = dict(spec.settings) | {"name": name}
-    content = {"verb": "sweep", "settings": settings, "started": time.time()}
-    if (folder / runs.SETTINGS).is_file():
-        content["started"] = runs.started(folder)
+    return folder
+
+
+def keep_identity(folder: Path, settings: Mapping[str, Any], identity: dict[str, Any]) -> None:
+    """Write what the sweep is now, when no other process works on it."""
+    content = {"verb": "sweep", "settings": dict(settings) | {"name": folder.name}, "started": runs.started(folder)}
     runs.write_json(folder / runs.SETTINGS, content)
     runs.write_json(folder / IDENTITY, identity)
-    return folder
 
 
 def _refuse_another(folder: Path, before: dict[str, Any], identity: dict[str, Any]) -> None:

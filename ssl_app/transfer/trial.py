@@ -131,7 +131,11 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
 def draw_of(setup: TrialSetup, job: Job, seed: int) -> Draw:
     """What the strategy is given: the labels of the draw, and no others."""
     dataset, config, val = setup.dataset, setup.config, setup.opened.parts.val
-    known = job.drawn if job.tested is None else np.union1d(job.drawn, job.tested)
+    known = job.drawn
+    if job.tested is not None:  # of what is tested neither the images nor others of their group or content
+        tested = {dataset.units[index] for index in job.tested}
+        same = [index for index in setup.unlabeled.tolist() if dataset.units[index] in tested]
+        known = np.union1d(job.drawn, np.array(same, dtype=np.int64))
     return Draw(
         rows=DrawnRows(
             labeled=setup.rows(job.drawn, labeled=True),

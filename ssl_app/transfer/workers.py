@@ -48,6 +48,8 @@ class PlannedTrial:
     @property
     def kept_as(self) -> str:
         """The key of its predictions, which all folds share."""
+        if self.fold is None:
+            return self.key
         return kept_predictions.key_of(self.init, self.job.strategy, self.per_class, self.job.draw)
 
 

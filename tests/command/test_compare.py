@@ -56,7 +56,7 @@ def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
     )
     assert set(result["overlap"]) == {"rotnet", "sela"}, "they saw the images that are scored, and it is said"
     assert "scored images seen" in answer.err
-    assert re.search(r"\n3 methods of 1s, then 16 trials: about \d+ (s|min), first method in 1s\n", answer.err)
+    assert re.search(r"\n3 methods of 1s, then 8 trials: about \d+ (s|min), first method in 1s\n", answer.err)
     assert re.search(r"\nsela +\d+\.\d +12 of 12 ", answer.err)
     assert "not ranked: colorization (colorization needs color images" in answer.err
     assert result["advice"] in answer.err
@@ -168,7 +168,7 @@ def test_the_first_two_are_confirmed_on_what_has_chosen_nothing(
 def test_one_comparison_is_not_made_twice_at_once(compared: Compared, ssl, tiny) -> None:
     data, out, _ = compared
     words = ["compare", "--data", data, "--out", out, "--methods", "rotnet,colorization,sela", *WORDS, *tiny]
-    with (out / "which" / "settings.json").open() as file:
+    with (out / "which" / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         assert ssl(*words).error == (
             f"run {out / 'which'} is under way in another process; wait for it, or type another --name"

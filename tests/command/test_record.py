@@ -52,7 +52,7 @@ def folder(spec: RunSpec) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 def test_a_run_leaves_its_settings_and_its_result(spec: RunSpec, folder: Path, tracked: Tracked) -> None:

@@ -1,6 +1,7 @@
 """What a sweep compares, what it refuses to compare, and how it goes on after a stop; one tiny set throughout."""
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -253,9 +254,11 @@ def test_a_sweep_grows_by_its_name_in_draws_sizes_and_pretrainings(place: Place)
     assert place.type("pretrain", "--resume", base, "--seeds", 2).code == 0
     more = ["sweep", "--resume", "growing", "--draws", 3, "--baseline-per-class", 8, "--jobs", 1]
     (place.out / "grown-seed6" / "result.json").rename(place.out / "aside")
-    assert place.type(*more).error == (
-        "run grown is one of 2 seeds, and grown-seed6 has not finished; type ssl-app pretrain --resume grown"
-    )
+    assert "init: " not in (without := place.type("sweep", "--resume", "growing").err)
+    assert "4 trials, 0 to do" in without
+    assert (
+        "grown is one of 2 seeds, of which 1 have not finished and are left out; type ssl-app pretrain --resume grown"
+    ) in without
     (place.out / "aside").rename(place.out / "grown-seed6" / "result.json")
     again = place.type(*more)
     assert "12 trials, 8 to do" in again.err  # 3 draws of 2 pretrainings and of scratch at two sizes; 4 were there
@@ -301,7 +304,7 @@ def test_few_labels_are_tested_fold_by_fold(place: Place, one: str) -> None:
     words += ["--strategy", "two-stage", "--draws", 2, "--name", "few"]
     answer = place.type("sweep", *words)
     assert "no fixed test part: cross-validation over all 27 labeled images" in answer.err
-    assert "classes with fewer than 8 labeled training images give all that they have: 'class2' 7" in answer.err
+    assert "classes with fewer than 8 labeled training images give all that they have: 'class2' " in answer.err
     assert answer.result["n_test"] == 27
     assert ", 2 draws, 27 images by cross-validation." in answer.result["verdict"]
     trials = answer.result["trials"]
@@ -369,3 +372,50 @@ def test_steps_grow_with_the_labels_where_none_are_named(labels: int, steps: int
     assert config.steps_for(labels) == steps
     assert replace(config, steps=7).steps_for(labels) == 7
     assert replace(config, batch_size=128).steps_for(labels) <= steps
+
+
+def test_a_sweep_under_way_is_not_begun_twice(place: Place, one: str) -> None:
+    words = ["sweep", "--init", one, "--strategy", "feature-extraction", *ONCE, "--name", "twice"]
+    assert place.type(*words).code == 0
+    before = (place.out / "twice" / "settings.json").read_bytes()
+    with (place.out / "twice" / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        for again in (words, ["sweep", "--resume", "twice", "--draws", 2]):
+            assert place.type(*again).error == (
+                f"run {place.out / 'twice'} is under way in another process; wait for it, or type another --name"
+            )
+        assert (place.out / "twice" / "settings.json").read_bytes() == before
+
+
+def test_a_sweep_grows_to_the_usual_number_of_draws(place: Place, one: str) -> None:
+    words = ["sweep", "--init", one, "--strategy", "two-stage", *SWEPT, "--draws", 1, "--name", "usual"]
+    first = place.type(*words)
+    assert first.result["verdict"].endswith(
+        f"For an interval, type ssl-app sweep --resume usual --draws 5 --out {place.out}."
+    )
+    assert "10 trials, 8 to do" in place.type("sweep", "--resume", "usual", "--draws", 5).err
+
+
+def test_what_to_type_next_names_the_data_and_files(place: Place, one: str, ssl, tmp_path: Path) -> None:
+    table = tmp_path / "my labels.csv"
+    rows = [f"{path},{path.parent.name}" for path in sorted(place.data.rglob("*.png"))]
+    table.write_text("\n".join(["path,label", *rows]))
+    exported = tmp_path / "their weights.safetensors"
+    assert ssl("export", one, "--output", exported, "--out", place.out).code == 0
+    words = ["--init", exported, "--backbone", "small-resnet", "--image-size", 16, "--data", table, *TWO_STAGE]
+    following = place.type("sweep", *words).result["verdict"].split("\n")[2]
+    assert f"--data '{table}'" in following or "--resume" in following
+    if "--init" in following:
+        assert f"--init '{exported}'" in following
+        assert "--backbone small-resnet" in following
+
+
+def test_a_sweep_that_is_refused_leaves_its_name_free(place: Place, one: str, tmp_path: Path) -> None:
+    table = tmp_path / "rare.csv"
+    paths = [path for path in sorted(place.data.rglob("*.png")) if path.parent.name != "class2" or path.stem == "000"]
+    table.write_text("\n".join(["path,label", *(f"{path},{path.parent.name}" for path in paths)]))
+    words = ["sweep", "--init", one, "--data", table, "--strategy", "two-stage", *SHORT, "--name", "rare"]
+    assert place.type(*words).error.startswith(
+        "class 'class2' has 1 labeled image, or all of one group: none to train"
+    )
+    assert not (place.out / "rare").exists()

@@ -11,7 +11,7 @@ from ssl_app.evaluation.ranking import Ranked
 from ssl_app.evaluation.verdict import Around
 from tests.answers import PART, right, with_scores
 
-AROUND = Around("swept", "scans/", True, most_labels=500)
+AROUND = Around("swept", "run", True, most_labels=500)
 SCORES = {
     ("run", "two-stage", 8): [0.60, 0.64],
     ("run", "two-stage", 16): [0.70, 0.72],

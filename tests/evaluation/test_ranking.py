@@ -119,7 +119,7 @@ def chosen_and_confirmed(world: World, random: np.random.Generator) -> list[Clai
     names = [one.name for one in ranking(methods, first.scratch[0], world.test)][:2]
     again = sweep(world, 6, 3, random)
     ours = {name: again.ours[3 * number : 3 * number + 3] for number, name in enumerate(names)}
-    return confirm(ours, again.scratch[0], world.test, "scratch")
+    return confirm(ours, again.scratch[0], world.test)
 
 
 @pytest.mark.parametrize("number", [100, pytest.param(1000, marks=pytest.mark.slow)])

@@ -12,7 +12,7 @@ from ssl_app.evaluation.labels_saved import LabelsSaved
 from ssl_app.evaluation.verdict import Around, Evidence, SeenInPretraining, lines, nearest_budget
 
 SAVED = LabelsSaved(2.1, 1.4, 3.04, None, 32, None)
-AROUND = Around("sweep-1a2b", "scans/", True, most_labels=40)
+AROUND = Around("sweep-1a2b", "rotnet", True, compared=(("data", "my scans/"), ("group", "patient")), most_labels=40)
 
 
 def difference(*rows: list[float], error: float = 0.005, groups: int = 340) -> Difference:
@@ -27,9 +27,9 @@ def evidence(found: Difference, **changed: object) -> Evidence:
 
 
 def said(found: Evidence, around: Around = AROUND) -> list[str]:
-    head, why, command = lines(found, around)
+    head, why, commands = lines(found, around)
     assert len(head) == 2
-    return [*head, f"{why}, {command.text(flag)}."]
+    return [*head, f"{why}, type {', and then '.join(command.command(flag) for command in commands)}."]
 
 
 HELPED = difference([2.8, 3.1, 3.4])
@@ -60,7 +60,8 @@ WORDS = {
         "Pretraining helped, for this pretraining: 87.2 % balanced accuracy at 32 labels per class (two-stage "
         "from rotnet), scratch 84.1: +3.1 points [+2.0, +4.2], 3 draws, 1,066 test images.",
         "Scratch needs 2.1 times the labels for this score [1.4, 3.0].",
-        "To see whether other pretrainings help too, type ssl-app pretrain --resume rotnet --seeds 3.",
+        "To see whether other pretrainings help too, type ssl-app pretrain --resume rotnet --seeds 3, and then "
+        "ssl-app sweep --resume sweep-1a2b.",
     ],
     ("HELPED", 1, "beyond"): [
         "Pretraining helped, for this pretraining: 87.2 % balanced accuracy at 32 labels per class (two-stage "
@@ -84,53 +85,53 @@ WORDS = {
         "Pretraining hurt, for this pretraining: 80.0 % balanced accuracy at 32 labels per class (two-stage "
         "from rotnet), scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
         "Scratch needs 0.5 times the labels for this score [0.3, 0.8].",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+        "To look for a method that suits these images, type ssl-app compare --data 'my scans/' --group patient.",
     ],
     ("HURT", 1, "beyond"): [
         "Pretraining hurt, for this pretraining: 80.0 % balanced accuracy at 32 labels per class (two-stage "
         "from rotnet), scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
         "Scratch needs at most 0.5 times the labels for this score [0.8 or less].",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+        "To look for a method that suits these images, type ssl-app compare --data 'my scans/' --group patient.",
     ],
     ("HURT", 3, "reached"): [
         "Pretraining hurt: 80.0 % balanced accuracy at 32 labels per class (two-stage from 3 pretrainings), "
         "scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
         "Scratch needs 0.5 times the labels for this score [0.3, 0.8].",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+        "To look for a method that suits these images, type ssl-app compare --data 'my scans/' --group patient.",
     ],
     ("HURT", 3, "beyond"): [
         "Pretraining hurt: 80.0 % balanced accuracy at 32 labels per class (two-stage from 3 pretrainings), "
         "scratch 84.1: -4.1 points [-5.2, -3.0], 3 draws, 1,066 test images.",
         "Scratch needs at most 0.5 times the labels for this score [0.8 or less].",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+        "To look for a method that suits these images, type ssl-app compare --data 'my scans/' --group patient.",
     ],
     ("SAME", 1, "reached"): [
         "No difference that matters, for this pretraining: 84.1 % balanced accuracy at 32 labels per class "
         "(two-stage from rotnet), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
         "Differences up to 1.0 point do not matter here. Scratch needs 1.0 times the labels for this score "
         "[0.9, 1.1].",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+        "To look for a method that suits these images, type ssl-app compare --data 'my scans/' --group patient.",
     ],
     ("SAME", 1, "beyond"): [
         "No difference that matters, for this pretraining: 84.1 % balanced accuracy at 32 labels per class "
         "(two-stage from rotnet), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
         "Differences up to 1.0 point do not matter here. Labels saved are not known: scratch would have to be "
         "tried with 64 labels per class or more.",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+        "To look for a method that suits these images, type ssl-app compare --data 'my scans/' --group patient.",
     ],
     ("SAME", 3, "reached"): [
         "No difference that matters: 84.1 % balanced accuracy at 32 labels per class (two-stage from 3 "
         "pretrainings), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
         "Differences up to 1.0 point do not matter here. Scratch needs 1.0 times the labels for this score "
         "[0.9, 1.1].",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+        "To look for a method that suits these images, type ssl-app compare --data 'my scans/' --group patient.",
     ],
     ("SAME", 3, "beyond"): [
         "No difference that matters: 84.1 % balanced accuracy at 32 labels per class (two-stage from 3 "
         "pretrainings), scratch 84.1: 0.0 points [-0.3, +0.3], 3 draws, 1,066 test images.",
         "Differences up to 1.0 point do not matter here. Labels saved are not known: scratch would have to be "
         "tried with 64 labels per class or more.",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+        "To look for a method that suits these images, type ssl-app compare --data 'my scans/' --group patient.",
     ],
     ("OPEN", 1, "reached"): [
         "No difference shown, for this pretraining: 86.1 % balanced accuracy at 32 labels per class "
@@ -209,7 +210,7 @@ def test_no_difference_shown_several_pretrainings() -> None:
         "Gains up to 9.2 points are still possible; 8 pretrainings would show +4.6 at this spread. Scratch needs "
         "2.1 "
         "times the labels for this score [1.4, 3.0].",
-        "To settle it, type ssl-app pretrain --resume rotnet --seeds 8.",
+        "To settle it, type ssl-app pretrain --resume rotnet --seeds 8, and then ssl-app sweep --resume sweep-1a2b.",
     ]
     assert "7 draws would show" in said(evidence(three(OPEN)))[1], "more pretrainings would not: draws differ"
 
@@ -227,7 +228,7 @@ def test_a_gain_that_is_ruled_out_is_not_looked_for() -> None:
     assert said(evidence(difference([-0.9, -0.7, -0.5], error=0.004)))[1:] == [
         "Gains above 0.2 points are ruled out, losses up to 1.6 points are not. Scratch needs 2.1 times the labels "
         "for this score [1.4, 3.0].",
-        "To look for a method that suits these images, type ssl-app compare --data scans/.",
+        "To look for a method that suits these images, type ssl-app compare --data 'my scans/' --group patient.",
     ]
 
 
