@@ -82,3 +82,22 @@ def test_more_draws_narrow_it_down_to_what_the_test_part_can_show() -> None:
     widths = [one.shown_by(1, draws) for draws in (3, 6, 12, 1000)]
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] == pytest.approx(one.resolution, rel=0.02)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_a_class_of_few_test_images_shows_nothing(images: int) -> None:
+    labels = np.repeat([0, 1], [200, images])
+    ours, scratch = np.ones((1, 5, len(labels))), np.ones((5, len(labels)))
+    scratch[:, 200] = 0  # one image of the rare class decides
+    found = Difference.between(ours, scratch, ScoredPart(labels)).interval
+    assert found.mean == pytest.approx(0.5 / images)
+    assert found.holds_zero, "one image is no evidence"
+
+
+def test_what_is_added_for_few_images_is_little_for_many() -> None:
+    random = np.random.default_rng(0)
+    for each, most in ((20, 1.12), (400, 1.01)):
+        part = ScoredPart(np.repeat([0, 1], each))
+        apart = np.repeat(random.integers(-1, 2, (1, 1, 2 * each)), 3, axis=1).astype(np.float64)
+        whole = Difference.between(apart, np.zeros((1, 1)), part).images.variance
+        assert 1 < whole / images_component(part.influence(apart)).variance < most
