@@ -97,11 +97,11 @@ def test_there_are_command_lines_of_every_verb() -> None:
 
 
 def test_the_readme_quotes_the_verdict_as_it_is_printed() -> None:
-    table = np.array([[-0.00543065, -0.01043176, -0.00645739]])  # of the demo's three draws
-    difference = Difference(table, Component(1.64807e-05, 356.0))
-    saved = LabelsSaved(0.7226, 0.2293, None, None, 32, None)
-    evidence = verdict.Evidence(("rotnet",), 32, 0.9618, 0.9692, difference, 357, saved, 32)
-    around = verdict.Around("digits", "rotnet", True, compared=(("data", "digits"),))
+    table = np.array([[-0.00687616, 0.00696333, -0.01950836]])  # of the demo's three draws
+    difference = Difference(table, Component(1.08539e-05, 356.0), Component(2.35266e-05, 2.0))
+    saved = LabelsSaved(0.7711, 0.1363, None, None, 32, None)
+    evidence = verdict.Evidence(("rotnet",), 32, 0.944, 0.9505, difference, 357, saved, 32)
+    around = verdict.Around("digits", "rotnet", True, compared=(("data", "digits"), ("image_size", 8)))
     found, why, commands = verdict.lines(evidence, around)
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     quoted = " ".join(line.removeprefix("> ") for line in lines if line.startswith("> "))
