@@ -17,15 +17,22 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ssl_app.evaluation.difference import Difference, reuse_of
 from ssl_app.evaluation.intervals import paired_t
-from ssl_app.evaluation.labels_saved import labels_saved
-from ssl_app.evaluation.ranking import confirm, ranking
-from tests.simulated_sweeps import FEW, FOLDS, SMALL, STEEL, WORLDS, World, cross_validated, sweep
+from tests.simulated_sweeps import (
+    FEW,
+    METHODS,
+    SMALL,
+    STEEL,
+    WORLDS,
+    World,
+    claimed,
+    confirmed_wrongly,
+    folds_hold,
+    found,
+    holds,
+    saved_holds,
+)
 
-BUDGETS = (2, 4, 8, 16, 32)
-SLOPE = 0.04  # of scratch's accuracy, for each doubling of the labels
-METHODS = 6
 PARTS = 8  # of a task, for the processes
 Counts = list[int]
 
@@ -36,61 +43,29 @@ def verdicts(name: str, pretrainings: int, draws: int, number: int, seed: int) -
     alone = world if pretrainings > 1 else replace(world, pretraining=0.0)
     held = before = above = 0
     for _ in range(number):
-        answers = sweep(world, pretrainings, draws, generator)
-        difference = Difference.between(answers.ours, answers.scratch[0], world.test)
-        truth = answers.of_these if pretrainings == 1 else answers.of_others
-        held += _holds(difference.interval, truth)
-        before += _holds(paired_t(difference.table.mean(0)), answers.of_others)
-        none = sweep(alone, pretrainings, draws, generator)
-        above += Difference.between(none.ours, none.scratch[0], world.test).interval.low > 0
+        difference, answers = found(world, pretrainings, draws, generator)
+        held += holds(difference.interval, claimed(answers))
+        before += holds(paired_t(difference.table.mean(0)), answers.of_others)
+        above += (found(alone, pretrainings, draws, generator)[0].interval.low or 0.0) > 0
     return [held, before, above]
 
 
 def saved(name: str, pretrainings: int, number: int, seed: int) -> Counts:
     """Intervals of labels saved that hold a true factor of two."""
-    steps = tuple(SLOPE * (np.log2(budget) - 3) for budget in BUDGETS)
-    luck = WORLDS[name].pretraining if pretrainings > 1 else 0.0
-    world = replace(WORLDS[name], level=0.75, budgets=steps, effect=SLOPE, pretraining=luck)
-    generator, test = np.random.default_rng(seed), world.test
-    held = 0
-    for _ in range(number):
-        answers = sweep(world, pretrainings, 5, generator)
-        found = [Difference.between(answers.ours, scratch, test) for scratch in answers.scratch]
-        scores = (test.balanced_accuracy(answers.scratch).T, test.balanced_accuracy(answers.ours))
-        one = labels_saved(BUDGETS, *scores, found, 8)
-        held += (one.low or 0.0) <= 2 <= (one.high or np.inf)
-    return [held]
+    generator = np.random.default_rng(seed)
+    return [sum(saved_holds(WORLDS[name], pretrainings, generator) for _ in range(number))]
 
 
 def folds(name: str, per_class: int, pretrainings: int, repeats: int, number: int, seed: int) -> Counts:
     """Intervals of repeated cross-validation that hold the truth."""
-    world, generator = FEW[name], np.random.default_rng(seed)
-    reuse = reuse_of(per_class * len(world.images), len(world.test.labels), FOLDS)
-    held = 0
-    for _ in range(number):
-        answers = cross_validated(world, per_class, pretrainings, repeats, generator)
-        truth = answers.of_these if pretrainings == 1 else answers.of_others
-        held += _holds(Difference.between(answers.ours, answers.scratch[0], world.test, reuse).interval, truth)
-    return [held]
+    generator = np.random.default_rng(seed)
+    return [sum(folds_hold(FEW[name], per_class, (pretrainings, repeats), generator) for _ in range(number))]
 
 
 def confirmed(world: World, number: int, seed: int) -> Counts:
     """Claims of `compare --confirm` among equal methods: better than scratch, or than the other finalist."""
     generator = np.random.default_rng(seed)
-    wrong = 0
-    for _ in range(number):
-        first = sweep(world, METHODS, 3, generator)
-        ranked = ranking({str(n): right for n, right in enumerate(first.ours)}, first.scratch[0], world.test)
-        again = sweep(world, 6, 3, generator)
-        ours = {one.name: again.ours[3 * n : 3 * n + 3] for n, one in enumerate(ranked[:2])}
-        claims = confirm(ours, again.scratch[0], world.test)
-        wrong += any(one.better == one.name or (one.better and one.other != "scratch") for one in claims)
-    return [wrong]
-
-
-def _holds(interval: object, truth: float) -> bool:
-    low, high = interval.low, interval.high  # type: ignore[attr-defined]
-    return bool(low <= truth <= high)
+    return [sum(confirmed_wrongly(world, generator) for _ in range(number))]
 
 
 def shares(pool: ProcessPoolExecutor, task: Callable[..., Counts], *about: object, number: int) -> list[float]:

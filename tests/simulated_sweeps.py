@@ -6,13 +6,16 @@ A mean over any of them is then a normal probability, so that the truth needs no
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import erf, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.evaluation.difference import ScoredPart
+from ssl_app.evaluation.difference import Difference, ScoredPart, reuse_of
+from ssl_app.evaluation.intervals import Interval
+from ssl_app.evaluation.labels_saved import labels_saved
+from ssl_app.evaluation.ranking import confirm, ranking
 
 Floats = NDArray[np.float64]
 
@@ -151,3 +154,58 @@ def cross_validated(
             scratch[0, repeat, held] = trained(base + both + theirs, 0)
     now = float(np.mean([above((mean + one) / sqrt(without)) for one in luck.tolist()]))
     return Answers(ours, scratch, now - world.level, world.effect)
+
+
+# What is counted over sweeps, by the tests and by benchmarks/coverage.py.
+
+LABELS = (2, 4, 8, 16, 32)  # per class, where labels saved are simulated
+SLOPE = 0.04  # of scratch's accuracy, for each doubling of the labels
+METHODS = 6  # of a comparison
+
+
+def holds(interval: Interval, truth: float) -> bool:
+    """Whether the truth lies inside."""
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low <= truth <= interval.high
+
+
+def found(world: World, pretrainings: int, draws: int, generator: np.random.Generator) -> tuple[Difference, Answers]:
+    """The difference that one sweep finds, and the truth with it."""
+    answers = sweep(world, pretrainings, draws, generator)
+    return Difference.between(answers.ours, answers.scratch[0], world.test), answers
+
+
+def claimed(answers: Answers) -> float:
+    """The true difference that a verdict is about: of these pretrainings where there is one, else of others."""
+    return answers.of_these if len(answers.ours) == 1 else answers.of_others
+
+
+def saved_holds(world: World, pretrainings: int, generator: np.random.Generator) -> bool:
+    """Whether the interval of labels saved holds a true factor of two, in one sweep of five draws."""
+    steps = tuple(SLOPE * (np.log2(labels) - 3) for labels in LABELS)
+    luck = world.pretraining if pretrainings > 1 else 0.0
+    world = replace(world, level=0.75, budgets=steps, effect=SLOPE, pretraining=luck)
+    answers, test = sweep(world, pretrainings, 5, generator), world.test
+    differences = [Difference.between(answers.ours, scratch, test) for scratch in answers.scratch]
+    scores = (test.balanced_accuracy(answers.scratch).T, test.balanced_accuracy(answers.ours))
+    one = labels_saved(LABELS, *scores, differences, 8)
+    return (one.low or 0.0) <= 2 <= (one.high or np.inf)
+
+
+def folds_hold(world: World, per_class: int, size: tuple[int, int], generator: np.random.Generator) -> bool:
+    """Whether the interval of one repeated cross-validation holds the truth; size: pretrainings, repeats."""
+    answers = cross_validated(world, per_class, *size, generator)
+    reuse = reuse_of(per_class * len(world.images), len(world.test.labels), FOLDS)
+    difference = Difference.between(answers.ours, answers.scratch[0], world.test, reuse)
+    return holds(difference.interval, claimed(answers))
+
+
+def confirmed_wrongly(world: World, generator: np.random.Generator) -> bool:
+    """Whether `compare --confirm` claims a difference among equal methods."""
+    first = sweep(world, METHODS, 3, generator)
+    ranked = ranking({str(n): right for n, right in enumerate(first.ours)}, first.scratch[0], world.test)
+    again = sweep(world, 6, 3, generator)
+    ours = {one.name: again.ours[3 * n : 3 * n + 3] for n, one in enumerate(ranked[:2])}
+    claims = confirm(ours, again.scratch[0], world.test)
+    return any(one.better == one.name or (one.better and one.other != "scratch") for one in claims)

@@ -23,6 +23,9 @@ from ssl_app.pretraining.time_budget import seconds_of
 WORDS = ["--budget", "1s", "--per-class", 2, "--draws", 2, "--steps", 2, "--jobs", 1, "--name", "which"]
 
 
+METHODS = "rotnet,colorization,sela"
+
+
 class Compared(NamedTuple):
     """A set, a folder of runs, and what comparing three methods there came to."""
 
@@ -30,14 +33,17 @@ class Compared(NamedTuple):
     out: Path
     answer: Any
 
+    def words(self, *tiny: object) -> list[object]:
+        """The command that was typed, up to --json."""
+        return ["compare", "--data", self.data, "--out", self.out, "--methods", METHODS, *WORDS, *tiny]
+
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory, ssl, tiny, images) -> Compared:
     folder = tmp_path_factory.mktemp("compare")
     data, out = images(folder / "scans", per_class=16), folder / "runs"
-    methods = "rotnet,colorization,sela"
-    words = ["compare", "--data", data, "--out", out, "--methods", methods, *WORDS, *tiny, "--json"]
-    return Compared(data, out, ssl(*words))
+    words = Compared(data, out, None).words(*tiny)
+    return Compared(data, out, ssl(*words, "--json"))
 
 
 def test_methods_are_ranked_and_those_that_do_not_apply_have_their_reason(
@@ -90,7 +96,7 @@ def test_the_test_part_is_left_alone(compared: Compared, ssl, tiny) -> None:
 def test_the_same_command_again_does_nothing_twice(compared: Compared, ssl, tiny) -> None:
     data, out, first = compared
     changed = (out / "which-rotnet" / "result.json").stat().st_mtime_ns
-    words = ["compare", "--data", data, "--out", out, "--methods", "rotnet,colorization,sela"]
+    words = ["compare", "--data", data, "--out", out, "--methods", METHODS]
     again = ssl(*words, *WORDS, *tiny, "--json")
     assert again.result["ranking"] == first.result["ranking"]
     assert (out / "which-rotnet" / "result.json").stat().st_mtime_ns == changed
@@ -102,18 +108,7 @@ def test_the_same_command_again_does_nothing_twice(compared: Compared, ssl, tiny
 @pytest.mark.slow  # it trains and probes once more
 def test_what_was_stopped_midway_is_made_anew(compared: Compared, ssl, tiny) -> None:
     data, out, first = compared
-    words = [
-        "compare",
-        "--data",
-        data,
-        "--out",
-        out,
-        "--methods",
-        "rotnet,colorization,sela",
-        *WORDS,
-        *tiny,
-        "--json",
-    ]
+    words = [*compared.words(*tiny), "--json"]
     probed = out / "which-probe-sela"
     (probed / "result.json").unlink()  # as a kill in the midst of a probe leaves it
     old = json.loads((out / "which-probe-rotnet" / "settings.json").read_text())
@@ -138,18 +133,7 @@ def test_the_first_two_are_confirmed_on_what_has_chosen_nothing(
 ) -> None:
     monkeypatch.setattr(verdict, "USUAL_PRETRAININGS", 2)  # three take their time
     data, out, first = compared
-    words = [
-        "compare",
-        "--data",
-        data,
-        "--out",
-        out,
-        "--methods",
-        "rotnet,colorization,sela",
-        *WORDS,
-        *tiny,
-        "--json",
-    ]
+    words = [*compared.words(*tiny), "--json"]
     answer = ssl(*words, "--confirm")
     found = answer.result["confirmation"]
     assert answer.result["ranking"] == first.result["ranking"]
@@ -167,7 +151,7 @@ def test_the_first_two_are_confirmed_on_what_has_chosen_nothing(
 
 def test_one_comparison_is_not_made_twice_at_once(compared: Compared, ssl, tiny) -> None:
     data, out, _ = compared
-    words = ["compare", "--data", data, "--out", out, "--methods", "rotnet,colorization,sela", *WORDS, *tiny]
+    words = compared.words(*tiny)
     with (out / "which" / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         assert ssl(*words).error == (

@@ -15,14 +15,17 @@ KILLS = 10
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_ten_times_ends_with_the_same_verdict(tmp_path: Path, ssl, tiny, images) -> None:
+@pytest.mark.parametrize("how", [("--jobs", 2, "--steps", 6), ("--jobs", 1)], ids=["workers", "length of scratch"])
+def test_a_sweep_killed_ten_times_ends_with_the_same_verdict(
+    how: tuple[object, ...], tmp_path: Path, ssl, tiny, images
+) -> None:
     data, out = images(tmp_path / "scans", per_class=40), tmp_path / "runs"
     words = ["--data", data, "--epochs", 1, "--batch-size", 16, "--out", out, "--name", "p", "--seeds", 3, *tiny]
     assert ssl("pretrain", *words).code == 0
-    # long enough to be killed in the midst of: of scratch's length, of trials in two processes, of the gathering
-    words = ["--init", "p", "--strategy", "two-stage", "--per-class", "2,8", "--draws", 2]
-    words += ["--batch-size", 8, "--jobs", 2, "--out", out, *tiny, "--json"]
-    steps = "import ssl_app.transfer.draw as d; d.FEWEST_STEPS, d.STEPS_PER_LABEL, d.PASSES = 20, 0, 0"
+    words = ["--init", "p", "--strategy", "two-stage", "--per-class", "2,8", "--draws", 2, "--batch-size", 8]
+    words += ["--out", out, *tiny, "--json", *how]
+    # few steps where none are named; worker processes would not know of it
+    steps = "import ssl_app.transfer.draw as d; d.FEWEST_STEPS, d.STEPS_PER_LABEL, d.PASSES = 6, 0, 0"
     start = f"{steps}; from ssl_app.cli import main; main()"
 
     def typed(name: str) -> "subprocess.Popen[bytes]":

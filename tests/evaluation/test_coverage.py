@@ -5,13 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ssl_app.evaluation.difference import Difference, reuse_of
-from ssl_app.evaluation.labels_saved import labels_saved
-from tests.simulated_sweeps import FEW, FOLDS, WORLDS, World, cross_validated, sweep
+from tests.simulated_sweeps import FEW, WORLDS, World, claimed, folds_hold, found, holds, saved_holds
 
 FAST, SLOW = 300, 2000
-BUDGETS = (2, 4, 8, 16, 32)
-SLOPE = 0.04  # of scratch's accuracy, for each doubling of the labels
 
 SIZES = [FAST, pytest.param(SLOW, marks=pytest.mark.slow)]
 
@@ -24,16 +20,11 @@ def within(share: float, number: int, low: float, high: float) -> bool:
 
 def covered(world: World, pretrainings: int, draws: int, number: int) -> tuple[float, float]:
     """Shares of sweeps whose interval holds the truth, and lies above zero."""
-    generator, test = np.random.default_rng(1), world.test
-    held = above = 0
+    generator, held, above = np.random.default_rng(1), 0, 0
     for _ in range(number):
-        answers = sweep(world, pretrainings, draws, generator)
-        interval = Difference.between(answers.ours, answers.scratch[0], test).interval
-        assert interval.low is not None
-        assert interval.high is not None
-        truth = answers.of_these if pretrainings == 1 else answers.of_others
-        held += interval.low <= truth <= interval.high
-        above += interval.low > 0
+        difference, answers = found(world, pretrainings, draws, generator)
+        held += holds(difference.interval, claimed(answers))
+        above += (difference.interval.low or 0.0) > 0
     return held / number, above / number
 
 
@@ -64,17 +55,8 @@ def test_without_an_effect_an_interval_lies_above_zero_in_at_most_3_5_percent(
 )
 def test_labels_saved_covers_a_factor_of_two(name: str, pretrainings: int, number: int) -> None:
     number //= 4  # each tries many numbers of labels
-    steps = tuple(SLOPE * (np.log2(budget) - 3) for budget in BUDGETS)
-    luck = WORLDS[name].pretraining if pretrainings == 3 else 0.0
-    world = replace(WORLDS[name], level=0.75, budgets=steps, effect=SLOPE, pretraining=luck)
-    generator, test = np.random.default_rng(2), world.test
-    held = 0
-    for _ in range(number):
-        answers = sweep(world, pretrainings, 5, generator)
-        differences = [Difference.between(answers.ours, scratch, test) for scratch in answers.scratch]
-        scores = (test.balanced_accuracy(answers.scratch).T, test.balanced_accuracy(answers.ours))
-        found = labels_saved(BUDGETS, *scores, differences, 8)
-        held += (found.low or 0.0) <= 2 <= (found.high or np.inf)
+    generator = np.random.default_rng(2)
+    held = sum(saved_holds(WORLDS[name], pretrainings, generator) for _ in range(number))
     assert within(held / number, number, 0.90, 0.99), held / number
 
 
@@ -84,14 +66,6 @@ def test_labels_saved_covers_a_factor_of_two(name: str, pretrainings: int, numbe
 def test_repeated_cross_validation_covers_other_labels_and_other_images(
     name: str, per_class: int, pretrainings: int, repeats: int, number: int
 ) -> None:
-    world, generator = FEW[name], np.random.default_rng(5)
-    held = 0
-    for _ in range(number):
-        answers = cross_validated(world, per_class, pretrainings, repeats, generator)
-        reuse = reuse_of(per_class * len(world.images), len(world.test.labels), FOLDS)
-        interval = Difference.between(answers.ours, answers.scratch[0], world.test, reuse).interval
-        assert interval.low is not None
-        assert interval.high is not None
-        truth = answers.of_these if pretrainings == 1 else answers.of_others
-        held += interval.low <= truth <= interval.high
+    generator = np.random.default_rng(5)
+    held = sum(folds_hold(FEW[name], per_class, (pretrainings, repeats), generator) for _ in range(number))
     assert within(held / number, number, 0.92, 0.985), held / number
