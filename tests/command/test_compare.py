@@ -107,7 +107,7 @@ def test_the_same_command_again_does_nothing_twice(compared: Compared, ssl, tiny
 
 @pytest.mark.slow  # it trains and probes once more
 def test_what_was_stopped_midway_is_made_anew(compared: Compared, ssl, tiny) -> None:
-    data, out, first = compared
+    _data, out, first = compared
     words = [*compared.words(*tiny), "--json"]
     probed = out / "which-probe-sela"
     (probed / "result.json").unlink()  # as a kill in the midst of a probe leaves it
@@ -132,7 +132,7 @@ def test_the_first_two_are_confirmed_on_what_has_chosen_nothing(
     compared: Compared, ssl, tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verdict, "USUAL_PRETRAININGS", 2)  # three take their time
-    data, out, first = compared
+    _data, out, first = compared
     words = [*compared.words(*tiny), "--json"]
     answer = ssl(*words, "--confirm")
     found = answer.result["confirmation"]
@@ -150,7 +150,7 @@ def test_the_first_two_are_confirmed_on_what_has_chosen_nothing(
 
 
 def test_one_comparison_is_not_made_twice_at_once(compared: Compared, ssl, tiny) -> None:
-    data, out, _ = compared
+    _data, out, _ = compared
     words = compared.words(*tiny)
     with (out / "which" / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
