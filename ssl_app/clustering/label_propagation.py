@@ -31,6 +31,7 @@ class Propagated:
     targets: Floats  # (N, K), rows sum to 1; labeled images keep their label, those not reached are uniform
     certainty: Floats  # (N,) in [0, 1]: 1 - entropy / log K; 1 for labeled images, 0 for those not reached
     reached: NDArray[np.bool_]  # (N,) whether a label arrived
+    mass: Floats  # (K,) share of each class in all that was spread, before classes are divided by it
 
 
 def propagate(
@@ -61,7 +62,8 @@ def propagate(
     targets = np.full_like(shares, 1 / classes)
     np.divide(shares, total, out=targets, where=total > 0)
     targets[labeled] = known[labeled]
-    return Propagated(targets, np.where(reached, _certainty(targets), 0.0), reached)
+    share = mass / max(mass.sum(), np.finfo(np.float64).tiny)
+    return Propagated(targets, np.where(reached, certainty(targets), 0.0), reached, share)
 
 
 def affinity(features: ArrayLike, neighbors: int = NEIGHBORS) -> "csr_array":
@@ -103,7 +105,7 @@ def spread(graph: "csr_array", known: Floats, alpha: float = ALPHA, iterations: 
     return spread_out
 
 
-def _certainty(targets: Floats) -> Floats:
+def certainty(targets: Floats) -> Floats:
     """1 - entropy / log K; 1 where there is one class. (N, K) -> (N,)."""
     classes = targets.shape[1]
     if classes == 1:

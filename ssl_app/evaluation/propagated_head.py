@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ssl_app.clustering.label_propagation import ALPHA, ITERATIONS, NEIGHBORS, propagate
+from ssl_app.clustering.label_propagation import ALPHA, ITERATIONS, NEIGHBORS, Propagated, propagate
 from ssl_app.evaluation import logistic
 
 # SimCLR features, 1 to 32 labels per class, mean balanced accuracy against C = 30: chest-xray (4 draws) from -.003 to
@@ -21,11 +21,11 @@ def fit(
     neighbors: int = NEIGHBORS,
     alpha: float = ALPHA,
     iterations: int = ITERATIONS,
-) -> logistic.Logistic:
+) -> tuple[logistic.Logistic, Propagated]:
     """The head on all images: each counts by its certainty, a drawn one as 1, one that no label reaches as 0.
 
     features (N, D) of every image that may be used, labeled or not; drawn (n,) indices of the labeled ones among
-    them; labels (n,) of these. The target of an image is its likeliest class.
+    them; labels (n,) of these. The target of an image is its likeliest class. -> the head, and what it was fitted on.
     """
     given = np.full(len(np.asarray(features)), -1)
     given[np.asarray(drawn, dtype=np.int64)] = np.asarray(labels, dtype=np.int64)
@@ -35,4 +35,4 @@ def fit(
         f"{head.how}, by rule, on labels propagated to {found.reached.sum():,} of {len(given):,} images"
         f" (mean certainty {found.certainty.mean():.2f})"
     )
-    return logistic.Logistic(head.weight, head.bias, head.strength, how)
+    return logistic.Logistic(head.weight, head.bias, head.strength, how), found

@@ -94,12 +94,18 @@ class Draw:
         return self.rows.validation
 
     def loader(
-        self, rows: ImageRows, views: int = 1, augmentation: Augmentation | None = None, stage: int = 0
+        self,
+        rows: ImageRows,
+        views: int = 1,
+        augmentation: Augmentation | None = None,
+        stage: int = 0,
+        batch_size: int | None = None,
     ) -> Loader:
-        """Batches of some rows, in random views; without an augmentation, in those of the trial's settings."""
+        """Batches of some rows, in random views; without an augmentation or a size, as the trial's settings say."""
         if augmentation is None:
             augmentation = transforms.preset(self.config.augment, rows.frame)
-        return Loader(rows, augmentation, Batching(self.config.batch_size, mix(self.seed, stage) >> 1, views))
+        size = batch_size or self.config.batch_size
+        return Loader(rows, augmentation, Batching(size, mix(self.seed, stage) >> 1, views))
 
     def features(self, classifier: Classifier, rows: ImageRows) -> NDArray[np.float32]:
         """What the head is given of center crops, by the backbone as it is. (n, d).

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ssl_app import console
+from ssl_app.clustering.label_propagation import ALPHA, NEIGHBORS, Propagated
 from ssl_app.errors import SettingsError
-from ssl_app.evaluation import logistic
+from ssl_app.evaluation import logistic, propagated_head
 from ssl_app.evaluation.metrics import classification
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.history import History
@@ -17,6 +19,7 @@ from ssl_app.training.inference import probabilities
 from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
 from ssl_app.transfer.draw import CHECKS, Draw
+from ssl_app.transfer.semi_supervised import SemiSupervised, loader_of_both
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Stage:
 
     how: str  # what was fitted, what was chosen and by what
     history: History = field(default_factory=list)  # empty where no step was taken
+    warnings: tuple[str, ...] = ()  # what went wrong, a sentence each
 
 
 def fit_head(classifier: Classifier, draw: Draw) -> Stage:
@@ -65,9 +69,21 @@ def fill_in(classifier: Classifier, weight: Tensor, bias: Tensor) -> None:
         classifier.head.last.bias.copy_(bias)
 
 
-def train(classifier: Classifier, draw: Draw, phase: Phase) -> Stage:
+def propagated(
+    classifier: Classifier, draw: Draw, neighbors: int = NEIGHBORS, alpha: float = ALPHA
+) -> tuple[logistic.Logistic, Propagated]:
+    """A linear head on labels spread to the unlabeled images, and these labels: of the draw first, as in `both`."""
+    labels = draw.labeled.labels
+    assert labels is not None
+    features = np.concatenate([draw.features(classifier, rows) for rows in (draw.labeled, draw.unlabeled)])
+    drawn = np.arange(len(labels))
+    return propagated_head.fit(features, drawn, labels, draw.classes, neighbors=neighbors, alpha=alpha)
+
+
+def train(classifier: Classifier, draw: Draw, phase: Phase, beside: SemiSupervised | None = None) -> Stage:
     """Train parts of a classifier on the labeled images; with validation images, keep the best weights.
 
+    With a task `beside` that trains the classifier on unlabeled images too, the result is its averaged weights.
     Raises SettingsError where the phase names a part that is not there.
     """
     unknown = phase.rates.keys() - classifier.parts().keys()
@@ -75,11 +91,13 @@ def train(classifier: Classifier, draw: Draw, phase: Phase) -> Stage:
         raise SettingsError(f"phase {phase.name} trains '{min(unknown)}'", expected=", ".join(classifier.parts()))
     config, validation = draw.config, draw.validation
     checks = 1 if validation is None else _checks(phase.steps)
+    loader = draw.loader(draw.labeled, stage=phase.number) if beside is None else loader_of_both(draw, phase.number)
+    result = classifier if beside is None else beside.averaged
     plan = Plan(
         rates=phase.rates,
         epochs=checks,
         steps_per_epoch=phase.steps // checks,
-        batch_size=config.batch_size,
+        batch_size=loader.batch_size,
         optimizer=config.optimizer,
         weight_decay=config.weight_decay,
         clip=config.clip,
@@ -91,20 +109,20 @@ def train(classifier: Classifier, draw: Draw, phase: Phase) -> Stage:
         nonlocal best_score, best_state
         if validation is None or validation.labels is None:
             return
-        found = probabilities(classifier, validation, draw.hardware)
+        found = probabilities(result, validation, draw.hardware)
         classes = tuple(str(number) for number in range(draw.classes))
         score = cast(float, classification(found, validation.labels, classes)["balanced_accuracy"])
         history[-1]["val_balanced_accuracy"] = score
         if score > best_score:
             best_score = score
-            best_state = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+            best_state = {name: tensor.clone() for name, tensor in result.state_dict().items()}
 
-    loader = draw.loader(draw.labeled, stage=phase.number)
     with console.muted():
-        history = fit(classifier, loader, plan, draw.hardware, Hooks(phase.name, each_epoch=check))
-    if best_state is not None:
-        classifier.load_state_dict(best_state)
-    kept = "the last weights" if validation is None else f"best of {checks} checks on separate labels"
+        history = fit(beside or classifier, loader, plan, draw.hardware, Hooks(phase.name, each_epoch=check))
+    if best_state is not None or beside is not None:
+        classifier.load_state_dict(best_state or result.state_dict())
+    last = "the last weights" if beside is None else "averaged weights"
+    kept = last if validation is None else f"best of {checks} checks on separate labels"
     return Stage(
         f"{phase.name}: {phase.steps} steps, {kept}", [one | {f"phase_{phase.name}": 1.0} for one in history]
     )

@@ -34,7 +34,7 @@ from ssl_app.transfer.trial import Job, Outcome, TrialSetup
 
 STRATEGIES = registry.names("transfer.strategies")
 CLASSES, SIDE, PER_CLASS, SHOTS = 3, 16, 16, 6
-STEPS, BATCH = 20, 12
+STEPS, BATCH = 40, 12
 HERE = __name__
 
 

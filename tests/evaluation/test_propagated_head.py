@@ -22,7 +22,7 @@ def test_unlabeled_images_help_a_head_of_few_labels():
         random = np.random.default_rng(draw)
         drawn = np.concatenate([random.choice(np.flatnonzero(labels == label), 2, replace=False) for label in (0, 1)])
         alone = logistic.fit_at(features[drawn], labels[drawn], 2, logistic.RULE)
-        head = propagated_head.fit(features, drawn, labels[drawn], 2)
+        head, _ = propagated_head.fit(features, drawn, labels[drawn], 2)
         right = [(each.logits(new).argmax(1) == truth).mean() for each in (alone, head)]
         gains.append(right[1] - right[0])
     assert np.mean(gains) > 0.05
@@ -31,8 +31,8 @@ def test_unlabeled_images_help_a_head_of_few_labels():
 def test_images_out_of_reach_do_not_count():
     features, labels = rings(60)
     features[50:] *= -1  # opposite to all others
-    near = propagated_head.fit(features[:50], [0, 1], labels[:2], 2)
-    with_far = propagated_head.fit(features, [0, 1], labels[:2], 2)
+    near, _ = propagated_head.fit(features[:50], [0, 1], labels[:2], 2)
+    with_far, _ = propagated_head.fit(features, [0, 1], labels[:2], 2)
     assert np.allclose(near.weight, with_far.weight, atol=1e-3)
     assert np.allclose(near.bias, with_far.bias, atol=1e-3)
     assert with_far.how.startswith("C = 30, by rule, on labels propagated to 50 of 60 images (mean certainty 0.")
@@ -41,14 +41,14 @@ def test_images_out_of_reach_do_not_count():
 def test_without_propagation_it_is_the_head_of_the_drawn_images():
     features, labels = rings(60)
     drawn = np.arange(10)
-    head = propagated_head.fit(features, drawn, labels[drawn], 2, alpha=0.0)
+    head, _ = propagated_head.fit(features, drawn, labels[drawn], 2, alpha=0.0)
     alone = logistic.fit_at(features[drawn], labels[drawn], 2, logistic.RULE)
     assert np.allclose(head.logits(features), alone.logits(features), atol=1e-4)
 
 
 def test_a_class_without_a_label_is_fitted():
     features, labels = rings(60)
-    head = propagated_head.fit(features, [0, 1], labels[:2], 3)
+    head, _ = propagated_head.fit(features, [0, 1], labels[:2], 3)
     assert head.weight.shape == (3, 3)
     assert np.isfinite(head.weight).all()
     assert set(head.logits(features).argmax(1)) <= {0, 1}

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from ssl_app.config import option
 from ssl_app.errors import Set, SettingsError
-from ssl_app.evaluation import propagated_head
 from ssl_app.training.classifier import Classifier
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.fitting import Stage, fill_in
+from ssl_app.transfer.fitting import Stage, fill_in, propagated
 from ssl_app.transfer.strategies.base import Budget, Strategy
 
 
@@ -36,18 +34,7 @@ class LabelPropagation(Strategy[LabelPropagationConfig]):
         """The head alone. Raises SettingsError for a head that has to be trained in steps."""
         if not budget.linear:
             raise SettingsError("label propagation fits a linear head, the head is an mlp", fix=Set("head", "linear"))
-        labels = draw.labeled.labels
-        assert labels is not None
-        rows = (draw.labeled, draw.unlabeled)
-        features = np.concatenate([draw.features(classifier, some) for some in rows])  # (N, d), labeled first
-        found = propagated_head.fit(
-            features,
-            np.arange(len(labels)),
-            labels,
-            draw.classes,
-            neighbors=self.config.neighbors,
-            alpha=self.config.alpha,
-        )
+        found, _ = propagated(classifier, draw, self.config.neighbors, self.config.alpha)
         fill_in(classifier, torch.as_tensor(found.weight), torch.as_tensor(found.bias))
         return [Stage(f"head: {found.how}")]
 
