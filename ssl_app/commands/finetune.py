@@ -108,6 +108,8 @@ def run(settings: Settings, own: Any = None) -> Result:
         one.more = _written(settings, setup, outcome, one)
         one.more |= {"init": init}
     logger.info(outcome.how)
+    for warning in outcome.warnings:
+        logger.warning(f"warning: {warning}")
     if settings.validation == "separate" and not outcome.validation_used:
         logger.info(f"remark: {settings.strategy} selects nothing on labels beside the draw, and used none of them")
     logger.info(_sentence(settings, setup, one.more))
@@ -127,7 +129,7 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
     predicted = outcome.probabilities.argmax(1)
     interval = bootstrap_balanced_accuracy(outcome.labels, predicted, groups, seed=settings.seed)
     test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
-    write_classifier(folder / CLASSIFIER, setup, outcome.classifier)
+    write_classifier(folder / CLASSIFIER, setup, outcome.predictor)
     write_test_predictions(folder / "test.csv", dataset, outcome)
     plots.confusion(folder / "confusion.png", test["confusion"], dataset.classes)
     one.tracked.data(dataset.name, dataset.hash, "transfer")
@@ -141,6 +143,7 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
         "unlabeled_used": outcome.unlabeled_used,
         "validation": "separate" if outcome.validation_used else "within",
         "how": outcome.how,
+        "warnings": list(outcome.warnings),
         "overlap": overlap_sentence(setup),
         "unreadable": list(dataset.unreadable),
         "checkpoint": str(folder / CLASSIFIER),

@@ -75,7 +75,7 @@ def run(settings: Settings) -> Result:
     describe(dataset)
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
     rows = ImageRows(dataset.images, np.arange(len(dataset.keys)), scaling, meta["image_size"])
-    found = probabilities(trained.classifier, rows, hardware)
+    found = probabilities(trained.predictor, rows, hardware)
     about = RunSpec("predict", settings.out, settings.name, config.as_json(settings), keep="predictions.csv")
     with record(about, None, started) as one:
         path = settings.output or one.folder / "predictions.csv"

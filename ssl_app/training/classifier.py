@@ -36,6 +36,10 @@ class Classifier(Task):
             logits: Tensor = self.head(features.float())
         return logits
 
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) -> (B, K), float64."""
+        return torch.softmax(self(images).double(), 1)
+
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         """Cross-entropy, and accuracy on the batch."""
         assert batch.labels is not None

@@ -13,32 +13,26 @@ from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.models.backbones import Backbone
 from ssl_app.training.batch_norm import recalibrate
 from ssl_app.training.classifier import Classifier
+from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.hardware import Hardware
 
 
-def probabilities(classifier: Classifier, rows: ImageRows, hardware: Hardware) -> NDArray[np.float64]:
+def probabilities(predictor: Classifier | Ensemble, rows: ImageRows, hardware: Hardware) -> NDArray[np.float64]:
     """Probabilities of each class. -> (n, K)."""
-
-    def predict(images: Tensor) -> Tensor:
-        return torch.softmax(classifier(images).double(), 1)
-
-    return map_images(classifier, predict, rows, hardware).double().numpy()
+    return map_images(predictor, predictor.probabilities, rows, hardware).double().numpy()
 
 
-def pooled_features(classifier: Classifier, rows: ImageRows, hardware: Hardware) -> NDArray[np.float32]:
-    """What the head is given of each image. -> (n, d)."""
+def pooled_features(
+    classifier: Classifier, rows: ImageRows, hardware: Hardware, mirrored: bool = False
+) -> NDArray[np.float32]:
+    """What the head is given of each image, or the mean over the image and its mirror image. -> (n, d)."""
 
     def features(images: Tensor) -> Tensor:
-        return classifier.head.pool(classifier.backbone(images, classifier.layer))
+        views = [images, images.flip(-1)] if mirrored else [images]
+        pooled = [classifier.head.pool(classifier.backbone(view, classifier.layer)).float() for view in views]
+        return torch.stack(pooled).mean(0)
 
     return map_images(classifier, features, rows, hardware).float().numpy()
-
-
-def probabilities_of_features(classifier: Classifier, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities where the features are known already and the head is linear. (n, d) -> (n, K)."""
-    with torch.no_grad():
-        logits = classifier.head.cpu().last(torch.from_numpy(np.ascontiguousarray(features)))
-    return torch.softmax(logits.double(), 1).numpy()
 
 
 def map_images(network: nn.Module, fn: Callable[[Tensor], Tensor], rows: ImageRows, hardware: Hardware) -> Tensor:

@@ -1,6 +1,6 @@
 """A draw: the labels that a trial may use, the unlabeled images beside them, and nothing of the test part."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +25,9 @@ ADAMW = PreferredOptimizer("adamw", lr=1e-3, weight_decay=0.05)
 STEPS_PER_LABEL, FEWEST_STEPS, MOST_STEPS = 10, 300, 1000
 PASSES = 30  # over the labels, where those are so many that MOST_STEPS make less
 CHECKS = 10  # how often a separate validation set is evaluated in a stage
+
+
+Cached = Callable[[str | None, bool], NDArray[np.float32]]  # by layer, and whether mirrored; (M, d)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Draw:
     fold_seed: int
     config: TransferConfig
     hardware: Hardware
-    cached: NDArray[np.float32] | None = None  # (M, d) features of the untrained backbone, of every image of the set
+    cached: Cached | None = None  # features of the untrained backbone, taken once for every image of the set
     used: set[str] = field(default_factory=set)  # which of `unlabeled` and `validation` were asked for
 
     @property
@@ -107,15 +110,15 @@ class Draw:
         size = batch_size or self.config.batch_size
         return Loader(rows, augmentation, Batching(size, mix(self.seed, stage) >> 1, views))
 
-    def features(self, classifier: Classifier, rows: ImageRows) -> NDArray[np.float32]:
-        """What the head is given of center crops, by the backbone as it is. (n, d).
+    def features(self, classifier: Classifier, rows: ImageRows, mirrored: bool = False) -> NDArray[np.float32]:
+        """What the head is given of center crops, by the backbone as it is, on the classifier's layer. (n, d).
 
-        Raises CheckpointError where a feature is not finite.
+        `mirrored`: the mean over an image and its mirror image. Raises CheckpointError where a feature is not finite.
         """
         if self.cached is not None:
-            found = self.cached[rows.indices]
+            found = self.cached(classifier.layer, mirrored)[rows.indices]
         else:
-            found = pooled_features(classifier, rows, self.hardware)
+            found = pooled_features(classifier, rows, self.hardware, mirrored)
         if not np.isfinite(found).all():
             raise CheckpointError("the features are not finite", fix=(Set("precision", "fp32"), Change("init")))
         return found

@@ -1,6 +1,6 @@
 """Fitting: the two things that strategies are made of, a convex fit of the head and a stretch of training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -14,6 +14,7 @@ from ssl_app.errors import SettingsError
 from ssl_app.evaluation import logistic, propagated_head
 from ssl_app.evaluation.metrics import classification
 from ssl_app.training.classifier import Classifier
+from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.history import History
 from ssl_app.training.inference import probabilities
 from ssl_app.training.loop import Hooks, fit
@@ -41,6 +42,19 @@ class Stage:
     warnings: tuple[str, ...] = ()  # what went wrong, a sentence each
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What a strategy has made: what predicts, and how it came about."""
+
+    predictor: Ensemble
+    stages: Sequence[Stage]
+
+    @classmethod
+    def alone(cls, classifier: Classifier, *stages: Stage) -> "Fitted":
+        """One classifier, in the stages that it went through."""
+        return cls(Ensemble([classifier]), stages)
+
+
 def fit_head(classifier: Classifier, draw: Draw) -> Stage:
     """Fill a linear head in by a convex fit."""
     found = convex(classifier, draw)
@@ -48,17 +62,17 @@ def fit_head(classifier: Classifier, draw: Draw) -> Stage:
     return Stage(f"head: {found.how}")
 
 
-def convex(classifier: Classifier, draw: Draw) -> logistic.Logistic:
+def convex(classifier: Classifier, draw: Draw, mirrored: bool = False) -> logistic.Logistic:
     """A linear head on features of center crops; C is chosen on validation images, else by folds of the draw."""
     labels = draw.labeled.labels
     assert labels is not None
     validation, folds = None, None
     if draw.validation is not None:
         assert draw.validation.labels is not None
-        validation = (draw.features(classifier, draw.validation), draw.validation.labels)
+        validation = (draw.features(classifier, draw.validation, mirrored), draw.validation.labels)
     else:
         folds = draw.folds()
-    features = draw.features(classifier, draw.labeled)
+    features = draw.features(classifier, draw.labeled, mirrored)
     return logistic.fit(features, labels, draw.classes, folds=folds, validation=validation)
 
 
@@ -70,12 +84,13 @@ def fill_in(classifier: Classifier, weight: Tensor, bias: Tensor) -> None:
 
 
 def propagated(
-    classifier: Classifier, draw: Draw, neighbors: int = NEIGHBORS, alpha: float = ALPHA
+    classifier: Classifier, draw: Draw, neighbors: int = NEIGHBORS, alpha: float = ALPHA, mirrored: bool = False
 ) -> tuple[logistic.Logistic, Propagated]:
     """A linear head on labels spread to the unlabeled images, and these labels: of the draw first, as in `both`."""
     labels = draw.labeled.labels
     assert labels is not None
-    features = np.concatenate([draw.features(classifier, rows) for rows in (draw.labeled, draw.unlabeled)])
+    rows = (draw.labeled, draw.unlabeled)
+    features = np.concatenate([draw.features(classifier, some, mirrored) for some in rows])
     drawn = np.arange(len(labels))
     return propagated_head.fit(features, drawn, labels, draw.classes, neighbors=neighbors, alpha=alpha)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -96,7 +97,10 @@ class SemiSupervised(Task):
 
     @abstractmethod
     def unlabeled_loss(self, logits: Tensor, weak: Tensor, index: Tensor) -> tuple[Tensor, Metrics]:
-        """A loss, (), and metrics. logits (U, K) of strong views, weak views (U, C, S, S), place among `both` (U,)."""
+        """A loss, (), and metrics.
+
+        logits (U, K) are of the strong views; weak views (U, C, S, S), index (U,) the place among `both`.
+        """
 
     def teach(self, weak: Tensor) -> Tensor:
         """Probabilities by the averaged weights, without gradients. (U, C, S, S) -> (U, K)."""
@@ -109,6 +113,12 @@ class SemiSupervised(Task):
             self.steps += 1
             self.teacher.update(self.classifier, min(1 - 1 / (float(self.steps) + 1), DECAY))
             self.behind.fill_(False)
+
+
+def targets_of_both(draw: Draw, of_unlabeled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The labels of the draw, and class probabilities of the other images, (U, K). -> (N, K) as in `both`."""
+    assert draw.labeled.labels is not None
+    return np.concatenate([np.eye(draw.classes)[draw.labeled.labels], of_unlabeled.reshape(-1, draw.classes)])
 
 
 def both(draw: Draw) -> ImageRows:

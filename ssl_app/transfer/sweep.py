@@ -209,7 +209,7 @@ def open_setups(spec: SweepSpec, hardware: Hardware) -> dict[str, TrialSetup]:
     if wanted and SCRATCH not in setups:
         first = next(iter(setups.values()))
         scratch = Initialization(SCRATCH, first.initialization.backbone)
-        setups[SCRATCH] = replace(first, initialization=scratch, features=None)
+        setups[SCRATCH] = replace(first, initialization=scratch, cache=None)
     return setups
 
 

@@ -1,4 +1,8 @@
-"""A trained classifier on disk: what finetune writes, predict and export read."""
+"""A trained classifier on disk: what finetune writes, predict and export read.
+
+One network with a head keeps the names `backbone.` and `head.`. Where several predict together, each network is
+written once, as `backbones.0.`, each head as `heads.0.`, and the members say which of them they are.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ssl_app import checkpoints
 from ssl_app.data.intensity import PixelScaling
@@ -13,14 +18,17 @@ from ssl_app.errors import CheckpointError, RunError
 from ssl_app.models import backbones
 from ssl_app.models.heads import build_head
 from ssl_app.training.classifier import Classifier
+from ssl_app.training.ensemble import Ensemble
 from ssl_app.transfer.trial import TrialSetup
 
 CLASSIFIER = "classifier.safetensors"
 
 
-def write_classifier(path: Path, setup: TrialSetup, classifier: Classifier) -> None:
-    """Write a classifier with its classes, its pixel scaling and its hardware: all that `predict` needs."""
-    dataset = setup.dataset
+def write_classifier(path: Path, setup: TrialSetup, predictor: Ensemble) -> None:
+    """Write what predicts with its classes, its pixel scaling and its hardware: all that `predict` needs."""
+    dataset, members = setup.dataset, predictor.classifiers
+    networks = list({id(one.backbone): one.backbone for one in members}.values())
+    places = {id(network): number for number, network in enumerate(networks)}
     meta = {
         "kind": "classifier",
         "pixels": setup.scaling.to_json(),
@@ -30,17 +38,29 @@ def write_classifier(path: Path, setup: TrialSetup, classifier: Classifier) -> N
         "pack_side": int(dataset.images.shape[1]),
         "classes": list(dataset.classes),
         "head": setup.config.head,
-        "layer": setup.config.layer,
+        "layer": members[0].layer,
         "bf16": setup.hardware.bf16,
     }
-    checkpoints.write(path, classifier.state_dict(), meta)
+    if len(members) == 1 and not predictor.mirrored:
+        checkpoints.write(path, members[0].state_dict(), meta)
+        return
+    tensors: dict[str, Tensor] = {}
+    for number, network in enumerate(networks):
+        tensors |= _named(f"backbones.{number}.", network)
+    for number, one in enumerate(members):
+        tensors |= _named(f"heads.{number}.", one.head)
+    shares = zip(members, predictor.weights, strict=True)
+    meta["members"] = [
+        {"backbone": places[id(one.backbone)], "layer": one.layer, "weight": weight} for one, weight in shares
+    ]
+    checkpoints.write(path, tensors, meta | {"mirrored": predictor.mirrored})
 
 
 @dataclass(frozen=True)
 class TrainedClassifier:
     """A classifier as `predict` and `export` use it."""
 
-    classifier: Classifier
+    predictor: Ensemble
     scaling: PixelScaling
     meta: Mapping[str, Any]
 
@@ -51,11 +71,31 @@ def load_classifier(run: Path) -> TrainedClassifier:
     if not path.is_file():
         raise RunError(f"run {run} holds no {CLASSIFIER}", expected="a finished finetune run")
     tensors, meta = checkpoints.read(path)
-    backbone = backbones.build(meta["backbone"], meta["channels"], meta["image_size"])
-    head = build_head(meta["head"], backbone.shape(meta["layer"]), len(meta["classes"]))
-    classifier = Classifier(backbone, head, meta["layer"], torch.zeros(0, dtype=torch.int64))
+    if "members" not in meta:
+        tensors = {f"{part}s.0.{name}": tensor for (part, name), tensor in _apart(tensors).items()}
+    about = meta.get("members", [{"backbone": 0, "layer": meta["layer"], "weight": 1.0}])
+    count = 1 + max(one["backbone"] for one in about)
+    networks = [backbones.build(meta["backbone"], meta["channels"], meta["image_size"]) for _ in range(count)]
+    members = []
+    for one in about:
+        network = networks[one["backbone"]]
+        head = build_head(meta["head"], network.shape(one["layer"]), len(meta["classes"]))
+        members.append(Classifier(network, head, one["layer"], torch.zeros(0, dtype=torch.int64)))
+    parts: list[tuple[str, nn.Module]] = [(f"backbones.{number}.", one) for number, one in enumerate(networks)]
+    parts += [(f"heads.{number}.", one.head) for number, one in enumerate(members)]
     try:
-        classifier.load_state_dict(tensors)
+        for prefix, module in parts:
+            module.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
     except RuntimeError as error:
         raise CheckpointError(f"{path} is damaged: it does not fit the {meta['backbone']} that it names") from error
-    return TrainedClassifier(classifier.eval(), PixelScaling.from_json(meta["pixels"]), meta)
+    predictor = Ensemble(members, [one["weight"] for one in about], meta.get("mirrored", False))
+    return TrainedClassifier(predictor.eval(), PixelScaling.from_json(meta["pixels"]), meta)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
+    """By part, backbone or head, and the name in it."""
+    return {(name.partition(".")[0], name.partition(".")[2]): tensor for name, tensor in tensors.items()}
+
+
+def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in module.state_dict().items()}

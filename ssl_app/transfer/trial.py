@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ssl_app import registry, runs
 from ssl_app.data.dataset import Dataset
@@ -24,12 +25,13 @@ from ssl_app.errors import SettingsError
 from ssl_app.evaluation.metrics import classification
 from ssl_app.models.heads import build_head
 from ssl_app.training.classifier import Classifier
+from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.history import History
-from ssl_app.training.inference import pooled_features, probabilities, probabilities_of_features
+from ssl_app.training.inference import pooled_features, probabilities
 from ssl_app.training.initialization import Initialization
 from ssl_app.transfer.draw import Draw, DrawnRows, TransferConfig
-from ssl_app.transfer.fitting import Stage
+from ssl_app.transfer.fitting import Fitted
 from ssl_app.transfer.strategies.base import Budget, Strategy
 
 
@@ -43,12 +45,31 @@ class TrialSetup:
     scaling: PixelScaling
     config: TransferConfig
     hardware: Hardware
-    features: NDArray[np.float32] | None = None  # (M, d) of every image of the set, where a convex fit needs them
+    cache: Path | None = None  # where features of every image of the set are kept; None: each trial takes its own
 
     @property
     def dataset(self) -> Dataset:
         """The set."""
         return self.opened.dataset
+
+    def features_of(self, layer: str | None, mirrored: bool) -> NDArray[np.float32]:
+        """Pooled features of every image, (M, d), computed once for a checkpoint, layer and set."""
+        assert self.cache is not None
+        dataset, start = self.dataset, self.initialization
+        network = (start.content, start.backbone, layer, dataset.image_size)
+        what = (network, dataset.key, self.scaling.to_json(), self.hardware.device.type, self.hardware.bf16)
+        content = repr((*what, "mirrored") if mirrored else what)
+        path = self.cache / "features" / f"{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}.npy"
+        if not path.is_file():
+            config = replace(self.config, layer=layer)
+            classifier = new_classifier(replace(self, config=config), np.arange(0), self.config.seed)
+            found = pooled_features(classifier, self.rows(np.arange(len(dataset.keys))), self.hardware, mirrored)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            runs.clear_half_made(path.parent)
+            with runs.draft(path) as draft, draft.open("wb") as file:
+                np.save(file, found)
+        kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        return kept
 
     def rows(self, indices: NDArray[np.int64], labeled: bool = False) -> ImageRows:
         """Some images of the set, with their labels where asked."""
@@ -85,7 +106,8 @@ class Outcome:
     how: str  # what was chosen, and by what
     seconds: float
     history: History
-    classifier: Classifier
+    predictor: Ensemble
+    warnings: tuple[str, ...]  # of the strategy
 
 
 def run(setup: TrialSetup, job: Job) -> Outcome:
@@ -100,17 +122,18 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
     classifier = new_classifier(setup, job.drawn, seed)
     draw = draw_of(setup, job, seed)
     budget = budget_of(setup, job)
-    stages = strategy.fit(classifier, draw, budget)
-    if not isinstance(stages, list | tuple) or not all(isinstance(stage, Stage) for stage in stages):
-        raise SettingsError(f"fit of strategy {job.strategy} returns {stages!r}", expected="a list of Stage")
+    fitted = strategy.fit(classifier, draw, budget)
+    if not isinstance(fitted, Fitted):
+        raise SettingsError(f"fit of strategy {job.strategy} returns {fitted!r}", expected="Fitted")
+    stages, predictor = fitted.stages, fitted.predictor
     if not stages:
         raise SettingsError(f"strategy {job.strategy} has trained nothing", expected="one stage or more")
     history = [metrics for stage in stages for metrics in stage.history]
     test = setup.opened.parts.test if job.tested is None else job.tested
-    if setup.features is not None and not history:  # the backbone is as the features were made: nothing to compute
-        found = probabilities_of_features(classifier, setup.features[test])
+    if setup.cache is not None and not history:  # the backbone is as the features were made: nothing to compute
+        found = _of_features(predictor, setup, test)
     else:
-        found = probabilities(classifier, setup.rows(test), setup.hardware)
+        found = probabilities(predictor, setup.rows(test), setup.hardware)
     labels = setup.dataset.labels[test]
     return Outcome(
         classification(found, labels, setup.dataset.classes),
@@ -124,8 +147,19 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
         "; ".join(stage.how for stage in stages),
         time.monotonic() - started,
         history,
-        classifier,
+        predictor,
+        tuple(warning for stage in stages for warning in stage.warnings),
     )
+
+
+def _of_features(predictor: Ensemble, setup: TrialSetup, test: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Probabilities of the test images, (n, K), by features that are kept."""
+
+    def features(layer: str | None) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(setup.features_of(layer, predictor.mirrored)[test]))
+
+    with torch.no_grad():
+        return predictor.cpu().probabilities_of_features(features).numpy()
 
 
 def draw_of(setup: TrialSetup, job: Job, seed: int) -> Draw:
@@ -148,7 +182,7 @@ def draw_of(setup: TrialSetup, job: Job, seed: int) -> Draw:
         fold_seed=mix(config.seed, job.draw) % 2**32,
         config=config,
         hardware=setup.hardware,
-        cached=setup.features,
+        cached=None if setup.cache is None else setup.features_of,
     )
 
 
@@ -173,17 +207,7 @@ def new_classifier(setup: TrialSetup, drawn: NDArray[np.int64], seed: int) -> Cl
 
 
 def with_features(setup: TrialSetup, cache: Path) -> TrialSetup:
-    """The setup with pooled features of every image, (M, d), computed once for a checkpoint, layer and set."""
-    dataset, layer = setup.dataset, setup.config.layer
-    start, hardware = setup.initialization, setup.hardware
-    network = (start.content, start.backbone, layer, dataset.image_size)
-    what = repr((network, dataset.key, setup.scaling.to_json(), hardware.device.type, hardware.bf16))
-    path = cache / "features" / f"{hashlib.blake2b(what.encode(), digest_size=16).hexdigest()}.npy"
-    if not path.is_file():
-        classifier = new_classifier(setup, np.arange(0), setup.config.seed)
-        found = pooled_features(classifier, setup.rows(np.arange(len(dataset.keys))), hardware)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        runs.clear_half_made(path.parent)
-        with runs.draft(path) as draft, draft.open("wb") as file:
-            np.save(file, found)
-    return replace(setup, features=np.load(path, mmap_mode="r"))
+    """The setup with features of every image kept in a folder; those of the head's own layer are taken now."""
+    found = replace(setup, cache=cache)
+    found.features_of(setup.config.layer, mirrored=False)
+    return found

@@ -110,6 +110,7 @@ def _run(setup: TrialSetup, one: PlannedTrial, place: Place) -> dict[str, Any]:
         "unlabeled_used": outcome.unlabeled_used,
         "steps": outcome.steps,
         "how": outcome.how,
+        **({"warnings": list(outcome.warnings)} if outcome.warnings else {}),
         "seconds": outcome.seconds,
         **{name: value for name, value in outcome.test.items() if name not in TABLES},
     }

@@ -308,3 +308,16 @@ def test_the_same_vit_tiny_computes_images_of_other_sizes():
     assert backbone(images, "norm").shape == (2, 192, 12, 12)
     assert backbone(images[..., :21, :21], "norm").shape == (2, 192, 3, 3)
     assert backbone(images[..., :5, :5]).isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "joined"), [("alexnet", "conv3+conv5"), ("small-resnet", "stage3+stage4")])
+def test_joined_layers_are_pooled_and_follow_one_another(name, joined):
+    backbone = build(name, 1, 64).eval()
+    images = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = backbone(images, joined)
+        alone = [backbone(images, layer).mean((2, 3)) for layer in joined.split("+")]
+    torch.testing.assert_close(found, torch.cat(alone, 1))
+    assert backbone.shape(joined) == found.shape[1:]
+    with pytest.raises(SettingsError, match="has no layer 'stage9'"):
+        backbone(images, "stem+stage9" if name == "small-resnet" else "conv1+stage9")

@@ -19,7 +19,7 @@ def test_unlabeled_images_of_tested_groups_are_left_out() -> None:
             unlabeled=np.arange(40),
             rows=lambda indices, labeled=False: SimpleNamespace(indices=indices),
             hardware=None,
-            features=None,
+            cache=None,
         ),
     )
     labeled = np.arange(0, 40, 4)  # one of each patient

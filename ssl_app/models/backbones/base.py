@@ -18,7 +18,8 @@ A backbone is one file here, and a class spelled like it (`tiny_conv.py`, `TinyC
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -30,6 +31,7 @@ from ssl_app.errors import Change, Fix, Set, SettingsError, nearest
 
 LARGEST_TRIED = 1024  # pixels, when looking for the smallest image that a network takes
 SOBEL = "+sobel"  # after a backbone's name
+JOINED = "+"  # between the names of layers whose pooled features follow one another
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,16 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor, layer: str | None = None) -> Tensor:
         """Features: (B, C, S, S) -> (B, D) pooled, (B, D, h, w) at a convolution or at tokens.
 
-        What lies above the layer is not computed. Raises SettingsError for a layer that is not there.
+        Layers joined by a plus are pooled and follow one another, (B, D1 + D2). What lies above the layer is not
+        computed. Raises SettingsError for a layer that is not there.
         """
         if layer is None:
             features: Tensor = as_map(self.body(self.front(images)))
             if features.dim() == 4:
                 features = functional.adaptive_avg_pool2d(features, 1)
             return features.flatten(1)
+        if JOINED in layer:
+            return self._several(images, layer.split(JOINED))
         # Leaving by an exception keeps an in-place ReLU above the layer from ever touching what is returned.
         handle = self._module(layer).register_forward_hook(_leave)
         try:
@@ -158,6 +163,33 @@ class Backbone(nn.Module):
         finally:
             handle.remove()
         raise SettingsError(f"{self.name} never calls its layer '{layer}'; named: {', '.join(self.layers)}")
+
+    def _several(self, images: Tensor, layers: list[str]) -> Tensor:
+        """Pooled features of several layers, each pooled before a layer above may write into it. (B, D1 + D2)."""
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+            def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+                features = as_map(output)
+                if features.dim() == 4:
+                    features = functional.adaptive_avg_pool2d(features, 1)
+                found[name] = features.flatten(1)
+                if len(found) == len(set(layers)):
+                    raise _Reached(features)
+
+            return hook
+
+        handles = [self._module(name).register_forward_hook(keep(name)) for name in dict.fromkeys(layers)]
+        try:
+            with suppress(_Reached):
+                self.body(self.front(images))
+        finally:
+            for handle in handles:
+                handle.remove()
+        missing = [name for name in layers if name not in found]
+        if missing:
+            raise SettingsError(f"{self.name} never calls its layer '{missing[0]}'; named: {', '.join(self.layers)}")
+        return torch.cat([found[name] for name in layers], dim=1)
 
     def tokens(self) -> TokenNetwork:
         """The network on tokens that this is. Raises SettingsError where it is none."""

@@ -1,13 +1,12 @@
 """Strategy: how a backbone becomes a classifier, given a draw of labels and the unlabeled images beside it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from ssl_app.training.classifier import Classifier
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.fitting import Stage
+from ssl_app.transfer.fitting import Fitted
 
 C = TypeVar("C")
 
@@ -34,15 +33,17 @@ class Strategy(ABC, Generic[C]):
     """
 
     Config: ClassVar[type] = NoSettings
+    trainings: ClassVar[int] = 1  # how often it may spend the budget's steps: more for a mean of several trainings
 
     def __init__(self, config: C) -> None:
         self.config = config
 
     @abstractmethod
-    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
-        """Train the classifier in place; steps of all stages add up to at most the budget's.
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
+        """Train the classifier in place; steps of all stages add up to at most the budget's, times `trainings`.
 
-        -> the stages that it went through: what was chosen, and why. Helpers: `fit_head` and `train`.
+        -> what predicts, mostly `Fitted.alone(classifier, *stages)`, and the stages: what was chosen, and why.
+        Helpers: `fit_head` and `train`.
         """
 
     def steps(self, budget: Budget) -> int:

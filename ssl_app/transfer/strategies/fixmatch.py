@@ -2,7 +2,6 @@
 arXiv:2001.07685), with distribution alignment (Berthelot et al., 2020, arXiv:1911.09785, section 3.1).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from ssl_app.evaluation import class_mix
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.task import Metrics
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.fitting import Phase, Stage, convex, fill_in, propagated, train
+from ssl_app.transfer.fitting import Fitted, Phase, Stage, convex, fill_in, propagated, train
 from ssl_app.transfer.semi_supervised import SemiSupervised
 from ssl_app.transfer.strategies.base import Budget, Strategy
 from ssl_app.transfer.strategies.two_stage import HEAD_SHARE, SMALL
@@ -46,9 +45,7 @@ class Confident(SemiSupervised):
     taught: Tensor
     passing: Tensor
 
-    def __init__(
-        self, classifier: Classifier, draw: Draw, threshold: float, mix: NDArray[np.float64] | None
-    ) -> None:
+    def __init__(self, classifier: Classifier, draw: Draw, threshold: float, mix: NDArray[np.float64] | None) -> None:
         """`mix` (K,) are the shares of the classes that predictions are aligned to; None: they are not."""
         super().__init__(classifier, draw)
         self.threshold, self.mix = threshold, None if mix is None else torch.from_numpy(mix).float()
@@ -88,9 +85,10 @@ class Confident(SemiSupervised):
             ratio = share.clamp_min(1e-6) / self.mix.clamp_min(1e-6)
             worst = int(ratio.log().abs().argmax())
             if not 1 / FAR <= float(ratio[worst]) <= FAR:
+                ours, theirs = 100 * float(share[worst]), 100 * float(self.mix[worst])
                 found.append(
-                    f"fixmatch: {100 * float(share[worst]):.0f} % of the pseudo-labels are of class {worst}, which has "
-                    f"an estimated {100 * float(self.mix[worst]):.0f} % of the images"
+                    f"fixmatch: {ours:.0f} % of the pseudo-labels are of class number {worst}, which has "
+                    f"an estimated {theirs:.0f} % of the images"
                 )
         return tuple(found)
 
@@ -109,7 +107,7 @@ class Fixmatch(Strategy[FixmatchConfig]):
 
     Config = FixmatchConfig
 
-    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
         """The head where there are features to fit it on, then everything."""
         before: list[Stage] = []
         mix, about = None, ""
@@ -127,7 +125,7 @@ class Fixmatch(Strategy[FixmatchConfig]):
         done = train(classifier, draw, Phase("all", steps, {"head": lr, "backbone": lr}, 1), task)
         passing = f", {100 * float(task.passing):.0f} % of the unlabeled images above {threshold:g} at the end"
         warnings = task.warnings() if len(draw.unlabeled.indices) else ()
-        return [*before, Stage(f"{done.how}{passing}{about}", done.history, warnings)]
+        return Fitted.alone(classifier, *before, Stage(f"{done.how}{passing}{about}", done.history, warnings))
 
     def _start(
         self, classifier: Classifier, draw: Draw, before: list[Stage]

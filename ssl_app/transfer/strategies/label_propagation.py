@@ -1,6 +1,5 @@
 """Label propagation: labels spread over a graph of the frozen features (Iscen et al., 2019, arXiv:1904.04717)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,7 @@ from ssl_app.config import option
 from ssl_app.errors import Set, SettingsError
 from ssl_app.training.classifier import Classifier
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.fitting import Stage, fill_in, propagated
+from ssl_app.transfer.fitting import Fitted, Stage, fill_in, propagated
 from ssl_app.transfer.strategies.base import Budget, Strategy
 
 
@@ -30,13 +29,13 @@ class LabelPropagation(Strategy[LabelPropagationConfig]):
 
     Config = LabelPropagationConfig
 
-    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
         """The head alone. Raises SettingsError for a head that has to be trained in steps."""
         if not budget.linear:
             raise SettingsError("label propagation fits a linear head, the head is an mlp", fix=Set("head", "linear"))
         found, _ = propagated(classifier, draw, self.config.neighbors, self.config.alpha)
         fill_in(classifier, torch.as_tensor(found.weight), torch.as_tensor(found.bias))
-        return [Stage(f"head: {found.how}")]
+        return Fitted.alone(classifier, Stage(f"head: {found.how}"))
 
     def steps(self, budget: Budget) -> int:
         """None where the head is linear."""

@@ -2,11 +2,11 @@
 arXiv:1904.04717, section 3.3; pseudo-labels: Lee, 2013).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,8 +16,8 @@ from ssl_app.training.classifier import Classifier
 from ssl_app.training.inference import probabilities
 from ssl_app.training.task import Metrics
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.fitting import Phase, Stage, fill_in, propagated, train
-from ssl_app.transfer.semi_supervised import SemiSupervised
+from ssl_app.transfer.fitting import Fitted, Phase, Stage, fill_in, propagated, train
+from ssl_app.transfer.semi_supervised import SemiSupervised, targets_of_both
 from ssl_app.transfer.strategies.base import Budget, Strategy
 from ssl_app.transfer.strategies.two_stage import SMALL
 
@@ -30,23 +30,25 @@ class SelfTrainingConfig:
     alpha: float = option(0.95, "share of an image's label that comes from its neighbors", at_least=0, at_most=0.999)
 
 
-class GivenLabels(SemiSupervised):
-    """Unlabeled images with a label each, and how sure it is."""
+class GivenTargets(SemiSupervised):
+    """Unlabeled images with class probabilities each, and how much they count."""
 
-    def __init__(self, classifier: Classifier, draw: Draw, labels: Tensor, sure: Tensor) -> None:
-        """`labels` (N,) and `sure` (N,) in [0, 1] are those of `both`."""
+    targets: Tensor
+    counted: Tensor
+
+    def __init__(
+        self, classifier: Classifier, draw: Draw, targets: NDArray[np.float64], counted: NDArray[np.float64]
+    ) -> None:
+        """`targets` (N, K) and `counted` (N,) in [0, 1] are those of `both`."""
         super().__init__(classifier, draw)
-        self.register_buffer("labels", labels, persistent=False)
-        self.register_buffer("sure", sure, persistent=False)
-
-    labels: Tensor
-    sure: Tensor
+        self.register_buffer("targets", torch.from_numpy(targets).float(), persistent=False)
+        self.register_buffer("counted", torch.from_numpy(counted).float(), persistent=False)
 
     def unlabeled_loss(self, logits: Tensor, weak: Tensor, index: Tensor) -> tuple[Tensor, Metrics]:
-        """Cross-entropy of the strong views, its mean weighted by certainty."""
-        sure = self.sure[index]
-        loss = functional.cross_entropy(logits, self.labels[index], reduction="none")
-        return (sure * loss).sum() / sure.sum().clamp_min(1e-6), {}
+        """Cross-entropy of the strong views, its mean weighted by what counts."""
+        counted = self.counted[index]
+        loss = functional.cross_entropy(logits, self.targets[index], reduction="none")
+        return (counted * loss).sum() / counted.sum().clamp_min(1e-6), {}
 
 
 class SelfTraining(Strategy[SelfTrainingConfig]):
@@ -57,32 +59,18 @@ class SelfTraining(Strategy[SelfTrainingConfig]):
 
     Config = SelfTrainingConfig
 
-    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
         """Labels for the unlabeled images, then training on all."""
+        lr = budget.lr * (SMALL if budget.pretrained else 1)
+        rates, steps = {"head": lr, "backbone": lr}, budget.steps
         if budget.pretrained and budget.linear:
             head, found = propagated(classifier, draw, self.config.neighbors, self.config.alpha)
             fill_in(classifier, torch.as_tensor(head.weight), torch.as_tensor(head.bias))
-            return self._learned(classifier, draw, budget, [Stage(f"head: {head.how}")], found.targets, found.certainty)
-        half = budget.steps // 2
-        lr = budget.lr * (SMALL if budget.pretrained else 1)
-        first = train(classifier, draw, Phase("labels", half, {"head": budget.lr, "backbone": lr}))
-        guessed = probabilities(classifier, draw.unlabeled, draw.hardware).reshape(-1, draw.classes)
-        assert draw.labeled.labels is not None
-        targets = np.concatenate([np.eye(draw.classes)[draw.labeled.labels], guessed])
-        return self._learned(classifier, draw, budget, [first], targets, certainty(targets))
-
-    def _learned(
-        self,
-        classifier: Classifier,
-        draw: Draw,
-        budget: Budget,
-        before: list[Stage],
-        targets: np.ndarray,
-        sure: np.ndarray,
-    ) -> Sequence[Stage]:
-        """The stages before, and that of training on all images by these targets, (N, K) and (N,)."""
-        labels, weights = torch.from_numpy(targets.argmax(1)), torch.from_numpy(sure).float()
-        lr = budget.lr * (SMALL if budget.pretrained else 1)
-        steps = budget.steps - (budget.steps // 2 if before[0].history else 0)
-        phase = Phase("all", steps, {"head": lr, "backbone": lr}, 1)
-        return [*before, train(classifier, draw, phase, GivenLabels(classifier, draw, labels, weights))]
+            first, targets, sure = Stage(f"head: {head.how}"), found.targets, found.certainty
+        else:
+            steps = budget.steps - budget.steps // 2
+            first = train(classifier, draw, Phase("labels", budget.steps // 2, rates | {"head": budget.lr}))
+            targets = targets_of_both(draw, probabilities(classifier, draw.unlabeled, draw.hardware))
+            sure = certainty(targets)
+        task = GivenTargets(classifier, draw, np.eye(draw.classes)[targets.argmax(1)], sure)
+        return Fitted.alone(classifier, first, train(classifier, draw, Phase("all", steps, rates, 1), task))

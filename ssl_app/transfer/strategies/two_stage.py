@@ -4,11 +4,9 @@ A random head sends random gradients through the backbone; fitted first, it does
 pretraining learned (the semi-supervised article's recipe; LP-FT of Kumar et al., 2022, arXiv:2202.10054).
 """
 
-from collections.abc import Sequence
-
 from ssl_app.training.classifier import Classifier
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.fitting import Phase, Stage, fit_head, train
+from ssl_app.transfer.fitting import Fitted, Phase, fit_head, train
 from ssl_app.transfer.strategies.base import Budget, NoSettings, Strategy
 
 HEAD_SHARE = 0.25  # of the steps, for a head that has to be trained
@@ -19,7 +17,7 @@ SMALL = 1 / 6
 class TwoStage(Strategy[NoSettings]):
     """A linear head is fitted to its optimum and all steps go to the second stage; an mlp takes a quarter of them."""
 
-    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Sequence[Stage]:
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
         """Head, then all.
 
         Batch-norm statistics stand still in the first stage and move in the second: frozen there, the second
@@ -31,4 +29,5 @@ class TwoStage(Strategy[NoSettings]):
             head = fit_head(classifier, draw)
         else:
             head = train(classifier, draw, Phase("head", steps, {"head": budget.lr}))
-        return [head, train(classifier, draw, Phase("all", budget.steps - steps, {"head": lr, "backbone": lr}, 1))]
+        done = train(classifier, draw, Phase("all", budget.steps - steps, {"head": lr, "backbone": lr}, 1))
+        return Fitted.alone(classifier, head, done)

@@ -1,0 +1,111 @@
+"""Auto: the mean of several classifiers, frozen and trained, so that nobody has to choose a strategy by few labels.
+
+Plain averages beat the best single candidate, and the one that folds inside the draw choose (docs/results.md).
+"""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ssl_app.data.seeding import mix
+from ssl_app.errors import Set, SettingsError
+from ssl_app.evaluation.features import effective_rank, feature_std
+from ssl_app.models import backbones
+from ssl_app.models.backbones.base import JOINED
+from ssl_app.models.heads import build_head
+from ssl_app.training.classifier import Classifier
+from ssl_app.training.ensemble import Ensemble
+from ssl_app.transfer.draw import Draw
+from ssl_app.transfer.fitting import Fitted, Stage, convex, fill_in, propagated
+from ssl_app.transfer.strategies.base import Budget, NoSettings, Strategy
+from ssl_app.transfer.strategies.fixmatch import Fixmatch, FixmatchConfig
+from ssl_app.transfer.strategies.full_fine_tuning import FullFineTuning
+
+TRAINED_FROM = 8  # labels per class; with fewer the frozen candidates are better than anything trained
+LEAST_RANK, LEAST_STD = 1.5, 0.02  # effective rank and std of features, below which a pretraining has collapsed
+JUDGED, FEWEST_JUDGED = 512, 6  # images that the features are judged on, at most and at least
+
+
+class Auto(Strategy[NoSettings]):
+    """Frozen: logistic heads and label propagation, each on the last layer and on the last two. Trained, from 8
+    labels per class on: FixMatch from the pretraining, and scratch, so that a bad pretraining costs little.
+
+    All have the same say, those that are frozen as one. Where images may be mirrored, predictions are the mean over
+    an image and its mirror image. From random weights it is full fine-tuning.
+    """
+
+    trainings = 2
+
+    def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
+        """All candidates. Raises SettingsError for a head that has to be trained in steps."""
+        if not budget.pretrained:
+            return FullFineTuning(NoSettings()).fit(classifier, draw, budget)
+        if not budget.linear:
+            raise SettingsError("auto fits linear heads, the head is an mlp", fix=Set("head", "linear"))
+        assert draw.labeled.labels is not None
+        per_class = len(draw.labeled.labels) / len(np.unique(draw.labeled.labels))
+        mirrored = draw.labeled.mirrors
+        collapsed = _collapse(classifier, draw)
+        if collapsed is not None:
+            scratch, stage = _from_scratch(classifier, draw, budget)
+            return Fitted(
+                Ensemble([scratch], mirrored=mirrored),
+                [Stage("scratch alone: the pretraining has collapsed", warnings=(collapsed,)), stage],
+            )
+        frozen = _frozen(classifier, draw, mirrored)
+        if per_class < TRAINED_FROM:
+            how = f"mean of {len(frozen)} frozen candidates, by rule below {TRAINED_FROM} labels per class"
+            return Fitted(Ensemble(frozen, mirrored=mirrored), [Stage(how)])
+        tuned = Fixmatch(FixmatchConfig()).fit(copy.deepcopy(classifier), draw, budget)
+        scratch, stage = _from_scratch(classifier, draw, budget)
+        members = [*frozen, *tuned.predictor.classifiers, scratch]
+        how = f"mean of {len(frozen)} frozen candidates (together one share), FixMatch and scratch"
+        weights = [1 / len(frozen)] * len(frozen) + [1.0, 1.0]
+        return Fitted(Ensemble(members, weights, mirrored), [Stage(how), *tuned.stages, stage])
+
+    def steps(self, budget: Budget) -> int:
+        """Those of FixMatch and of scratch, if there are labels enough for them."""
+        return self.trainings * budget.steps
+
+
+def _frozen(classifier: Classifier, draw: Draw, mirrored: bool) -> list[Classifier]:
+    """A logistic head and one on propagated labels, on the last layer and on the last two, or on the one named."""
+    layers: list[str | None] = [classifier.layer]
+    if classifier.layer is None and len(classifier.backbone.layers) > 1:
+        layers.append(JOINED.join(classifier.backbone.layers[-2:]))
+    found = []
+    for layer in layers:
+        shape = classifier.backbone.shape(layer)
+        ones = [
+            Classifier(classifier.backbone, build_head("linear", shape, draw.classes), layer, classifier.labels)
+            for _ in range(2)
+        ]
+        heads = convex(ones[0], draw, mirrored), propagated(ones[1], draw, mirrored=mirrored)[0]
+        for one, head in zip(ones, heads, strict=True):
+            fill_in(one, torch.as_tensor(head.weight), torch.as_tensor(head.bias))
+        found += ones
+    return found
+
+
+def _from_scratch(classifier: Classifier, draw: Draw, budget: Budget) -> tuple[Classifier, Stage]:
+    """The same network from random weights, trained for all steps."""
+    like = classifier.backbone
+    torch.manual_seed(mix(draw.seed, 8) >> 1)
+    backbone = backbones.build(like.name, like.channels, like.image_size)
+    head = build_head("linear", backbone.shape(classifier.layer), draw.classes)
+    one = Classifier(backbone, head, classifier.layer, classifier.labels)
+    done = FullFineTuning(NoSettings()).fit(one, draw, replace(budget, pretrained=False))
+    return one, replace(done.stages[0], how=f"scratch: {done.stages[0].how}")
+
+
+def _collapse(classifier: Classifier, draw: Draw) -> str | None:
+    """A sentence where features of the training images are all alike, else None."""
+    rows = draw.unlabeled if len(draw.unlabeled.indices) else draw.labeled
+    places = np.linspace(0, len(rows.indices) - 1, min(JUDGED, len(rows.indices))).astype(np.int64)
+    features = draw.features(classifier, rows.at(rows.indices[places]))
+    rank, std = effective_rank(features), feature_std(features)
+    if len(features) < FEWEST_JUDGED or (rank >= LEAST_RANK and std >= LEAST_STD):
+        return None
+    return f"auto: the features have collapsed (effective rank {rank:.1f}, std {std:.3f}), and are not used"

@@ -1,0 +1,102 @@
+"""What `auto` is the mean of, and when."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_app.data.intensity import PixelScaling
+from ssl_app.data.spec import DataSpec, PixelSpec
+from ssl_app.models import backbones
+from ssl_app.training.hardware import choose
+from ssl_app.training.initialization import Initialization
+from ssl_app.transfer import trial
+from ssl_app.transfer.draw import TransferConfig
+from ssl_app.transfer.setup import Planned, prepare
+from ssl_app.transfer.trained import load_classifier, write_classifier
+from ssl_app.transfer.trial import Job, Outcome, TrialSetup
+
+SIDE, COUNT = 16, 40
+
+
+@pytest.fixture(autouse=True)
+def narrow_network(narrow: None) -> None:
+    """Small networks."""
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> TrialSetup:
+    """Two classes, stripes that lie and stripes that stand, and weights that may stand for a pretraining's."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(COUNT) % 2
+    images = generator.integers(0, 120, (COUNT, SIDE, SIDE)).astype(np.uint8)
+    images[labels == 0, ::4] += 120
+    images[labels == 1, :, ::4] += 120
+    split = np.where(np.arange(COUNT) < 28, "train", "test")
+    np.savez(tmp_path / "set.npz", images=images, labels=np.array(["a", "b"])[labels], split=split)
+    torch.manual_seed(1)
+    tensors = {f"backbone.{k}": t for k, t in backbones.build("small-resnet", 1, SIDE).state_dict().items()}
+    scaling = PixelScaling("range", 0.0, 255.0, (0.3,), (0.2,), "uint8")
+    start = Initialization("pretrained", "small-resnet", tensors, "toy", SIDE, 1, scaling, content="toy")
+    config = TransferConfig(
+        steps=4, batch_size=8, lr=0.1, weight_decay=5e-4, clip=5.0, optimizer="sgd", augment="light",
+        mirror=True, head="linear", layer=None, validation="within", seed=0,
+    )  # fmt: skip
+    planned = Planned(start, DataSpec(str(tmp_path / "set.npz"), tmp_path / "cache"), PixelSpec(SIDE, 1))
+    return prepare(planned, config, choose("cpu", "fp32", 1))
+
+
+def run(setup: TrialSetup, per_class: int, strategy: str = "auto") -> Outcome:
+    return trial.run(setup, Job(strategy, np.arange(2 * per_class), 0))
+
+
+def test_with_few_labels_it_is_the_mean_of_frozen_candidates(setup: TrialSetup) -> None:
+    found = run(setup, 7)
+    assert found.how == "mean of 4 frozen candidates, by rule below 8 labels per class"
+    assert [one.layer for one in found.predictor.classifiers] == [None, None, "stage3+stage4", "stage3+stage4"]
+    assert len({id(one.backbone) for one in found.predictor.classifiers}) == 1
+    assert found.predictor.mirrored
+    assert not found.history
+
+
+def test_with_more_labels_trained_ones_join_with_as_much_say(setup: TrialSetup) -> None:
+    found = run(setup, 8)
+    assert found.how.startswith("mean of 4 frozen candidates (together one share), FixMatch and scratch; ")
+    assert found.predictor.weights == pytest.approx([1 / 12] * 4 + [1 / 3] * 2)
+    *frozen, tuned, scratch = [one.backbone for one in found.predictor.classifiers]
+    start, _ = setup.initialization.load(1, SIDE, 0)
+    weight = next(iter(start.state_dict()))
+    assert all(torch.equal(one.state_dict()[weight], start.state_dict()[weight]) for one in frozen)
+    assert not torch.equal(tuned.state_dict()[weight], start.state_dict()[weight])
+    near = [float((one.state_dict()[weight] - start.state_dict()[weight]).norm()) for one in (tuned, scratch)]
+    assert near[0] < near[1] / 2, "one is tuned from the pretraining, the other is not"
+
+
+def test_one_that_was_named_is_the_only_layer(setup: TrialSetup) -> None:
+    found = run(replace(setup, config=replace(setup.config, layer="stage3")), 2)
+    assert [one.layer for one in found.predictor.classifiers] == ["stage3"] * 2
+
+
+def test_a_collapsed_pretraining_is_not_used(setup: TrialSetup) -> None:
+    dead = {name: torch.zeros_like(tensor) for name, tensor in setup.initialization.tensors.items()}
+    found = run(replace(setup, initialization=replace(setup.initialization, tensors=dead)), 2)
+    assert found.warnings == ("auto: the features have collapsed (effective rank 1.0, std 0.000), and are not used",)
+    assert found.how.startswith("scratch alone: the pretraining has collapsed; scratch: all: 4 steps")
+    assert found.test["balanced_accuracy"] >= 0.5
+
+
+@pytest.mark.parametrize("per_class", [2, 8])
+def test_written_and_read_it_says_the_same(setup: TrialSetup, per_class: int, tmp_path: Path) -> None:
+    found = run(setup, per_class)
+    write_classifier(tmp_path / "classifier.safetensors", setup, found.predictor)
+    read = load_classifier(tmp_path).predictor
+    assert read.mirrored
+    assert [one.layer for one in read.classifiers] == [one.layer for one in found.predictor.classifiers]
+    assert len({id(one.backbone) for one in read.classifiers}) == (1 if per_class == 2 else 3)
+    images = torch.randn(3, 1, SIDE, SIDE)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            read.probabilities(images), found.predictor.eval().probabilities(images), rtol=1e-4, atol=1e-5
+        )
