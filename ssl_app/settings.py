@@ -194,7 +194,9 @@ class SweepSettings(StageTwoSettings):
         (), "run (with its --seeds), checkpoint or weights file; repeat to compare, the verdict is about the first; "
         "default: the newest finished pretraining", metavar="RUN|FILE", repeat=True,
     )  # fmt: skip
-    strategy: tuple[str, ...] = option((), "comma list of strategies; default: all", metavar="S,S")
+    strategy: tuple[str, ...] = option(
+        (), "comma list of strategies; default: auto and the three of the articles", metavar="S,S"
+    )
     per_class: tuple[int, ...] = option(
         (), "labeled images of each class; default: 1,2,4,8,16,32,64", at_least=1, metavar="N,N"
     )
@@ -202,6 +204,9 @@ class SweepSettings(StageTwoSettings):
         None, "random choices of labels for each size; more make the intervals narrower; default: 5", at_least=1
     )
     baseline: Literal["scratch", "none"] = option("scratch", "what to compare with: random weights, trained fully")
+    baseline_strategy: tuple[str, ...] = option(
+        (), "further strategies from random weights, such as fixmatch, beside the baseline", metavar="S,S"
+    )
     baseline_per_class: tuple[int, ...] = option(
         (), "further labels per class for scratch alone, to see how many it needs", at_least=1, metavar="N,N"
     )

@@ -53,7 +53,7 @@ def commands() -> list[tuple[str, str]]:
     return [(name, line) for name, line in lines if not line.startswith(("sh ", "up ", "build "))]
 
 
-MODULES = ("upside_down", "self_training", "tiny_conv", "npy")  # the examples of docs/extending.md, in order
+MODULES = ("upside_down", "pseudo_labels", "tiny_conv", "npy")  # the examples of docs/extending.md, in order
 
 
 def examples() -> dict[str, str]:
@@ -159,7 +159,7 @@ def test_the_example_method_and_backbone_train(tmp_path: Path, capsys: pytest.Ca
 def test_the_example_strategy_trains_with_unlabeled_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["finetune", "--init", "none", "--strategy", "self_training:SelfTraining", "--confidence", 0.8]
+    words = ["finetune", "--init", "none", "--strategy", "pseudo_labels:PseudoLabels", "--confidence", 0.8]
     words += ["--image-size", 16, "--per-class", 4, "--test-fraction", 0.8, "--steps", 4, "--out", tmp_path / "runs"]
     result = typed(capsys, *words)
     assert result["labels_used"] == 40

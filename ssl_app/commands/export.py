@@ -1,8 +1,9 @@
 """Write a run's network as a plain state dict, which torchvision loads without ssl-app.
 
 A pretraining gives its backbone; a finetune run its backbone with the classifier: under the name of what ends
-torchvision's network (`fc`, `classifier`), where the head is linear on the pooled features, else as `head`. A JSON
-file beside it says how the pixels are to be scaled.
+torchvision's network (`fc`, `classifier`), where the head is linear on the pooled features, else as `head`. Where
+several classifiers predict together, their networks are `backbones.0`, ... and their heads `heads.0`, .... A JSON
+file beside it says how the pixels are to be scaled, and which members there are.
 """
 
 import logging
@@ -26,6 +27,7 @@ ssl-app export pretrain-20261121-101500
 ssl-app export my-run --what classifier --output resnet18-scans.pt
 """
 KINDS = (".safetensors", ".pt", ".pth")
+ABOUT = ("backbone", "channels", "image_size", "classes", "layer", "pixels", "mirrored")
 LAST = {
     "fc": ("resnet", "resnext", "wide_resnet", "regnet", "shufflenet", "googlenet", "inception"),
     "classifier": ("alexnet", "vgg", "densenet", "mobilenet", "efficientnet", "mnasnet", "convnext", "squeezenet"),
@@ -70,8 +72,13 @@ def run(settings: Settings) -> Result:
     if settings.what == "classifier" and made != trained.CLASSIFIER:
         raise SettingsError(f"run {folder} is a pretraining and has no classifier; type --what backbone")
     tensors, meta = checkpoints.read(folder / made)
-    state = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
-    if made == trained.CLASSIFIER and settings.what != "backbone":
+    members = meta.get("members")
+    if members is None or settings.what == "backbone":
+        body = "backbone.body." if members is None else "backbones.0.body."
+        state = {k.removeprefix(body): t for k, t in tensors.items() if k.startswith(body)}
+    else:
+        state = {k.replace(".body.", ".", 1) if k.startswith("backbones.") else k: t for k, t in tensors.items()}
+    if made == trained.CLASSIFIER and settings.what != "backbone" and members is None:
         state |= _last_layer(tensors, meta)
     path = settings.output or folder / "export.safetensors"
     if path.suffix == ".safetensors":
@@ -81,7 +88,9 @@ def run(settings: Settings) -> Result:
         torch.save(state, buffer)
         content = buffer.getvalue()
     runs.write_bytes(path, content)
-    about = {name: meta.get(name) for name in ("backbone", "channels", "image_size", "classes", "layer", "pixels")}
+    about = {name: meta.get(name) for name in ABOUT}
+    if members is not None and settings.what != "backbone":
+        about["members"] = members
     runs.write_json(path.with_suffix(".json"), about)
     logger.info(
         f"{len(state)} tensors of {meta['backbone']}: {path}; pixels and classes: {path.with_suffix('.json')}"

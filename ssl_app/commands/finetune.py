@@ -41,7 +41,7 @@ class Settings(StageTwoSettings):
         "run, checkpoint, weights file or none; default: the newest finished pretraining",
         metavar="RUN|FILE|none",
     )
-    strategy: str = option("two-stage", "transfer strategy, see ssl-app methods", metavar="S")
+    strategy: str = option("auto", "transfer strategy, see ssl-app methods", metavar="S")
     per_class: int | None = option(
         None, "labeled images of each class; default: all of the training part", at_least=1
     )
@@ -57,7 +57,7 @@ class Settings(StageTwoSettings):
 
 def joined(values: Mapping[str, Any]) -> type | None:
     """The settings of the strategy that the flags or the recipe name."""
-    config_class: type = strategy_of(str(values.get("strategy", "two-stage"))).Config
+    config_class: type = strategy_of(str(values.get("strategy", "auto"))).Config
     return config_class
 
 

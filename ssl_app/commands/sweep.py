@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import config, registry, runs
+from ssl_app import config, runs
 from ssl_app.commands import RecordedRun, RunSpec, record
 from ssl_app.commands.base import DIGITS, hardware_of, newest_or, out_flag, planned_of, transfer_config
 from ssl_app.commands.finetune import strategy_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+USUAL_STRATEGIES = ("auto", "feature-extraction", "full-fine-tuning", "two-stage")
 EXAMPLES = """
 ssl-app sweep
 ssl-app sweep --data labeled.csv --group patient --per-class 1,2,4,8,16,32,64
@@ -119,7 +120,8 @@ def _resumed(given: Settings) -> Settings:
     if content["verb"] != "sweep":
         raise RunError(f"run {folder} is of verb {content['verb']}; --resume takes a sweep")
     saved, default = config.from_json(Settings, content["settings"]), Settings()
-    free = ("out", "jobs", "tracking_uri", "init", "strategy", "per_class", "baseline_per_class", "draws")
+    grow = ("init", "strategy", "per_class", "baseline_strategy", "baseline_per_class")
+    free = ("out", "jobs", "tracking_uri", "draws", *grow)
     changed = {f.name: getattr(given, f.name) for f in fields(Settings)}
     changed = {name: value for name, value in changed.items() if value != getattr(default, name) and name != "resume"}
     for name, value in changed.items():
@@ -128,7 +130,7 @@ def _resumed(given: Settings) -> Settings:
                 f"{config.flag(name)} {value} is not what sweep {folder.name} was started with "
                 f"({getattr(saved, name)}); leave it out, or start a new sweep"
             )
-    for name in ("init", "strategy", "per_class", "baseline_per_class"):
+    for name in grow:
         if name in changed:
             changed[name] = tuple(dict.fromkeys((*getattr(saved, name), *changed[name])))
     changed["draws"] = max(saved.draws or USUAL_DRAWS, given.draws or 0)
@@ -156,6 +158,7 @@ def _spec(settings: Settings) -> "SweepSpec":
         baseline_per_class=settings.baseline_per_class,
         draws=settings.draws or USUAL_DRAWS,
         baseline=settings.baseline == SCRATCH,
+        baseline_strategies=settings.baseline_strategy,
         choose_length=settings.baseline_length == "chosen" and settings.steps is None,
         config=transfer_config(settings, starts[0], "within", settings.seed),
         out=settings.out,
@@ -224,6 +227,8 @@ def _run_missing(
             fold = "" if one.fold is None else f", fold {one.fold}"
             about = f"{_variant(content)}, {one.per_class} per class, draw {one.job.draw}{fold}"
             logger.info(f"{what} {number} of {len(missing)}: {about}: {scored}")
+            for warning in content.get("warnings", ()):
+                logger.warning(f"warning: {about}: {warning}")
     return [done[one.key] for one in trials]
 
 
@@ -233,6 +238,7 @@ def _answered(
     """Log the table and the verdict. -> what result.json adds."""
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.evaluation import comparison
+    from ssl_app.evaluation.verdict import nearest_budget
     from ssl_app.transfer.setup import overlap_of, overlap_sentence
 
     seen = {name: found for name, setup in sweep.setups.items() if (found := overlap_of(setup)) is not None}
@@ -247,6 +253,9 @@ def _answered(
     verdict = "\n".join(lines) if part_of is None else f"That of the comparison {part_of}."
     for line in [*comparison.table_lines(tested), *comparison.claim_lines(answer.comparisons)]:
         logger.info(line)
+    alone = comparison.alone_line(answer.comparisons, nearest_budget(list(settings.per_class)))
+    if alone is not None:
+        logger.info(alone)
     for line in comparison.saved_lines(answer.labels_saved_by_budget):
         logger.info(line)
     for name, setup in trained.items():
@@ -318,16 +327,27 @@ def _judged(settings: Settings, cross_validated: bool) -> str:
 
 def _completed(settings: Settings) -> Settings:
     """The settings with the inits and strategies that were left to us."""
-    strategies = settings.strategy or tuple(registry.names("transfer.strategies"))
-    for strategy in strategies:
-        strategy_of(strategy)
-    strategies = tuple(dict.fromkeys(s if ":" in s else s.replace("_", "-") for s in strategies))
+    from ssl_app.evaluation.comparison import BASELINE
+
+    strategies, further = _named(settings.strategy or USUAL_STRATEGIES), _named(settings.baseline_strategy)
+    if BASELINE in further:
+        raise SettingsError(f"--baseline-strategy names {BASELINE}, which is the baseline itself; leave it out")
+    if further and settings.baseline == "none":
+        raise SettingsError("--baseline-strategy has no scratch to train; leave out --baseline none")
     init = settings.init or (newest_or(None, settings.out),)
     twice = next((name for name in init if init.count(name) > 1), None)
     if twice is not None:
         raise SettingsError(f"--init names {twice} twice; name each once")
     sizes = tuple(sorted(set(settings.per_class or USUAL_SIZES)))
-    return replace(settings, strategy=strategies, init=init, per_class=sizes, draws=settings.draws or USUAL_DRAWS)
+    settings = replace(settings, strategy=strategies, baseline_strategy=further, init=init, per_class=sizes)
+    return replace(settings, draws=settings.draws or USUAL_DRAWS)
+
+
+def _named(strategies: tuple[str, ...]) -> tuple[str, ...]:
+    """Strategies as they are spelled, each once. Raises SettingsError for one that is not there."""
+    for strategy in strategies:
+        strategy_of(strategy)
+    return tuple(dict.fromkeys(s if ":" in s else s.replace("_", "-") for s in strategies))
 
 
 def jobs_at_once(jobs: int | None, threads: int | None, hardware: "Hardware") -> int:
@@ -341,9 +361,9 @@ def jobs_at_once(jobs: int | None, threads: int | None, hardware: "Hardware") ->
 
 
 def _variant(content: dict[str, Any]) -> str:
-    from ssl_app.checkpoints import SCRATCH
+    from ssl_app.evaluation.comparison import name_of
 
-    return SCRATCH if content["init"] == SCRATCH else f"{content['strategy']} from {content['init']}"
+    return name_of((content["init"], content["strategy"]))
 
 
 def _record(sweep: "Sweep", one: "PlannedTrial", content: dict[str, Any]) -> "TrialRecord":
@@ -377,6 +397,7 @@ def _write_report(
         "steps",
         "n",
         *METRICS[:-1],
+        "seconds",
         "how",
     ]
     with runs.draft(sweep.folder / "trials.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:

@@ -18,7 +18,7 @@ def estimate(probabilities: ArrayLike, trained_on: ArrayLike, iterations: int = 
     given, before = np.asarray(probabilities, dtype=np.float64), np.asarray(trained_on, dtype=np.float64)
     assert given.ndim == 2, given.shape
     assert before.shape == given.shape[1:], (before.shape, given.shape)
-    known = before > 0  # a class that was not trained on has no probability to judge by
+    known = before > 0  # a class that was not trained on has no probability to go by
     before = before / before.sum()
     mix: Floats = before
     for _ in range(iterations if len(given) else 0):

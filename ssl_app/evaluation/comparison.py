@@ -1,6 +1,6 @@
 """From the answers of a sweep's trials to what it says: paired differences, labels saved, and the verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from ssl_app.evaluation.labels_saved import LabelsSaved, labels_saved
 from ssl_app.evaluation.ranking import Ranked
 
 METRIC = "balanced_accuracy"
+BASELINE = "full-fine-tuning"  # strategy of scratch that all else is compared with
 Floats = NDArray[np.float64]
 Variant = tuple[str, str]  # (init, strategy)
 Trial = tuple[str, str, int, int]  # init, strategy, labels per class, draw
@@ -53,7 +54,7 @@ class Answered:
     @property
     def scratch(self) -> Variant | None:
         """The variant from random weights, trained fully."""
-        return next((variant for variant in self.variants if variant[0] == SCRATCH), None)
+        return next((variant for variant in self.variants if variant == (SCRATCH, BASELINE)), None)
 
     def answers(self, variant: Variant, per_class: int, draws: Sequence[int]) -> Floats:
         """Right answers on some draws, (D, N)."""
@@ -87,15 +88,16 @@ class Answer:
 
 
 def answer(tested: Answered, pretrainings: Sequence[str], around: verdict.Around) -> Answer:
-    """Compare every variant with scratch, two-stage with the other strategies, and say what pretraining was worth.
+    """Compare every variant with scratch, the verdict's strategy with the others, and say what pretraining was worth.
 
     `pretrainings` are the inits that the verdict pools: seeds of one pretraining.
     """
     comparisons, table = _comparisons(tested), tested.variants
     scratch = tested.scratch
-    variants = [(init, verdict.STRATEGY) for init in pretrainings if (init, verdict.STRATEGY) in table]
+    strategy = strategy_of(table, pretrainings)
+    variants = [(init, strategy) for init in pretrainings if (init, strategy) in table]
     if scratch is None or not variants:
-        missing = SCRATCH if scratch is None else f"{verdict.STRATEGY} from a pretraining"
+        missing = SCRATCH if scratch is None else f"{' or '.join(verdict.STRATEGIES)} from a pretraining"
         return Answer(comparisons, None, [], None, [f"No verdict: the sweep holds no {missing}."], None)
     per_class = verdict.nearest_budget(sorted(table[variants[0]]))
     saved = {budget: _saved(tested, variants, budget) for budget in table[variants[0]]}
@@ -111,6 +113,7 @@ def answer(tested: Answered, pretrainings: Sequence[str], around: verdict.Around
         images=len(tested.part.labels),
         saved=saved[per_class],
         last_budget=max(table[scratch]),
+        strategy=strategy,
     )
     lines, why, commands = verdict.lines(evidence, around)
     return Answer(
@@ -121,6 +124,12 @@ def answer(tested: Answered, pretrainings: Sequence[str], around: verdict.Around
         lines,
         (why, commands),
     )
+
+
+def strategy_of(variants: Iterable[Variant], pretrainings: Sequence[str]) -> str:
+    """The strategy that the verdict is about: the first of its own that a sweep has from these pretrainings."""
+    had = {strategy for init, strategy in variants if init in pretrainings}
+    return next((strategy for strategy in verdict.STRATEGIES if strategy in had), verdict.STRATEGIES[0])
 
 
 def _saved(tested: Answered, variants: Sequence[Variant], per_class: int) -> LabelsSaved:
@@ -137,13 +146,14 @@ def _saved(tested: Answered, variants: Sequence[Variant], per_class: int) -> Lab
 
 
 def _comparisons(tested: Answered) -> list[dict[str, Any]]:
-    """Paired differences over draws: each variant minus scratch, two-stage minus each other strategy of its init."""
+    """Paired differences over draws: each variant minus scratch, auto or two-stage minus each other of its init."""
     found, table, scratch = [], tested.variants, tested.scratch
+    main = strategy_of(table, [init for init, _ in table])
     for init, strategy in table:
-        if scratch is not None and init != SCRATCH:
+        if scratch is not None and (init, strategy) != scratch:
             found += _pairs(tested, (init, strategy), scratch)
             found += _with_half(tested, (init, strategy), scratch)
-        if strategy == verdict.STRATEGY:
+        if strategy == main:
             for other in [variant for variant in table if variant[0] == init and variant[1] != strategy]:
                 found += _pairs(tested, (init, strategy), other)
     return found
@@ -183,10 +193,13 @@ def _row(tested: Answered, ours: Variant, other: Variant, budgets: list[tuple[in
 
 
 def claim_lines(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For people: two-stage against scratch with twice the labels, a line a budget."""
+    """For people: the verdict's strategy against scratch with twice the labels, a line a budget."""
     lines = []
-    for one in comparisons:
-        if one["strategy"] == verdict.STRATEGY and "per_class" in one["against"] and one["low"] is not None:
+    had = {one["strategy"] for one in comparisons if one["init"] != SCRATCH}
+    main = next((strategy for strategy in verdict.STRATEGIES if strategy in had), None)
+    of_main = [one for one in comparisons if one["init"] != SCRATCH and one["strategy"] == main]
+    for one in of_main:
+        if "per_class" in one["against"] and one["low"] is not None:
             points = f"{100 * one['mean']:+.1f} points [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
             twice = one["against"]["per_class"]
             lines.append(
@@ -233,6 +246,24 @@ def _frozen(scores: Mapping[str, float]) -> list[str]:
     return [f"{100 * scores[kind]:.1f}" for kind in ("knn", "linear")]
 
 
+def name_of(variant: Variant) -> str:
+    """For people: `auto from pretrain-1`, `fixmatch from scratch`, or `scratch`, the baseline."""
+    init, strategy = variant
+    return SCRATCH if variant == (SCRATCH, BASELINE) else f"{strategy} from {init}"
+
+
+def alone_line(comparisons: Sequence[Mapping[str, Any]], per_class: int) -> str | None:
+    """For people: what pretraining alone was worth where the verdict is about more, two-stage minus scratch."""
+    had = {one["strategy"] for one in comparisons}
+    rows = (one for one in comparisons if one["strategy"] == "two-stage" and one["per_class"] == per_class)
+    plain = (one for one in rows if one["against"] == {"init": SCRATCH, "strategy": BASELINE})
+    one = next(plain, None)
+    if one is None or one["low"] is None or verdict.STRATEGIES[0] not in had:
+        return None
+    points = f"{100 * one['mean']:+.1f} points [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
+    return f"pretraining alone (two-stage from {one['init']} minus scratch) at {per_class} per class: {points}"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells as lines with columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -246,7 +277,7 @@ def table_lines(tested: Answered) -> list[str]:
     rows = [["balanced accuracy, %", *(f"{budget}/class" for budget in budgets)]]
     for (init, strategy), curve in curves.items():
         cells = [_cell(curve.get(budget)) for budget in budgets]
-        rows.append([SCRATCH if init == SCRATCH else f"{strategy} from {init}", *cells])
+        rows.append([name_of((init, strategy)), *cells])
     return aligned(rows)
 
 

@@ -12,7 +12,7 @@ from ssl_app.evaluation.difference import Difference
 from ssl_app.evaluation.intervals import Interval
 from ssl_app.evaluation.labels_saved import LabelsSaved
 
-STRATEGY = "two-stage"  # against scratch trained fully, balanced accuracy
+STRATEGIES = ("auto", "two-stage")  # the first that a sweep has, against scratch trained fully: balanced accuracy
 PER_CLASS = 32  # or the nearest budget
 MARGIN = 0.01  # a smaller difference does not matter, or as much as the test images can show, but never more than
 WIDEST_MARGIN = 0.03
@@ -22,8 +22,8 @@ FEWEST_DRAWS, USUAL_PRETRAININGS = 5, 3
 Typed = tuple[tuple[str, object], ...]  # settings and their values
 Outcome = Literal["helped", "hurt", "no difference that matters", "no difference shown"]
 HEADS: dict[Outcome, str] = {
-    "helped": "Pretraining helped",
-    "hurt": "Pretraining hurt",
+    "helped": "{what} helped",
+    "hurt": "{what} hurt",
     "no difference that matters": "No difference that matters",
     "no difference shown": "No difference shown",
 }
@@ -64,6 +64,13 @@ class Evidence:
     images: int  # that were tested on
     saved: LabelsSaved
     last_budget: int  # scratch's largest
+    strategy: str = "two-stage"
+
+    @property
+    def head(self) -> str:
+        """The outcome, and of what: `auto` uses unlabeled images after pretraining too."""
+        what = "Pretraining" if self.strategy == "two-stage" else "Unlabeled images"
+        return HEADS[self.outcome].format(what=what)
 
     @property
     def margin(self) -> float:
@@ -114,10 +121,10 @@ def settling(evidence: Evidence) -> Settling:
 def lines(evidence: Evidence, around: Around) -> tuple[list[str], str, list[Run]]:
     """The verdict: lines of findings, why to go on, and the commands to go on with."""
     e = evidence
-    which = f"{STRATEGY} from {_pretrainings(e.pretrainings)}"
+    which = f"{e.strategy} from {_pretrainings(e.pretrainings)}"
     whose = ", for this pretraining" if len(e.pretrainings) == 1 else ""
     finding = (
-        f"{HEADS[e.outcome]}{whose}: {_percent(e.ours)} % balanced accuracy at {_labels(e.per_class)} ({which}), "
+        f"{e.head}{whose}: {_percent(e.ours)} % balanced accuracy at {_labels(e.per_class)} ({which}), "
         f"scratch {_percent(e.scratch)}: {_points(e.difference.mean)} points{_bracket(e.difference.interval)}, "
         f"{_count(e.difference.table.shape[1], 'draw')}, {e.images:,} {around.judged}."
     )

@@ -27,7 +27,7 @@ PASSES = 30  # over the labels, where those are so many that MOST_STEPS make les
 CHECKS = 10  # how often a separate validation set is evaluated in a stage
 
 
-Cached = Callable[[str | None, bool], NDArray[np.float32]]  # by layer, and whether mirrored; (M, d)
+Cached = Callable[[str | None], NDArray[np.float32]]  # by layer; (M, d)
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,16 @@ class Draw:
         size = batch_size or self.config.batch_size
         return Loader(rows, augmentation, Batching(size, mix(self.seed, stage) >> 1, views))
 
-    def features(self, classifier: Classifier, rows: ImageRows, mirrored: bool = False) -> NDArray[np.float32]:
+    def features(self, classifier: Classifier, rows: ImageRows) -> NDArray[np.float32]:
         """What the head is given of center crops, by the backbone as it is, on the classifier's layer. (n, d).
 
-        `mirrored`: the mean over an image and its mirror image. Raises CheckpointError where a feature is not finite.
+        The mean over an image and its mirror image, where a mirror image is as good: so do predictions.
+        Raises CheckpointError where a feature is not finite.
         """
         if self.cached is not None:
-            found = self.cached(classifier.layer, mirrored)[rows.indices]
+            found = self.cached(classifier.layer)[rows.indices]
         else:
-            found = pooled_features(classifier, rows, self.hardware, mirrored)
+            found = pooled_features(classifier, rows, self.hardware, rows.mirrors)
         if not np.isfinite(found).all():
             raise CheckpointError("the features are not finite", fix=(Set("precision", "fp32"), Change("init")))
         return found

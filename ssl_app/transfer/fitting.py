@@ -62,17 +62,17 @@ def fit_head(classifier: Classifier, draw: Draw) -> Stage:
     return Stage(f"head: {found.how}")
 
 
-def convex(classifier: Classifier, draw: Draw, mirrored: bool = False) -> logistic.Logistic:
+def convex(classifier: Classifier, draw: Draw) -> logistic.Logistic:
     """A linear head on features of center crops; C is chosen on validation images, else by folds of the draw."""
     labels = draw.labeled.labels
     assert labels is not None
     validation, folds = None, None
     if draw.validation is not None:
         assert draw.validation.labels is not None
-        validation = (draw.features(classifier, draw.validation, mirrored), draw.validation.labels)
+        validation = (draw.features(classifier, draw.validation), draw.validation.labels)
     else:
         folds = draw.folds()
-    features = draw.features(classifier, draw.labeled, mirrored)
+    features = draw.features(classifier, draw.labeled)
     return logistic.fit(features, labels, draw.classes, folds=folds, validation=validation)
 
 
@@ -84,13 +84,13 @@ def fill_in(classifier: Classifier, weight: Tensor, bias: Tensor) -> None:
 
 
 def propagated(
-    classifier: Classifier, draw: Draw, neighbors: int = NEIGHBORS, alpha: float = ALPHA, mirrored: bool = False
+    classifier: Classifier, draw: Draw, neighbors: int = NEIGHBORS, alpha: float = ALPHA
 ) -> tuple[logistic.Logistic, Propagated]:
     """A linear head on labels spread to the unlabeled images, and these labels: of the draw first, as in `both`."""
     labels = draw.labeled.labels
     assert labels is not None
     rows = (draw.labeled, draw.unlabeled)
-    features = np.concatenate([draw.features(classifier, some, mirrored) for some in rows])
+    features = np.concatenate([draw.features(classifier, some) for some in rows])
     drawn = np.arange(len(labels))
     return propagated_head.fit(features, drawn, labels, draw.classes, neighbors=neighbors, alpha=alpha)
 

@@ -16,7 +16,7 @@ from ssl_app.data.dataset import Dataset
 from ssl_app.data.opened import Opened
 from ssl_app.data.seeding import mix
 from ssl_app.errors import DataError, Fix, RunError, Set, SettingsError
-from ssl_app.evaluation.comparison import Answered
+from ssl_app.evaluation.comparison import BASELINE, Answered
 from ssl_app.evaluation.difference import reuse_of
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.initialization import Initialization
@@ -31,7 +31,6 @@ from ssl_app.transfer.workers import Place, PlannedTrial, read_trial, run_all
 
 logger = logging.getLogger(__name__)
 
-BASELINE_STRATEGY = "full-fine-tuning"  # of scratch
 FOLDS = 5  # of cross-validation, at most
 
 
@@ -45,6 +44,7 @@ class SweepSpec:
     baseline_per_class: tuple[int, ...]  # of scratch alone, beside those
     draws: int
     baseline: bool  # whether scratch is among the initializations
+    baseline_strategies: tuple[str, ...]  # of scratch, beside full fine-tuning
     choose_length: bool  # of scratch, by a validation part; else as long as every variant
     config: TransferConfig
     out: Path
@@ -115,7 +115,7 @@ class Sweep:
         """Trainings that choose how long scratch trains; none where the user chose."""
         if SCRATCH not in self.setups or not self.spec.choose_length:
             return []
-        return length_trials(self.setups[SCRATCH], BASELINE_STRATEGY, self._first_draws())
+        return length_trials(self.setups[SCRATCH], BASELINE, self._first_draws())
 
     def scratch_lengths(self) -> dict[int, ScratchLength]:
         """Steps of scratch by labels per class, when `length_trials` have run; empty where the user chose."""
@@ -128,9 +128,9 @@ class Sweep:
         found = []
         for (per_class, draw), folds in sorted(self.drawn.items(), key=lambda one: (one[0][1], -one[0][0])):
             for name in self.setups:
-                steps = lengths[per_class].steps if name == SCRATCH and lengths else None
-                strategies = (BASELINE_STRATEGY,) if name == SCRATCH else self.spec.strategies
-                for strategy in strategies if name == SCRATCH or per_class in self.spec.per_class else ():
+                for strategy in self._strategies(name, per_class):
+                    scratch = name == SCRATCH and strategy == BASELINE
+                    steps = lengths[per_class].steps if scratch and lengths else None
                     for number, fold in enumerate(folds):
                         key = kept_predictions.key_of(name, strategy, per_class, draw)
                         job = Job(strategy, fold.drawn, draw, steps=steps, tested=fold.tested)
@@ -139,6 +139,13 @@ class Sweep:
                         else:
                             found.append(PlannedTrial(f"{key}-f{number}", name, per_class, job, number))
         return found
+
+    def _strategies(self, name: str, per_class: int) -> tuple[str, ...]:
+        """Those of an initialization at one size: scratch has its own, and further sizes of the baseline."""
+        usual = per_class in self.spec.per_class
+        if name != SCRATCH:
+            return self.spec.strategies if usual else ()
+        return (BASELINE, *(self.spec.baseline_strategies if usual else ()))
 
     def _first_draws(self) -> dict[int, NDArray[np.int64]]:
         return {per_class: folds[0].drawn for (per_class, draw), folds in self.drawn.items() if draw == 0}

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from ssl_app.transfer.sweep import SweepSpec
 
 IDENTITY = "sweep.json"
-LAYOUT = 2  # of a sweep's folder: predictions of every trial, scratch's length chosen
+LAYOUT = 3  # of a sweep's folder: predictions of every trial, scratch's length chosen
 # not in the digest as typed: where the sweep lies, how many trials run at a time, and what may grow
 # (init, strategy, per_class, baseline_per_class, draws); data and init are in it by content, however they are spelled
 APART = (
-    "out", "name", "jobs", "tracking_uri", "resume", "data", "init", "per_class", "baseline_per_class", "draws",
-    "strategy", "max_unreadable",
+    "out", "name", "jobs", "tracking_uri", "resume", "data", "init", "per_class", "baseline_strategy",
+    "baseline_per_class", "draws", "strategy", "max_unreadable",
 )  # fmt: skip
 
 

@@ -40,8 +40,9 @@ def write_classifier(path: Path, setup: TrialSetup, predictor: Ensemble) -> None
         "head": setup.config.head,
         "layer": members[0].layer,
         "bf16": setup.hardware.bf16,
+        "mirrored": predictor.mirrored,
     }
-    if len(members) == 1 and not predictor.mirrored:
+    if len(members) == 1:
         checkpoints.write(path, members[0].state_dict(), meta)
         return
     tensors: dict[str, Tensor] = {}
@@ -53,7 +54,7 @@ def write_classifier(path: Path, setup: TrialSetup, predictor: Ensemble) -> None
     meta["members"] = [
         {"backbone": places[id(one.backbone)], "layer": one.layer, "weight": weight} for one, weight in shares
     ]
-    checkpoints.write(path, tensors, meta | {"mirrored": predictor.mirrored})
+    checkpoints.write(path, tensors, meta)
 
 
 @dataclass(frozen=True)

@@ -52,18 +52,23 @@ class TrialSetup:
         """The set."""
         return self.opened.dataset
 
-    def features_of(self, layer: str | None, mirrored: bool) -> NDArray[np.float32]:
-        """Pooled features of every image, (M, d), computed once for a checkpoint, layer and set."""
+    @property
+    def mirrors(self) -> bool:
+        """Whether a mirror image is as good as the image."""
+        return self.dataset.mirrors if self.config.mirror is None else self.config.mirror
+
+    def features_of(self, layer: str | None) -> NDArray[np.float32]:
+        """Features as `Draw.features` has them, of every image, (M, d), computed once for a checkpoint and set."""
         assert self.cache is not None
         dataset, start = self.dataset, self.initialization
         network = (start.content, start.backbone, layer, dataset.image_size)
         what = (network, dataset.key, self.scaling.to_json(), self.hardware.device.type, self.hardware.bf16)
-        content = repr((*what, "mirrored") if mirrored else what)
+        content = repr((*what, "mirrored") if self.mirrors else what)
         path = self.cache / "features" / f"{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}.npy"
         if not path.is_file():
             config = replace(self.config, layer=layer)
             classifier = new_classifier(replace(self, config=config), np.arange(0), self.config.seed)
-            found = pooled_features(classifier, self.rows(np.arange(len(dataset.keys))), self.hardware, mirrored)
+            found = pooled_features(classifier, self.rows(np.arange(len(dataset.keys))), self.hardware, self.mirrors)
             path.parent.mkdir(parents=True, exist_ok=True)
             runs.clear_half_made(path.parent)
             with runs.draft(path) as draft, draft.open("wb") as file:
@@ -73,10 +78,9 @@ class TrialSetup:
 
     def rows(self, indices: NDArray[np.int64], labeled: bool = False) -> ImageRows:
         """Some images of the set, with their labels where asked."""
-        dataset, mirror = self.dataset, self.config.mirror
+        dataset = self.dataset
         labels = dataset.labels[indices] if labeled else None
-        mirrors = dataset.mirrors if mirror is None else mirror
-        return ImageRows(dataset.images, indices, self.scaling, dataset.image_size, labels, mirrors)
+        return ImageRows(dataset.images, indices, self.scaling, dataset.image_size, labels, self.mirrors)
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
     if not isinstance(fitted, Fitted):
         raise SettingsError(f"fit of strategy {job.strategy} returns {fitted!r}", expected="Fitted")
     stages, predictor = fitted.stages, fitted.predictor
+    predictor.mirrored = setup.mirrors  # of every strategy and of scratch alike
     if not stages:
         raise SettingsError(f"strategy {job.strategy} has trained nothing", expected="one stage or more")
     history = [metrics for stage in stages for metrics in stage.history]
@@ -156,7 +161,7 @@ def _of_features(predictor: Ensemble, setup: TrialSetup, test: NDArray[np.int64]
     """Probabilities of the test images, (n, K), by features that are kept."""
 
     def features(layer: str | None) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(setup.features_of(layer, predictor.mirrored)[test]))
+        return torch.from_numpy(np.ascontiguousarray(setup.features_of(layer)[test]))
 
     with torch.no_grad():
         return predictor.cpu().probabilities_of_features(features).numpy()
@@ -209,5 +214,5 @@ def new_classifier(setup: TrialSetup, drawn: NDArray[np.int64], seed: int) -> Cl
 def with_features(setup: TrialSetup, cache: Path) -> TrialSetup:
     """The setup with features of every image kept in a folder; those of the head's own layer are taken now."""
     found = replace(setup, cache=cache)
-    found.features_of(setup.config.layer, mirrored=False)
+    found.features_of(setup.config.layer)
     return found

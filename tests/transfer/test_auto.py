@@ -15,6 +15,7 @@ from ssl_app.training.initialization import Initialization
 from ssl_app.transfer import trial
 from ssl_app.transfer.draw import TransferConfig
 from ssl_app.transfer.setup import Planned, prepare
+from ssl_app.transfer.strategies.auto import AutoConfig
 from ssl_app.transfer.trained import load_classifier, write_classifier
 from ssl_app.transfer.trial import Job, Outcome, TrialSetup
 
@@ -48,8 +49,8 @@ def setup(tmp_path: Path) -> TrialSetup:
     return prepare(planned, config, choose("cpu", "fp32", 1))
 
 
-def run(setup: TrialSetup, per_class: int, strategy: str = "auto") -> Outcome:
-    return trial.run(setup, Job(strategy, np.arange(2 * per_class), 0))
+def run(setup: TrialSetup, per_class: int, **settings: bool) -> Outcome:
+    return trial.run(setup, Job("auto", np.arange(2 * per_class), 0, AutoConfig(**settings)))
 
 
 def test_with_few_labels_it_is_the_mean_of_frozen_candidates(setup: TrialSetup) -> None:
@@ -85,6 +86,14 @@ def test_a_collapsed_pretraining_is_not_used(setup: TrialSetup) -> None:
     assert found.warnings == ("auto: the features have collapsed (effective rank 1.0, std 0.000), and are not used",)
     assert found.how.startswith("scratch alone: the pretraining has collapsed; scratch: all: 4 steps")
     assert found.test["balanced_accuracy"] >= 0.5
+
+
+def test_distilled_it_is_one_network_near_the_pretraining(setup: TrialSetup) -> None:
+    found = run(setup, 2, distill=True)
+    (one,) = found.predictor.classifiers
+    assert one.layer is None
+    assert found.how.endswith("; distilled: 4 steps, averaged weights")
+    assert found.unlabeled_used == 24
 
 
 @pytest.mark.parametrize("per_class", [2, 8])

@@ -4,11 +4,12 @@ Plain averages beat the best single candidate, and the one that folds inside the
 """
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from ssl_app.config import option
 from ssl_app.data.seeding import mix
 from ssl_app.errors import Set, SettingsError
 from ssl_app.evaluation.features import effective_rank, feature_std
@@ -17,26 +18,39 @@ from ssl_app.models.backbones.base import JOINED
 from ssl_app.models.heads import build_head
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.ensemble import Ensemble
+from ssl_app.training.inference import probabilities
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.fitting import Fitted, Stage, convex, fill_in, propagated
+from ssl_app.transfer.fitting import Fitted, Phase, Stage, convex, fill_in, propagated, train
+from ssl_app.transfer.semi_supervised import targets_of_both
 from ssl_app.transfer.strategies.base import Budget, NoSettings, Strategy
 from ssl_app.transfer.strategies.fixmatch import Fixmatch, FixmatchConfig
 from ssl_app.transfer.strategies.full_fine_tuning import FullFineTuning
+from ssl_app.transfer.strategies.self_training import GivenTargets
+from ssl_app.transfer.strategies.two_stage import SMALL
 
 TRAINED_FROM = 8  # labels per class; with fewer the frozen candidates are better than anything trained
 LEAST_RANK, LEAST_STD = 1.5, 0.02  # effective rank and std of features, below which a pretraining has collapsed
 JUDGED, FEWEST_JUDGED = 512, 6  # images that the features are judged on, at most and at least
 
 
-class Auto(Strategy[NoSettings]):
+@dataclass(frozen=True)
+class AutoConfig:
+    """Settings of auto."""
+
+    distill: bool = option(
+        False, "train one network on what the mean says of the unlabeled images, and predict with it alone"
+    )
+
+
+class Auto(Strategy[AutoConfig]):
     """Frozen: logistic heads and label propagation, each on the last layer and on the last two. Trained, from 8
     labels per class on: FixMatch from the pretraining, and scratch, so that a bad pretraining costs little.
 
-    All have the same say, those that are frozen as one. Where images may be mirrored, predictions are the mean over
-    an image and its mirror image. From random weights it is full fine-tuning.
+    All have the same say, those that are frozen as one. From random weights it is full fine-tuning.
     """
 
-    trainings = 2
+    Config = AutoConfig
+    trainings = 3
 
     def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
         """All candidates. Raises SettingsError for a head that has to be trained in steps."""
@@ -44,33 +58,38 @@ class Auto(Strategy[NoSettings]):
             return FullFineTuning(NoSettings()).fit(classifier, draw, budget)
         if not budget.linear:
             raise SettingsError("auto fits linear heads, the head is an mlp", fix=Set("head", "linear"))
-        assert draw.labeled.labels is not None
-        per_class = len(draw.labeled.labels) / len(np.unique(draw.labeled.labels))
-        mirrored = draw.labeled.mirrors
         collapsed = _collapse(classifier, draw)
         if collapsed is not None:
             scratch, stage = _from_scratch(classifier, draw, budget)
-            return Fitted(
-                Ensemble([scratch], mirrored=mirrored),
-                [Stage("scratch alone: the pretraining has collapsed", warnings=(collapsed,)), stage],
-            )
-        frozen = _frozen(classifier, draw, mirrored)
+            why = Stage("scratch alone: the pretraining has collapsed", warnings=(collapsed,))
+            return Fitted(Ensemble([scratch]), [why, stage])
+        found = self._averaged(classifier, draw, budget)
+        if not self.config.distill:
+            return found
+        student, stage = _distilled(classifier, found.predictor, draw, budget)
+        return Fitted(Ensemble([student]), [*found.stages, stage])
+
+    def _averaged(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
+        """The mean of all candidates."""
+        assert draw.labeled.labels is not None
+        frozen = _frozen(classifier, draw)
+        per_class = len(draw.labeled.labels) / len(np.unique(draw.labeled.labels))
         if per_class < TRAINED_FROM:
             how = f"mean of {len(frozen)} frozen candidates, by rule below {TRAINED_FROM} labels per class"
-            return Fitted(Ensemble(frozen, mirrored=mirrored), [Stage(how)])
+            return Fitted(Ensemble(frozen), [Stage(how)])
         tuned = Fixmatch(FixmatchConfig()).fit(copy.deepcopy(classifier), draw, budget)
         scratch, stage = _from_scratch(classifier, draw, budget)
         members = [*frozen, *tuned.predictor.classifiers, scratch]
         how = f"mean of {len(frozen)} frozen candidates (together one share), FixMatch and scratch"
         weights = [1 / len(frozen)] * len(frozen) + [1.0, 1.0]
-        return Fitted(Ensemble(members, weights, mirrored), [Stage(how), *tuned.stages, stage])
+        return Fitted(Ensemble(members, weights), [Stage(how), *tuned.stages, stage])
 
     def steps(self, budget: Budget) -> int:
-        """Those of FixMatch and of scratch, if there are labels enough for them."""
-        return self.trainings * budget.steps
+        """Those of FixMatch and of scratch, if there are labels enough for them, and of the distilled network."""
+        return (2 + self.config.distill) * budget.steps
 
 
-def _frozen(classifier: Classifier, draw: Draw, mirrored: bool) -> list[Classifier]:
+def _frozen(classifier: Classifier, draw: Draw) -> list[Classifier]:
     """A logistic head and one on propagated labels, on the last layer and on the last two, or on the one named."""
     layers: list[str | None] = [classifier.layer]
     if classifier.layer is None and len(classifier.backbone.layers) > 1:
@@ -82,7 +101,7 @@ def _frozen(classifier: Classifier, draw: Draw, mirrored: bool) -> list[Classifi
             Classifier(classifier.backbone, build_head("linear", shape, draw.classes), layer, classifier.labels)
             for _ in range(2)
         ]
-        heads = convex(ones[0], draw, mirrored), propagated(ones[1], draw, mirrored=mirrored)[0]
+        heads = convex(ones[0], draw), propagated(ones[1], draw)[0]
         for one, head in zip(ones, heads, strict=True):
             fill_in(one, torch.as_tensor(head.weight), torch.as_tensor(head.bias))
         found += ones
@@ -98,6 +117,18 @@ def _from_scratch(classifier: Classifier, draw: Draw, budget: Budget) -> tuple[C
     one = Classifier(backbone, head, classifier.layer, classifier.labels)
     done = FullFineTuning(NoSettings()).fit(one, draw, replace(budget, pretrained=False))
     return one, replace(done.stages[0], how=f"scratch: {done.stages[0].how}")
+
+
+def _distilled(classifier: Classifier, teacher: Ensemble, draw: Draw, budget: Budget) -> tuple[Classifier, Stage]:
+    """The pretrained network, trained to say of the unlabeled images what the mean says (Hinton et al., 2015)."""
+    student = copy.deepcopy(classifier)
+    head, _ = propagated(student, draw)
+    fill_in(student, torch.as_tensor(head.weight), torch.as_tensor(head.bias))
+    teacher.mirrored = draw.labeled.mirrors
+    targets = targets_of_both(draw, probabilities(teacher, draw.unlabeled, draw.hardware))
+    task = GivenTargets(student, draw, targets, np.ones(len(targets)))
+    lr = budget.lr * SMALL
+    return student, train(student, draw, Phase("distilled", budget.steps, {"head": lr, "backbone": lr}, 2), task)
 
 
 def _collapse(classifier: Classifier, draw: Draw) -> str | None:
