@@ -8,7 +8,9 @@ from ssl_app.clustering import typical
 from ssl_app.clustering.typical import atypicality, choose, cluster_count, select
 
 
-def blobs(sizes: tuple[int, ...] = (60, 40, 25, 15), width: int = 8, noise: float = 0.25, seed: int = 0) -> np.ndarray:
+def blobs(
+    sizes: tuple[int, ...] = (60, 40, 25, 15), width: int = 8, noise: float = 0.25, seed: int = 0
+) -> np.ndarray:
     """Rows about one direction for each size, not of length 1. (N, D)."""
     random = np.random.default_rng(seed)
     centers = np.eye(width)[: len(sizes)]
@@ -61,7 +63,9 @@ def test_it_chooses_what_the_paper_chooses(labels: int, wanted: int) -> None:
 def test_typicality_is_that_of_the_paper_in_blocks_too(monkeypatch) -> None:
     rows = unit(blobs().astype(np.float64))
     clusters = np.repeat([0, 1, 2, 3], (60, 40, 25, 15))
-    slow = [1 / typicality(rows[clusters == clusters[i]], int((clusters[:i] == clusters[i]).sum())) for i in range(140)]
+    slow = [
+        1 / typicality(rows[clusters == clusters[i]], int((clusters[:i] == clusters[i]).sum())) for i in range(140)
+    ]
     as_tensor = torch.tensor(rows, dtype=torch.float32)
     assert np.allclose(atypicality(as_tensor, clusters), slow, rtol=1e-5)
     monkeypatch.setattr(typical, "BLOCK", 100)
