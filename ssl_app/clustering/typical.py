@@ -1,4 +1,6 @@
-"""TypiClust: the images to label next, typical ones of clusters without a label (Hacohen et al., 2022, arXiv:2202.02794)."""
+"""TypiClust: which images to label next, the typical ones of clusters without a label (Hacohen et al., 2022,
+arXiv:2202.02794).
+"""
 
 from collections import Counter
 from collections.abc import Sequence

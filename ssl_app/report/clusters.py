@@ -157,7 +157,7 @@ def _thumbs(
         # made small before it is scaled: most pixels of a large image then need no arithmetic
         small = [cv2.resize(images[row][..., :shown], (side, side), interpolation=how) for row in rows[places]]
         values = pixels.scale(np.stack(small).reshape(-1, side, side, shown))
-        thumbs[places] = np.rint(np.nan_to_num(values) * 255).astype(np.uint8)
+        thumbs[places] = page.eight_bits(values)
     return thumbs
 
 

@@ -37,12 +37,17 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
     return encoded.tobytes()
 
 
+def eight_bits(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Pixels in [0, 1] as bytes; what is no number is black."""
+    return np.rint(np.nan_to_num(values) * 255).astype(np.uint8)
+
+
 def _text(name: str) -> str:
     return (files(__package__) / name).read_text(encoding="utf-8")
 
 
 def _policy(page: str) -> str:
-    """Content-Security-Policy: the page's style and script by their hashes, pictures in it or beside it, no network."""
+    """Content-Security-Policy: the page's style and script by their hashes, pictures in or beside it, no network."""
     hashes = {}
     for kind in ("style", "script"):
         text = re.findall(rf"<{kind}>(.*?)</{kind}>", page, re.DOTALL)
