@@ -274,7 +274,6 @@ def _facts(opened: "Opened", rows: "NDArray[np.int64]", chosen: "Chosen") -> dic
         "clusters_labeled": len(np.unique(chosen.clusters[labeled])),
         "groups": None if units is None else len(units),
         "test_left_out": len(opened.parts.test),
-        "random": False,
         "unreadable": list(dataset.unreadable),
     }
 
