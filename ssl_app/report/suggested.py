@@ -1,4 +1,4 @@
-"""Images to label next: a table that `--labels` takes once it is filled in, and an offline page to fill it in on.
+"""Images to label next: a table of labels to be filled in, and an offline page to fill it in on.
 
 The page holds the pictures themselves, so that it can be sent to whoever knows the classes.
 """

@@ -95,9 +95,9 @@ def test_nothing_is_labeled_yet(suggest, trained) -> None:
     assert {int(row["cluster"]) for row in table} <= set(range(result["clusters"]))
     sentence = (
         f"6 of {result['candidates']} unlabeled training images suggested, typical ones of {result['clusters']} "
-        f"clusters (none labeled so far); {result['test_left_out']} test images left out. A chosen sample is no random "
-        f"one: intervals over draws (sweep) do not hold for it, those over test images do; and classes may be unequal "
-        f"in number."
+        f"clusters (none labeled so far); {result['test_left_out']} test images left out. A chosen sample is no "
+        f"random one: intervals over draws (sweep) do not hold for it, those over test images do; and classes may be "
+        f"unequal in number."
     )
     assert result["sentence"] == sentence
     assert f"\n{sentence}\n" in answer.err
