@@ -100,12 +100,14 @@ def run(settings: Settings) -> Result:
         one.more["sentence"] = f"{_sentence(one.more, opened.dataset)} {CAUTION}"
     logger.info(one.more["sentence"])
     logger.info(f"open this in a browser to name them: {page}")
+    verb = "finetune"
     if not opened.dataset.labeled[opened.parts.test].any():
+        verb = "sweep --evaluate-on folds"
         logger.info(
-            "note: no image of the test part has a label, and finetune evaluates on it; type ssl-app sweep "
-            "--evaluate-on folds, whose scores then hold for images chosen like these, or add labels of test images"
+            "note: no image of the test part has a label, and finetune needs some; a sweep by folds needs none, and "
+            "its scores hold for images chosen like these"
         )
-    logger.info(f"once {table} is filled in, type {_next(settings, start, table)}")
+    logger.info(f"once {table} is filled in, type {_next(verb, settings, start, table)}")
     return one.result()
 
 
@@ -290,11 +292,11 @@ def _sentence(facts: dict[str, Any], dataset: "Dataset") -> str:
     )
 
 
-def _next(settings: Settings, start: "Initialization", table: Path) -> str:
-    """The finetune that takes the filled-in table, on the same data and split."""
+def _next(verb: str, settings: Settings, start: "Initialization", table: Path) -> str:
+    """The command that takes the filled-in table, on the same data and split."""
     names = ("data", "label", "group", "split", "split_seed", "test_fraction", "backbone", "image_size", "channels")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
     init = settings.run if settings.run != NEWEST else start.name
     typed = {"init": init} | given | {"labels": table}
     flags = " ".join(f"{config.flag(name)} {quote(str(value))}" for name, value in typed.items())
-    return f"ssl-app finetune {flags}{out_flag(settings.out)}"
+    return f"ssl-app {verb} {flags}{out_flag(settings.out)}"

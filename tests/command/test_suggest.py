@@ -102,10 +102,10 @@ def test_nothing_is_labeled_yet(suggest, trained) -> None:
     assert result["sentence"] == sentence
     assert f"\n{sentence}\n" in answer.err
     assert "run: p, the newest finished pretraining in" in answer.err
+    assert "note: no image of the test part has a label, and finetune needs some; a sweep by folds need" in answer.err
     assert (
-        "note: no image of the test part has a label, and finetune evaluates on it; type ssl-app sweep" in answer.err
+        f"is filled in, type ssl-app sweep --evaluate-on folds --init p --labels {result['suggested']} " in answer.err
     )
-    assert json.loads((Path(result["run"]) / "result.json").read_text()) == result
     again = suggest("p", "--labels", "none", "--count", 6).result
     assert read(again["suggested"]) == table, "the same seed, the same images"
 
