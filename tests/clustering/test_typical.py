@@ -6,6 +6,7 @@ import torch
 
 from ssl_app.clustering import typical
 from ssl_app.clustering.typical import atypicality, choose, cluster_count, select
+from ssl_app.errors import DataError
 
 
 def blobs(
@@ -155,3 +156,36 @@ def test_the_same_seed_chooses_the_same() -> None:
     one, other = (choose(blobs(), labeled, 9, seed=4) for _ in range(2))
     assert np.array_equal(one.indices, other.indices)
     assert np.array_equal(one.clusters, other.clusters)
+
+
+@pytest.mark.parametrize(
+    ("features", "wanted"),
+    [
+        (np.ones((40, 6)), 7),  # of a collapsed network
+        (np.zeros((40, 6)), 7),
+        (np.random.default_rng(0).normal(size=(40, 1)), 12),
+        (np.random.default_rng(0).normal(size=(2000, 3)), 600),  # more than there may be clusters
+        (np.random.default_rng(0).normal(size=(9, 64)), 4),
+        (np.random.default_rng(0).normal(size=(1, 4)), 1),
+    ],
+    ids=["equal", "zero", "narrow", "many", "few", "one"],
+)
+@pytest.mark.parametrize("grouped", [False, True])
+def test_it_chooses_as_many_different_unlabeled_images_as_wanted(
+    features: np.ndarray, wanted: int, grouped: bool
+) -> None:
+    count = len(features)
+    labeled = np.arange(count) % 5 == 1
+    groups = [str(i // 3) for i in range(count)] if grouped else None
+    found = choose(features, labeled, wanted, groups=groups)
+    assert len(set(found.indices.tolist())) == len(found.indices) == wanted
+    assert not labeled[found.indices].any()
+    assert found.clusters.shape == (count,)
+    assert len(np.unique(found.clusters)) == found.clusters.max() + 1
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    features = blobs()
+    features[3, 0] = np.nan
+    with pytest.raises(DataError, match="the features of 1 of 140 images are nan or infinite"):
+        choose(features, np.zeros(140, dtype=bool), 4)
