@@ -1,8 +1,9 @@
 """Suggest which images to label next: typical ones of clusters without a label (TypiClust).
 
-RUN is a pretraining, a checkpoint or a weights file; its frozen features of the training part are clustered. The test
-part is never suggested. The table suggested.csv holds the suggested images first and then those labeled already, so
-that it is all that --labels of finetune needs once it is filled in; suggested.html shows the pictures, to name them.
+RUN is a pretraining, a checkpoint or a weights file; default: the newest finished pretraining in --out. Its frozen
+features of the training part are clustered; the test part is never suggested. The table suggested.csv holds the
+suggested images first and then those labeled already: once filled in, it is all that finetune --labels needs. The
+page suggested.html shows the pictures, to name them.
 """
 
 import logging
