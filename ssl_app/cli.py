@@ -94,8 +94,9 @@ def _parameters(settings: type) -> list[click.Parameter]:
     parameters: list[click.Parameter] = []
     for field in config.fields(settings):
         if field.argument:
+            required, name = field.default in (None, ""), field.name.upper()
             parameters.append(
-                click.Argument([field.name], required=field.default in (None, ""), metavar=field.name.upper())
+                click.Argument([field.name], required=required, metavar=name if required else f"[{name}]")
             )
             continue
         default = field.default

@@ -4,7 +4,8 @@ UserError                 exit code 2, one line, no traceback
 ├── SettingsError         a setting, a recipe key, a name of a method
 ├── DataError             images, labels, groups, splits
 ├── CheckpointError       weights that do not fit, or are not weights
-└── RunError              a run folder: missing, unfinished, in the way
+├── RunError              a run folder: missing, unfinished, in the way
+└── SeveralErrors         more than one of these, in one line
 
 Below `commands/` nothing knows a flag: an error names settings as the code does (`image_size`), and whoever prints it
 says how they are typed (`sentence`). A new sort of fix is a subclass of Fix.
@@ -12,7 +13,8 @@ says how they are typed (`sentence`). A new sort of fix is a subclass of Fix.
 
 import difflib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from shlex import quote
 
@@ -189,6 +191,39 @@ class CheckpointError(UserError):
 
 class RunError(UserError):
     """A run folder that is missing, unfinished or in the way."""
+
+
+class SeveralErrors(UserError):
+    """Several mistakes, shown together so that one more try is enough."""
+
+    def __init__(self, errors: Iterable[UserError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(f"{len(self.errors)} mistakes")
+
+    def sentence(self, flag: Flag) -> str:
+        """All of them in one line, numbered."""
+        each = [f"({number}) {error.sentence(flag)}" for number, error in enumerate(self.errors, start=1)]
+        return f"{self.found}: {' '.join(each)}"
+
+
+class Mistakes:
+    """Collects mistakes that do not depend on each other, to refuse all of them at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[UserError] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep a mistake of the block, and go on."""
+        try:
+            yield
+        except UserError as error:
+            self.errors.append(error)
+
+    def refuse(self) -> None:
+        """Raise what was collected, if anything: one error as it is."""
+        if self.errors:
+            raise self.errors[0] if len(self.errors) == 1 else SeveralErrors(self.errors)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

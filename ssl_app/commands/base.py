@@ -1,12 +1,15 @@
 """From the settings that verbs share to what the packages below take: data, pixels, initialization, hardware."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import runs
+from ssl_app import config, runs
+from ssl_app.errors import Fix, UserError
 from ssl_app.settings import DataSettings, PixelSettings, RunSettings, StageTwoSettings, TransferSettings
 
 if TYPE_CHECKING:
@@ -103,6 +106,23 @@ def planned_of(settings: StageTwoSettings, start: "Initialization", tested: "Tes
     pixels = pixels_of(merged, start, open_source(data.data, data.columns))
     inherited = settings.data is None and bool(start.settings)
     return Planned(start, data, pixels, inherited, tested)
+
+
+def stage_two_of(settings: RunSettings) -> StageTwoSettings:
+    """The settings that a verb shares with stage two, the others by default: for verbs that train no classifier."""
+    names = [field.name for field in fields(StageTwoSettings) if hasattr(settings, field.name)]
+    return StageTwoSettings(**{name: getattr(settings, name) for name in names})
+
+
+@contextmanager
+def run_in_place_of_init() -> Iterator[None]:
+    """Refusals that the verbs with an init share, in the words of a verb where RUN is typed."""
+    try:
+        yield
+    except UserError as error:
+        notice = error.notice
+        fixes = [Fix(fix.text(config.flag).replace("--init", "RUN")) for fix in notice.fixes]
+        raise type(error)(notice.found, expected=notice.expected, fix=fixes) from error
 
 
 def with_data_of(settings: StageTwoSettings, start: "Initialization") -> StageTwoSettings:

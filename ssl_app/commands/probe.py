@@ -7,19 +7,18 @@ best layer too, is chosen on a fifth of the training part.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ssl_app import config, runs
 from ssl_app.commands import RunSpec, record
-from ssl_app.commands.base import hardware_of, planned_of, transfer_config
+from ssl_app.commands.base import hardware_of, planned_of, run_in_place_of_init, stage_two_of, transfer_config
 from ssl_app.config import option
-from ssl_app.errors import CheckpointError, Fix, SettingsError, UserError
+from ssl_app.errors import CheckpointError, SettingsError
 from ssl_app.runs import Result
-from ssl_app.settings import DataSettings, PixelSettings, RunSettings, StageTwoSettings
+from ssl_app.settings import DataSettings, PixelSettings, RunSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,13 +78,8 @@ def run(settings: Settings) -> Result:
     runs.prepare(settings.out, settings.name, "probe")
     hardware = hardware_of(settings)
     logger.info(hardware.sentence())
-    shared = {
-        field.name: getattr(settings, field.name)
-        for field in fields(StageTwoSettings)
-        if hasattr(settings, field.name)
-    }
-    stage_two = StageTwoSettings(**shared)
-    with _run_in_place_of_init():
+    stage_two = stage_two_of(settings)
+    with run_in_place_of_init():
         start = load_initialization(settings.run, settings.out, settings.backbone)
         setup = prepare(
             planned_of(stage_two, start, settings.evaluate_on),
@@ -132,17 +126,6 @@ def run(settings: Settings) -> Result:
     if len(layers) > 1:
         logger.info(_choice(found, best, int(held.sum())))
     return one.result()
-
-
-@contextmanager
-def _run_in_place_of_init() -> Iterator[None]:
-    """Refusals that the verbs with an init share, in this verb's words: what is typed here is RUN."""
-    try:
-        yield
-    except UserError as error:
-        notice = error.notice
-        fixes = [Fix(fix.text(config.flag).replace("--init", "RUN")) for fix in notice.fixes]
-        raise type(error)(notice.found, expected=notice.expected, fix=fixes) from error
 
 
 def _layers(requested: Sequence[str], backbone: "Backbone") -> list[str]:
@@ -202,17 +185,12 @@ def _probed(
 def _features(setup: "TrialSetup", backbone: "Backbone", layer: str | None) -> "NDArray[np.float32]":
     """What a head on this layer sees of the training images and then of the test images. -> (N + n, d)."""
     import numpy as np
-    import torch
 
-    from ssl_app.models.heads import build_head
-    from ssl_app.training import inference
-    from ssl_app.training.classifier import Classifier
+    from ssl_app.training.inference import frozen_features
 
-    dataset, parts = setup.opened.dataset, setup.opened.parts
-    head = build_head("linear", backbone.shape(layer), len(dataset.classes))
-    classifier = Classifier(backbone, head, layer, torch.zeros(0, dtype=torch.int64))
+    parts = setup.opened.parts
     rows = setup.rows(np.concatenate([parts.train, parts.test]))
-    features = inference.pooled_features(classifier, rows, setup.hardware)
+    features = frozen_features(backbone, layer, rows, setup.hardware)
     if not np.isfinite(features).all():
         raise CheckpointError(
             f"layer {layer or POOLED} of {setup.initialization.name} gives numbers that are not finite; "

@@ -49,17 +49,10 @@ def open_images(spec: DataSpec, pixels: PixelSpec, source: Source | None = None)
 
 
 def with_labels(dataset: Dataset, path: Path) -> Dataset:
-    """The set with the labels of a table instead of its own; images that it does not name have none."""
-    table = read_labels(path)
-    column = next(iter(table.columns))
-    classes, numbers = numbered(table.of(dataset.keys)[0])
-    labels = np.array(numbers, dtype=np.int64)
-    known = labels >= 0
-    found = f"{known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}"
-    logger.info(f"labels: {found}; the test uses them, too")
-    lost = table.unmatched(dataset.keys)
-    if lost:
-        logger.info(f"note: {len(lost)} of {len(table.rows)} rows of {path} name no image, the first is '{lost[0]}'")
+    """The set with the labels of a table instead of its own. Raises DataError unless it has two classes or more."""
+    relabeled, column = labeled_by(dataset, path)
+    logger.info("the test uses the labels of the table, too")
+    classes = relabeled.classes
     if len(classes) < 2:
         only = f"the label '{classes[0]}' alone" if classes else "no label"
         raise DataError(
@@ -67,7 +60,25 @@ def with_labels(dataset: Dataset, path: Path) -> Dataset:
             expected="two classes or more",
             fix=Fix(f"fill its column {column}"),
         )
-    return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labeled=known)
+    return relabeled
+
+
+def labeled_by(dataset: Dataset, path: Path) -> tuple[Dataset, str]:
+    """The set with the labels of a table, and the column they stand in; images that it does not name have none.
+
+    Labels may be few, or none at all. Raises DataError.
+    """
+    table = read_labels(path)
+    column = next(iter(table.columns))
+    classes, numbers = numbered(table.of(dataset.keys)[0])
+    labels = np.array(numbers, dtype=np.int64)
+    known = labels >= 0
+    found = f"{known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}"
+    logger.info(f"labels: {found}")
+    lost = table.unmatched(dataset.keys)
+    if lost:
+        logger.info(f"note: {len(lost)} of {len(table.rows)} rows of {path} name no image, the first is '{lost[0]}'")
+    return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labeled=known), column
 
 
 def default_image_size(source: Source, fitting: Callable[[int], int]) -> int:

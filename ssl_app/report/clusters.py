@@ -5,13 +5,8 @@ first, in each head by its own confidence. Sheets follow the first head shown: e
 head has one sheet a cluster, of its first members, for the page to open quickly.
 """
 
-import base64
-import hashlib
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +18,11 @@ from ssl_app import runs
 from ssl_app.clustering import agreement
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.store import allocate
+from ssl_app.report import page
 
 PAGE, SHEETS = "clusters.html", "sheets"
-QUALITY = 88  # of JPEG, in percent
 DIGITS = 4  # of a confidence
 CHUNK = 256  # images reduced at a time
-DATA = "{{data}}"
-POLICY = "{{policy}}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +82,7 @@ def write_page(
         del thumbs
         (draft / "thumbs.npy").unlink()
         layout = {"side": side, "perSheet": per_sheet, "columns": columns}
-        (draft / PAGE).write_text(_page(content(shown) | layout), encoding="utf-8")
+        (draft / PAGE).write_text(page.filled(PAGE, content(shown) | layout), encoding="utf-8")
     return folder / PAGE
 
 
@@ -164,7 +157,7 @@ def _thumbs(
         # made small before it is scaled: most pixels of a large image then need no arithmetic
         small = [cv2.resize(images[row][..., :shown], (side, side), interpolation=how) for row in rows[places]]
         values = pixels.scale(np.stack(small).reshape(-1, side, side, shown))
-        thumbs[places] = np.rint(np.nan_to_num(values) * 255).astype(np.uint8)
+        thumbs[places] = page.eight_bits(values)
     return thumbs
 
 
@@ -173,34 +166,6 @@ def _sheet(thumbs: NDArray[np.uint8], columns: int) -> bytes:
     count, side, _, channels = thumbs.shape
     lines = -(-count // columns)
     cells = np.full((lines * columns, side, side, channels), 255, np.uint8)
-    cells[:count] = thumbs[..., ::-1]  # OpenCV writes blue first
+    cells[:count] = thumbs
     sheet = cells.reshape(lines, columns, side, side, channels).swapaxes(1, 2)
-    sheet = sheet.reshape(lines * side, columns * side, channels)
-    done, encoded = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert done
-    return encoded.tobytes()
-
-
-def _page(held: dict[str, Any]) -> str:
-    """The template with the data in it, and a policy that lets its own script run and nothing else."""
-    template = (files(__package__) / PAGE).read_text(encoding="utf-8")
-    page = template.replace(POLICY, _policy(template))
-    return page.replace(DATA, as_data(held))  # last: whatever the data hold is not looked at again
-
-
-def as_data(held: Any) -> str:
-    """JSON that stays JSON inside a <script>: no `<` can end it, and all is ASCII."""
-    return json.dumps(held, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _policy(template: str) -> str:
-    """Content-Security-Policy: the page's style and script by their hashes, pictures beside it, no network."""
-    hashes = {}
-    for kind in ("style", "script"):
-        text = re.findall(rf"<{kind}>(.*?)</{kind}>", template, re.DOTALL)
-        assert len(text) == 1, f"one <{kind}> without attributes, not {len(text)}"
-        hashes[kind] = base64.b64encode(hashlib.sha256(text[0].encode()).digest()).decode()
-    return (
-        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
-        f"img-src 'self' file: data:; base-uri 'none'; form-action 'none'"
-    )
+    return page.jpeg(sheet.reshape(lines * side, columns * side, channels))

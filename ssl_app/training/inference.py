@@ -11,6 +11,7 @@ from ssl_app.data import transforms
 from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.models.backbones import Backbone
+from ssl_app.models.heads import build_head
 from ssl_app.training.batch_norm import recalibrate
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.ensemble import Ensemble
@@ -33,6 +34,14 @@ def pooled_features(
         return torch.stack(pooled).mean(0)
 
     return map_images(classifier, features, rows, hardware).float().numpy()
+
+
+def frozen_features(
+    backbone: Backbone, layer: str | None, rows: ImageRows, hardware: Hardware
+) -> NDArray[np.float32]:
+    """What a linear head on a layer, None for the pooled last, would be given of each image. -> (n, d)."""
+    head = build_head("linear", backbone.shape(layer), 1)
+    return pooled_features(Classifier(backbone, head, layer, torch.zeros(0, dtype=torch.int64)), rows, hardware)
 
 
 def map_images(network: nn.Module, fn: Callable[[Tensor], Tensor], rows: ImageRows, hardware: Hardware) -> Tensor:

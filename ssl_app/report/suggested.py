@@ -1,0 +1,96 @@
+"""Images to label next: a table of labels to be filled in, and an offline page to fill it in on.
+
+The page holds the pictures themselves, so that it can be sent to whoever knows the classes.
+"""
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_app import runs
+from ssl_app.data.intensity import PixelScaling
+from ssl_app.report import page
+
+TABLE, PAGE = "suggested.csv", "suggested.html"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of the table."""
+
+    path: str
+    label: str  # empty where it is not known
+    cluster: int | None  # None where it took no part in the clustering
+    group: str  # empty where it has none
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What is suggested, and what is labeled already: the table needs both, since one file is all that is read."""
+
+    run: str  # its name
+    identity: str  # under which the browser keeps the names: they outlive a move of the run
+    data: str  # as typed
+    suggested: Sequence[Row]  # the most important first
+    labeled: Sequence[Row]
+    group: str | None  # the column of the groups, where the data have one
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return ["path", "label", "cluster", *(["group"] if self.group else [])]
+
+    def cells(self, rows: Sequence[Row]) -> list[list[str]]:
+        """The rows as text, a cell a column."""
+        found = [[row.path, row.label, "" if row.cluster is None else str(row.cluster), row.group] for row in rows]
+        return [cells[: len(self.columns)] for cells in found]
+
+
+def write_table(path: Path, suggestion: Suggestion) -> None:
+    """CSV of path, label, cluster and group: suggested images first, without a label, then those labeled already."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(suggestion.columns)
+    writer.writerows(suggestion.cells([*suggestion.suggested, *suggestion.labeled]))
+    runs.write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def write_page(path: Path, suggestion: Suggestion, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    """The page, in one file. pictures (H, W, 1 or 3) are those of the suggested images, in their order."""
+    runs.write_bytes(path, page.filled(PAGE, content(suggestion, pictures)).encode())
+
+
+def content(suggestion: Suggestion, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
+    """What the page knows, as plain JSON values."""
+    return {
+        "run": suggestion.run,
+        "identity": suggestion.identity,
+        "data": suggestion.data,
+        "group": suggestion.group,
+        "columns": suggestion.columns,
+        "suggested": suggestion.cells(suggestion.suggested),
+        "labeled": suggestion.cells(suggestion.labeled),
+        "pictures": [base64.b64encode(page.jpeg(picture)).decode() for picture in pictures],
+    }
+
+
+def picture(image: NDArray[Any], pixels: PixelScaling, side: int) -> NDArray[np.uint8]:
+    """A whole image, not its center square, for people: (H, W, C) -> at most `side` pixels long, 1 or 3 channels.
+
+    Of other numbers of channels the first is shown.
+    """
+    image = image if image.shape[-1] == 3 else image[..., :1]
+    height, width, channels = image.shape
+    scale = side / max(height, width)
+    if scale < 1:  # made small before it is scaled: most pixels of a large image then need no arithmetic
+        height, width = max(1, round(scale * height)), max(1, round(scale * width))
+        image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA)
+    return page.eight_bits(pixels.scale(image.reshape(height, width, channels)))
