@@ -196,6 +196,7 @@ def budget_of(setup: TrialSetup, job: Job) -> Budget:
     config = setup.config
     return Budget(
         job.steps or config.steps_for(len(job.drawn)),
+        len(job.drawn) / len(np.unique(setup.dataset.labels[job.drawn])),
         config.lr,
         setup.initialization.pretrained,
         config.head == "linear",

@@ -21,7 +21,7 @@ from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.inference import probabilities
 from ssl_app.transfer.draw import Draw
 from ssl_app.transfer.fitting import Fitted, Phase, Stage, convex, fill_in, propagated, train
-from ssl_app.transfer.semi_supervised import targets_of_both
+from ssl_app.transfer.semi_supervised import COST, targets_of_both
 from ssl_app.transfer.strategies.base import Budget, NoSettings, Strategy
 from ssl_app.transfer.strategies.fixmatch import Fixmatch, FixmatchConfig
 from ssl_app.transfer.strategies.full_fine_tuning import FullFineTuning
@@ -71,10 +71,8 @@ class Auto(Strategy[AutoConfig]):
 
     def _averaged(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
         """The mean of all candidates."""
-        assert draw.labeled.labels is not None
         frozen = _frozen(classifier, draw)
-        per_class = len(draw.labeled.labels) / len(np.unique(draw.labeled.labels))
-        if per_class < TRAINED_FROM:
+        if budget.per_class < TRAINED_FROM:
             how = f"mean of {len(frozen)} frozen candidates, by rule below {TRAINED_FROM} labels per class"
             return Fitted(Ensemble(frozen), [Stage(how)])
         tuned = Fixmatch(FixmatchConfig()).fit(copy.deepcopy(classifier), draw, budget)
@@ -86,7 +84,10 @@ class Auto(Strategy[AutoConfig]):
 
     def steps(self, budget: Budget) -> int:
         """Those of FixMatch and of scratch, if there are labels enough for them, and of the distilled network."""
-        return (2 + self.config.distill) * budget.steps
+        if not budget.pretrained:
+            return budget.steps
+        distilled = round(COST * budget.steps) if self.config.distill else 0
+        return distilled + (round((1 + COST) * budget.steps) if budget.per_class >= TRAINED_FROM else 0)
 
 
 def _frozen(classifier: Classifier, draw: Draw) -> list[Classifier]:

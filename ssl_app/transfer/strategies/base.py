@@ -21,6 +21,7 @@ class Budget:
     """What a strategy may spend, the same for every strategy and for scratch."""
 
     steps: int  # optimizer steps in all
+    per_class: float  # labels of a class, on average
     lr: float  # for parts that start from random weights
     pretrained: bool  # whether the backbone has weights worth keeping
     linear: bool  # whether the head is one linear layer, which a convex fit can fill in
@@ -47,5 +48,5 @@ class Strategy(ABC, Generic[C]):
         """
 
     def steps(self, budget: Budget) -> int:
-        """Optimizer steps that `fit` will take, for an estimate of its time: the budget's, or 0 for a convex fit."""
+        """What `fit` will take in steps on labeled images, for an estimate of its time; 0 for a convex fit."""
         return budget.steps

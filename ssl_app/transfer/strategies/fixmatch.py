@@ -16,7 +16,7 @@ from ssl_app.training.classifier import Classifier
 from ssl_app.training.task import Metrics
 from ssl_app.transfer.draw import Draw
 from ssl_app.transfer.fitting import Fitted, Phase, Stage, convex, fill_in, propagated, train
-from ssl_app.transfer.semi_supervised import SemiSupervised
+from ssl_app.transfer.semi_supervised import COST, SemiSupervised
 from ssl_app.transfer.strategies.base import Budget, Strategy
 from ssl_app.transfer.strategies.two_stage import HEAD_SHARE, SMALL
 
@@ -126,6 +126,10 @@ class Fixmatch(Strategy[FixmatchConfig]):
         passing = f", {100 * float(task.passing):.0f} % of the unlabeled images above {threshold:g} at the end"
         warnings = task.warnings() if len(draw.unlabeled.indices) else ()
         return Fitted.alone(classifier, *before, Stage(f"{done.how}{passing}{about}", done.history, warnings))
+
+    def steps(self, budget: Budget) -> int:
+        """Those of the budget, which look at unlabeled images too."""
+        return round(COST * budget.steps)
 
     def _start(
         self, classifier: Classifier, draw: Draw, before: list[Stage]

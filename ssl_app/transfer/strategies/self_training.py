@@ -17,7 +17,7 @@ from ssl_app.training.inference import probabilities
 from ssl_app.training.task import Metrics
 from ssl_app.transfer.draw import Draw
 from ssl_app.transfer.fitting import Fitted, Phase, Stage, fill_in, propagated, train
-from ssl_app.transfer.semi_supervised import SemiSupervised, targets_of_both
+from ssl_app.transfer.semi_supervised import COST, SemiSupervised, targets_of_both
 from ssl_app.transfer.strategies.base import Budget, Strategy
 from ssl_app.transfer.strategies.two_stage import SMALL
 
@@ -74,3 +74,8 @@ class SelfTraining(Strategy[SelfTrainingConfig]):
             sure = certainty(targets)
         task = GivenTargets(classifier, draw, np.eye(draw.classes)[targets.argmax(1)], sure)
         return Fitted.alone(classifier, first, train(classifier, draw, Phase("all", steps, rates, 1), task))
+
+    def steps(self, budget: Budget) -> int:
+        """Those of the budget, which look at unlabeled images too; half of them where a network gives the labels."""
+        alone = 0 if budget.pretrained and budget.linear else budget.steps // 2
+        return round(alone + COST * (budget.steps - alone))
