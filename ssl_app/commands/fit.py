@@ -1,0 +1,238 @@
+"""From images and a few labels to a classifier and a verdict, within a time: pretrain, finetune and sweep in one.
+
+Each step is a command that is printed before it runs, so that it can be typed again with other settings. Pretraining
+takes a little more than half of the time, the classifier is trained on all labels of the training part, and what is
+left goes into the sweep: as many labels per class and draws as fit. The same command with the --name that is printed
+goes on where it was stopped.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_app import config, runs
+from ssl_app.commands import RunSpec, finetune, pretrain, record, sweep
+from ssl_app.commands.base import hardware_of, out_flag, planned_of, transfer_config
+from ssl_app.config import option
+from ssl_app.errors import Run, RunError
+from ssl_app.runs import Result
+from ssl_app.settings import USUAL_SIZES, DataSettings, PixelSettings, PretrainSettings, RunSettings, SweepSettings
+
+if TYPE_CHECKING:
+    from ssl_app.transfer.sweep_cost import SweepCost
+    from ssl_app.transfer.trial import TrialSetup
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES = """
+ssl-app fit --data scans/ --labels labels.csv --budget 30m
+ssl-app fit --data all.csv --group patient --budget 2h --name scans
+"""
+PRETRAINING = 0.55  # of the time
+STRATEGY = "auto"
+DRAWS, FEWEST_DRAWS = 5, 2
+APART = ("out", "tracking_uri", "threads", "device", "name")  # may differ when it goes on
+
+
+@dataclass(frozen=True)
+class Settings(RunSettings, PixelSettings, DataSettings):
+    """Settings of the whole job."""
+
+    labels: Path | None = option(
+        None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
+    )
+    budget: str = option("30m", "time for all of it, such as 10m or 2h", metavar="TIME")
+    method: str = option(PretrainSettings().method, "pretext method, see ssl-app methods", metavar="M")
+    backbone: str | None = option(None, "network; default: the method's", metavar="B")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, as it is printed and as it is run."""
+
+    verb: str
+    typed: tuple[tuple[str, object], ...]  # settings that are not left to their defaults
+
+    def settings(self, kind: Any) -> Any:
+        """The settings that the command line would give."""
+        return config.build(kind, dict(self.typed), {})
+
+    def command(self) -> str:
+        """What a user would type."""
+        return Run(self.verb, self.typed).command(config.flag)
+
+
+def run(settings: Settings) -> Result:
+    """Pretrain, finetune, sweep; what is done already is not done again."""
+    from ssl_app.pretraining.time_budget import described, seconds_of
+
+    started = time.monotonic()
+    seconds = seconds_of(settings.budget)
+    pretrain.method_of(settings.method)
+    runs.prepare_out(settings.out)
+    folder = _stopped(settings)
+    if folder is None:
+        runs.prepare(settings.out, settings.name, "fit")
+        _refuse_few_labels(settings)
+    about = RunSpec(
+        "fit", settings.out, settings.name, config.as_json(settings), settings.tracking_uri, keep=runs.SETTINGS
+    )
+    with record(about, folder, started) as one:
+        name = one.folder.name
+        logger.info(f"run {one.folder}; where it is stopped, the same command with --name {name} goes on")
+        steps = [_pretraining(settings, name, described(PRETRAINING * seconds).replace(" ", "").replace("min", "m"))]
+        pretrained = _done(steps[0], pretrain, 1, settings.out)
+        left = max(seconds - pretrained["training_seconds"], 0.2 * seconds)
+        steps += _transfer(settings, name, left)
+        tuned = _done(steps[1], finetune, 2, settings.out)
+        swept = sweep.run(_said(steps[2], 3).settings(SweepSettings)).more
+        one.more = {
+            "commands": [step.command() for step in steps],
+            "classifier": tuned["checkpoint"],
+            "test": tuned["test"],
+            "verdict": swept["verdict"],
+            "outcome": swept["outcome"],
+            "labels_saved": swept["labels_saved"],
+            "runs": [dict(step.typed)["name"] for step in steps],
+        }
+    spent = described(round(time.monotonic() - started))
+    logger.info(
+        f"done after {spent}: {tuned['checkpoint']}, balanced accuracy {tuned['test']['balanced_accuracy']:.3f}"
+    )
+    logger.info(f"to use it, type ssl-app predict {name}-finetune --data NEW{out_flag(settings.out)}")
+    return one.result()
+
+
+def _pretraining(settings: Settings, name: str, budget: str) -> Step:
+    own = (("method", settings.method), ("budget", budget), ("name", f"{name}-pretrain"))
+    backbone = () if settings.backbone is None else (("backbone", settings.backbone),)
+    return Step("pretrain", (*_common(settings, PretrainSettings, ("labels", "name")), *backbone, *own))
+
+
+def _transfer(settings: Settings, name: str, seconds: float) -> list[Step]:
+    """The classifier on all labels, and the largest sweep that the rest of the time allows."""
+    common = _common(settings, SweepSettings, ("name", "image_size", "channels", "intensity"))
+    init = ("init", f"{name}-pretrain")
+    strategy = ("strategy", STRATEGY)
+    size, draws = _fitting(settings, name, seconds)
+    sizes = ",".join(str(one) for one in USUAL_SIZES if one <= size)
+    own = (("per_class", sizes), ("draws", draws), ("baseline_length", "same"), ("name", f"{name}-sweep"))
+    return [
+        Step("finetune", (*common, init, strategy, ("name", f"{name}-finetune"))),
+        Step("sweep", (*common, init, strategy, *own)),
+    ]
+
+
+def _fitting(settings: Settings, name: str, seconds: float) -> tuple[int, int]:
+    """Most labels per class, and draws, of the sweep that fits; the smallest sweep where none does."""
+    from ssl_app.checkpoints import SCRATCH
+    from ssl_app.data import splits
+    from ssl_app.training.history import duration
+    from ssl_app.transfer.sweep_cost import SweepCost
+    from ssl_app.transfer.trial import Job
+    from ssl_app.transfer.workers import PlannedTrial
+
+    setup = _setup(settings, f"{name}-pretrain")
+    train = setup.opened.parts.train
+    most = splits.fewest(setup.dataset, train)[1]
+    sizes = [size for size in USUAL_SIZES if size <= max(1, most // 2)] or [1]  # draws of all labels are all alike
+    workers = sweep.jobs_at_once(None, settings.threads, hardware_of(settings, threads=1))
+    trials = []
+    for size in sizes:
+        drawn = splits.draw(setup.dataset, train, size, seed=settings.seed, draw=0)
+        trials += [
+            PlannedTrial(f"{init} {size}", init, size, Job(strategy, drawn, 0))
+            for init, strategy in ((name, STRATEGY), (SCRATCH, "full-fine-tuning"))
+        ]
+    cost = SweepCost.measured(setup, trials, workers)
+    everything = splits.draw(setup.dataset, train, None, seed=settings.seed, draw=0)
+    last = PlannedTrial("all", name, most, Job(STRATEGY, everything, 0))
+    cost.plan([last])
+    left = seconds - cost.predicted["all"]
+    size, draws = _largest(sizes, cost, left)
+    shown = f"{draws} draws of up to {size} labels per class"
+    logger.info(
+        f"sweep: {shown} (about {duration(_spent(sizes, size, cost) * draws)} of {duration(max(0, left))} left)"
+    )
+    return size, draws
+
+
+def _largest(sizes: list[int], cost: "SweepCost", seconds: float) -> tuple[int, int]:
+    """Most labels per class with as many draws as fit, where three fit; else fewer of both."""
+    for draws in (3, FEWEST_DRAWS):
+        for size in reversed(sizes):
+            each = _spent(sizes, size, cost)
+            if draws * each <= seconds:
+                return size, min(DRAWS, int(seconds / each))
+    return sizes[0], FEWEST_DRAWS
+
+
+def _spent(sizes: list[int], size: int, cost: "SweepCost") -> float:
+    """Seconds of one draw of every size up to this one."""
+    every = [cost.predicted[key] for key in cost.predicted if key != "all" and int(key.split()[-1]) <= size]
+    return sum(every) / cost.workers
+
+
+def _setup(settings: Settings, init: str) -> "TrialSetup":
+    """The labeled set as the pretraining wants it."""
+    from ssl_app.training.hardware import same_threads
+    from ssl_app.training.initialization import load_initialization
+    from ssl_app.transfer.setup import prepare
+
+    own = Step("sweep", _common(settings, SweepSettings, ("name", "image_size", "channels", "intensity")))
+    asked = own.settings(SweepSettings)
+    with same_threads():
+        start = load_initialization(init, settings.out, settings.backbone)
+        hardware = hardware_of(settings, threads=1)
+        return prepare(planned_of(asked, start, "test"), transfer_config(asked, start, "within", 0), hardware)
+
+
+def _refuse_few_labels(settings: Settings) -> None:
+    """Raise UserError now for what would be wrong with the labels after the pretraining."""
+    from ssl_app import console
+
+    with console.muted():
+        _setup(settings, "none")
+
+
+def _done(step: Step, verb: Any, number: int, out: Path) -> dict[str, Any]:
+    """result.json of a step: as it is, gone on with, or new."""
+    _said(step, number)
+    name = str(dict(step.typed)["name"])
+    if (out / name / runs.SETTINGS).is_file() and runs.read_json(out / name / runs.SETTINGS)["verb"] != step.verb:
+        raise RunError(f"run {out / name} is of another verb; remove it, or type another --name")
+    if runs.finished(out / name):
+        found: dict[str, Any] = runs.read_json(out / name / runs.RESULT)
+        return found
+    if verb is pretrain:
+        return pretrain.ensured(step.settings(PretrainSettings))
+    return dict(verb.run(step.settings(verb.Settings)).to_json())
+
+
+def _said(step: Step, number: int) -> Step:
+    logger.info(f"step {number} of 3: {step.command()}")
+    return step
+
+
+def _common(settings: Settings, kind: Any, without: Iterable[str]) -> tuple[tuple[str, object], ...]:
+    """What is not left to its default, of the settings that another verb has too."""
+    default, theirs = Settings(), {field.name for field in fields(kind)}
+    names = [field.name for field in fields(Settings) if field.name in theirs and field.name not in without]
+    values = {name: getattr(settings, name) for name in names if name not in ("budget", "method", "backbone")}
+    return tuple((name, value) for name, value in values.items() if value != getattr(default, name))
+
+
+def _stopped(settings: Settings) -> Path | None:
+    """The folder of the same job that was stopped; None where there is none."""
+    if settings.name is None or not (settings.out / settings.name / runs.SETTINGS).is_file():
+        return None
+    folder = settings.out / settings.name
+    content = runs.read_json(folder / runs.SETTINGS)
+    ours = {key: value for key, value in config.as_json(settings).items() if key not in APART}
+    theirs = {key: value for key, value in content["settings"].items() if key not in APART}
+    if content["verb"] != "fit" or ours != theirs:
+        raise RunError(f"run {folder} was started with other settings; type those, or another --name")
+    return folder
