@@ -120,6 +120,7 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
         None, "random views of each image; default: the method's"
     )
     mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
+    vertical_flip: bool = option(False, "flip images vertically too, where there is no up: surfaces, cells, tissue")
     workers: int | None = option(None, "loader processes; default: none on a CPU", at_least=0)
     exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
     probe_data: str | None = option(

@@ -221,6 +221,7 @@ def _spec(settings: Settings, method: Any, own: object) -> "PretrainSpec":
         probe_every=settings.probe_every,
         augment=settings.augment,
         mirror=settings.mirror,
+        vertical_flip=settings.vertical_flip,
         workers=settings.workers,
         seed=settings.seed,
     )

@@ -13,7 +13,7 @@ from ssl_app.data.loading import ImageRows
 from ssl_app.data.opened import Opened, open_data
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.transforms import center
-from ssl_app.errors import Change, DataError, Notice, Set, SettingsError
+from ssl_app.errors import Change, DataError, Notice, Set, SettingsError, Unset
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, TrainingSet
 from ssl_app.pretraining.knn_monitor import KnnMonitor
@@ -43,6 +43,7 @@ class PretrainSpec:
     probe_every: int | None = None  # epochs
     augment: str | None = None  # name of a preset; None: the method's own augmentation
     mirror: bool | None = None  # None: as the data say
+    vertical_flip: bool = False
     workers: int | None = None  # loader processes
     seed: int = 0
 
@@ -93,7 +94,8 @@ class Inputs:
     def rows(self, indices: NDArray[np.int64]) -> ImageRows:
         """Some of the images, for a loader."""
         mirrors = self.dataset.mirrors if self.spec.mirror is None else self.spec.mirror
-        return ImageRows(self.dataset.images, indices, self.scaling, self.spec.pixels.size, None, mirrors)
+        flip = self.spec.vertical_flip
+        return ImageRows(self.dataset.images, indices, self.scaling, self.spec.pixels.size, None, mirrors, flip)
 
     def training_set(self, epochs: int) -> TrainingSet:
         """What the method may know of the images."""
@@ -108,6 +110,10 @@ def _open(spec: PretrainSpec, group: SingleProcess) -> Opened:
     if needs.keeps_colors and spec.augment == "strong":
         raise SettingsError(
             f"{spec.name} learns colors, and the augmentation strong changes them", fix=Set("augment", "standard")
+        )
+    if needs.keeps_orientation and spec.vertical_flip:
+        raise SettingsError(
+            f"{spec.name} learns where up is, which a vertical flip changes", fix=Unset("vertical_flip")
         )
     if spec.pixels.size < needs.smallest_image:
         raise SettingsError(
