@@ -115,6 +115,13 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
         None, "share of the steps in which the learning rate rises; default: the method's", at_least=0, at_most=1
     )
     clip: float | None = option(None, "largest norm of the gradient", at_least=0)
+    progressive_resizing: float | None = option(
+        None,
+        "share of the steps, the first ones, on images of half the side; 0: none; default: 0.92 where method, "
+        "backbone and size of the images allow it",
+        at_least=0,
+        at_most=0.99,
+    )
     accumulate: int = option(1, "micro-batches that a process adds up for one step", at_least=1)
     augment: Literal["none", "light", "crop", "standard", "strong"] | None = option(
         None, "random views of each image; default: the method's"

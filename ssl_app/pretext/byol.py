@@ -16,6 +16,7 @@ from ssl_app.errors import Change, Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.contrastive import (
+    LEAST_STEPS,
     collapsed,
     embedding_std,
     nearest_pictures,
@@ -51,8 +52,16 @@ class BYOL(Pretext[BYOLConfig]):
     Config = BYOLConfig
     needs = Needs(views=2, scoring_views=2, smallest_batch=2)
     score = "retrieval"
+    progressive_resizing = True
     defaults = Defaults(
-        epochs=100, batch_size=128, smallest_batch=64, lr=0.1, weight_decay=1e-4, warmup=0.03, augment=None
+        epochs=100,
+        batch_size=128,
+        smallest_batch=64,
+        least_steps=LEAST_STEPS,
+        lr=0.1,
+        weight_decay=1e-4,
+        warmup=0.03,
+        augment=None,
     )
 
     progress: Tensor

@@ -36,6 +36,7 @@ class RotNet(Pretext[RotNetConfig]):
 
     Config = RotNetConfig
     needs = Needs(keeps_orientation=True)
+    progressive_resizing = True
     score = "accuracy"
     chance = 1 / TURNS
     limits = ScoreLimits(too_easy=0.97, no_signal=0.35)

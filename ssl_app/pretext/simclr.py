@@ -15,6 +15,7 @@ from ssl_app.errors import Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.contrastive import (
+    LEAST_STEPS,
     collapsed,
     embedding_std,
     nearest_pictures,
@@ -46,8 +47,16 @@ class SimCLR(Pretext[SimCLRConfig]):
     Config = SimCLRConfig
     needs = Needs(views=2, scoring_views=2, smallest_batch=2)
     score = "retrieval"
+    progressive_resizing = True
     defaults = Defaults(
-        epochs=100, batch_size=128, smallest_batch=128, lr=0.1, weight_decay=1e-4, warmup=0.03, augment=None
+        epochs=100,
+        batch_size=128,
+        smallest_batch=128,
+        least_steps=LEAST_STEPS,
+        lr=0.1,
+        weight_decay=1e-4,
+        warmup=0.03,
+        augment=None,
     )
 
     def __init__(self, backbone: Backbone, config: SimCLRConfig, data: TrainingSet) -> None:
