@@ -129,6 +129,9 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
     vertical_flip: bool = option(False, "flip images vertically too, where there is no up: surfaces, cells, tissue")
     workers: int | None = option(None, "loader processes; default: none on a CPU", at_least=0)
+    limit: int | None = option(
+        None, "train on so many of the images, drawn by group; a smaller limit's are among a larger one's", at_least=4
+    )
     exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
     probe_data: str | None = option(
         None,

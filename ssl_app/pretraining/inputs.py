@@ -18,7 +18,7 @@ from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, TrainingSet
 from ssl_app.pretraining.knn_monitor import KnnMonitor
 from ssl_app.pretraining.schedule import Schedule
-from ssl_app.pretraining.selection import open_excluded, with_validation, without_test
+from ssl_app.pretraining.selection import open_excluded, with_limit, with_validation, without_test
 from ssl_app.training.distributed import SingleProcess
 from ssl_app.training.initialization import Initialization
 
@@ -38,6 +38,7 @@ class PretrainSpec:
     pixels: PixelSpec
     schedule: Schedule = field(default_factory=Schedule)
     budget: float | None = None  # seconds of training, in place of a number of epochs
+    limit: int | None = None  # images to train on, of all that there are
     exclude: DataSpec | None = None  # images and groups that must not be seen
     probe: DataSpec | None = None  # labeled images for the kNN monitor
     probe_every: int | None = None  # epochs
@@ -72,7 +73,8 @@ class Inputs:
         train, validation = (
             (seen, seen[:0]) if method.per_image_targets else with_validation(dataset, seen, spec.seed)
         )
-        scaling = _scaling(spec, dataset, seen)
+        train = with_limit(dataset, train, spec.limit, spec.seed)  # after validation, which is that of any limit
+        scaling = _scaling(spec, dataset, np.union1d(train, validation))
         sample = np.random.default_rng([spec.seed, 5]).permutation(train)[:SAMPLE]
         notes = method.check(center(scaling.scale(dataset.images[np.sort(sample)]), size), spec.config)
         if method.needs.channels not in (None, channels):
