@@ -36,13 +36,14 @@ class Resizing:
 
         Raises SettingsError where the request cannot be met.
         """
-        against = _against(name, method, backbone)
+        if requested == 0:
+            return cls(0.0, "as set", chosen=True)
+        small = requested is None and backbone.image_size < LEAST_SIDE
+        against = f"images below {LEAST_SIDE} px are quick as they are" if small else _against(name, method, backbone)
         if requested is not None:
-            if requested and against is not None:
+            if against is not None:
                 raise SettingsError(f"no steps at half the side: {against}", fix=Set("progressive_resizing", 0))
             return cls(requested, "as set", chosen=True)
-        if against is None and backbone.image_size < LEAST_SIDE:
-            against = f"images below {LEAST_SIDE} px are quick as they are"
         return (
             cls(SHARE, "at half the side a step takes about a third of the time")
             if against is None

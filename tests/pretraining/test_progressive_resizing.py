@@ -29,6 +29,7 @@ def test_it_is_on_where_method_network_and_size_allow_it() -> None:
 
 def test_small_images_are_trained_on_as_they_are_unless_requested() -> None:
     assert decide(32).sentence(32) == "resolution: 32 px in all steps (images below 48 px are quick as they are)"
+    assert decide(8).sentence(8) == "resolution: 8 px in all steps (images below 48 px are quick as they are)"
     assert decide(32, 0.5).sentence(32) == "resolution: 16 px for the first 50 % of the steps, then 32 px (as set)"
 
 
