@@ -45,7 +45,7 @@ class Defaults:
     epochs: int = 30
     batch_size: int = 128
     smallest_batch: int = 32  # a batch is halved while a run would have too few steps, down to this
-    least_steps: int = 0  # optimizer steps, fewer than which are worth less than random weights
+    least_steps: int = 0  # optimizer steps, fewer than which may leave the loss at chance
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
     lr_scale: Mapping[str, float] = field(default_factory=lambda: {"all": 1.0})  # by part of `parts`

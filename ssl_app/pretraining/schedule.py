@@ -119,13 +119,13 @@ def resolved(schedule: Schedule, own: Defaults, plan: Plan) -> Schedule:
 
 
 def too_short(name: str, own: Defaults, planned: int, budget: float | None, epochs: int) -> Notice | None:
-    """What is wrong with so few optimizer steps, in so many seconds or epochs; None where they are enough."""
+    """The warning of too few optimizer steps, in so many seconds or epochs; None where they are enough."""
     if planned >= own.least_steps:
         return None
     longer = own.least_steps / planned
     fix = Set("epochs", math.ceil(longer * epochs)) if budget is None else Set("budget", minutes(longer * budget))
     return Notice(
-        f"{planned:,} steps are planned, {name} needs about {own.least_steps:,} to be worth more than random weights",
+        f"{planned:,} steps are planned; in fewer than {own.least_steps:,} the loss of {name} may stay at chance",
         fixes=(fix, Change("method")),
     )
 

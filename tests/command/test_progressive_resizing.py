@@ -39,8 +39,8 @@ def test_it_says_what_it_decided_and_saves_it(ssl, tiny, images, tmp_path: Path)
         assert answer.code == 0, answer.err
         assert said in answer.err
         assert (
-            "warning: 4 steps are planned, simclr needs about 1,000 to be worth more than random weights; "
-            "type --epochs 500, or another --method\n"
+            "warning: 4 steps are planned; in fewer than 500 the loss of simclr may stay at chance; "
+            "type --epochs 250, or another --method\n"
         ) in answer.err
     assert settings_of(tmp_path / "o" / "usual")["progressive_resizing"] == 0
     assert settings_of(tmp_path / "o" / "half")["progressive_resizing"] == 0.5

@@ -77,13 +77,13 @@ def test_few_steps_are_all_in_full() -> None:
     assert decide(64, 0.92).within(10).share == 0.92, "as set"
 
 
-def test_a_length_that_is_worth_less_than_random_weights_is_named_before_it_begins() -> None:
+def test_a_length_that_may_leave_the_loss_at_chance_is_named_before_it_begins() -> None:
     own = Defaults(least_steps=1000)
     assert too_short("simclr", own, 1000, None, 10) is None
     for budget, typed in ((None, "--epochs 34"), (300.0, "--budget 17m")):
         notice = too_short("simclr", own, 300, budget, 10)
         assert notice is not None
         assert notice.sentence(flag) == (
-            "300 steps are planned, simclr needs about 1,000 to be worth more than random weights; "
+            "300 steps are planned; in fewer than 1,000 the loss of simclr may stay at chance; "
             f"type {typed}, or another --method"
         )
