@@ -17,8 +17,8 @@ EMBEDDING = 128  # numbers, as in FaceNet and SimCLR
 WIDEST = 2048  # of a hidden layer before them
 LEAST_STD = 0.1  # of embeddings, below which they have collapsed
 # The loss of a batch of 128 stays near ln 255 for hundreds of steps. Chest X-rays, strong views, label propagation at
-# 8 labels per class: .634 after about 490 steps, as scratch; .697 after 1,460. Steel, mixed views, kNN: .876 after 300
-# steps, .950 after 800, random weights .766 (small ResNet at 64 px)
+# 8 labels per class: .634 after about 490 steps, as scratch; .697 after 1,460. Steel, mixed views, kNN: .876 after
+# 300 steps, .950 after 800, random weights .766 (small ResNet at 64 px)
 LEAST_STEPS = 500
 HUE = 0.2  # of the jitter; SimCLR: .2 of .8
 
