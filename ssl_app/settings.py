@@ -115,12 +115,23 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
         None, "share of the steps in which the learning rate rises; default: the method's", at_least=0, at_most=1
     )
     clip: float | None = option(None, "largest norm of the gradient", at_least=0)
+    progressive_resizing: float | None = option(
+        None,
+        "share of the steps, the first ones, on images of half the side; 0: none; default: 0.92 where method, "
+        "backbone and size of the images allow it",
+        at_least=0,
+        at_most=0.99,
+    )
     accumulate: int = option(1, "micro-batches that a process adds up for one step", at_least=1)
     augment: Literal["none", "light", "crop", "standard", "strong"] | None = option(
         None, "random views of each image; default: the method's"
     )
     mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
+    vertical_flip: bool = option(False, "flip images vertically too, where there is no up: surfaces, cells, tissue")
     workers: int | None = option(None, "loader processes; default: none on a CPU", at_least=0)
+    limit: int | None = option(
+        None, "train on so many of the images, drawn by group; a smaller limit's are among a larger one's", at_least=4
+    )
     exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
     probe_data: str | None = option(
         None,

@@ -216,11 +216,13 @@ def _spec(settings: Settings, method: Any, own: object) -> "PretrainSpec":
         pixels=pixels,
         schedule=Schedule(**chosen),
         budget=None if settings.budget is None else seconds_of(settings.budget),
+        limit=settings.limit,
         exclude=None if settings.exclude is None else data_of(settings, settings.out, data=settings.exclude),
         probe=None if settings.probe_data is None else data_of(settings, settings.out, data=settings.probe_data),
         probe_every=settings.probe_every,
         augment=settings.augment,
         mirror=settings.mirror,
+        vertical_flip=settings.vertical_flip,
         workers=settings.workers,
         seed=settings.seed,
     )

@@ -33,6 +33,7 @@ class ImageRows:
     image_size: int  # side that a network sees
     labels: NDArray[np.int64] | None = None  # (N,)
     mirrors: bool = True  # whether a mirror image is as good
+    vertical_flip: bool = False  # whether it is as good flipped vertically
 
     def at(self, indices: NDArray[np.int64]) -> "ImageRows":
         """Other images of the same set, without labels."""
@@ -41,7 +42,8 @@ class ImageRows:
     @property
     def frame(self) -> Frame:
         """What an augmentation needs to know of these images."""
-        return Frame(self.image_size, int(self.images.shape[1]), int(self.images.shape[-1]), self.mirrors)
+        side, channels = int(self.images.shape[1]), int(self.images.shape[-1])
+        return Frame(self.image_size, side, channels, self.mirrors, self.vertical_flip)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Builder(TorchDataset[Batch]):
             images = center(scaled, self.rows.image_size)
         else:
             # by place, not by image: drawn with replacement, an image comes often in one epoch, each time anew
-            seeds = (mix(self.seed, request.epoch, request.first + place, view) for place in range(len(scaled)))
+            seeds = (mix(self.seed, request.epoch, request.first + place) for place in range(len(scaled)))
             images = np.stack(
                 [self.augmentation(image, seed, view) for image, seed in zip(scaled, seeds, strict=True)]
             )

@@ -234,6 +234,19 @@ def usable(found: list[tuple[Indices, Indices]], labels: NDArray[Any]) -> bool:
     return all(len(held) and len(np.unique(labels[fit])) == classes for fit, held in found)
 
 
+def limited(dataset: Dataset, rows: Indices, limit: int, seed: int) -> Indices:
+    """At most so many of the rows, in whole units that the seed draws, sorted; one unit at least, however large.
+
+    Nested: units are taken in the order of a hash of their own, so that a smaller limit's are among a larger one's,
+    and depend on no other image.
+    """
+    unit_of = np.array(dataset.units)[rows]
+    names, sizes = np.unique(unit_of, return_counts=True)
+    order = np.array(sorted(range(len(names)), key=lambda i: (share(seed, f"limit\0{names[i]}"), names[i])))
+    fitting = max(1, int((np.cumsum(sizes[order]) <= limit).sum()))
+    return np.sort(rows[np.isin(unit_of, names[order[:fitting]])])
+
+
 def hold_out_units(dataset: Dataset, rows: Indices, share: float, most: int, seed: int) -> tuple[Indices, Indices]:
     """Some whole units apart, drawn by the seed: the share of the rows or somewhat more. -> kept, held out.
 

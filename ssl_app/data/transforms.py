@@ -1,7 +1,8 @@
 """Augmentation of single images: random views, the same for the same seed.
 
 Compose gives every worker the same stream and repeats it each epoch (albumentations 2.0.8), so each image is
-seeded by its place in the training: (seed, epoch, place, view). The bits are then the same for any number of workers.
+seeded by its place in the training: (seed, epoch, place). The bits are then the same for any number of workers. The
+views of an image share that seed, so that they can have something in common; a pipeline mixes in the view's number.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app.data.seeding import mix
+
 FLAT = (3 / 4, 4 / 3)  # aspect ratios of a random crop
+DRAW = -1  # in the place of a view's number: what is drawn for an image, not for one of its views
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,17 @@ class Frame:
     pack_size: int  # P
     channels: int = 1  # C
     mirrors: bool = True  # whether a mirror image is as good: not of digits
+    vertical_flip: bool = False  # whether it is as good flipped vertically: surfaces without an up
 
 
 class Augmentation(Protocol):
     """One random view of one image; an object of a method's own is called in the loader's workers."""
 
     def __call__(self, image: NDArray[np.float32], seed: int, view: int) -> NDArray[np.float32]:
-        """(P, P, C) -> (S, S, C), both in [0, 1]. The same seed and number of the view give the same view."""
+        """(P, P, C) -> (S, S, C), both in [0, 1]. The same seed and number of the view give the same view.
+
+        All views of an image have the same seed: views that shall differ are drawn from `mix(seed, view)`.
+        """
         ...
 
 
@@ -51,7 +59,7 @@ class Pipeline:
         if self.compose is None:
             (found,) = center(image[None], self.image_size)
             return found
-        self.compose.set_random_seed(seed % 2**32)
+        self.compose.set_random_seed(mix(seed, view) % 2**32)
         found = self.compose(image=image)["image"]
         return found
 
@@ -67,12 +75,24 @@ class Mixed:
         return self.by_view[min(view, len(self.by_view) - 1)](image, seed, view)
 
 
+class MixedImages:
+    """One of several augmentations for each image, equally often, and the same one for all views of the image."""
+
+    def __init__(self, *by_image: Augmentation) -> None:
+        self.by_image = by_image
+
+    def __call__(self, image: NDArray[np.float32], seed: int, view: int) -> NDArray[np.float32]:
+        """By the augmentation that the image's seed draws."""
+        return self.by_image[mix(seed, DRAW) % len(self.by_image)](image, seed, view)
+
+
 Build = Callable[[Frame], Augmentation]  # what a method or a user names
 
 
 def mirrored(frame: Frame) -> list[A.BasicTransform]:
-    """A horizontal flip, where the images allow it."""
-    return [A.HorizontalFlip(p=0.5)] if frame.mirrors else []
+    """Horizontal and vertical flips, where the images allow them."""
+    horizontal: list[A.BasicTransform] = [A.HorizontalFlip(p=0.5)] if frame.mirrors else []
+    return [*horizontal, A.VerticalFlip(p=0.5)] if frame.vertical_flip else horizontal
 
 
 def crop(frame: Frame, least: float) -> A.BasicTransform:

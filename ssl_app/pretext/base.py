@@ -45,6 +45,7 @@ class Defaults:
     epochs: int = 30
     batch_size: int = 128
     smallest_batch: int = 32  # a batch is halved while a run would have too few steps, down to this
+    least_steps: int = 0  # optimizer steps, fewer than which may leave the loss at chance
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
     lr_scale: Mapping[str, float] = field(default_factory=lambda: {"all": 1.0})  # by part of `parts`
@@ -69,6 +70,7 @@ class Pretext(Task, Generic[C]):
     limits: ClassVar[ScoreLimits | None] = None
     defaults: ClassVar[Defaults] = Defaults()
     recalibrates_batch_norm: ClassVar[bool] = False  # trained on other than whole images: corrected at the end
+    progressive_resizing: ClassVar[bool] = False  # may begin at half the side: whole images, pooled features
     standalone: ClassVar[bool] = True  # needs nothing but images, so that `compare` may try it
     per_image_targets: ClassVar[bool] = False  # other images have no score, so none are held out for validation
 

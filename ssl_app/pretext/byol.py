@@ -16,13 +16,13 @@ from ssl_app.errors import Change, Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.contrastive import (
-    STRENGTHS,
+    LEAST_STEPS,
     collapsed,
-    contrastive_views,
     embedding_std,
     nearest_pictures,
     projector,
     retrieval,
+    views_of,
 )
 from ssl_app.training.ema import EMA
 from ssl_app.training.task import DatasetMap, Metrics, Needs
@@ -34,8 +34,8 @@ EMBEDDING, HIDDEN = 128, 512  # the paper's 256 and 4096 are for ResNet-50
 class BYOLConfig:
     """Settings of BYOL."""
 
-    views: Literal["light", "medium", "strong"] = option(
-        "strong", "strength of the random views; light for textures whose classes differ by contrast"
+    views: Literal["mixed", "light", "medium", "strong"] = option(
+        "mixed", "strength of the random views; mixed: of half of the images strong, of half light"
     )
     decay: float = option(
         0.99, "of the teacher's moving average at the start; rises to 1 by a cosine", at_least=0, at_most=1
@@ -52,8 +52,16 @@ class BYOL(Pretext[BYOLConfig]):
     Config = BYOLConfig
     needs = Needs(views=2, scoring_views=2, smallest_batch=2)
     score = "retrieval"
+    progressive_resizing = True
     defaults = Defaults(
-        epochs=100, batch_size=128, smallest_batch=64, lr=0.1, weight_decay=1e-4, warmup=0.03, augment=None
+        epochs=100,
+        batch_size=128,
+        smallest_batch=64,
+        least_steps=LEAST_STEPS,
+        lr=0.1,
+        weight_decay=1e-4,
+        warmup=0.03,
+        augment=None,
     )
 
     progress: Tensor
@@ -72,8 +80,8 @@ class BYOL(Pretext[BYOLConfig]):
         self.register_buffer("progress", torch.full((), -1.0, dtype=torch.float64))  # of the last step begun
 
     def augmentation(self, frame: Frame) -> Augmentation:
-        """Both views from the same distribution."""
-        return contrastive_views(frame, STRENGTHS[self.config.views])
+        """Both views of an image from the same distribution."""
+        return views_of(frame, self.config.views)
 
     def chance_at(self, batch_size: int) -> float:
         """One of the images of the batch."""

@@ -59,6 +59,7 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
         augment="strong",
     )
     per_image_targets = True
+    progressive_resizing = True
 
     labels: Tensor
     centroids: Tensor

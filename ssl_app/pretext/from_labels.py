@@ -37,6 +37,7 @@ class FromLabels(Pretext[FromLabelsConfig]):
     )
     standalone = False
     per_image_targets = True
+    progressive_resizing = True
 
     labels: Tensor
 

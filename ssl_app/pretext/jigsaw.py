@@ -18,7 +18,7 @@ from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts import tiles
 from ssl_app.pretext.parts.permutations import permutation_set
 from ssl_app.training.batch_norm import of_the_batch
-from ssl_app.training.task import Metrics, ScoreLimits
+from ssl_app.training.task import Metrics, Needs, ScoreLimits
 
 SIZES = {2: (24,), 3: (72, 504, 1512)}  # permutations there are for a grid, the default first
 FRINGE = 1 / 32  # of a tile's side, that channels are moved apart by: 2 px of the paper's 64
@@ -55,6 +55,7 @@ class Jigsaw(Pretext[JigsawConfig]):
     """
 
     Config = JigsawConfig
+    needs = Needs(keeps_orientation=True)
     score = "accuracy"
     chance = 1 / 24
     limits = ScoreLimits(too_easy=0.97, no_signal=2 / 24)

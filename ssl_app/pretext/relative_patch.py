@@ -17,7 +17,7 @@ from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts import tiles
 from ssl_app.training.batch_norm import of_the_batch
-from ssl_app.training.task import Metrics, ScoreLimits
+from ssl_app.training.task import Metrics, Needs, ScoreLimits
 
 # (rows down, columns to the right) of direction k; the opposite of k is 7 - k
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
@@ -57,6 +57,7 @@ class RelativePatch(Pretext[RelativePatchConfig]):
     """
 
     Config = RelativePatchConfig
+    needs = Needs(keeps_orientation=True)
     score = "accuracy"
     chance = 1 / len(DIRECTIONS)
     limits = ScoreLimits(too_easy=0.97, no_signal=0.18)

@@ -12,7 +12,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
 from ssl_app.pretext.base import Pretext, TrainingSet
-from ssl_app.training.task import Metrics, ScoreLimits
+from ssl_app.training.task import Metrics, Needs, ScoreLimits
 
 TURNS = 4
 
@@ -35,6 +35,8 @@ class RotNet(Pretext[RotNetConfig]):
     """
 
     Config = RotNetConfig
+    needs = Needs(keeps_orientation=True)
+    progressive_resizing = True
     score = "accuracy"
     chance = 1 / TURNS
     limits = ScoreLimits(too_easy=0.97, no_signal=0.35)

@@ -63,6 +63,7 @@ class SeLa(SelfLabeling, Pretext[SeLaConfig]):
         augment="strong",
     )
     per_image_targets = True
+    progressive_resizing = True
 
     labels: Tensor
     potentials: Tensor

@@ -15,14 +15,14 @@ from ssl_app.errors import Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.pretext.parts.contrastive import (
-    STRENGTHS,
+    LEAST_STEPS,
     collapsed,
-    contrastive_views,
     embedding_std,
     nearest_pictures,
     nt_xent,
     projector,
     retrieval,
+    views_of,
 )
 from ssl_app.training.task import Metrics, Needs
 
@@ -31,8 +31,8 @@ from ssl_app.training.task import Metrics, Needs
 class SimCLRConfig:
     """Settings of SimCLR."""
 
-    views: Literal["light", "medium", "strong"] = option(
-        "strong", "strength of the random views; light for textures whose classes differ by contrast"
+    views: Literal["mixed", "light", "medium", "strong"] = option(
+        "mixed", "strength of the random views; mixed: of half of the images strong, of half light"
     )
     temperature: float = option(0.2, "of the softmax; smaller looks at near images", at_least=0.01)
 
@@ -47,8 +47,16 @@ class SimCLR(Pretext[SimCLRConfig]):
     Config = SimCLRConfig
     needs = Needs(views=2, scoring_views=2, smallest_batch=2)
     score = "retrieval"
+    progressive_resizing = True
     defaults = Defaults(
-        epochs=100, batch_size=128, smallest_batch=128, lr=0.1, weight_decay=1e-4, warmup=0.03, augment=None
+        epochs=100,
+        batch_size=128,
+        smallest_batch=128,
+        least_steps=LEAST_STEPS,
+        lr=0.1,
+        weight_decay=1e-4,
+        warmup=0.03,
+        augment=None,
     )
 
     def __init__(self, backbone: Backbone, config: SimCLRConfig, data: TrainingSet) -> None:
@@ -56,8 +64,8 @@ class SimCLR(Pretext[SimCLRConfig]):
         self.head = projector(backbone)
 
     def augmentation(self, frame: Frame) -> Augmentation:
-        """Both views from the same distribution."""
-        return contrastive_views(frame, STRENGTHS[self.config.views])
+        """Both views of an image from the same distribution."""
+        return views_of(frame, self.config.views)
 
     def chance_at(self, batch_size: int) -> float:
         """One of the images of the batch."""

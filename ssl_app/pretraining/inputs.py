@@ -13,12 +13,12 @@ from ssl_app.data.loading import ImageRows
 from ssl_app.data.opened import Opened, open_data
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.transforms import center
-from ssl_app.errors import Change, DataError, Notice, Set, SettingsError
+from ssl_app.errors import Change, DataError, Notice, Set, SettingsError, Unset
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Pretext, TrainingSet
 from ssl_app.pretraining.knn_monitor import KnnMonitor
 from ssl_app.pretraining.schedule import Schedule
-from ssl_app.pretraining.selection import open_excluded, with_validation, without_test
+from ssl_app.pretraining.selection import open_excluded, with_limit, with_validation, without_test
 from ssl_app.training.distributed import SingleProcess
 from ssl_app.training.initialization import Initialization
 
@@ -38,11 +38,13 @@ class PretrainSpec:
     pixels: PixelSpec
     schedule: Schedule = field(default_factory=Schedule)
     budget: float | None = None  # seconds of training, in place of a number of epochs
+    limit: int | None = None  # images to train on, of all that there are
     exclude: DataSpec | None = None  # images and groups that must not be seen
     probe: DataSpec | None = None  # labeled images for the kNN monitor
     probe_every: int | None = None  # epochs
     augment: str | None = None  # name of a preset; None: the method's own augmentation
     mirror: bool | None = None  # None: as the data say
+    vertical_flip: bool = False
     workers: int | None = None  # loader processes
     seed: int = 0
 
@@ -71,7 +73,8 @@ class Inputs:
         train, validation = (
             (seen, seen[:0]) if method.per_image_targets else with_validation(dataset, seen, spec.seed)
         )
-        scaling = _scaling(spec, dataset, seen)
+        train = with_limit(dataset, train, spec.limit, spec.seed)  # after validation, which is that of any limit
+        scaling = _scaling(spec, dataset, np.union1d(train, validation))
         sample = np.random.default_rng([spec.seed, 5]).permutation(train)[:SAMPLE]
         notes = method.check(center(scaling.scale(dataset.images[np.sort(sample)]), size), spec.config)
         if method.needs.channels not in (None, channels):
@@ -93,7 +96,8 @@ class Inputs:
     def rows(self, indices: NDArray[np.int64]) -> ImageRows:
         """Some of the images, for a loader."""
         mirrors = self.dataset.mirrors if self.spec.mirror is None else self.spec.mirror
-        return ImageRows(self.dataset.images, indices, self.scaling, self.spec.pixels.size, None, mirrors)
+        flip = self.spec.vertical_flip
+        return ImageRows(self.dataset.images, indices, self.scaling, self.spec.pixels.size, None, mirrors, flip)
 
     def training_set(self, epochs: int) -> TrainingSet:
         """What the method may know of the images."""
@@ -108,6 +112,10 @@ def _open(spec: PretrainSpec, group: SingleProcess) -> Opened:
     if needs.keeps_colors and spec.augment == "strong":
         raise SettingsError(
             f"{spec.name} learns colors, and the augmentation strong changes them", fix=Set("augment", "standard")
+        )
+    if needs.keeps_orientation and spec.vertical_flip:
+        raise SettingsError(
+            f"{spec.name} learns where up is, which a vertical flip changes", fix=Unset("vertical_flip")
         )
     if spec.pixels.size < needs.smallest_image:
         raise SettingsError(

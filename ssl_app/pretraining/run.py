@@ -25,9 +25,10 @@ from ssl_app.pretext.base import Pretext
 from ssl_app.pretraining import features
 from ssl_app.pretraining.health import Scores, collapse, score_warning
 from ssl_app.pretraining.inputs import FEW, Inputs, PretrainSpec
-from ssl_app.pretraining.schedule import defaults_of, describe, plan_of, resolved
+from ssl_app.pretraining.progressive_resizing import Resizing
+from ssl_app.pretraining.schedule import defaults_of, describe, plan_of, resolved, too_short
 from ssl_app.pretraining.selection import spaced
-from ssl_app.pretraining.time_budget import TRIED, Trial, length_within
+from ssl_app.pretraining.time_budget import SHARE, TRIED, Cost, Trial, described, length_within
 from ssl_app.report import plots
 from ssl_app.tracking import Run as TrackedRun
 from ssl_app.training.distributed import SingleProcess
@@ -63,10 +64,19 @@ class Pretraining:
         """Open the data, build the network, and refuse what cannot work, before anything is trained."""
         inputs = Inputs.gather(spec, group)
         hardware = measured(hardware, inputs.backbone, spec.data.cache)
+        resizing = Resizing.decide(spec.schedule.progressive_resizing, spec.name, spec.method, inputs.backbone)
         if spec.budget is not None and spec.schedule.epochs is None:
-            inputs = cls._within_budget(inputs, hardware, group)
+            inputs, resizing = cls._within_budget(inputs, resizing, hardware, group)
         work = cls.of(inputs, hardware, group)
-        describe(spec.schedule, defaults_of(spec.method, inputs.backbone.optimizer), work.plan, len(inputs.train))
+        planned = work.plan.epochs * work.steps
+        resizing = resizing.within(planned)
+        work = work._resized(resizing.share)
+        own = defaults_of(spec.method, inputs.backbone.optimizer)
+        describe(spec.schedule, own, work.plan, len(inputs.train))
+        logger.info(resizing.sentence(spec.pixels.size))
+        short = too_short(spec.name, own, planned, spec.budget, work.plan.epochs)
+        if short is not None:
+            logger.warning(short.prefixed("warning: "))
         for note in [*inputs.notes, *work.task.notes]:
             logger.info(note.prefixed("note: "))
         return work
@@ -83,43 +93,61 @@ class Pretraining:
         return cls(replace(inputs, spec=replace(spec, schedule=schedule)), task, plan, hardware, group)
 
     @classmethod
-    def _within_budget(cls, inputs: Inputs, hardware: Hardware, group: SingleProcess) -> Inputs:
+    def _within_budget(
+        cls, inputs: Inputs, resizing: Resizing, hardware: Hardware, group: SingleProcess
+    ) -> tuple[Inputs, Resizing]:
         """With the length that the time allows; timed once more where so long a training has larger batches."""
         spec = inputs.spec
+        assert spec.budget is not None
+        logger.info(f"budget of {described(spec.budget)}: a few steps are timed first")
         batch, epochs, steps = spec.schedule.batch_size, 1, 1
         for _ in range(2):
             schedule = replace(spec.schedule, epochs=1, batch_size=batch)
             tried = replace(spec, schedule=schedule, config=spec.method.for_one_epoch(spec.config))
             one = cls.of(replace(inputs, spec=tried), hardware, group)
-            epochs, steps = group.broadcast(one._length())
+            cost, full = group.broadcast(one._costs(resizing.share))
+            epochs, steps = length_within(spec.budget, cost, one.steps)
+            if resizing.within(epochs * steps) != resizing:
+                resizing = resizing.within(epochs * steps)
+                epochs, steps = length_within(spec.budget, full, one.steps)
             longer = replace(spec.schedule, epochs=epochs)
             batch = plan_of(longer, spec.method, len(inputs.train), group.world).batch_size
             if batch == one.plan.batch_size:
                 break
         found = replace(spec.schedule, epochs=epochs, steps_per_epoch=steps, batch_size=one.plan.batch_size)
-        return replace(inputs, spec=replace(spec, schedule=found))
+        return replace(inputs, spec=replace(spec, schedule=found)), resizing
 
-    def _length(self) -> tuple[int, int]:
-        """Epochs, and steps of each, that the time budget allows."""
-        assert self.inputs.spec.budget is not None
-        plan = replace(self.plan, epochs=1, steps_per_epoch=TRIED)
+    def _costs(self, share: float) -> tuple[Cost, Cost]:
+        """What an epoch costs where so large a share of the steps is at half the side, and in full."""
+        budget = self.inputs.spec.budget
+        assert budget is not None
+        most = SHARE * budget / (2 if share else 1)
+        full = Cost.timed(self._trial(0.0), self.hardware, most)
+        return (full.after(Cost.timed(self._trial(1.0), self.hardware, most), share) if share else full), full
+
+    def _trial(self, half_size: float) -> Trial:
+        """One epoch of a few steps on a copy of the task."""
+        plan = replace(self.plan, epochs=1, steps_per_epoch=TRIED, half_size=half_size)
         tried = replace(self, task=copy.deepcopy(self.task), plan=plan, inputs=replace(self.inputs, monitor=None))
-        passed = self._loader(self.inputs.rows(self.inputs.train)).steps
+        loader, hooks = tried._loader(tried._training_rows), tried._hooks()
 
         def train() -> None:
             with console.muted():
-                fit(
-                    tried.task,
-                    tried._loader(tried._training_rows),
-                    plan,
-                    self.hardware,
-                    tried._hooks(),
-                    None,
-                    self.group,
-                )
+                fit(tried.task, loader, plan, self.hardware, hooks, None, self.group)
 
-        alone = self.group.world == 1
-        return length_within(self.inputs.spec.budget, Trial(tried.task, train, passed, alone), self.hardware)
+        return Trial(tried.task, train, self.group.world == 1)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of an epoch."""
+        return self.plan.steps_per_epoch or self._loader(self._training_rows).steps
+
+    def _resized(self, share: float) -> "Pretraining":
+        """With so large a share of the steps at half the side."""
+        spec = self.inputs.spec
+        schedule = replace(spec.schedule, progressive_resizing=share)
+        inputs = replace(self.inputs, spec=replace(spec, schedule=schedule))
+        return replace(self, inputs=inputs, plan=replace(self.plan, half_size=share))
 
     def train(
         self, folder: Path, checkpointing: Checkpointing, tracked: TrackedRun, stored: Mapping[str, Any]
@@ -180,8 +208,7 @@ class Pretraining:
         ranks, stds = [one["effective_rank"] for one in history], [one["feature_std"] for one in history]
         found: dict[str, Notice | None] = {"features": collapse(ranks, stds, epochs, name)}
         if task.limits is not None and task.score is not None and len(self.inputs.validation) >= FEW:
-            steps = self.plan.steps_per_epoch or self._loader(self._training_rows).steps
-            scores = Scores([one[f"val_{task.score}"] for one in history], epochs, steps, self.chance)
+            scores = Scores([one[f"val_{task.score}"] for one in history], epochs, self.steps, self.chance)
             found["score"] = score_warning(scores, task.limits, name)
         found["method"] = task.warning(history)
         return {kind: notice for kind, notice in found.items() if notice is not None}

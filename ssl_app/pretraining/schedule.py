@@ -1,10 +1,11 @@
 """The schedule of a pretraining: what the user chose, and for the rest what the method and the images say."""
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ssl_app.errors import Fix, Set, SettingsError
+from ssl_app.errors import Change, Fix, Notice, Set, SettingsError
 from ssl_app.models.backbones import PreferredOptimizer
 from ssl_app.pretext.base import Defaults, Pretext
 from ssl_app.training.optimizer import Plan
@@ -29,6 +30,7 @@ class Schedule:
     schedule: Literal["cosine", "step", "constant"] | None = None
     warmup: float | None = None
     clip: float | None = None
+    progressive_resizing: float | None = None  # share of the steps
 
 
 def batch_for(largest: int, images: int, epochs: int, smallest: int = 32) -> int:
@@ -114,6 +116,23 @@ def resolved(schedule: Schedule, own: Defaults, plan: Plan) -> Schedule:
         plan.warmup,
         plan.clip,
     )
+
+
+def too_short(name: str, own: Defaults, planned: int, budget: float | None, epochs: int) -> Notice | None:
+    """The warning of too few optimizer steps, in so many seconds or epochs; None where they are enough."""
+    if planned >= own.least_steps:
+        return None
+    longer = own.least_steps / planned
+    fix = Set("epochs", math.ceil(longer * epochs)) if budget is None else Set("budget", minutes(longer * budget))
+    return Notice(
+        f"{planned:,} steps are planned; in fewer than {own.least_steps:,} the loss of {name} may stay at chance",
+        fixes=(fix, Change("method")),
+    )
+
+
+def minutes(seconds: float) -> str:
+    """Whole minutes as they are typed, rounded up: `12m`."""
+    return f"{math.ceil(seconds / 60)}m"
 
 
 def describe(schedule: Schedule, own: Defaults, plan: Plan, images: int) -> None:

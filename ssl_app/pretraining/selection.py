@@ -11,7 +11,7 @@ from ssl_app.data.opened import Opened, open_images
 from ssl_app.data.overlap import exclude, seen
 from ssl_app.data.sources.base import UNUSED, Columns, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
-from ssl_app.data.splits import hold_out_units
+from ssl_app.data.splits import hold_out_units, limited
 from ssl_app.errors import Change, DataError
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,16 @@ def without_test(opened: Opened, excluded: Dataset | None) -> NDArray[np.int64]:
 def with_validation(dataset: Dataset, indices: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], ...]:
     """Indices to train on, and indices of whole groups to take the score on."""
     return hold_out_units(dataset, indices, VALIDATION_SHARE, VALIDATION_MOST, seed)
+
+
+def with_limit(dataset: Dataset, train: NDArray[np.int64], limit: int | None, seed: int) -> NDArray[np.int64]:
+    """Indices of so many of the images at most, logged; all of them without a limit."""
+    if limit is None:
+        return train
+    kept = limited(dataset, train, limit, seed)
+    unit = "image" if dataset.groups is None else f"{dataset.columns.group}"
+    logger.info(f"limit: {len(kept):,} of {len(train):,} images are trained on (drawn by {unit}, seed {seed})")
+    return kept
 
 
 def open_excluded(spec: DataSpec, pixels: PixelSpec, opened: Opened) -> Dataset:

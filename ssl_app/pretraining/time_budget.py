@@ -48,32 +48,48 @@ class Trial:
 
     task: Task
     train: Callable[[], object]
-    steps: int  # of one pass over the images
     alone: bool = True  # one process only: several could not stop the trial together
 
 
-def length_within(seconds: float, trial: Trial, hardware: Hardware) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a step, of what an epoch has around its steps (labeling, scoring), and of the training's end."""
+
+    step: float
+    around: float
+    end: float
+
+    @classmethod
+    def timed(cls, trial: Trial, hardware: Hardware, most: float) -> "Cost":
+        """Of a trial, which ends early after so many seconds; what ends an epoch is then not counted.
+
+        But not with several processes, of which one would stop before the others.
+        """
+        clock = _Clock(trial.task, hardware, most if trial.alone else math.inf)
+        with suppress(_Enough):
+            trial.train()
+        return cls(*clock.read())
+
+    def after(self, first: "Cost", share: float) -> "Cost":
+        """The mean where so large a share of the steps costs what `first` says, and the rest what this does."""
+        step = share * first.step + (1 - share) * self.step
+        return Cost(step, share * first.around + (1 - share) * self.around, self.end)
+
+
+def length_within(seconds: float, cost: Cost, passes: int) -> tuple[int, int]:
     """Epochs that a time allows, one at least, and the steps of each: as many passes as come nearest.
 
-    An epoch is counted with what begins and ends it (labeling, clustering, scoring), the end of the training once.
-    Steps fill the time, so that methods with long epochs are not given less of it.
-
-    Where TRIED steps would take more than SHARE of the time, fewer are tried and what ends an epoch is not counted;
-    but not with several processes, of which one would stop before the others.
+    An epoch is counted with what begins and ends it, the end of the training once. Steps fill the time, so that
+    methods with long epochs are not given less of it.
     """
     shown = described(seconds)
-    logger.info(f"budget of {shown}: a few steps are timed first")
-    clock = _Clock(trial.task, hardware, SHARE * seconds if trial.alone else math.inf)
-    with suppress(_Enough):
-        trial.train()
-    step, around, end = clock.read()
-    epochs = max(1, round((seconds - end) / (around + trial.steps * step)))
-    fitting = max(1, int(((seconds - end) / epochs - around) / step))
+    epochs = max(1, round((seconds - cost.end) / (cost.around + passes * cost.step)))
+    fitting = max(1, int(((seconds - cost.end) / epochs - cost.around) / cost.step))
     logger.info(
-        f"budget of {shown}: {epochs} epoch{'s' * (epochs > 1)} of {fitting} steps, {fitting / trial.steps:.2f} "
-        f"passes each ({1e3 * step:.0f} ms a step, {around:.1f} s around them)"
+        f"budget of {shown}: {epochs} epoch{'s' * (epochs > 1)} of {fitting} steps, {fitting / passes:.2f} "
+        f"passes each ({1e3 * cost.step:.0f} ms a step, {cost.around:.1f} s around them)"
     )
-    if around + step + end > seconds:
+    if cost.around + cost.step + cost.end > seconds:
         logger.info(f"note: one epoch takes longer than the budget of {shown}, however few its steps")
     return epochs, fitting
 

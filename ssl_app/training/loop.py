@@ -19,7 +19,7 @@ from ssl_app.errors import Change, Set, UserError
 from ssl_app.training.distributed import SingleProcess, running_statistics
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.history import EpochMetrics, History, Progress
-from ssl_app.training.optimizer import Plan, build_optimizer, factor, forget, freeze, set_rates
+from ssl_app.training.optimizer import Plan, at_half_size, build_optimizer, factor, forget, freeze, set_rates
 from ssl_app.training.resume import Checkpointing, Position, State, arithmetic, restore, write
 from ssl_app.training.signals import Stopped, StopRequest
 from ssl_app.training.task import BatchFunction, Metrics, Task
@@ -61,8 +61,8 @@ def fit(
     after a signal (with a checkpoint written, where there is `checkpointing`).
     """
     hooks = hooks or Hooks()
-    steps = plan.steps_per_epoch or loader.steps
     run = _Run(task, loader, plan, hardware, group or SingleProcess(), checkpointing)
+    steps = run.steps
     position = run.restore()
     if position.history:
         hooks.each_epoch(position.history)
@@ -73,7 +73,7 @@ def fit(
             for micro_batches in loader.epoch(position.epoch, steps, position.step, run.weights):
                 run.begin_step(position, steps)
                 # once for all players: a batch's generator draws on from one player to the next
-                batches = [batch.to(hardware.device, hardware.memory_format) for batch in micro_batches]
+                batches = [run.placed(batch, position) for batch in micro_batches]
                 for player in task.players:
                     run.begin_player(player)
                     for batch in batches:
@@ -112,6 +112,7 @@ class _Run:
         checkpointing: Checkpointing | None,
     ) -> None:
         self.task, self.loader, self.plan, self.hardware, self.group = task, loader, plan, hardware, group
+        self.steps = plan.steps_per_epoch or loader.steps  # of an epoch
         self.checkpointing, self.saved = checkpointing, time.monotonic()
         self.counted = self.saved  # until when position.seconds is right
         self.weights: Tensor | None = None  # sampling weights of the running epoch
@@ -142,6 +143,14 @@ class _Run:
         if reported:
             position.reported |= _numbers(reported)
             self._forget_reinitialized()
+
+    def placed(self, batch: Batch, position: Position | None = None) -> Batch:
+        """A batch on the device; with a position, of the size that is trained on there."""
+        found = batch.to(self.hardware.device, self.hardware.memory_format)
+        if position is None:
+            return found
+        at = position.epoch * self.steps + position.step
+        return found.halved() if at_half_size(self.plan, at, self.plan.epochs * self.steps) else found
 
     def begin_player(self, player: str) -> None:
         """Let gradients reach this player's parameters only: a generator learns through a frozen discriminator."""
@@ -221,11 +230,17 @@ class _Run:
         return dict(zip(names, (total[:-1] / total[-1]).tolist(), strict=True))
 
     def map_batches(
-        self, loader: Loader, fn: BatchFunction, as_in: int | None = None, views: int | None = None
+        self,
+        loader: Loader,
+        fn: BatchFunction,
+        position: Position | None = None,
+        as_in: int | None = None,
+        views: int | None = None,
     ) -> Tensor:
         """The results of this process's share of the images, without gradients; see Loader.ordered for the views.
 
-        In eval mode, or in the mode of the epoch `as_in`. fn is never given an empty batch.
+        In eval mode, or in the mode of the epoch `as_in`; in full, or of the size that is trained on at a position.
+        fn is never given an empty batch.
         """
         self.average_statistics()
         if as_in is None:
@@ -235,7 +250,7 @@ class _Run:
             results, index = [], []
             for batch in loader.ordered(as_in, views):
                 self.hardware.seed(batch.seed >> 1)
-                results.append(fn(batch.to(self.hardware.device, self.hardware.memory_format)))
+                results.append(fn(self.placed(batch, position)))
                 index.append(batch.index)
         torch.set_rng_state(state)
         freeze(self.task, self.plan)
@@ -299,7 +314,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _DatasetMap:
-    """task.DatasetMap: every image of the loader, across processes."""
+    """task.DatasetMap: every image of the loader, across processes, of the size that is trained on."""
 
     run: _Run
     position: Position
@@ -308,7 +323,7 @@ class _DatasetMap:
         return self.all_gather(self.local(fn, as_trained=as_trained))
 
     def local(self, fn: BatchFunction, *, as_trained: bool = False) -> Tensor:
-        return self.run.map_batches(self.run.loader, fn, self.position.epoch if as_trained else None)
+        return self.run.map_batches(self.run.loader, fn, self.position, self.position.epoch if as_trained else None)
 
     def all_gather(self, rows: Tensor) -> Tensor:
         return self.run.group.all_gather(rows)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ssl_app.training.ema import EMA
 from ssl_app.training.task import Task
 
+QUARTER = 0.25  # of the pixels, at half the side
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -34,17 +36,31 @@ class Plan:
     milestones: tuple[float, ...] = (0.3, 0.6, 0.8)  # shares of all steps, for `step`
     gamma: float = 0.2  # factor at a milestone
     clip: float | None = None  # largest norm of the gradient
+    half_size: float = 0.0  # share of all steps, the first ones, on images of half the side
+
+
+def at_half_size(plan: Plan, step: int, steps: int) -> bool:
+    """Whether a step (from 0) of so many trains on images of half the side."""
+    return step < round(plan.half_size * steps)
 
 
 def factor(plan: Plan, step: int, steps: int) -> float:
-    """What the rates are multiplied by at a step (from 0) of so many: linear warm-up, then the schedule."""
-    warm = round(plan.warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
+    """What the rates are multiplied by at a step (from 0) of so many: linear warm-up, then the schedule.
+
+    A step at half the side counts for a quarter, as its pixels do. Else the few steps of full size at the end would
+    have hardly any rate.
+    """
+    small = round(plan.half_size * steps)
+    weight = QUARTER if step < small else 1.0
+    done = QUARTER * min(step, small) + max(0, step - small)
+    total = QUARTER * small + steps - small
+    warm = round(plan.warmup * total)
+    if done < warm:
+        return (done + weight) / warm
     if plan.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        return 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm)))
     if plan.schedule == "step":
-        return plan.gamma ** sum(step >= share * steps for share in plan.milestones)
+        return plan.gamma ** sum(done >= share * total for share in plan.milestones)
     return 1.0
 
 

@@ -46,6 +46,7 @@ class Needs:
     smallest_image: int = 1  # pixels
     smallest_batch: int = 1  # images of one call of loss
     keeps_colors: bool = False  # no augmentation may change them
+    keeps_orientation: bool = False  # no augmentation may flip images vertically
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 ALIKE = (
     "method", "method_settings", "data_hash", "exclude", "init", "backbone", "image_size", "channels", "intensity",
     "batch_size", "accumulate", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip", "augment", "mirror",
+    "vertical_flip", "progressive_resizing", "limit",
 )  # fmt: skip
 LENGTH = ("epochs", "steps_per_epoch")
 

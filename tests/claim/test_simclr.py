@@ -11,7 +11,8 @@ from ssl_app.data.batch import Batch
 from ssl_app.data.transforms import Frame
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import TrainingSet
-from ssl_app.pretext.parts.contrastive import STRENGTHS, contrastive_views, nt_xent
+from ssl_app.pretext.byol import BYOL
+from ssl_app.pretext.parts.contrastive import STRENGTHS, contrastive_views, nt_xent, views_of
 from ssl_app.pretext.simclr import SimCLR, SimCLRConfig
 from ssl_app.pretraining.schedule import Schedule, plan_of
 
@@ -108,7 +109,7 @@ def test_views_are_images_and_differ(strength: str, channels: int) -> None:
     assert views.min() >= 0
     assert views.max() <= 1
     assert len(np.unique(views.reshape(20, -1), axis=0)) == 20
-    assert np.array_equal(augmentation(image, 3, 0), augmentation(image, 3, 1)), "both views from one distribution"
+    assert not np.array_equal(augmentation(image, 3, 0), augmentation(image, 3, 1)), "of one image"
 
 
 def test_strong_views_hide_the_exposure_of_gray_images_and_light_ones_less() -> None:
@@ -119,8 +120,28 @@ def test_strong_views_hide_the_exposure_of_gray_images_and_light_ones_less() -> 
 
     def correlation(strength: str) -> float:
         augmentation = contrastive_views(Frame(32, 40), STRENGTHS[strength])
-        means = [[augmentation(image, 2 * i + view, 0).mean() for i, image in enumerate(images)] for view in (0, 1)]
+        means = [[augmentation(image, i, view).mean() for i, image in enumerate(images)] for view in (0, 1)]
         return float(np.corrcoef(means)[0, 1])
 
     assert correlation("strong") < correlation("medium") < correlation("light")
     assert correlation("strong") < 0.5
+
+
+def test_mixed_views_of_an_image_are_both_strong_or_both_light_for_about_half_of_the_images() -> None:
+    image, frame = np.random.default_rng(0).random((40, 40, 1), dtype=np.float32), Frame(32, 40)
+    mixed, strong, light = (views_of(frame, name) for name in ("mixed", "strong", "light"))
+
+    def is_strong(seed: int, view: int) -> bool:
+        found = mixed(image, seed, view)
+        matches = [np.array_equal(found, of(image, seed, view)) for of in (strong, light)]
+        assert sum(matches) == 1
+        return matches[0]
+
+    drawn = [is_strong(seed, 0) for seed in range(200)]
+    assert drawn == [is_strong(seed, 1) for seed in range(200)]
+    assert 75 < sum(drawn) < 125
+
+
+@pytest.mark.parametrize("method", [SimCLR, BYOL])
+def test_views_are_mixed_unless_a_strength_is_named(method: type[SimCLR] | type[BYOL]) -> None:
+    assert method.Config().views == "mixed"

@@ -590,6 +590,13 @@ def test_colors_that_are_to_be_learned_are_not_changed(refuse) -> None:
     )
 
 
+@pytest.mark.parametrize("method", ["rotnet", "jigsaw", "relative-patch"])
+def test_images_are_not_flipped_vertically_where_up_is_to_be_learned(method: str, refuse) -> None:
+    assert refuse("pretrain", "--method", method, "--vertical-flip") == (
+        f"{method} learns where up is, which a vertical flip changes; leave --vertical-flip out"
+    )
+
+
 def test_another_split_seed_wants_another_pretraining(ssl, tiny, tmp_path: Path, images) -> None:
     data, out = images(tmp_path / "scans", per_class=40, classes=1), tmp_path / "o"
     assert ssl("pretrain", "--data", data, *ONCE, "--name", "p", "--out", out, *tiny).code == 0

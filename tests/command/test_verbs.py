@@ -172,7 +172,7 @@ def test_few_held_out_images_give_no_warning_by_their_score(ssl, tiny, images, t
 
 
 def test_noise_stays_near_chance_and_is_not_too_easy(ssl, tiny, tmp_path: Path) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (160, 8, 8), dtype=np.uint8)
+    pictures = np.random.default_rng(0).integers(0, 256, (400, 8, 8), dtype=np.uint8)
     words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 4]
     words += ["--lr", 1e-3]
     answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")

@@ -133,6 +133,13 @@ def labels(work: Work) -> dict[str, object]:
     return {"history": work.train(task), "state": task.state_dict()}
 
 
+def half_size(work: Work) -> dict[str, object]:
+    """Five of eight steps, and their labels, at half the side."""
+    torch.manual_seed(1)
+    task = Plain()
+    return {"history": work.train(task, half_size=0.6), "state": task.state_dict()}
+
+
 def gathered(work: Work) -> dict[str, object]:
     """What map_dataset gives of so many images: two processes do not divide them, or one of the two has none."""
     found = {}
@@ -207,7 +214,8 @@ def _count_writes() -> list[int]:
 
 
 CASES: dict[str, Callable[[Work], dict[str, object]]] = {
-    case.__name__: case for case in (rotnet, gan, colorization, duel, labels, balanced, gathered, resumed, mistakes)
+    case.__name__: case
+    for case in (rotnet, gan, colorization, duel, labels, half_size, balanced, gathered, resumed, mistakes)
 }
 
 

@@ -184,6 +184,75 @@ def test_a_loss_that_is_not_finite_stops_with_a_window_of_steps() -> None:
         train(Nan())
 
 
+class Sides(toys.Mean):
+    """Keeps the side of the images in each call of its loss, and of what it maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trained: list[int] = []
+        self.scored: list[int] = []
+        self.mapped: list[int] = []
+
+    def start_epoch(self, epoch: int, map_dataset: DatasetMap) -> Metrics:
+        map_dataset(lambda batch: batch.images.new_full((len(batch.index), 1), self.note(batch)))
+        return {}
+
+    def finish(self, map_dataset: DatasetMap) -> None:
+        self.start_epoch(-1, map_dataset)
+
+    def note(self, batch: Batch) -> float:
+        self.mapped.append(batch.images.shape[-1])
+        return 0.0
+
+    def loss(self, batch: Batch, player: str) -> tuple[torch.Tensor, Metrics]:
+        assert len({view.shape for view in batch.views}) == 1
+        (self.trained if self.training else self.scored).append(batch.images.shape[-1])
+        return super().loss(batch, player)
+
+
+@pytest.mark.parametrize(("side", "small"), [(12, 6), (13, 7)])
+def test_the_first_steps_are_at_half_the_side_and_scores_in_full(side: int, small: int) -> None:
+    torch.manual_seed(1)
+    task, loader = Sides(), toys.loader(side=side, views=2)
+    fit(task, loader, plan_for(task, half_size=0.5), toys.CPU, Hooks(validation=loader))
+    assert task.trained == [small] * 4 + [side] * 5  # three epochs of three steps
+    assert set(task.scored) == {side}
+    assert task.mapped == [small, small, side, side], "before each epoch as its first step, at the end in full"
+
+
+def test_half_the_side_is_the_mean_of_four_pixels_in_every_view() -> None:
+    (batch,) = next(toys.loader(views=2).epoch(0, 1))
+    for view, half in zip(batch.views, batch.halved().views, strict=True):
+        by_hand = (view[..., ::2, ::2] + view[..., 1::2, ::2] + view[..., ::2, 1::2] + view[..., 1::2, 1::2]) / 4
+        torch.testing.assert_close(half, by_hand)
+
+
+@pytest.mark.parametrize("after", [2, 4, 5])
+def test_a_training_that_is_stopped_at_half_the_side_goes_on_to_the_same_bits(after: int, tmp_path: Path) -> None:
+    whole, broken, resumed = (make("mean") for _ in range(3))
+    accumulating = toys.loader(micro=2)
+    train(whole, accumulating, half_size=0.5, accumulate=2)
+    path = tmp_path / "state.safetensors"
+    toys.stop_in_step(broken, after)
+    with pytest.raises(Stopped):
+        train(broken, accumulating, Checkpointing(path), half_size=0.5, accumulate=2)
+    train(resumed, accumulating, Checkpointing(path, resume=True), half_size=0.5, accumulate=2)
+    assert_same_bits(bits(whole), bits(resumed))
+    in_full = make("mean")
+    train(in_full, accumulating, accumulate=2)
+    assert not all(
+        torch.equal(one, other) for one, other in zip(bits(whole).values(), bits(in_full).values(), strict=True)
+    )
+
+
+def test_the_rate_falls_by_the_pixels_that_were_trained_on() -> None:
+    plan = Plan(rates={}, epochs=1, batch_size=1, warmup=0.1, half_size=0.8)
+    factors = [factor(plan, step, 100) for step in range(100)]  # 80 of a quarter and 20: 40 in all
+    assert factors[:16] == pytest.approx([(n + 1) / 16 for n in range(16)])
+    assert factors[80] == pytest.approx(factor(Plan(rates={}, epochs=1, batch_size=1, warmup=0.1), 20, 40))
+    assert all(later < earlier for earlier, later in pairwise(factors[16:]))
+
+
 def test_views_do_not_depend_on_the_number_of_workers() -> None:
     def content(workers: int) -> list[torch.Tensor]:
         loader = toys.loader(preset="standard", workers=workers, views=2)

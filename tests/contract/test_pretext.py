@@ -1,5 +1,6 @@
 """What every registered method keeps: trains its backbone, stays finite, resumes to the same bits, says its needs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.toys import assert_same_bits, bits
 
 pytestmark = pytest.mark.usefixtures("narrow")
 METHODS = names("pretext")
+RESIZING = [name for name in METHODS if find("pretext", name).progressive_resizing]
 RECALIBRATING = [name for name in METHODS if find("pretext", name).recalibrates_batch_norm]
 STEPS, EPOCHS = 2, 2
 STILL = 1e-3  # of the smaller of two numbers, by which the same pixels may differ
@@ -85,12 +87,13 @@ def loader_for(task: Pretext[Any], preset: str | None = None, batch_size: int | 
     return Loader(rows, task.augmentation(rows.frame), Batching(size, seed=3, views=views))
 
 
-def train(task: Pretext[Any], checkpointing: Checkpointing | None = None) -> History:
+def train(task: Pretext[Any], checkpointing: Checkpointing | None = None, half_size: float = 0.0) -> History:
     """By the method's own optimizer, at full rate, and without weight decay: it moves what no gradient reaches."""
     kind, loader = type(task), loader_for(task)
     schedule = Schedule(EPOCHS, batch_size=batch_size_of(kind), weight_decay=0.0, schedule="constant", warmup=0.0)
     hooks = Hooks(validation=None if task.per_image_targets else loader)
-    return fit(task, loader, plan_of(schedule, kind, count_of(kind)), toys.CPU, hooks, checkpointing)
+    plan = replace(plan_of(schedule, kind, count_of(kind)), half_size=half_size)
+    return fit(task, loader, plan, toys.CPU, hooks, checkpointing)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -125,6 +128,23 @@ def test_it_resumes_to_the_same_bits(method: str, make: Any, tmp_path: Path) -> 
     with pytest.raises(Stopped):
         train(broken, Checkpointing(path))
     train(resumed, Checkpointing(path, resume=True))
+    assert_same_bits(bits(whole), bits(resumed))
+
+
+@pytest.mark.parametrize("method", RESIZING)
+def test_it_begins_at_half_the_side_and_resumes_to_the_same_bits(method: str, make: Any, tmp_path: Path) -> None:
+    channels = channels_of(find("pretext", method))
+    whole, broken, resumed = (make(method, channels) for _ in range(3))
+    side = side_of(type(whole))
+    assert whole.backbone.accepts(side // 2)
+    sides = [images.shape[-1] for images in toys.inputs_of(whole.backbone, lambda: train(whole, half_size=0.75))]
+    assert {side // 2, side} == set(sides)
+    assert sides[-1] == side
+    path = tmp_path / "state.safetensors"
+    toys.stop_in_step(broken, STEPS + 1)
+    with pytest.raises(Stopped):
+        train(broken, Checkpointing(path), half_size=0.75)
+    train(resumed, Checkpointing(path, resume=True), half_size=0.75)
     assert_same_bits(bits(whole), bits(resumed))
 
 

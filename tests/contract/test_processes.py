@@ -12,7 +12,14 @@ from torch import Tensor
 from tests.contract import processes_worker
 
 ROOT = Path(__file__).parents[2]
-BOTH = ["rotnet", "gan", "colorization", "duel", "labels"]  # what one process does as well, to be compared with
+BOTH = [
+    "rotnet",
+    "gan",
+    "colorization",
+    "duel",
+    "labels",
+    "half_size",
+]  # what one process does as well, to be compared with
 ALONE = ["gathered", "resumed", "mistakes"]
 ROWS = "balanced"
 Found = dict[str, dict[str, object]]

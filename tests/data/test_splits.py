@@ -18,6 +18,7 @@ from ssl_app.data.splits import (
     folds,
     hashed,
     hold_out_units,
+    limited,
     split,
     write_draw,
 )
@@ -255,6 +256,27 @@ def test_held_out_units_are_whole(seed: int) -> None:
     assert held.tolist() == hold_out_units(dataset, rows, 0.1, 512, seed)[1].tolist()
     assert held.tolist() != hold_out_units(dataset, rows, 0.1, 512, seed + 1)[1].tolist()
     assert len(hold_out_units(dataset, rows, 0.1, 20, seed)[1]) == 20
+
+
+@pytest.mark.parametrize("groups", [None, [f"p{i // 3}" for i in range(120)]])
+def test_a_limit_is_nested_by_whole_groups_and_a_function_of_content_and_seed(groups: list[str] | None) -> None:
+    dataset, rows = toys.dataset([None] * 120, groups), np.arange(120)
+    found = {limit: limited(dataset, rows, limit, 0) for limit in (10, 40, 90, 200)}
+    step = 1 if groups is None else 3
+    assert [len(one) for one in found.values()] == [10 // step * step, 40 // step * step, 90, 120]
+    for small, large in pairwise(found.values()):
+        assert set(small) < set(large)
+    for one in found.values():
+        units = {dataset.units[i] for i in one}
+        assert sorted(one) == [i for i in range(120) if dataset.units[i] in units] == one.tolist()
+    assert set(limited(dataset, rows, 40, 1)) != set(found[40])
+    fewer = limited(dataset, rows[:60], 10, 0)
+    assert set(found[90]) & set(range(60)) >= set(fewer), "units keep their order without the others"
+
+
+def test_a_limit_below_the_smallest_group_takes_one_group() -> None:
+    dataset = toys.dataset([None] * 20, ["a"] * 12 + ["b"] * 8)
+    assert len(limited(dataset, np.arange(20), 4, 0)) in (8, 12)
 
 
 @pytest.mark.parametrize("seed", range(5))

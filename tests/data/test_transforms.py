@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from ssl_app.data.transforms import PRESETS, Augmentation, Frame, Mixed, center, light, none, preset
+from ssl_app.data.transforms import (
+    PRESETS,
+    Augmentation,
+    Frame,
+    Mixed,
+    MixedImages,
+    center,
+    light,
+    none,
+    preset,
+    strong,
+)
 
 
 def image_of(channels: int, side: int = 20) -> np.ndarray:
@@ -55,8 +66,35 @@ def test_each_view_may_have_an_augmentation_of_its_own() -> None:
     mixed: Augmentation = Mixed(none(frame), light(frame))
     image = image_of(1)
     assert np.array_equal(mixed(image, 3, 0), none(frame)(image, 3))
-    assert np.array_equal(mixed(image, 3, 1), light(frame)(image, 3))
-    assert np.array_equal(mixed(image, 3, 2), light(frame)(image, 3)), "further views take the last"
+    assert np.array_equal(mixed(image, 3, 1), light(frame)(image, 3, 1))
+    assert np.array_equal(mixed(image, 3, 2), light(frame)(image, 3, 2)), "further views take the last"
+
+
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"none"}))
+def test_views_of_an_image_differ_though_they_share_its_seed(name: str) -> None:
+    augmentation, image = preset(name, Frame(16, 20)), image_of(1)
+    same = [np.array_equal(augmentation(image, seed, 0), augmentation(image, seed, 1)) for seed in range(40)]
+    assert sum(same) < 10  # a shift may be the same by chance
+
+
+def test_an_augmentation_drawn_for_an_image_is_that_of_all_its_views() -> None:
+    frame, image = Frame(16, 20), image_of(1)
+    mixed = MixedImages(none(frame), strong(frame))
+    centered = [
+        [np.array_equal(mixed(image, seed, view), none(frame)(image, 0)) for view in range(3)] for seed in range(90)
+    ]
+    assert all(len(set(views)) == 1 for views in centered)
+    assert 25 < sum(views[0] for views in centered) < 65
+
+
+def test_images_without_an_up_are_flipped_vertically() -> None:
+    image = image_of(1, 16)
+    for flips in (False, True):
+        views = [
+            preset("light", Frame(16, 16, vertical_flip=flips), mirror=False)(image, seed, 0) for seed in range(60)
+        ]
+        found = sum(np.abs(view - image[::-1]).mean() < 1e-6 for view in views)
+        assert (found > 0) == flips
 
 
 def test_what_the_images_say_of_mirrors_can_be_overruled() -> None:

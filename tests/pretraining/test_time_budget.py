@@ -9,7 +9,7 @@ from torch import Tensor
 from ssl_app.data.batch import Batch
 from ssl_app.pretraining import time_budget
 from ssl_app.pretraining.schedule import batch_for
-from ssl_app.pretraining.time_budget import Trial, length_within, seconds_of
+from ssl_app.pretraining.time_budget import SHARE, Cost, Trial, length_within, seconds_of
 from ssl_app.training.task import DatasetMap, Metrics, Task
 from tests.toys import CPU, MapInMemory
 
@@ -55,8 +55,9 @@ def tried(task: Slow) -> None:
 
 def length(task: Slow, budget: str, train: Callable[[], None] | None = None, alone: bool = True) -> tuple[int, int]:
     """Epochs and steps of each within a budget; 600 steps are a pass."""
-    trial = Trial(task, train or (lambda: tried(task)), 600, alone)
-    return length_within(seconds_of(budget), trial, CPU)
+    seconds = seconds_of(budget)
+    trial = Trial(task, train or (lambda: tried(task)), alone)
+    return length_within(seconds, Cost.timed(trial, CPU, SHARE * seconds), 600)
 
 
 def seconds(epochs: int, steps: int, step: float) -> float:
@@ -75,8 +76,7 @@ def test_epochs_fill_the_time_and_are_near_a_pass(
     allowed = seconds_of(budget)
     assert seconds(*found, step=0.1099) <= allowed
     assert seconds(found[0], found[1] + 2, step=0.1101) > allowed
-    assert messages[0] == f"budget of {shown}: a few steps are timed first"
-    assert messages[1].startswith(f"budget of {shown}: {epochs} epoch")
+    assert messages[0].startswith(f"budget of {shown}: {epochs} epoch")
 
 
 def test_a_trial_of_slow_steps_ends_early(slow: Slow) -> None:
@@ -97,7 +97,7 @@ def test_processes_stop_together(slow: Slow) -> None:
 
 def test_an_epoch_longer_than_the_budget_is_noted(slow: Slow, messages: list[str]) -> None:
     assert length(slow, "20s") == (1, 1)
-    assert messages[2] == "note: one epoch takes longer than the budget of 20 s, however few its steps"
+    assert messages[1] == "note: one epoch takes longer than the budget of 20 s, however few its steps"
 
 
 def test_a_training_of_few_steps_has_small_batches() -> None:
@@ -111,6 +111,17 @@ def test_a_training_of_few_steps_has_small_batches() -> None:
 
 def test_as_many_passes_as_come_nearest(slow: Slow) -> None:
     assert length(slow, "255s")[0] == 3
+
+
+def test_both_kinds_of_step_fill_the_time() -> None:
+    """Steps of half the side for the first 92 %, at a third of the cost, and epochs around them at half of it."""
+    small, full = Cost(0.1, 2.0, 7.0), Cost(0.3, 4.0, 5.0)
+    epochs, steps = length_within(600.0, full.after(small, 0.92), 100)
+    total, around = epochs * steps, epochs * (0.92 * 2 + 0.08 * 4)
+    spent = 0.1 * round(0.92 * total) + 0.3 * (total - round(0.92 * total)) + around + 5
+    assert spent == pytest.approx(600, rel=0.01)
+    in_full = length_within(600.0, full, 100)
+    assert total / (in_full[0] * in_full[1]) > 2.4
 
 
 def test_what_ends_an_epoch_is_counted(slow: Slow) -> None:

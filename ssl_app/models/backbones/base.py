@@ -30,6 +30,7 @@ from torch.nn import functional
 from ssl_app.errors import Change, Fix, Set, SettingsError, nearest
 
 LARGEST_TRIED = 1024  # pixels, when looking for the smallest image that a network takes
+FEWEST_PLACES = 2  # along a side of a last map that still says where something is
 SOBEL = "+sobel"  # after a backbone's name
 JOINED = "+"  # between the names of layers whose pooled features follow one another
 
@@ -245,6 +246,19 @@ class Backbone(nn.Module):
                 low, high = (low, middle) if self._takes(middle) else (middle, high)
             self._smallest = high
         return self._smallest
+
+    def accepts(self, side: int) -> bool:
+        """Whether images of another side give features of the same shape, from a last map of 2x2 or more.
+
+        Never of a network on tokens: their positions are those of its own grid.
+        """
+        if isinstance(self.body, TokenNetwork) or (self._smallest is not None and side < self._smallest):
+            return False
+        try:
+            seen = self._dry_run(side, self.map_layer()).shape[-1] >= FEWEST_PLACES
+            return seen and tuple(self._dry_run(side).shape[1:]) == self.shape()
+        except (RuntimeError, ValueError, SettingsError):  # maps that shrink to nothing, or no map
+            return False
 
     def refuse_small_images(self) -> None:
         """Raise SettingsError where the body cannot compute images of the side that it was built for."""
