@@ -2,9 +2,10 @@
 
     python benchmarks/strategies.py [IMAGE-SIZE] [ROUNDS]
 
-Times stretches of two-stage, self-training and FixMatch in turn, on the same images of noise and one thread, and prints
-the ratio of each pair of stretches: the median, and the range of the middle half. `COST` of transfer/semi_supervised.py
-is from here. Also label propagation on 10, 50 and 200 thousand rows of 256 features, with seconds and peak memory.
+Times stretches of two-stage, self-training and FixMatch in turn, on the same images of noise and one thread, and
+prints the ratio of each pair of stretches: the median, and the range of the middle half. `COST` in
+transfer/semi_supervised.py is from here. Also label propagation on 10, 50 and 200 thousand rows of 256 features, with
+seconds and peak memory.
 """
 
 import resource

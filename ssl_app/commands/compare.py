@@ -20,7 +20,7 @@ from ssl_app import config, console, registry, runs
 from ssl_app.commands import RunSpec, record
 from ssl_app.commands.base import hardware_of, out_flag, planned_of, transfer_config
 from ssl_app.config import option
-from ssl_app.errors import CheckpointError, DataError, RunError, SettingsError, UserError
+from ssl_app.errors import DataError, RunError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import (
     USUAL_SIZES,
@@ -51,10 +51,6 @@ FEW = 10  # images of a class: below it one of them moves the score by points
 FINALISTS = 2  # which --confirm pretrains again
 FRESH = 1000  # added to the seed: of pretrainings and draws that have chosen nothing
 APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable", "confirm")  # may differ when a comparison goes on
-ALIKE = (
-    "budget", "data", "label", "group", "split", "test_fraction", "split_seed", "image_size", "channels", "intensity",
-    "seed", "method", "backbone",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -301,39 +297,10 @@ def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _pretrained(settings: Settings, method: str, name: str) -> dict[str, Any]:
     """result.json of a method's pretraining: as it is, gone on with, or new."""
     from ssl_app.commands import pretrain
-    from ssl_app.pretraining.run import TRAINING
 
-    folder = settings.out / name
     make = _shared(PretrainSettings, settings, name=name)
     requested = make(method=method, budget=settings.budget, data=settings.data or "digits")
-    if (folder / runs.SETTINGS).is_file():
-        _refuse_another(folder, config.as_json(requested))
-    if runs.finished(folder):
-        found: dict[str, Any] = runs.read_json(folder / runs.RESULT)
-        return found
-    if (folder / TRAINING).is_file():
-        resumed = PretrainSettings(out=settings.out, resume=name, tracking_uri=settings.tracking_uri)
-        try:
-            return dict(pretrain.run(resumed, None).to_json())
-        except CheckpointError as error:
-            cure = f"ssl-app pretrain --resume {name} --any-threads{out_flag(settings.out)}"
-            raise CheckpointError(f"{error.sentence(config.flag)}: {cure}, and then the same again") from error
-    if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
-        shutil.rmtree(folder)
-    try:
-        return dict(pretrain.run(requested, None).to_json())
-    except (RunError, CheckpointError) as error:  # of the place, not of the method
-        raise UserError(error.notice.found, expected=error.notice.expected, fix=error.notice.fixes) from error
-
-
-def _refuse_another(folder: Path, requested: Mapping[str, Any]) -> None:
-    """Raise RunError where a run of this name is no pretraining of this comparison."""
-    content = runs.read_json(folder / runs.SETTINGS)
-    kept = content["settings"]
-    unlike = [key for key in ALIKE if requested[key] is not None and kept.get(key) != requested[key]]
-    if content["verb"] != "pretrain" or unlike:
-        what = f"other settings ({', '.join(unlike)})" if unlike else "another verb"
-        raise RunError(f"run {folder} is of {what}; remove it, or type another --name")
+    return pretrain.ensured(requested)
 
 
 def _swept(settings: Settings, inits: tuple[str, ...], name: str) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ssl_app import config, console, registry, runs
 from ssl_app.commands import RecordedRun, RunSpec, locked, record
 from ssl_app.commands.base import DIGITS, data_of, hardware_of, out_flag, pixels_of
-from ssl_app.errors import Fix, RunError, SettingsError
+from ssl_app.errors import CheckpointError, Fix, RunError, SettingsError, UserError
 from ssl_app.runs import Result
 from ssl_app.settings import PretrainSettings
 
@@ -40,6 +40,10 @@ torchrun --nproc-per-node 2 -m ssl_app pretrain --data scans/
 FREE = ("any_threads", "threads", "workers", "save_every", "tracking_uri", "device")  # may differ when a run goes on
 
 Settings = PretrainSettings
+ALIKE = (
+    "budget", "data", "label", "group", "split", "test_fraction", "split_seed", "image_size", "channels", "intensity",
+    "seed", "method", "backbone",
+)  # fmt: skip
 
 
 def joined(values: Mapping[str, Any]) -> type | None:
@@ -109,6 +113,45 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
             logger.info(f"done: {one.more['checkpoint']}; now type {finetune}")
         group.barrier()
     return replace(one.result(), run=folder)
+
+
+def ensured(requested: Settings) -> dict[str, Any]:
+    """result.json of a pretraining of this name, as part of another verb: as it is, gone on with, or new.
+
+    Raises RunError where a run of this name is another, UserError where its place is at fault and not its method.
+    """
+    from ssl_app.pretraining.run import TRAINING
+
+    assert requested.name is not None
+    folder = requested.out / requested.name
+    if (folder / runs.SETTINGS).is_file():
+        _refuse_another(folder, config.as_json(requested))
+    if runs.finished(folder):
+        found: dict[str, Any] = runs.read_json(folder / runs.RESULT)
+        return found
+    if (folder / TRAINING).is_file():
+        resumed = Settings(out=requested.out, resume=requested.name, tracking_uri=requested.tracking_uri)
+        try:
+            return dict(run(resumed, None).to_json())
+        except CheckpointError as error:
+            cure = f"ssl-app pretrain --resume {requested.name} --any-threads{out_flag(requested.out)}"
+            raise CheckpointError(f"{error.sentence(config.flag)}: {cure}, and then the same again") from error
+    if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
+        shutil.rmtree(folder)
+    try:
+        return dict(run(requested, None).to_json())
+    except (RunError, CheckpointError) as error:  # of the place, not of the method
+        raise UserError(error.notice.found, expected=error.notice.expected, fix=error.notice.fixes) from error
+
+
+def _refuse_another(folder: Path, requested: Mapping[str, Any]) -> None:
+    """Raise RunError where a run of this name is another pretraining."""
+    content = runs.read_json(folder / runs.SETTINGS)
+    kept = content["settings"]
+    unlike = [key for key in ALIKE if requested[key] is not None and kept.get(key) != requested[key]]
+    if content["verb"] != "pretrain" or unlike:
+        what = f"other settings ({', '.join(unlike)})" if unlike else "another verb"
+        raise RunError(f"run {folder} is of {what}; remove it, or type another --name")
 
 
 def _seeds(settings: Settings) -> int:

@@ -201,7 +201,7 @@ class _Run:
             {"epoch": position.epoch + 1.0} | {k: v / steps for k, v in position.sums.items()} | position.reported
         )
         if hooks.validation is not None:
-            metrics |= {f"val_{name}": value for name, value in self.score(hooks.validation).items()}
+            metrics |= {f"val_{name}": value for name, value in self.score(hooks.validation, position).items()}
         measured = hooks.measure(position.epoch)
         assert not metrics.keys() & measured.keys(), "a metric of the task goes by the same name"
         metrics |= measured
@@ -214,8 +214,11 @@ class _Run:
         self.save(position)
         hooks.each_epoch(position.history)
 
-    def score(self, validation: Loader) -> EpochMetrics:
-        """Mean metrics of the first player on images that are not trained on."""
+    def score(self, validation: Loader, position: Position) -> EpochMetrics:
+        """Mean metrics of the first player on images that are not trained on, of the size that is trained on.
+
+        In full a network that was trained at half the side would look worse than it is, and warnings would be false.
+        """
         player = self.task.players[0]
         names: list[str] = []
 
@@ -226,7 +229,7 @@ class _Run:
             return torch.cat([values * len(batch.index), values.new_tensor([len(batch.index)])])[None]
 
         views = self.task.needs.scoring_views or None
-        total = self.group.all_gather(self.map_batches(validation, scalars, views=views)).double().sum(0)
+        total = self.group.all_gather(self.map_batches(validation, scalars, position, views=views)).double().sum(0)
         return dict(zip(names, (total[:-1] / total[-1]).tolist(), strict=True))
 
     def map_batches(
@@ -239,7 +242,7 @@ class _Run:
     ) -> Tensor:
         """The results of this process's share of the images, without gradients; see Loader.ordered for the views.
 
-        In eval mode, or in the mode of the epoch `as_in`; in full, or of the size that is trained on at a position.
+        In eval mode, or in the mode of the epoch `as_in`; at full size, or at the one that is trained on at a position.
         fn is never given an empty batch.
         """
         self.average_statistics()
