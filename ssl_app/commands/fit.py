@@ -183,11 +183,11 @@ def _setup(settings: Settings, init: str) -> "TrialSetup":
     from ssl_app.transfer.setup import prepare
 
     own = Step("sweep", _common(settings, SweepSettings, ("name", "image_size", "channels", "intensity")))
-    asked = own.settings(SweepSettings)
+    sweeping = own.settings(SweepSettings)
     with same_threads():
         start = load_initialization(init, settings.out, settings.backbone)
         hardware = hardware_of(settings, threads=1)
-        return prepare(planned_of(asked, start, "test"), transfer_config(asked, start, "within", 0), hardware)
+        return prepare(planned_of(sweeping, start, "test"), transfer_config(sweeping, start, "within", 0), hardware)
 
 
 def _refuse_few_labels(settings: Settings) -> None:

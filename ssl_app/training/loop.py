@@ -242,7 +242,7 @@ class _Run:
     ) -> Tensor:
         """The results of this process's share of the images, without gradients; see Loader.ordered for the views.
 
-        In eval mode, or in the mode of the epoch `as_in`; at full size, or at the one that is trained on at a position.
+        In eval mode, or in the mode of the epoch `as_in`; at full size, or at that of a position.
         fn is never given an empty batch.
         """
         self.average_statistics()

@@ -437,7 +437,9 @@ def test_a_batch_that_cannot_be_cut(refuse, trained) -> None:
 def test_a_rate_that_breaks_the_weights(refuse, refuse_beside, trained) -> None:
     words = ["--data", trained.data, "--lr", "1e37", "--name", "boom"]
     assert refuse("pretrain", *ONCE, *words).endswith("type a smaller --lr, or --clip 1")
-    assert refuse_beside("finetune", "--init", "p", *SHORT, *words).endswith("type a smaller --lr, or --clip 1")
+    assert refuse_beside("finetune", "--init", "p", "--strategy", "two-stage", *SHORT, *words).endswith(
+        "type a smaller --lr, or --clip 1"
+    )
 
 
 # Places

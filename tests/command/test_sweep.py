@@ -419,3 +419,18 @@ def test_a_sweep_that_is_refused_leaves_its_name_free(place: Place, one: str, tm
         "class 'class2' has 1 labeled image, or all of one group: none to train"
     )
     assert not (place.out / "rare").exists()
+
+
+def test_scratch_may_be_trained_by_further_strategies(place: Place, one: str) -> None:
+    words = ["--init", one, "--strategy", "feature-extraction", *SWEPT, "--draws", 1, "--name", "semi"]
+    answer = place.type("sweep", *words, "--baseline-strategy", "fixmatch,self_training")
+    variants = {(trial["init"], trial["strategy"]) for trial in answer.result["trials"]}
+    assert variants == {
+        (one, "feature-extraction"),
+        *(("scratch", name) for name in ("full-fine-tuning", "fixmatch", "self-training")),
+    }
+    assert "fixmatch from scratch" in answer.err
+    twice = place.type("sweep", *words, "--baseline-strategy", "full-fine-tuning")
+    assert twice.error == "--baseline-strategy names full-fine-tuning, which is the baseline itself; leave it out"
+    none = place.type("sweep", *words, "--baseline-strategy", "fixmatch", "--baseline", "none")
+    assert none.error == "--baseline-strategy has no scratch to train; leave out --baseline none"

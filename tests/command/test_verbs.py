@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ssl_app import checkpoints, registry, runs
+from ssl_app.commands.sweep import USUAL_STRATEGIES
 from ssl_app.errors import Notice, Set
 from ssl_app.pretext.rotnet import RotNet
 from ssl_app.training import initialization
@@ -337,7 +338,7 @@ def test_finetune(strategy: str, more: tuple[str, ...], type_beside, trained) ->
     assert (run / "confusion.png").is_file()
     if strategy == "feature-extraction":
         before, _ = initialization.load_initialization("p", trained.out, None).load(1, 16, 0)
-        after = classifier.classifier.backbone.state_dict()
+        after = classifier.predictor.classifiers[0].backbone.state_dict()
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.state_dict().items()), "frozen"
 
 
@@ -408,6 +409,29 @@ def test_predict_without_labels_and_with_others(ssl, classified, trained, images
     assert "not scored: label 'class3' is none of the classifier's (class0, class1, class2)" in others
 
 
+def test_export_of_a_mean_has_every_network_and_says_which_make_a_member(trained, ssl, tiny, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    words = ["--init", "p", "--strategy", "auto", "--per-class", 8, "--steps", 2, "--batch-size", 8, "--name", "mean"]
+    assert ssl("finetune", *words, "--out", trained.out, *tiny).code == 0
+    file = tmp_path / "mean.safetensors"
+    assert ssl("export", "mean", "--output", file, "--out", trained.out).code == 0
+    tensors, about = load_file(file), json.loads(file.with_suffix(".json").read_text())
+    assert {name.split(".")[0] for name in tensors} == {"backbones", "heads"}
+    assert [one["backbone"] for one in about["members"]] == [0, 0, 0, 0, 1, 2]
+    assert sum(one["weight"] for one in about["members"]) == pytest.approx(1)
+    assert about["mirrored"]
+    predicted = ssl("predict", "mean", "--data", trained.data, "--out", trained.out, "--json").result
+    scored = json.loads((trained.out / "mean" / "result.json").read_text())
+    assert predicted["n"] == 72
+    assert {"balanced_accuracy"} <= set(scored["test"])
+    only = ssl("export", "mean", "--what", "backbone", "--output", tmp_path / "b.pt", "--out", trained.out)
+    assert only.code == 0
+    start = load_file(trained.out / "p" / "backbone.safetensors")
+    kept = torch.load(tmp_path / "b.pt", weights_only=True)
+    assert torch.equal(kept["stem.0.weight"], start["backbone.body.stem.0.weight"])
+
+
 # sweep
 
 SWEEP = ("--init", "p", "--per-class", "2,4", "--draws", 2, "--steps", 2, "--batch-size", 8, "--evaluate-on", "test")
@@ -427,7 +451,7 @@ def swept(ssl, tiny, trained) -> dict[str, Any]:
 def test_sweep_answers(swept, trained) -> None:
     assert swept == saved(swept["run"])
     assert set(swept) >= BASE | {"trials", "comparisons", "labels_saved", "verdict"}
-    wanted = {("p", s, k, d) for s in STRATEGIES for k in (2, 4) for d in (0, 1)}
+    wanted = {("p", s, k, d) for s in USUAL_STRATEGIES for k in (2, 4) for d in (0, 1)}
     wanted |= {("scratch", "full-fine-tuning", k, d) for k in (2, 4) for d in (0, 1)}
     trials = swept["trials"]
     assert {(t["init"], t["strategy"], t["per_class"], t["draw"]) for t in trials} == wanted
@@ -489,9 +513,9 @@ def test_another_sweep_under_the_same_name_is_refused(swept, ssl, tiny, trained)
 
 
 def test_the_number_of_jobs_changes_no_metric(swept, ssl, tiny, trained) -> None:
-    words = ["--jobs", 2, "--name", "two", "--out", trained.out, *tiny, "--json", "--strategy", "two-stage"]
+    words = ["--jobs", 2, "--name", "two", "--out", trained.out, *tiny, "--json", "--strategy", "auto,two-stage"]
     result = ssl("sweep", *SWEEP, *words).result
-    mine = [t for t in swept["trials"] if t["strategy"] == "two-stage" or t["init"] == "scratch"]
+    mine = [t for t in swept["trials"] if t["strategy"] in ("auto", "two-stage") or t["init"] == "scratch"]
     assert without_seconds(result["trials"]) == without_seconds(mine)
     assert result["verdict"].replace("--resume two", "--resume s") == swept["verdict"]
 
@@ -537,7 +561,7 @@ def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, tr
     assert ssl("export", "f", "--output", file, *out).code == 0
     whole = torchvision.models.resnet18(weights=None, num_classes=3)
     whole.load_state_dict(torch.load(file, weights_only=True), strict=True)
-    classifier = classifiers.load_classifier(tmp_path / "o" / "f").classifier
+    classifier = classifiers.load_classifier(tmp_path / "o" / "f").predictor.classifiers[0]
     with torch.no_grad():
         assert torch.allclose(whole.eval()(pictures), classifier(pictures), atol=1e-5)
 
@@ -569,7 +593,7 @@ def test_methods_lists_what_can_be_named(ssl) -> None:
     assert "\n  small-resnet " in out
     for flag in ("--method", "--strategy", "--data", "--backbone"):
         assert flag in out
-    assert STRATEGIES[0] not in ssl("methods", "--kind", "methods").out
+    assert "feature-extraction" not in ssl("methods", "--kind", "methods").out
 
 
 def test_methods_as_json(ssl) -> None:

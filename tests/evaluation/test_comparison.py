@@ -138,3 +138,28 @@ def test_rows_of_a_ranking_say_how_many_scored_images_were_seen() -> None:
     assert one[5].startswith("59.0 ±")
     assert one[6] == "+9.0 [-4.0, +22.0]"
     assert base[:5] == ["scratch", "", "", "30.0", "40.0"]
+
+
+def test_where_auto_was_swept_the_verdict_is_about_it_and_pretraining_alone_has_a_line() -> None:
+    auto = {("run", "auto", 8): [0.70, 0.72], ("run", "auto", 16): [0.75, 0.77]}
+    found = answered(SCORES | auto)
+    assert found.verdict[0].startswith(
+        "Unlabeled images helped, for this pretraining: 76.0 % balanced accuracy at 16 "
+    )
+    assert "(auto from run), scratch 59.5: +16.5 points [" in found.verdict[0]
+    line = comparison.alone_line(found.comparisons, 16)
+    assert line is not None
+    assert line.startswith("pretraining alone (two-stage from run minus scratch) at 16 per class: +11.5 points [")
+    assert comparison.alone_line(answered(SCORES).comparisons, 16) is None, "then the verdict says it"
+    against = {("auto", one["against"]["strategy"]) for one in found.comparisons if one["strategy"] == "auto"}
+    assert against == {("auto", name) for name in ("full-fine-tuning", "two-stage", "feature-extraction")}
+
+
+def test_scratch_is_what_is_fully_trained_whatever_else_begins_at_random_weights() -> None:
+    both = SCORES | {("scratch", "fixmatch", 8): [0.55, 0.56], ("scratch", "fixmatch", 16): [0.66, 0.68]}
+    found = answered(both)
+    assert "scratch 59.5" in found.verdict[0]
+    rows = [one for one in found.comparisons if (one["init"], one["strategy"]) == ("scratch", "fixmatch")]
+    assert {one["against"]["strategy"] for one in rows} == {"full-fine-tuning"}
+    names = [line.split("  ")[0] for line in comparison.table_lines(with_scores(both))[1:]]
+    assert names[-2:] == ["fixmatch from scratch", "scratch"]
