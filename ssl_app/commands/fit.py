@@ -34,7 +34,7 @@ ssl-app fit --data all.csv --group patient --budget 2h --name scans
 PRETRAINING = 0.55  # of the time
 STRATEGY = "auto"
 DRAWS, FEWEST_DRAWS = 5, 2
-APART = ("out", "tracking_uri", "threads", "device", "name")  # may differ when it goes on
+APART = ("out", "tracking_uri", "threads", "device", "name", "jobs")  # may differ when it goes on
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     budget: str = option("30m", "time for all of it, such as 10m or 2h", metavar="TIME")
     method: str = option(PretrainSettings().method, "pretext method, see ssl-app methods", metavar="M")
     backbone: str | None = option(None, "network; default: the method's", metavar="B")
+    jobs: int | None = option(None, "trials of the sweep at a time; default: one a core", at_least=1)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ def _transfer(settings: Settings, name: str, seconds: float) -> list[Step]:
     sizes = ",".join(str(one) for one in USUAL_SIZES if one <= size)
     own = (("per_class", sizes), ("draws", draws), ("baseline_length", "same"), ("name", f"{name}-sweep"))
     return [
-        Step("finetune", (*common, init, strategy, ("name", f"{name}-finetune"))),
+        Step(
+            "finetune",
+            (*(pair for pair in common if pair[0] != "jobs"), init, strategy, ("name", f"{name}-finetune")),
+        ),
         Step("sweep", (*common, init, strategy, *own)),
     ]
 
@@ -139,7 +143,7 @@ def _fitting(settings: Settings, name: str, seconds: float) -> tuple[int, int]:
     train = setup.opened.parts.train
     most = splits.fewest(setup.dataset, train)[1]
     sizes = [size for size in USUAL_SIZES if size <= max(1, most // 2)] or [1]  # draws of all labels are all alike
-    workers = sweep.jobs_at_once(None, settings.threads, hardware_of(settings, threads=1))
+    workers = sweep.jobs_at_once(settings.jobs, settings.threads, hardware_of(settings, threads=1))
     trials = []
     for size in sizes:
         drawn = splits.draw(setup.dataset, train, size, seed=settings.seed, draw=0)

@@ -116,6 +116,8 @@ class Draw:
         The mean over an image and its mirror image, where a mirror image is as good: so do predictions.
         Raises CheckpointError where a feature is not finite.
         """
+        if not len(rows.indices):
+            return np.zeros((0, classifier.head.features), dtype=np.float32)
         if self.cached is not None:
             found = self.cached(classifier.layer)[rows.indices]
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ssl_app.commands import fit
+from ssl_app.transfer import draw
 from ssl_app.transfer.sweep_cost import SweepCost
 
 
@@ -14,8 +15,11 @@ from ssl_app.transfer.sweep_cost import SweepCost
 def fitted(tmp_path_factory: pytest.TempPathFactory, ssl, tiny, images):
     folder = tmp_path_factory.mktemp("fit")
     data, out = images(folder / "scans", per_class=20), folder / "runs"
-    words = ["fit", "--data", data, "--budget", "4s", "--out", out, "--name", "f", *tiny, "--json"]
-    return out, words, ssl(*words)
+    words = ["fit", "--data", data, "--budget", "4s", "--out", out, "--name", "f", "--jobs", 1, *tiny, "--json"]
+    with pytest.MonkeyPatch.context() as patch:  # in this process: no trial has one of its own
+        for name in ("FEWEST_STEPS", "STEPS_PER_LABEL", "PASSES"):
+            patch.setattr(draw, name, 1)
+        yield out, words, ssl(*words)
 
 
 @pytest.mark.slow  # three verbs

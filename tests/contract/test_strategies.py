@@ -176,13 +176,15 @@ class ToySet:
             self.done[key] = self.run_anew(*key)
         return self.done[key]
 
-    def run_anew(self, strategy: str, way: Way, pictures: Pictures = PICTURES) -> Ran:
+    def run_anew(
+        self, strategy: str, way: Way, pictures: Pictures = PICTURES, drawn: np.ndarray = PICTURES.drawn
+    ) -> Ran:
         """A trial. A strategy that refuses the mlp head, with what to type, has nothing to keep with it."""
         steps: list[None] = []
         setup = self.set_up(way, pictures)
         handle = register_optimizer_step_post_hook(lambda *about: steps.append(None))
         try:
-            return Ran(trial.run(setup, Job(strategy, PICTURES.drawn, 0)), len(steps))
+            return Ran(trial.run(setup, Job(strategy, drawn, 0)), len(steps))
         except SettingsError as error:
             if way.head == "mlp" and Set("head", "linear") in error.notice.fixes:
                 pytest.skip(error.sentence(flag))
@@ -269,6 +271,16 @@ def test_unlabeled_images_that_change_the_classifier_are_counted_no_others(strat
     used = not same(first.predictor, other.predictor)
     for ran in (first, other):
         assert ran.outcome.unlabeled_used == (PICTURES.undrawn.sum() if used else 0)
+
+
+@every_way
+@every_strategy
+def test_it_trains_where_every_image_is_labeled_too(strategy: str, way: Way, toy_set: ToySet) -> None:
+    every = np.flatnonzero(~PICTURES.test)
+    found = toy_set.run_anew(strategy, way, drawn=every)
+    assert found.outcome.unlabeled_used == 0
+    assert found.outcome.labels_used == len(every)
+    assert found.outcome.test["balanced_accuracy"] > 0.6
 
 
 # what it freezes
