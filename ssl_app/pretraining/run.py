@@ -71,12 +71,10 @@ class Pretraining:
         planned = work.plan.epochs * work.steps
         resizing = resizing.within(planned)
         work = work._resized(resizing.share)
-        own = defaults_of(spec.method, inputs.backbone.optimizer)
-        describe(spec.schedule, own, work.plan, len(inputs.train))
+        describe(spec.schedule, defaults_of(spec.method, inputs.backbone.optimizer), work.plan, len(inputs.train))
         logger.info(resizing.sentence(spec.pixels.size))
-        short = too_short(spec.name, own, planned, spec.budget, work.plan.epochs)
-        if short is not None:
-            logger.warning(short.prefixed("warning: "))
+        if work.too_short is not None:
+            logger.warning(work.too_short.prefixed("warning: "))
         for note in [*inputs.notes, *work.task.notes]:
             logger.info(note.prefixed("note: "))
         return work
@@ -202,6 +200,13 @@ class Pretraining:
             self._measure,
         )
 
+    @property
+    def too_short(self) -> Notice | None:
+        """The warning of too few steps, known before the first."""
+        spec, epochs = self.inputs.spec, self.plan.epochs
+        own = defaults_of(spec.method, self.inputs.backbone.optimizer)
+        return too_short(spec.name, own, epochs * self.steps, spec.budget, epochs)
+
     def warnings(self, history: History) -> dict[str, Notice]:
         """What deserves attention after these epochs, by what it is about; the gravest first."""
         task, epochs, name = self.task, self.plan.epochs, self.inputs.spec.name
@@ -299,6 +304,7 @@ class Pretraining:
             | {"method_settings": config.as_json(inputs.spec.config), "data_hash": dataset.hash},
             "data": {"name": dataset.name, "hash": dataset.hash, "images": len(inputs.train)},
             "history": history,
+            "doubts": [one.found for one in (*self.warnings(history).values(), self.too_short) if one is not None],
             "versions": {name: version(name) for name in ("ssl-app", "torch", "torchvision")},
         }
         met = seen(dataset, np.concatenate([inputs.train, inputs.validation]))

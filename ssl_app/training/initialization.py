@@ -39,6 +39,7 @@ class Initialization:
     content: str = ""  # hash of the weights, for a sweep's identity
     pack_side: int | None = None  # side that pretraining's images were packed at
     ancestry_known: bool = True  # whether `seen` holds all that the weights have seen
+    doubts: tuple[str, ...] = ()  # warnings that the pretraining ended with
 
     @property
     def pretrained(self) -> bool:
@@ -173,6 +174,7 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
         _digest(tensors),
         meta.get("pack_side"),
         meta.get("ancestry_known", True),
+        tuple(meta.get("doubts", ())),
     )
 
 

@@ -200,6 +200,7 @@ def budget_of(setup: TrialSetup, job: Job) -> Budget:
         config.lr,
         setup.initialization.pretrained,
         config.head == "linear",
+        setup.initialization.doubts,
     )
 
 

@@ -62,9 +62,20 @@ def test_with_few_labels_it_is_the_mean_of_frozen_candidates(setup: TrialSetup) 
     assert not found.history
 
 
-def test_with_more_labels_trained_ones_join_with_as_much_say(setup: TrialSetup) -> None:
+def test_with_more_labels_fixmatch_joins_with_as_much_say(setup: TrialSetup) -> None:
     found = run(setup, 8)
-    assert found.how.startswith("mean of 4 frozen candidates (together one share), FixMatch and scratch; ")
+    assert found.how.startswith("mean of 4 frozen candidates and FixMatch; ")
+    assert found.predictor.weights == pytest.approx([1 / 8] * 4 + [1 / 2])
+
+
+def test_scratch_joins_where_the_pretraining_ended_with_a_warning(setup: TrialSetup) -> None:
+    doubted = replace(setup, initialization=replace(setup.initialization, doubts=("too easy",)))
+    few = run(doubted, 2)
+    assert few.how.startswith(
+        "mean of 4 frozen candidates and scratch, since the pretraining ended with a warning (too easy), by rule"
+    )
+    assert few.predictor.weights == pytest.approx([1 / 8] * 4 + [1 / 2])
+    found = run(doubted, 8)
     assert found.predictor.weights == pytest.approx([1 / 12] * 4 + [1 / 3] * 2)
     *frozen, tuned, scratch = [one.backbone for one in found.predictor.classifiers]
     start, _ = setup.initialization.load(1, SIDE, 0)
@@ -103,7 +114,7 @@ def test_written_and_read_it_says_the_same(setup: TrialSetup, per_class: int, tm
     read = load_classifier(tmp_path).predictor
     assert read.mirrored
     assert [one.layer for one in read.classifiers] == [one.layer for one in found.predictor.classifiers]
-    assert len({id(one.backbone) for one in read.classifiers}) == (1 if per_class == 2 else 3)
+    assert len({id(one.backbone) for one in read.classifiers}) == (1 if per_class == 2 else 2)
     images = torch.randn(3, 1, SIDE, SIDE)
     with torch.no_grad():
         torch.testing.assert_close(

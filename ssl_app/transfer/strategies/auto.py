@@ -28,7 +28,7 @@ from ssl_app.transfer.strategies.full_fine_tuning import FullFineTuning
 from ssl_app.transfer.strategies.self_training import GivenTargets
 from ssl_app.transfer.strategies.two_stage import SMALL
 
-TRAINED_FROM = 8  # labels per class; with fewer the frozen candidates are better than anything trained
+TRAINED_FROM = 8  # labels per class
 LEAST_RANK, LEAST_STD = 1.5, 0.02  # effective rank and std of features, below which a pretraining has collapsed
 JUDGED, FEWEST_JUDGED = 512, 6  # images that the features are judged on, at most and at least
 
@@ -43,10 +43,13 @@ class AutoConfig:
 
 
 class Auto(Strategy[AutoConfig]):
-    """Frozen: logistic heads and label propagation, each on the last layer and on the last two. Trained, from 8
-    labels per class on: FixMatch from the pretraining, and scratch, so that a bad pretraining costs little.
+    """Frozen: logistic heads and label propagation, each on the last layer and on the last two. Trained: FixMatch
+    from the pretraining, from 8 labels per class on. All frozen ones together have as much say as each trained one.
 
-    All have the same say, those that are frozen as one. From random weights it is full fine-tuning.
+    Scratch joins where the pretraining ended with a warning, so that a bad one costs time and little else: always, it
+    would cost 2.5 to 3.5 points (chest-xray, 8 labels per class). A draw has too few labels to choose by: at 8 per
+    class of three classes a fold holds five. Where features have collapsed it is scratch alone, and from random
+    weights full fine-tuning.
     """
 
     Config = AutoConfig
@@ -72,22 +75,29 @@ class Auto(Strategy[AutoConfig]):
     def _averaged(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
         """The mean of all candidates."""
         frozen = _frozen(classifier, draw)
-        if budget.per_class < TRAINED_FROM:
-            how = f"mean of {len(frozen)} frozen candidates, by rule below {TRAINED_FROM} labels per class"
-            return Fitted(Ensemble(frozen), [Stage(how)])
-        tuned = Fixmatch(FixmatchConfig()).fit(copy.deepcopy(classifier), draw, budget)
-        scratch, stage = _from_scratch(classifier, draw, budget)
-        members = [*frozen, *tuned.predictor.classifiers, scratch]
-        how = f"mean of {len(frozen)} frozen candidates (together one share), FixMatch and scratch"
-        weights = [1 / len(frozen)] * len(frozen) + [1.0, 1.0]
-        return Fitted(Ensemble(members, weights), [Stage(how), *tuned.stages, stage])
+        members, weights = list(frozen), [1 / len(frozen)] * len(frozen)
+        names = [f"{len(frozen)} frozen candidates"]
+        stages: list[Stage] = []
+        if budget.per_class >= TRAINED_FROM:
+            tuned = Fixmatch(FixmatchConfig()).fit(copy.deepcopy(classifier), draw, budget)
+            members += tuned.predictor.classifiers
+            names.append("FixMatch")
+            stages += tuned.stages
+        if budget.doubts:
+            scratch, stage = _from_scratch(classifier, draw, budget)
+            members.append(scratch)
+            names.append(f"scratch, since the pretraining ended with a warning ({budget.doubts[0]})")
+            stages.append(stage)
+        weights += [1.0] * (len(members) - len(frozen))
+        rule = f", by rule below {TRAINED_FROM} labels per class" if budget.per_class < TRAINED_FROM else ""
+        return Fitted(Ensemble(members, weights), [Stage(f"mean of {' and '.join(names)}{rule}"), *stages])
 
     def steps(self, budget: Budget) -> int:
-        """Those of FixMatch and of scratch, if there are labels enough for them, and of the distilled network."""
+        """Those of FixMatch, if there are labels enough for it, of scratch, and of the distilled network."""
         if not budget.pretrained:
             return budget.steps
-        distilled = round(COST * budget.steps) if self.config.distill else 0
-        return distilled + (round((1 + COST) * budget.steps) if budget.per_class >= TRAINED_FROM else 0)
+        costly = self.config.distill + (budget.per_class >= TRAINED_FROM)
+        return round(COST * costly * budget.steps) + (budget.steps if budget.doubts else 0)
 
 
 def _frozen(classifier: Classifier, draw: Draw) -> list[Classifier]:

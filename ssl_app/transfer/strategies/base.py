@@ -25,6 +25,7 @@ class Budget:
     lr: float  # for parts that start from random weights
     pretrained: bool  # whether the backbone has weights worth keeping
     linear: bool  # whether the head is one linear layer, which a convex fit can fill in
+    doubts: tuple[str, ...] = ()  # warnings that the pretraining ended with
 
 
 class Strategy(ABC, Generic[C]):
