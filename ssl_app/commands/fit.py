@@ -19,7 +19,15 @@ from ssl_app.commands.base import hardware_of, out_flag, planned_of, transfer_co
 from ssl_app.config import option
 from ssl_app.errors import Run, RunError
 from ssl_app.runs import Result
-from ssl_app.settings import USUAL_SIZES, DataSettings, PixelSettings, PretrainSettings, RunSettings, SweepSettings
+from ssl_app.settings import (
+    DEFAULT_METHOD,
+    USUAL_SIZES,
+    DataSettings,
+    PixelSettings,
+    PretrainSettings,
+    RunSettings,
+    SweepSettings,
+)
 
 if TYPE_CHECKING:
     from ssl_app.transfer.sweep_cost import SweepCost
@@ -45,7 +53,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
     )
     budget: str = option("30m", "time for all of it, such as 10m or 2h", metavar="TIME")
-    method: str = option(PretrainSettings().method, "pretext method, see ssl-app methods", metavar="M")
+    method: str = option(DEFAULT_METHOD, "pretext method, see ssl-app methods", metavar="M")
     backbone: str | None = option(None, "network; default: the method's", metavar="B")
     jobs: int | None = option(None, "trials of the sweep at a time; default: one a core", at_least=1)
 

@@ -19,7 +19,7 @@ from ssl_app.commands import RecordedRun, RunSpec, locked, record
 from ssl_app.commands.base import DIGITS, data_of, hardware_of, out_flag, pixels_of
 from ssl_app.errors import CheckpointError, Fix, RunError, SettingsError, UserError
 from ssl_app.runs import Result
-from ssl_app.settings import PretrainSettings
+from ssl_app.settings import DEFAULT_METHOD, PretrainSettings
 
 if TYPE_CHECKING:
     from ssl_app.pretraining.inputs import PretrainSpec
@@ -31,7 +31,7 @@ EXAMPLES = """
 ssl-app pretrain
 ssl-app pretrain --data scans/ --image-size 64 --epochs 50
 ssl-app pretrain --data all.csv --group patient --exclude labeled.csv
-ssl-app pretrain --method rotnet --help
+ssl-app pretrain --method sela --help
 ssl-app pretrain --data scans/ --seeds 3 --name scans
 ssl-app pretrain --resume pretrain-20261121-101500
 torchrun --nproc-per-node 2 -m ssl_app pretrain --data scans/
@@ -48,7 +48,7 @@ ALIKE = (
 
 def joined(values: Mapping[str, Any]) -> type | None:
     """The settings of the method that the flags or the recipe name."""
-    method = str(values.get("method", "rotnet"))
+    method = str(values.get("method", DEFAULT_METHOD))
     return None if values.get("resume") else method_of(method).Config
 
 

@@ -117,5 +117,18 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("command")
     data, out = make_images(folder / "scans"), folder / "runs"
-    words = ["pretrain", "--data", data, "--epochs", 1, "--batch-size", 16, "--name", "p", "--json"]
+    words = [
+        "pretrain",
+        "--data",
+        data,
+        "--method",
+        "rotnet",
+        "--epochs",
+        1,
+        "--batch-size",
+        16,
+        "--name",
+        "p",
+        "--json",
+    ]
     return Trained(data, out, type_in(*words, "--out", out, *TINY))

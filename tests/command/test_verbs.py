@@ -115,7 +115,19 @@ def test_a_recipe_fills_in_flags_and_a_flag_beats_it(ssl, tiny, trained, tmp_pat
         f'data = "{trained.data}"\nseed = 3\n[pretrain]\nbatch-size = 16\nepochs = 4\nlr = 1e-3\n'
         'rotation_head = "linear"\nseed = 5\n[finetune]\nsteps = 7\n'
     )
-    words = ["pretrain", "--recipe", recipe, "--epochs", 1, "--out", tmp_path / "o", *tiny, "--json"]
+    words = [
+        "pretrain",
+        "--method",
+        "rotnet",
+        "--recipe",
+        recipe,
+        "--epochs",
+        1,
+        "--out",
+        tmp_path / "o",
+        *tiny,
+        "--json",
+    ]
     result = ssl(*words).result
     settings = result["settings"]
     assert settings["epochs"] == 1, "the flag beats the recipe"
@@ -130,6 +142,8 @@ def test_a_recipe_fills_in_flags_and_a_flag_beats_it(ssl, tiny, trained, tmp_pat
 def test_a_seed_repeats_a_pretraining(ssl, tiny, trained, tmp_path: Path) -> None:
     words = [
         "pretrain",
+        "--method",
+        "rotnet",
         "--data",
         trained.data,
         "--epochs",
@@ -158,14 +172,14 @@ def test_a_task_that_is_too_easy_gives_a_warning(ssl, tiny, tmp_path: Path) -> N
     pictures[:, :4] += 200  # the top half is bright: one look at a corner or two tells the turn
     words = ["--data", write_set(tmp_path / "bright", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 4]
     words += ["--lr", 0.05]
-    answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
+    answer = ssl("pretrain", "--method", "rotnet", *words, "--out", tmp_path / "o", *tiny, "--json")
     assert "rotnet is too easy on these images" in answer.result["warning"]
     assert answer.err.count("warning: rotnet is too easy") == 1
 
 
 def test_few_held_out_images_give_no_warning_by_their_score(ssl, tiny, images, tmp_path: Path) -> None:
     words = ["--data", images(tmp_path / "few", per_class=12, side=16), "--epochs", 1, "--batch-size", 8]
-    answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
+    answer = ssl("pretrain", "--method", "rotnet", *words, "--out", tmp_path / "o", *tiny, "--json")
     assert answer.result["warning"] is None
     assert "images are held out for validation, too few for a warning by the score" in answer.err
     assert answer.result["final"]["effective_rank"] > 1.5
@@ -176,7 +190,7 @@ def test_noise_stays_near_chance_and_is_not_too_easy(ssl, tiny, tmp_path: Path) 
     pictures = np.random.default_rng(0).integers(0, 256, (400, 8, 8), dtype=np.uint8)
     words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 3, "--batch-size", 4]
     words += ["--lr", 1e-3]
-    answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
+    answer = ssl("pretrain", "--method", "rotnet", *words, "--out", tmp_path / "o", *tiny, "--json")
     warning = answer.result["warning"]
     assert warning.startswith("rotnet stays near chance on these images: validation score 0.")
     assert "(chance is 0.250). They may hold no usable signal for it; try another method" in warning
@@ -190,7 +204,7 @@ def test_a_warning_is_logged_when_it_begins_and_when_it_ends(ssl, tiny, trained,
     monkeypatch.setattr("ssl_app.pretraining.run.collapse", lambda *about: flat)
     monkeypatch.setattr(RotNet, "warning", lambda self, history: Notice("look out") if len(history) == 1 else None)
     words = ["--data", trained.data, "--epochs", 3, "--batch-size", 16, "--out", tmp_path / "o", *tiny, "--json"]
-    answer = ssl("pretrain", *words)
+    answer = ssl("pretrain", "--method", "rotnet", *words)
     logged = [line for line in answer.err.splitlines() if line.startswith(("warning: ", "the warning "))]
     assert logged == [
         "warning: all flat; type --lr 0.1",
@@ -212,7 +226,7 @@ def test_one_image_held_out_is_enough_for_pictures(ssl, tiny, images, tmp_path: 
 def test_what_is_left_to_the_method_is_saved_as_it_was_settled(ssl, tiny, tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (120, 8, 8), dtype=np.uint8)
     words = ["--data", write_set(tmp_path / "noise", pictures), "--image-size", 8, "--epochs", 1]
-    answer = ssl("pretrain", *words, "--out", tmp_path / "o", *tiny, "--json")
+    answer = ssl("pretrain", "--method", "rotnet", *words, "--out", tmp_path / "o", *tiny, "--json")
     settings, defaults = answer.result["settings"], RotNet.defaults
     for name in ("optimizer", "lr", "weight_decay", "schedule", "warmup", "augment", "backbone"):
         assert settings[name] == getattr(defaults, name), name

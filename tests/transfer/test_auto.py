@@ -65,7 +65,7 @@ def test_with_few_labels_it_is_the_mean_of_frozen_candidates(setup: TrialSetup) 
 def test_with_more_labels_fixmatch_joins_with_as_much_say(setup: TrialSetup) -> None:
     found = run(setup, 8)
     assert found.how.startswith("mean of 4 frozen candidates and FixMatch; ")
-    assert found.predictor.weights == pytest.approx([1 / 8] * 4 + [1 / 2])
+    assert found.predictor.weights == pytest.approx([1 / 12] * 4 + [2 / 3])
 
 
 def test_scratch_joins_where_the_pretraining_ended_with_a_warning(setup: TrialSetup) -> None:
@@ -74,9 +74,9 @@ def test_scratch_joins_where_the_pretraining_ended_with_a_warning(setup: TrialSe
     assert few.how.startswith(
         "mean of 4 frozen candidates and scratch, since the pretraining ended with a warning (too easy), by rule"
     )
-    assert few.predictor.weights == pytest.approx([1 / 8] * 4 + [1 / 2])
+    assert few.predictor.weights == pytest.approx([1 / 12] * 4 + [2 / 3])
     found = run(doubted, 8)
-    assert found.predictor.weights == pytest.approx([1 / 12] * 4 + [1 / 3] * 2)
+    assert found.predictor.weights == pytest.approx([1 / 20] * 4 + [2 / 5] * 2)
     *frozen, tuned, scratch = [one.backbone for one in found.predictor.classifiers]
     start, _ = setup.initialization.load(1, SIDE, 0)
     weight = next(iter(start.state_dict()))
