@@ -42,8 +42,11 @@ def propagate(
     neighbors: int = NEIGHBORS,
     alpha: float = ALPHA,
     iterations: int = ITERATIONS,
+    graph: "csr_array | None" = None,
 ) -> Propagated:
     """Labels of a few images, spread to all. features (N, D), labels (N,) with -1 where there is none.
+
+    `graph` is the `affinity` of these features where it is known already: it is what takes the time.
 
     Each class is divided by its mass, summed over all images: without that the class of the densest region floods
     the others. An image that no label reaches within `iterations` steps of the graph stays unlabeled.
@@ -54,7 +57,8 @@ def propagate(
     labeled = np.flatnonzero(given >= 0)
     known = np.zeros((len(given), classes))  # (N, K)
     known[labeled, given[labeled]] = 1
-    spread_out = spread(affinity(features, neighbors), known, alpha, iterations)
+    graph = affinity(features, neighbors) if graph is None else graph
+    spread_out = spread(graph, known, alpha, iterations)
     mass = spread_out.sum(axis=0)  # (K,), 0 for a class without a label
     shares = spread_out / np.where(mass > 0, mass, 1)
     total = shares.sum(axis=1, keepdims=True)

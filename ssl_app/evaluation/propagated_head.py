@@ -1,10 +1,15 @@
 """A logistic head on labels that propagate from a few images to all (Iscen et al., 2019, arXiv:1904.04717)."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ssl_app.clustering.label_propagation import ALPHA, ITERATIONS, NEIGHBORS, Propagated, propagate
 from ssl_app.evaluation import logistic
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # SimCLR features, 1 to 32 labels per class, mean balanced accuracy against C = 30: chest-xray (4 draws) from -.003 to
 # 0, neu-steel (6 draws) from 0 to .001 for C = 3 to 300. Probabilities in place of the likeliest class, at C = 30:
@@ -21,15 +26,17 @@ def fit(
     neighbors: int = NEIGHBORS,
     alpha: float = ALPHA,
     iterations: int = ITERATIONS,
+    graph: "csr_array | None" = None,
 ) -> tuple[logistic.Logistic, Propagated]:
     """The head on all images: each counts by its certainty, a drawn one as 1, one that no label reaches as 0.
 
     features (N, D) of every image that may be used, labeled or not; drawn (n,) indices of the labeled ones among
-    them; labels (n,) of these. The target of an image is its likeliest class. -> the head, and what it was fitted on.
+    them; labels (n,) of these; graph their `affinity`, where it is known. The target of an image is its likeliest
+    class. -> the head, and what it was fitted on.
     """
     given = np.full(len(np.asarray(features)), -1)
     given[np.asarray(drawn, dtype=np.int64)] = np.asarray(labels, dtype=np.int64)
-    found = propagate(features, given, classes, neighbors=neighbors, alpha=alpha, iterations=iterations)
+    found = propagate(features, given, classes, neighbors=neighbors, alpha=alpha, iterations=iterations, graph=graph)
     head = logistic.fit_at(features, found.targets.argmax(axis=1), classes, STRENGTH, weights=found.certainty)
     how = (
         f"{head.how}, by rule, on labels propagated to {found.reached.sum():,} of {len(given):,} images"

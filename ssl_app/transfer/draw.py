@@ -1,8 +1,8 @@
 """A draw: the labels that a trial may use, the unlabeled images beside them, and nothing of the test part."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from ssl_app.training.classifier import Classifier
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.inference import pooled_features
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 FOLDS = 5  # inside a draw, at most
 # from random weights; ADAMW where the backbone itself prefers SGD
 SGD = PreferredOptimizer("sgd", lr=0.15, weight_decay=5e-4)
@@ -27,7 +30,16 @@ PASSES = 30  # over the labels, where those are so many that MOST_STEPS make les
 CHECKS = 10  # how often a separate validation set is evaluated in a stage
 
 
-Cached = Callable[[str | None], NDArray[np.float32]]  # by layer; (M, d)
+class Kept(Protocol):
+    """What is computed once for an untrained backbone and a set, whatever the draw."""
+
+    def features_of(self, layer: str | None) -> NDArray[np.float32]:
+        """Features of every image of the set, (M, d)."""
+        ...
+
+    def graph_of(self, layer: str | None, indices: NDArray[np.int64], neighbors: int) -> "csr_array":
+        """The graph of label propagation over some images, in ascending order, (N, N)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ class Draw:
     fold_seed: int
     config: TransferConfig
     hardware: Hardware
-    cached: Cached | None = None  # features of the untrained backbone, taken once for every image of the set
+    kept: Kept | None = None  # of the untrained backbone
     used: set[str] = field(default_factory=set)  # which of `unlabeled` and `validation` were asked for
 
     @property
@@ -118,13 +130,21 @@ class Draw:
         """
         if not len(rows.indices):
             return np.zeros((0, classifier.head.features), dtype=np.float32)
-        if self.cached is not None:
-            found = self.cached(classifier.layer)[rows.indices]
+        if self.kept is not None:
+            found = self.kept.features_of(classifier.layer)[rows.indices]
         else:
             found = pooled_features(classifier, rows, self.hardware, rows.mirrors)
         if not np.isfinite(found).all():
             raise CheckpointError("the features are not finite", fix=(Set("precision", "fp32"), Change("init")))
         return found
+
+    def graph(self, classifier: Classifier, indices: NDArray[np.int64], neighbors: int) -> "csr_array | None":
+        """The graph of label propagation over these images, (N, N), where it is kept."""
+        if self.kept is None:
+            return None
+        order = np.argsort(indices)
+        places = np.argsort(order)  # of each image in ascending order
+        return self.kept.graph_of(classifier.layer, indices[order], neighbors)[places][:, places]
 
     def folds(self, count: int = FOLDS) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None:
         """(fit, held out) positions among the labeled images, stratified, no unit on both sides; None: impossible."""

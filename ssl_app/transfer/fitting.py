@@ -92,7 +92,8 @@ def propagated(
     rows = (draw.labeled, draw.unlabeled)
     features = np.concatenate([draw.features(classifier, some) for some in rows])
     drawn = np.arange(len(labels))
-    return propagated_head.fit(features, drawn, labels, draw.classes, neighbors=neighbors, alpha=alpha)
+    graph = draw.graph(classifier, np.concatenate([some.indices for some in rows]), neighbors)
+    return propagated_head.fit(features, drawn, labels, draw.classes, neighbors=neighbors, alpha=alpha, graph=graph)
 
 
 def train(classifier: Classifier, draw: Draw, phase: Phase, beside: SemiSupervised | None = None) -> Stage:

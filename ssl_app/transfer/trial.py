@@ -5,10 +5,11 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_app import registry, runs
+from ssl_app.clustering.label_propagation import affinity
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows
@@ -33,6 +35,9 @@ from ssl_app.training.initialization import Initialization
 from ssl_app.transfer.draw import Draw, DrawnRows, TransferConfig
 from ssl_app.transfer.fitting import Fitted
 from ssl_app.transfer.strategies.base import Budget, Strategy
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -60,21 +65,37 @@ class TrialSetup:
     def features_of(self, layer: str | None) -> NDArray[np.float32]:
         """Features as `Draw.features` has them, of every image, (M, d), computed once for a checkpoint and set."""
         assert self.cache is not None
+        path = self.cache / "features" / f"{self._digest(layer)}.npy"
+        if not path.is_file():
+            config = replace(self.config, layer=layer)
+            classifier = new_classifier(replace(self, config=config), np.arange(0), self.config.seed)
+            every = self.rows(np.arange(len(self.dataset.keys)))
+            found = pooled_features(classifier, every, self.hardware, self.mirrors)
+            with _kept(path) as file:
+                np.save(file, found)
+        kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        return kept
+
+    def graph_of(self, layer: str | None, indices: NDArray[np.int64], neighbors: int) -> "csr_array":
+        """The graph of label propagation over some images, (N, N): all draws that leave none of them out share it."""
+        from scipy.sparse import csr_array, load_npz, save_npz
+
+        assert self.cache is not None
+        digest = hashlib.blake2b(indices.tobytes() + bytes(str(neighbors), "ascii"), digest_size=8).hexdigest()
+        path = self.cache / "features" / f"{self._digest(layer)}-{digest}.npz"
+        if not path.is_file():
+            found = affinity(self.features_of(layer)[indices], neighbors)
+            with _kept(path) as file:
+                save_npz(file, found, compressed=False)
+        return csr_array(load_npz(path))
+
+    def _digest(self, layer: str | None) -> str:
+        """Of all that features depend on."""
         dataset, start = self.dataset, self.initialization
         network = (start.content, start.backbone, layer, dataset.image_size)
         what = (network, dataset.key, self.scaling.to_json(), self.hardware.device.type, self.hardware.bf16)
         content = repr((*what, "mirrored") if self.mirrors else what)
-        path = self.cache / "features" / f"{hashlib.blake2b(content.encode(), digest_size=16).hexdigest()}.npy"
-        if not path.is_file():
-            config = replace(self.config, layer=layer)
-            classifier = new_classifier(replace(self, config=config), np.arange(0), self.config.seed)
-            found = pooled_features(classifier, self.rows(np.arange(len(dataset.keys))), self.hardware, self.mirrors)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            runs.clear_half_made(path.parent)
-            with runs.draft(path) as draft, draft.open("wb") as file:
-                np.save(file, found)
-        kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
-        return kept
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
     def rows(self, indices: NDArray[np.int64], labeled: bool = False) -> ImageRows:
         """Some images of the set, with their labels where asked."""
@@ -157,6 +178,15 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
     )
 
 
+@contextmanager
+def _kept(path: Path) -> Iterator[BinaryIO]:
+    """A file in the cache that is there whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs.clear_half_made(path.parent)
+    with runs.draft(path) as draft, draft.open("wb") as file:
+        yield file
+
+
 def _of_features(predictor: Ensemble, setup: TrialSetup, test: NDArray[np.int64]) -> NDArray[np.float64]:
     """Probabilities of the test images, (n, K), by features that are kept."""
 
@@ -187,7 +217,7 @@ def draw_of(setup: TrialSetup, job: Job, seed: int) -> Draw:
         fold_seed=mix(config.seed, job.draw) % 2**32,
         config=config,
         hardware=setup.hardware,
-        cached=None if setup.cache is None else setup.features_of,
+        kept=None if setup.cache is None else setup,
     )
 
 
