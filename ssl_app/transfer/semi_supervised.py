@@ -21,7 +21,7 @@ from ssl_app.transfer.draw import Draw
 
 # unlabeled images of a step for each labeled one: with seven, as in FixMatch, a step costs twelve times a labeled one
 UNLABELED = 1.25
-COST = 2.7  # time of a step, in steps on labeled images alone; measured by benchmarks/strategies.py
+COST = 2.9  # time of a step, in steps on labeled images alone; measured by benchmarks/strategies.py
 DECAY = 0.99  # of the averaged weights, which begin as the mean of all: trainings here are 300 to 1000 steps
 STRONG = ViewStrength(least_area=0.2, jitter=0.6, gamma=0.5, blur=0.3, noise=0.03)
 
