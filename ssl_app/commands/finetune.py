@@ -8,7 +8,7 @@ part is looked at once.
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_app import config, registry, runs
@@ -41,7 +41,9 @@ class Settings(StageTwoSettings):
         "run, checkpoint, weights file or none; default: the newest finished pretraining",
         metavar="RUN|FILE|none",
     )
-    strategy: str = option("auto", "transfer strategy, see ssl-app methods", metavar="S")
+    strategy: str | None = option(
+        None, "transfer strategy, see ssl-app methods; default: auto, or two-stage with --head mlp", metavar="S"
+    )
     per_class: int | None = option(
         None, "labeled images of each class; default: all of the training part", at_least=1
     )
@@ -57,8 +59,14 @@ class Settings(StageTwoSettings):
 
 def joined(values: Mapping[str, Any]) -> type | None:
     """The settings of the strategy that the flags or the recipe name."""
-    config_class: type = strategy_of(str(values.get("strategy", "auto"))).Config
+    name = values.get("strategy") or usual_strategy(values.get("head"))
+    config_class: type = strategy_of(str(name)).Config
     return config_class
+
+
+def usual_strategy(head: object) -> str:
+    """The strategy where the user names none: `auto` fits linear heads only."""
+    return "two-stage" if head == "mlp" else "auto"
 
 
 def strategy_of(name: str) -> Any:
@@ -81,6 +89,8 @@ def run(settings: Settings, own: Any = None) -> Result:
     from ssl_app.transfer.setup import prepare
 
     started = time.monotonic()
+    settings = replace(settings, strategy=settings.strategy or usual_strategy(settings.head))
+    assert settings.strategy is not None
     strategy = strategy_of(settings.strategy)  # refused before anything is opened
     own = strategy.Config() if own is None else own
     runs.prepare(settings.out, settings.name, "finetune")

@@ -109,7 +109,7 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
             one.more["warning"] = None if warning is None else warning.sentence(config.flag)
         if leader:
             (folder / TRAINING).unlink(missing_ok=True)  # not before: a kill in between would train all over
-            finetune = f"ssl-app finetune --strategy two-stage {_labels(work)}{out_flag(settings.out)}"
+            finetune = f"ssl-app finetune {_labels(work)}{out_flag(settings.out)}"
             logger.info(f"done: {one.more['checkpoint']}; now type {finetune}")
         group.barrier()
     return replace(one.result(), run=folder)

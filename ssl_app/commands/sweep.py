@@ -329,7 +329,8 @@ def _completed(settings: Settings) -> Settings:
     """The settings with the inits and strategies that were left to us."""
     from ssl_app.evaluation.comparison import BASELINE
 
-    strategies, further = _named(settings.strategy or USUAL_STRATEGIES), _named(settings.baseline_strategy)
+    usual = USUAL_STRATEGIES if settings.head == "linear" else USUAL_STRATEGIES[1:]  # auto fits linear heads only
+    strategies, further = _named(settings.strategy or usual), _named(settings.baseline_strategy)
     if BASELINE in further:
         raise SettingsError(f"--baseline-strategy names {BASELINE}, which is the baseline itself; leave it out")
     if further and settings.baseline == "none":

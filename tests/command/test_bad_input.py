@@ -197,7 +197,7 @@ def test_a_name_longer_than_a_file_may_have(refuse) -> None:
 def test_no_labels_for_finetune(ssl, tiny, images) -> None:
     images(Path("scans"), per_class=12, classes=1)
     pretrained = ssl("pretrain", "--data", "scans", *ONCE, "--out", "o", "--name", "7", *tiny)
-    assert "now type ssl-app finetune --strategy two-stage --per-class 32 --labels FILE --out o\n" in pretrained.err
+    assert "now type ssl-app finetune --per-class 32 --labels FILE --out o\n" in pretrained.err
     assert ssl("finetune", *SHORT, "--out", "o", *tiny).error == (
         "run 7 was trained on scans, which has no labels; type --label COLUMN, or --labels FILE, or --data D"
     )

@@ -97,7 +97,7 @@ def test_every_decision_is_printed_with_its_reason(trained) -> None:
         "split by image content (no group column), 20 % of images, seed 0: 57 train, 0 val, 15 test",
         "backbone: small-resnet from random weights, seed 0",
         "chance: a network that knows nothing has accuracy 0.250",
-        f"now type ssl-app finetune --strategy two-stage --per-class 16 --out {trained.out}",
+        f"now type ssl-app finetune --per-class 16 --out {trained.out}",
     ):
         assert line in trained.answer.err
 
@@ -624,3 +624,11 @@ def test_the_library_is_the_same_function(trained, tiny, messages: list[str]) ->
     assert result.to_json()["labels_used"] == 6
     assert runs.finished(result.run)
     assert messages[-1].startswith("feature-extraction on 6 labels: balanced accuracy ")
+
+
+def test_without_a_strategy_it_is_auto_or_what_can_train_an_mlp(trained, ssl, tiny) -> None:
+    words = ["finetune", "--init", "p", *SHORT, "--out", trained.out, *tiny, "--json"]
+    assert ssl(*words, "--name", "usual").result["settings"]["strategy"] == "auto"
+    assert ssl(*words, "--name", "three-layers", "--head", "mlp").result["settings"]["strategy"] == "two-stage"
+    refused = ssl(*words, "--name", "no", "--head", "mlp", "--strategy", "auto").error
+    assert refused == ("auto fits linear heads, the head is an mlp; type --strategy two-stage, or --head linear")

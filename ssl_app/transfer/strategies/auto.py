@@ -63,7 +63,10 @@ class Auto(Strategy[AutoConfig]):
         if not budget.pretrained:
             return FullFineTuning(NoSettings()).fit(classifier, draw, budget)
         if not budget.linear:
-            raise SettingsError("auto fits linear heads, the head is an mlp", fix=Set("head", "linear"))
+            raise SettingsError(
+                "auto fits linear heads, the head is an mlp",
+                fix=(Set("strategy", "two-stage"), Set("head", "linear")),
+            )
         collapsed = _collapse(classifier, draw)
         if collapsed is not None:
             scratch, stage = _from_scratch(classifier, draw, budget)
