@@ -41,8 +41,8 @@ class Settings(StageTwoSettings):
         "run, checkpoint, weights file or none; default: the newest finished pretraining",
         metavar="RUN|FILE|none",
     )
-    strategy: str | None = option(
-        None, "transfer strategy, see ssl-app methods; default: auto, or two-stage with --head mlp", metavar="S"
+    strategy: str = option(
+        "auto", "transfer strategy, see ssl-app methods; auto with --head mlp is two-stage", metavar="S"
     )
     per_class: int | None = option(
         None, "labeled images of each class; default: all of the training part", at_least=1
@@ -59,14 +59,14 @@ class Settings(StageTwoSettings):
 
 def joined(values: Mapping[str, Any]) -> type | None:
     """The settings of the strategy that the flags or the recipe name."""
-    name = values.get("strategy") or usual_strategy(values.get("head"))
-    config_class: type = strategy_of(str(name)).Config
+    name = _fitting(str(values.get("strategy", "auto")), str(values.get("head", "linear")))
+    config_class: type = strategy_of(name).Config
     return config_class
 
 
-def usual_strategy(head: object) -> str:
-    """The strategy where the user names none: `auto` fits linear heads only."""
-    return "two-stage" if head == "mlp" else "auto"
+def _fitting(strategy: str, head: str) -> str:
+    """The strategy, or the usual one of a head that `auto` cannot fit."""
+    return "two-stage" if (strategy, head) == ("auto", "mlp") else strategy
 
 
 def strategy_of(name: str) -> Any:
@@ -89,8 +89,10 @@ def run(settings: Settings, own: Any = None) -> Result:
     from ssl_app.transfer.setup import prepare
 
     started = time.monotonic()
-    settings = replace(settings, strategy=settings.strategy or usual_strategy(settings.head))
-    assert settings.strategy is not None
+    named = settings.strategy
+    settings = replace(settings, strategy=_fitting(named, settings.head))
+    if settings.strategy != named:
+        logger.info(f"strategy: {settings.strategy} ({named} fits linear heads, the head is an {settings.head})")
     strategy = strategy_of(settings.strategy)  # refused before anything is opened
     own = strategy.Config() if own is None else own
     runs.prepare(settings.out, settings.name, "finetune")
