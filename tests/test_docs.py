@@ -97,15 +97,16 @@ def test_there_are_command_lines_of_every_verb() -> None:
 
 
 def test_the_readme_quotes_the_verdict_as_it_is_printed() -> None:
-    table = np.array([[-0.00687616, 0.00696333, -0.01950836]])  # of the demo's three draws
-    difference = Difference(table, Component(1.08539e-05, 356.0), Component(2.35266e-05, 2.0))
-    saved = LabelsSaved(0.7711, 0.1363, None, None, 32, None)
-    evidence = verdict.Evidence(("rotnet",), 32, 0.944, 0.9505, difference, 357, saved, 32)
-    around = verdict.Around("digits", "rotnet", True, compared=(("data", "digits"), ("image_size", 8)))
+    table = np.array([[0.0419839, 0.02886589, 0.0400776]])  # of the demo's three draws
+    difference = Difference(table, Component(4.28272e-05, 356.0))
+    saved = LabelsSaved(6.1688, 1.5422, None, None, 8, None)
+    evidence = verdict.Evidence(("deepcluster",), 8, 0.95347, 0.91649, difference, 357, saved, 64, "auto")
+    around = verdict.Around("digits", "deepcluster", True)
     found, why, commands = verdict.lines(evidence, around)
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     quoted = " ".join(line.removeprefix("> ") for line in lines if line.startswith("> "))
-    assert quoted == " ".join([*found, f"{why}, {commands[0].text(config.flag)}."])
+    typed = ", and then ".join(command.command(config.flag) for command in commands)
+    assert quoted == " ".join([*found, f"{why}, type {typed}."])
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "sweep"])

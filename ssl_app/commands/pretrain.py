@@ -1,6 +1,6 @@
 """Pretrain a backbone on unlabeled images by a pretext method.
 
-With no argument it pretrains on scikit-learn's digits, in about a minute. Labels, where there are
+With no argument it pretrains on scikit-learn's digits, in two minutes. Labels, where there are
 any, are not used; a set's test part, and what --exclude names, is left out.
 """
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ssl_app.clustering.label_propagation import ALPHA, ITERATIONS, NEIGHBORS, Propagated, propagate
+from ssl_app.clustering.label_propagation import ALPHA, NEIGHBORS, Propagated, propagate
 from ssl_app.evaluation import logistic
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ def fit(
     *,
     neighbors: int = NEIGHBORS,
     alpha: float = ALPHA,
-    iterations: int = ITERATIONS,
     graph: "csr_array | None" = None,
 ) -> tuple[logistic.Logistic, Propagated]:
     """The head on all images: each counts by its certainty, a drawn one as 1, one that no label reaches as 0.
@@ -36,7 +35,7 @@ def fit(
     """
     given = np.full(len(np.asarray(features)), -1)
     given[np.asarray(drawn, dtype=np.int64)] = np.asarray(labels, dtype=np.int64)
-    found = propagate(features, given, classes, neighbors=neighbors, alpha=alpha, iterations=iterations, graph=graph)
+    found = propagate(features, given, classes, neighbors=neighbors, alpha=alpha, graph=graph)
     head = logistic.fit_at(features, found.targets.argmax(axis=1), classes, STRENGTH, weights=found.certainty)
     how = (
         f"{head.how}, by rule, on labels propagated to {found.reached.sum():,} of {len(given):,} images"

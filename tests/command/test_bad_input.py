@@ -393,7 +393,7 @@ def test_a_word_that_is_not_known(words: list[str], sentence: str, ssl) -> None:
     ("recipe", "sentence"),
     [
         ("epoch = 3", "recipe r.toml has an unknown key 'epoch'; did you mean 'epochs'?"),
-        ("[pretrain]\nclusters = 3", "recipe r.toml has an unknown key 'clusters'; known: "),
+        ("[pretrain]\nrotation_head = 3", "recipe r.toml has an unknown key 'rotation_head'; known: "),
         (
             "[pretain]\nepochs = 3",
             "recipe r.toml has a table [pretain], and no verb is named so; did you mean 'pretrain'?",
