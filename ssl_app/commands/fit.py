@@ -41,7 +41,9 @@ ssl-app fit --data all.csv --group patient --budget 2h --name scans
 """
 PRETRAINING = 0.55  # of the time
 STRATEGY = "auto"
-DRAWS, FEWEST_DRAWS = 5, 2
+DRAWS, FEWEST_DRAWS = 5, 3
+CLASSIFIER = 0.4  # of the time after pretraining, at most
+FEWEST_STEPS = 100  # of the classifier, however little time there is
 APART = ("out", "tracking_uri", "threads", "device", "name", "jobs")  # may differ when it goes on
 
 
@@ -76,7 +78,8 @@ class Step:
 
 def run(settings: Settings) -> Result:
     """Pretrain, finetune, sweep; what is done already is not done again."""
-    from ssl_app.pretraining.time_budget import described, seconds_of
+    from ssl_app.pretraining.time_budget import seconds_of
+    from ssl_app.training.history import duration
 
     started = time.monotonic()
     seconds = seconds_of(settings.budget)
@@ -92,7 +95,7 @@ def run(settings: Settings) -> Result:
     with record(about, folder, started) as one:
         name = one.folder.name
         logger.info(f"run {one.folder}; where it is stopped, the same command with --name {name} goes on")
-        steps = [_pretraining(settings, name, described(PRETRAINING * seconds).replace(" ", "").replace("min", "m"))]
+        steps = [_pretraining(settings, name, f"{PRETRAINING * seconds:.0f}s")]
         pretrained = _done(steps[0], pretrain, 1, settings.out)
         left = max(seconds - pretrained["training_seconds"], 0.2 * seconds)
         steps += _transfer(settings, name, left)
@@ -107,7 +110,7 @@ def run(settings: Settings) -> Result:
             "labels_saved": swept["labels_saved"],
             "runs": [dict(step.typed)["name"] for step in steps],
         }
-    spent = described(round(time.monotonic() - started))
+    spent = duration(time.monotonic() - started)
     logger.info(
         f"done after {spent}: {tuned['checkpoint']}, balanced accuracy {tuned['test']['balanced_accuracy']:.3f}"
     )
@@ -126,20 +129,19 @@ def _transfer(settings: Settings, name: str, seconds: float) -> list[Step]:
     common = _common(settings, SweepSettings, ("name", "image_size", "channels", "intensity"))
     init = ("init", f"{name}-pretrain")
     strategy = ("strategy", STRATEGY)
-    size, draws = _fitting(settings, name, seconds)
+    size, draws, steps = _fitting(settings, name, seconds)
+    alone = (pair for pair in common if pair[0] != "jobs")
+    shorter = () if steps is None else (("steps", steps),)
     sizes = ",".join(str(one) for one in USUAL_SIZES if one <= size)
     own = (("per_class", sizes), ("draws", draws), ("baseline_length", "same"), ("name", f"{name}-sweep"))
     return [
-        Step(
-            "finetune",
-            (*(pair for pair in common if pair[0] != "jobs"), init, strategy, ("name", f"{name}-finetune")),
-        ),
+        Step("finetune", (*alone, init, strategy, *shorter, ("name", f"{name}-finetune"))),
         Step("sweep", (*common, init, strategy, *own)),
     ]
 
 
-def _fitting(settings: Settings, name: str, seconds: float) -> tuple[int, int]:
-    """Most labels per class, and draws, of the sweep that fits; the smallest sweep where none does."""
+def _fitting(settings: Settings, name: str, seconds: float) -> tuple[int, int, int | None]:
+    """Labels per class and draws of the largest sweep that fits; the classifier's steps where the usual do not."""
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.data import splits
     from ssl_app.training.history import duration
@@ -163,26 +165,28 @@ def _fitting(settings: Settings, name: str, seconds: float) -> tuple[int, int]:
     everything = splits.draw(setup.dataset, train, None, seed=settings.seed, draw=0)
     last = PlannedTrial("all", name, most, Job(STRATEGY, everything, 0))
     cost.plan([last])
-    left = seconds - cost.predicted["all"]
+    usual, most_time = cost.predicted["all"], CLASSIFIER * seconds
+    steps = None
+    if usual > most_time:
+        steps = max(FEWEST_STEPS, int(setup.config.steps_for(len(everything)) * most_time / usual))
+        logger.info(f"classifier: {steps:,} steps, the usual ones would take {duration(usual)}")
+    left = seconds - min(usual, most_time)
     size, draws = _largest(sizes, cost, left)
     shown = f"{draws} draws of up to {size} labels per class"
-    logger.info(
-        f"sweep: {shown} (about {duration(_spent(sizes, size, cost) * draws)} of {duration(max(0, left))} left)"
-    )
-    return size, draws
+    logger.info(f"sweep: {shown} (about {duration(_spent(size, cost) * draws)} of {duration(max(0, left))} left)")
+    return size, draws, steps
 
 
 def _largest(sizes: list[int], cost: "SweepCost", seconds: float) -> tuple[int, int]:
-    """Most labels per class with as many draws as fit, where three fit; else fewer of both."""
-    for draws in (3, FEWEST_DRAWS):
-        for size in reversed(sizes):
-            each = _spent(sizes, size, cost)
-            if draws * each <= seconds:
-                return size, min(DRAWS, int(seconds / each))
+    """Most labels per class of which three draws fit, and as many as fit, up to five; else the smallest sweep."""
+    for size in reversed(sizes):
+        each = _spent(size, cost)
+        if FEWEST_DRAWS * each <= seconds:
+            return size, min(DRAWS, int(seconds / each))
     return sizes[0], FEWEST_DRAWS
 
 
-def _spent(sizes: list[int], size: int, cost: "SweepCost") -> float:
+def _spent(size: int, cost: "SweepCost") -> float:
     """Seconds of one draw of every size up to this one."""
     every = [cost.predicted[key] for key in cost.predicted if key != "all" and int(key.split()[-1]) <= size]
     return sum(every) / cost.workers

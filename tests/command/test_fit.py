@@ -69,7 +69,7 @@ def test_a_budget_that_is_no_time_is_refused(ssl, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(1000, (8, 5)), (130, (8, 3)), (60, (4, 5)), (25, (2, 5)), (11, (2, 3)), (7, (2, 2)), (0, (2, 2))],
+    [(1000, (8, 5)), (130, (8, 3)), (60, (4, 5)), (25, (2, 5)), (11, (2, 3)), (7, (2, 3)), (0, (2, 3))],
 )
 def test_the_sweep_takes_as_many_labels_and_draws_as_fit(seconds: float, expected: tuple[int, int]) -> None:
     cost = SweepCost(1.0, 0.0, None, 1)  # type: ignore[arg-type]

@@ -120,3 +120,9 @@ def test_written_and_read_it_says_the_same(setup: TrialSetup, per_class: int, tm
         torch.testing.assert_close(
             read.probabilities(images), found.predictor.eval().probabilities(images), rtol=1e-4, atol=1e-5
         )
+
+
+def test_where_every_image_is_labeled_two_stage_takes_the_place_of_fixmatch(setup: TrialSetup) -> None:
+    found = run(setup, 14)
+    assert found.unlabeled_used == 0
+    assert found.how.startswith("mean of 4 frozen candidates and two-stage, since every image is labeled; head: ")

@@ -26,7 +26,7 @@ from ssl_app.transfer.strategies.base import Budget, NoSettings, Strategy
 from ssl_app.transfer.strategies.fixmatch import Fixmatch, FixmatchConfig
 from ssl_app.transfer.strategies.full_fine_tuning import FullFineTuning
 from ssl_app.transfer.strategies.self_training import GivenTargets
-from ssl_app.transfer.strategies.two_stage import SMALL
+from ssl_app.transfer.strategies.two_stage import SMALL, TwoStage
 
 TRAINED_FROM = 8  # labels per class
 # say of all frozen ones together, of FixMatch's 1: with 0, .25, .5, .75, 1 .756, .760, .767, .768, .765 (mean of 3
@@ -46,8 +46,9 @@ class AutoConfig:
 
 
 class Auto(Strategy[AutoConfig]):
-    """Frozen: logistic heads and label propagation, each on the last layer and on the last two. Trained: FixMatch
-    from the pretraining, from 8 labels per class on. All frozen ones together have half as much say as it.
+    """Frozen: logistic heads and label propagation, each on the last layer and on the last two. Trained, from 8
+    labels per class on: FixMatch from the pretraining, two-stage where no image is unlabeled. All frozen ones have
+    half as much say as it.
 
     Scratch joins where the pretraining ended with a warning, so that a bad one costs time and little else: always, it
     would cost 2.5 to 3.5 points (chest-xray, 8 labels per class). A draw has too few labels to choose by: at 8 per
@@ -85,9 +86,11 @@ class Auto(Strategy[AutoConfig]):
         names = [f"{len(frozen)} frozen candidates"]
         stages: list[Stage] = []
         if budget.per_class >= TRAINED_FROM:
-            tuned = Fixmatch(FixmatchConfig()).fit(copy.deepcopy(classifier), draw, budget)
+            matched = len(draw.unlabeled.indices) > 0
+            tuning = Fixmatch(FixmatchConfig()) if matched else TwoStage(NoSettings())
+            tuned = tuning.fit(copy.deepcopy(classifier), draw, budget)
             members += tuned.predictor.classifiers
-            names.append("FixMatch")
+            names.append("FixMatch" if matched else "two-stage, since every image is labeled")
             stages += tuned.stages
         if budget.doubts:
             scratch, stage = _from_scratch(classifier, draw, budget)

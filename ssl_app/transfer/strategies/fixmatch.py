@@ -123,9 +123,10 @@ class Fixmatch(Strategy[FixmatchConfig]):
         task = Confident(classifier, draw, threshold, mix)
         lr = budget.lr * (SMALL if budget.pretrained else 1)
         done = train(classifier, draw, Phase("all", steps, {"head": lr, "backbone": lr}, 1), task)
+        if not len(draw.unlabeled.indices):
+            return Fitted.alone(classifier, *before, done)
         passing = f", {100 * float(task.passing):.0f} % of the unlabeled images above {threshold:g} at the end"
-        warnings = task.warnings() if len(draw.unlabeled.indices) else ()
-        return Fitted.alone(classifier, *before, Stage(f"{done.how}{passing}{about}", done.history, warnings))
+        return Fitted.alone(classifier, *before, Stage(f"{done.how}{passing}{about}", done.history, task.warnings()))
 
     def steps(self, budget: Budget) -> int:
         """Those of the budget, which look at unlabeled images too."""
