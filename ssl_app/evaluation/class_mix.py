@@ -32,7 +32,12 @@ def estimate(probabilities: ArrayLike, trained_on: ArrayLike, iterations: int = 
 
 
 def agreed(one: Floats, other: Floats) -> Floats | None:
-    """The geometric mean of two estimates, or None where they are more than APART from each other. (K,)."""
+    """The geometric mean of two estimates, or None where they are more than APART from each other. (K,).
+
+    EM over few labels strays; the mass of propagated labels hardly leaves the draw's own mix. Their mean shrinks the
+    first towards the second: chest-xray (48, 26 and 26 %), worst factor of a class at 8 labels per class, median of
+    five draws: EM 1.82, mass 1.41, an even mix 1.44, their mean 1.42 with one None; at 32: 1.25, 1.44, 1.45, 1.23.
+    """
     known = (one > 0) & (other > 0)
     if (one[~known] != other[~known]).any():
         return None
