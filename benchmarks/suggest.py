@@ -82,13 +82,12 @@ class Trial:
         setup = prepare(planned_of(settings, start, "test"), config, hardware_of(settings))
         setup = with_features(setup, settings.out / "cache")
         dataset, parts = setup.dataset, setup.opened.parts
-        assert setup.features is not None
+        every = setup.features_of(setup.config.layer)
         self.dataset, self.train = dataset, parts.train
-        self.features = np.asarray(setup.features[parts.train])
+        self.features = np.asarray(every[parts.train])
         self.labels, self.classes = dataset.labels[parts.train], len(dataset.classes)
-        self.tested, self.truth = np.asarray(setup.features[parts.test]), dataset.labels[parts.test]
-        graph = label_propagation.affinity(self.features)  # the same for all: without this each fit makes it anew
-        label_propagation.affinity = lambda *_: graph  # type: ignore[assignment]
+        self.tested, self.truth = np.asarray(every[parts.test]), dataset.labels[parts.test]
+        self.graph = label_propagation.affinity(self.features)  # the same for all
 
     def choices(self) -> dict[str, Choice]:
         """The three ways to choose."""
@@ -115,7 +114,7 @@ class Trial:
 
     def score(self, places: np.ndarray) -> float:
         """Balanced accuracy on the test part with these labels alone."""
-        head, _ = propagated_head.fit(self.features, places, self.labels[places], self.classes)
+        head, _ = propagated_head.fit(self.features, places, self.labels[places], self.classes, graph=self.graph)
         predicted = head.logits(self.tested).argmax(1)
         return float(np.mean([(predicted[self.truth == one] == one).mean() for one in np.unique(self.truth)]))
 

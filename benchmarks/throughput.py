@@ -208,9 +208,8 @@ def features_of(
     start = load_initialization(init, settings.out, None)
     config = transfer_config(settings, start, "within", 0)
     made = with_features(prepare(planned_of(settings, start), config, hardware), settings.out / "cache")
-    assert made.features is not None
     train = made.opened.parts.train
-    found = np.asarray(made.features[train])
+    found = np.asarray(made.features_of(made.config.layer)[train])
     return found, made.dataset.labels[train], f"{found.shape[1]} features of {init} on {made.dataset.name}"
 
 
