@@ -1,7 +1,8 @@
 """Label propagation: labels of a few images spread over a graph of nearest neighbors (Zhou et al., 2004; Iscen et
 al., 2019, arXiv:1904.04717).
 
-The graph of Iscen et al., section 3.2, with cosines cubed; the iteration of Zhou et al. in place of its limit.
+The graph of Iscen et al., section 3.2, with cosines cubed, of features that are whitened first; the iteration of Zhou
+et al. in place of its limit.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 from torch.nn import functional
+
+from ssl_app.clustering import whitening
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -19,6 +23,11 @@ NEIGHBORS = 15
 ALPHA = 0.95  # share of a row that comes from its neighbors, at each iteration
 ITERATIONS = 50
 POWER = 3  # of cosines, which gives near neighbors more say
+# dimensions of the whitened features: an eighth of them, 8 to 32; fewer are left as they are. Balanced accuracy of the head at 1, 4, 8
+# and 32 labels per class on validation images, SeLa: chest-xray as they are .572 .692 .696 .742, whitened to 32 .629
+# .713 .723 .756, and within .02 of that with 16, 64 and 128; neu-steel .825 .932 .950 .970, with 64 .831 .944 .955 .971
+SHARE, FEWEST, MOST = 8, 8, 32
+WIDE = 2048  # features above which the axes are found by random projections, since all of them would take minutes
 BLOCK = 2**24  # cosines that are held at once: 64 MiB
 
 Floats = NDArray[np.float64]
@@ -46,7 +55,7 @@ def propagate(
 ) -> Propagated:
     """Labels of a few images, spread to all. features (N, D), labels (N,) with -1 where there is none.
 
-    `graph` is the `affinity` of these features where it is known already: it is what takes the time.
+    `graph` is the `neighbor_graph` of these features where it is known already: it is what takes the time.
 
     Each class is divided by its mass, summed over all images: without that the class of the densest region floods
     the others. An image that no label reaches within `iterations` steps of the graph stays unlabeled.
@@ -57,7 +66,7 @@ def propagate(
     labeled = np.flatnonzero(given >= 0)
     known = np.zeros((len(given), classes))  # (N, K)
     known[labeled, given[labeled]] = 1
-    graph = affinity(features, neighbors) if graph is None else graph
+    graph = neighbor_graph(features, neighbors) if graph is None else graph
     spread_out = spread(graph, known, alpha, iterations)
     mass = spread_out.sum(axis=0)  # (K,), 0 for a class without a label
     shares = spread_out / np.where(mass > 0, mass, 1)
@@ -68,6 +77,30 @@ def propagate(
     targets[labeled] = known[labeled]
     share = mass / max(mass.sum(), np.finfo(np.float64).tiny)
     return Propagated(targets, np.where(reached, certainty(targets), 0.0), reached, share)
+
+
+def neighbor_graph(features: ArrayLike, neighbors: int = NEIGHBORS) -> "csr_array":
+    """The `affinity` of features whose principal axes count alike. (N, D) -> (N, N), sparse.
+
+    As they are, a few directions that vary most decide who is near whom.
+    """
+    rows = torch.tensor(np.asarray(features, dtype=np.float32))
+    assert rows.isfinite().all(), "features that are not finite"
+    return affinity(_whitened(rows), neighbors)
+
+
+def _whitened(rows: Tensor) -> Tensor:
+    """(N, D) -> (N, d)."""
+    count, width = rows.shape
+    kept = min(width // SHARE, MOST, count - 1)
+    if kept < FEWEST:
+        return rows
+    if width <= WIDE:
+        return whitening.fit(rows, kept)(rows)
+    from sklearn.decomposition import PCA
+
+    found = PCA(kept, whiten=True, svd_solver="randomized", random_state=0).fit_transform(rows.numpy())
+    return torch.from_numpy(found)
 
 
 def affinity(features: ArrayLike, neighbors: int = NEIGHBORS) -> "csr_array":

@@ -209,8 +209,7 @@ def _replicates(folder: Path, settings: Settings) -> list[Settings]:
     from ssl_app.transfer.replicates import name_of
 
     first = settings.seed
-    if settings.budget is not None:  # it was turned into steps, which differ from run to run
-        settings = replace(settings, epochs=None, steps_per_epoch=None)
+    settings = replace(settings, budget=None)  # of the length that the first was given by it: of one kind with it
     found = []
     for seed in range(first + 1, first + settings.seeds):
         one = replace(settings, seed=seed, seeds=1, name=name_of(folder.name, seed, first))

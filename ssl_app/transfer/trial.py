@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_app import registry, runs
-from ssl_app.clustering.label_propagation import affinity
+from ssl_app.clustering.label_propagation import neighbor_graph
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows
@@ -84,7 +84,7 @@ class TrialSetup:
         digest = hashlib.blake2b(indices.tobytes() + bytes(str(neighbors), "ascii"), digest_size=8).hexdigest()
         path = self.cache / "features" / f"{self._digest(layer)}-{digest}.npz"
         if not path.is_file():
-            found = affinity(self.features_of(layer)[indices], neighbors)
+            found = neighbor_graph(self.features_of(layer)[indices], neighbors)
             with _kept(path) as file:
                 save_npz(file, found, compressed=False)
         return csr_array(load_npz(path))

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from sklearn.decomposition import PCA
 from sklearn.semi_supervised import LabelSpreading
 
 from ssl_app.clustering import label_propagation
-from ssl_app.clustering.label_propagation import affinity, propagate, spread
+from ssl_app.clustering.label_propagation import affinity, neighbor_graph, propagate, spread
 
 
 def clusters(count=120, width=8, classes=3, seed=0, noise=0.3):
@@ -173,3 +174,35 @@ def test_opposite_images_are_no_neighbors():
     graph = affinity(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]), 2)
     assert isinstance(graph, csr_array)
     assert graph.nnz == 0
+
+
+def test_the_graph_is_of_whitened_features():
+    """Three classes in directions that vary little, below one that varies most and says nothing of them."""
+    random = np.random.default_rng(0)
+    few, labels = clusters(300, 8, noise=0.2)
+    loud = random.normal(size=(300, 1)) * np.full(64, 3.0)
+    features = np.concatenate([few, np.zeros((300, 56))], axis=1) + loud + 0.05 * random.normal(size=(300, 64))
+    graphs = {"plain": affinity(features), "whitened": neighbor_graph(features)}
+    right = {}
+    for name, graph in graphs.items():
+        found = propagate(features, drawn(labels), 3, graph=graph)
+        right[name] = (found.targets.argmax(1) == labels).mean()
+    assert right["whitened"] > 0.9
+    assert right["plain"] < 0.7
+    assert np.array_equal(propagate(features, drawn(labels), 3).targets, found.targets)
+    axes = PCA(8, whiten=True).fit_transform(features)
+    assert np.allclose(graphs["whitened"].toarray(), affinity(axes).toarray(), atol=1e-3)
+
+
+def test_wide_features_are_whitened_too(monkeypatch):
+    features = np.random.default_rng(0).normal(size=(200, 80)) 
+    features *= np.where(np.arange(80) < 10, np.linspace(3, 1, 80), 1e-3)  # ten axes stand out
+    exact = neighbor_graph(features).toarray()
+    monkeypatch.setattr(label_propagation, "WIDE", 64)
+    assert np.allclose(neighbor_graph(features).toarray(), exact, atol=1e-2)
+
+
+@pytest.mark.parametrize("width", [3, 63])
+def test_narrow_features_are_left_as_they_are(width):
+    features = np.random.default_rng(0).normal(size=(50, width))
+    assert np.array_equal(neighbor_graph(features).toarray(), affinity(features).toarray())
