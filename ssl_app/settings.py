@@ -181,6 +181,13 @@ class TransferSettings:
     )
     optimizer: Literal["sgd", "adamw"] | None = option(None, "optimizer of stage two; default: the backbone's")
     clip: float = option(5.0, "largest norm of the gradient", at_least=0)
+    progressive_resizing: float | None = option(
+        None,
+        "share of the steps of the whole network, the first ones, on images of half the side; 0: none; default: 0.75 "
+        "where backbone and size of the images allow it",
+        at_least=0,
+        at_most=0.99,
+    )
     augment: Literal["none", "light", "standard"] = option("standard", "random views of each image")
     mirror: bool | None = option(None, "mirror images at random; default: yes, but for digits")
 

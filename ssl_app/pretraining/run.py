@@ -25,8 +25,7 @@ from ssl_app.pretext.base import Pretext
 from ssl_app.pretraining import features
 from ssl_app.pretraining.health import Scores, collapse, score_warning
 from ssl_app.pretraining.inputs import FEW, Inputs, PretrainSpec
-from ssl_app.pretraining.progressive_resizing import Resizing
-from ssl_app.pretraining.schedule import defaults_of, describe, plan_of, resolved, too_short
+from ssl_app.pretraining.schedule import defaults_of, describe, plan_of, resizing_of, resolved, too_short
 from ssl_app.pretraining.selection import spaced
 from ssl_app.pretraining.time_budget import SHARE, TRIED, Cost, Trial, described, length_within
 from ssl_app.report import plots
@@ -39,6 +38,7 @@ from ssl_app.training.initialization import BACKBONE, Initialization, load_initi
 from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
 from ssl_app.training.precision import measured
+from ssl_app.training.progressive_resizing import Resizing
 from ssl_app.training.resume import Checkpointing, seconds_so_far
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Pretraining:
         """Open the data, build the network, and refuse what cannot work, before anything is trained."""
         inputs = Inputs.gather(spec, group)
         hardware = measured(hardware, inputs.backbone, spec.data.cache)
-        resizing = Resizing.decide(spec.schedule.progressive_resizing, spec.name, spec.method, inputs.backbone)
+        resizing = resizing_of(spec.schedule, spec.name, spec.method, inputs.backbone)
         if spec.budget is not None and spec.schedule.epochs is None:
             inputs, resizing = cls._within_budget(inputs, resizing, hardware, group)
         work = cls.of(inputs, hardware, group)

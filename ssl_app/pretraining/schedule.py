@@ -6,13 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ssl_app.errors import Change, Fix, Notice, Set, SettingsError
-from ssl_app.models.backbones import PreferredOptimizer
+from ssl_app.models.backbones import Backbone, PreferredOptimizer
 from ssl_app.pretext.base import Defaults, Pretext
 from ssl_app.training.optimizer import Plan
+from ssl_app.training.progressive_resizing import Resizing
 
 logger = logging.getLogger(__name__)
 
 STEPS = 5000  # of a training, below which batches are halved
+# share of the steps on images of half the side. They take 79 to 82 % of the time: a view of the small ResNet takes .86
+# ms at 32 px and 2.71 ms at 64 (bf16, one core of an AMD EPYC), .4 of the time in a whole training beside others
+HALF_SIZE = 0.92
 OTHER_LR = {"sgd": 0.05, "adamw": 1e-3}  # where the user takes another optimizer than the method's
 
 
@@ -43,6 +47,12 @@ def batch_for(largest: int, images: int, epochs: int, smallest: int = 32) -> int
     while batch >= 2 * smallest and epochs * images < STEPS * batch:
         batch //= 2
     return batch
+
+
+def resizing_of(schedule: Schedule, name: str, method: type[Pretext[object]], backbone: Backbone) -> Resizing:
+    """Which share of the steps is at half the side. Raises SettingsError where a request cannot be met."""
+    against = None if method.progressive_resizing else f"{name} depends on the size of its images"
+    return Resizing.decide(schedule.progressive_resizing, HALF_SIZE, backbone, against)
 
 
 def defaults_of(method: type[Pretext[object]], preferred: PreferredOptimizer | None) -> Defaults:

@@ -12,10 +12,11 @@ from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augmentation
 from ssl_app.errors import Change, CheckpointError, Set
-from ssl_app.models.backbones import PreferredOptimizer
+from ssl_app.models.backbones import Backbone, PreferredOptimizer
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.inference import pooled_features
+from ssl_app.training.progressive_resizing import Resizing
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -27,6 +28,7 @@ ADAMW = PreferredOptimizer("adamw", lr=1e-3, weight_decay=0.05)
 # steps where the user names none, fewer cut scratch short (docs/design.md): ten for each label
 STEPS_PER_LABEL, FEWEST_STEPS, MOST_STEPS = 10, 300, 1000
 PASSES = 30  # over the labels, where those are so many that MOST_STEPS make less
+HALF_SIZE = 0.75  # share of the steps of the whole network on images of half the side (docs/results.md)
 CHECKS = 10  # how often a separate validation set is evaluated in a stage
 
 
@@ -58,6 +60,7 @@ class TransferConfig:
     layer: str | None
     validation: Literal["within", "separate"]
     seed: int
+    progressive_resizing: float | None = None  # share of the steps; None: the usual one where it is possible
 
     def steps_for(self, labels: int) -> int:
         """Optimizer steps with so many labels, the same for every strategy: enough to train scratch fully."""
@@ -66,6 +69,15 @@ class TransferConfig:
         by_label = min(STEPS_PER_LABEL * labels, MOST_STEPS)
         by_pass = -(-PASSES * labels // (self.batch_size * CHECKS)) * CHECKS
         return max(FEWEST_STEPS, by_label, by_pass)
+
+    def resizing(self, backbone: Backbone) -> Resizing:
+        """Which share of the steps of the whole network is at half the side.
+
+        Raises SettingsError where a request cannot be met.
+        """
+        flat = len(backbone.shape(self.layer)) == 1
+        against = None if flat else f"a head on {self.layer or backbone.name} has weights for each place of the map"
+        return Resizing.decide(self.progressive_resizing, HALF_SIZE, backbone, against)
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,6 +109,8 @@ def train(classifier: Classifier, draw: Draw, phase: Phase, beside: SemiSupervis
     checks = 1 if validation is None else _checks(phase.steps)
     loader = draw.loader(draw.labeled, stage=phase.number) if beside is None else loader_of_both(draw, phase.number)
     result = classifier if beside is None else beside.averaged
+    resizing = config.resizing(classifier.backbone).within(phase.steps)
+    half_size = resizing.share if "backbone" in phase.rates else 0.0
     plan = Plan(
         rates=phase.rates,
         epochs=checks,
@@ -117,6 +119,7 @@ def train(classifier: Classifier, draw: Draw, phase: Phase, beside: SemiSupervis
         optimizer=config.optimizer,
         weight_decay=config.weight_decay,
         clip=config.clip,
+        half_size=half_size,
     )
     best_score: float = -1.0
     best_state: dict[str, Tensor] | None = None
@@ -139,8 +142,9 @@ def train(classifier: Classifier, draw: Draw, phase: Phase, beside: SemiSupervis
         classifier.load_state_dict(best_state or result.state_dict())
     last = "the last weights" if beside is None else "averaged weights"
     kept = last if validation is None else f"best of {checks} checks on separate labels"
+    smaller = f" ({100 * half_size:.3g} % of them on images of half the side)" if half_size else ""
     return Stage(
-        f"{phase.name}: {phase.steps} steps, {kept}", [one | {f"phase_{phase.name}": 1.0} for one in history]
+        f"{phase.name}: {phase.steps} steps{smaller}, {kept}", [one | {f"phase_{phase.name}": 1.0} for one in history]
     )
 
 

@@ -58,7 +58,7 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     scaling = start.scaling or measure(dataset.images, everything, planned.pixels.intensity, config.seed)
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
     backbone = start.build(dataset.images.shape[-1], planned.pixels.size, config.seed)
-    backbone.shape(config.layer)  # refuses a layer that is not there
+    config.resizing(backbone)  # refuses a layer that is not there, and what the network cannot do
     hardware = measured(hardware, backbone, planned.data.cache)
     if start.image_size not in (None, planned.pixels.size):
         logger.info(f"image size: {planned.pixels.size} px, and {start.image_size} px in pretraining")

@@ -195,7 +195,7 @@ def test_the_graph_is_of_whitened_features():
 
 
 def test_wide_features_are_whitened_too(monkeypatch):
-    features = np.random.default_rng(0).normal(size=(200, 80)) 
+    features = np.random.default_rng(0).normal(size=(200, 80))
     features *= np.where(np.arange(80) < 10, np.linspace(3, 1, 80), 1e-3)  # ten axes stand out
     exact = neighbor_graph(features).toarray()
     monkeypatch.setattr(label_propagation, "WIDE", 64)

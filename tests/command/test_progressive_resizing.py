@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_app.pretraining import progressive_resizing
 from ssl_app.pretraining.run import Pretraining
+from ssl_app.pretraining.schedule import HALF_SIZE
+from ssl_app.training import progressive_resizing
 from tests import toys
 
 
@@ -75,7 +76,7 @@ def test_a_time_budget_times_steps_of_both_sizes(ssl, tiny, images, tmp_path: Pa
     answer = ssl("pretrain", *words, "--budget", "2s", "--name", "b", "--out", tmp_path / "o", *tiny, "--json")
     assert answer.err.count("budget of 2 s: a few steps are timed first\n") == 1
     assert "resolution: 16 px for the first 92 % of the steps, then 32 px (" in answer.err
-    assert answer.result["settings"]["progressive_resizing"] == progressive_resizing.SHARE
+    assert answer.result["settings"]["progressive_resizing"] == HALF_SIZE
     assert answer.result["training_seconds"] < 6
 
 

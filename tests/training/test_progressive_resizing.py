@@ -9,20 +9,20 @@ from ssl_app.models.backbones import Backbone, build
 from ssl_app.pretext.base import Defaults
 from ssl_app.pretext.jigsaw import Jigsaw
 from ssl_app.pretext.simclr import SimCLR
-from ssl_app.pretraining.progressive_resizing import FULL_STEPS, SHARE, Resizing
-from ssl_app.pretraining.schedule import too_short
+from ssl_app.pretraining.schedule import HALF_SIZE, Schedule, resizing_of, too_short
 from ssl_app.registry import find, names
+from ssl_app.training.progressive_resizing import FULL_STEPS, Resizing
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
 
 def decide(side: int, requested: float | None = None, backbone: str = "small-resnet") -> Resizing:
-    return Resizing.decide(requested, "simclr", SimCLR, build(backbone, 1, side))
+    return resizing_of(Schedule(progressive_resizing=requested), "simclr", SimCLR, build(backbone, 1, side))
 
 
 def test_it_is_on_where_method_network_and_size_allow_it() -> None:
     found = decide(64)
-    assert found.share == SHARE
+    assert found.share == HALF_SIZE
     assert found.sentence(64) == f"resolution: 32 px for the first 92 % of the steps, then 64 px ({found.reason})"
     assert found.reason == "at half the side a step takes about a third of the time"
 
@@ -35,10 +35,10 @@ def test_small_images_are_trained_on_as_they_are_unless_requested() -> None:
 
 def test_a_method_of_tiles_trains_in_full_and_says_why() -> None:
     backbone = build("small-resnet", 1, 64)
-    found = Resizing.decide(None, "jigsaw", Jigsaw, backbone)
+    found = resizing_of(Schedule(), "jigsaw", Jigsaw, backbone)
     assert found.sentence(64) == "resolution: 64 px in all steps (jigsaw depends on the size of its images)"
     with pytest.raises(SettingsError) as refused:
-        Resizing.decide(0.9, "jigsaw", Jigsaw, backbone)
+        resizing_of(Schedule(progressive_resizing=0.9), "jigsaw", Jigsaw, backbone)
     assert refused.value.sentence(flag) == (
         "no steps at half the side: jigsaw depends on the size of its images; type --progressive-resizing 0"
     )
@@ -70,8 +70,8 @@ def test_a_network_whose_features_grow_with_the_image_does_not_accept_another_si
 
 
 def test_few_steps_are_all_in_full() -> None:
-    steps = round(FULL_STEPS / (1 - SHARE))
-    assert decide(64).within(steps + 10).share == SHARE
+    steps = round(FULL_STEPS / (1 - HALF_SIZE))
+    assert decide(64).within(steps + 10).share == HALF_SIZE
     short = decide(64).within(steps - 20)
     assert short.sentence(64) == "resolution: 64 px in all steps (355 steps are too few to begin at half the side)"
     assert decide(64, 0.92).within(10).share == 0.92, "as set"
