@@ -42,7 +42,7 @@ ssl-app compare --data labeled.csv --budget 5m
 ssl-app compare --data labeled.csv --budget 5m --name which --confirm
 ssl-app compare --data labeled.csv --group patient --methods rotnet,sela,autoencoder --budget 20m --name which
 """
-STRATEGY = "two-stage"
+STRATEGY = "auto"  # what finetune will do with the method that is chosen
 # scratch is as long as the others: methods are compared with each other
 LIKE_ALL: dict[str, Any] = {"strategy": (STRATEGY,), "baseline_length": "same"}
 FAILED = "failed.json"  # in the comparison's folder: methods that diverged, which going on does not try again

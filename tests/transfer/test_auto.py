@@ -55,8 +55,8 @@ def run(setup: TrialSetup, per_class: int, **settings: bool) -> Outcome:
 
 def test_with_few_labels_it_is_the_mean_of_frozen_candidates(setup: TrialSetup) -> None:
     found = run(setup, 7)
-    assert found.how == "mean of 4 frozen candidates, by rule below 8 labels per class"
-    assert [one.layer for one in found.predictor.classifiers] == [None, None, "stage3+stage4", "stage3+stage4"]
+    assert found.how == "mean of 2 frozen candidates, by rule below 8 labels per class"
+    assert [one.layer for one in found.predictor.classifiers] == [None, "stage3+stage4"]
     assert len({id(one.backbone) for one in found.predictor.classifiers}) == 1
     assert found.predictor.mirrored
     assert not found.history
@@ -72,9 +72,9 @@ def test_scratch_joins_where_the_pretraining_ended_with_a_warning(setup: TrialSe
     doubted = replace(setup, initialization=replace(setup.initialization, doubts=("too easy",)))
     few = run(doubted, 2)
     assert few.how.startswith(
-        "mean of 4 frozen candidates and scratch, since the pretraining ended with a warning (too easy), by rule"
+        "mean of 2 frozen candidates and scratch, since the pretraining ended with a warning (too easy), by rule"
     )
-    assert few.predictor.weights == pytest.approx([1 / 12] * 4 + [2 / 3])
+    assert few.predictor.weights == pytest.approx([1 / 6] * 2 + [2 / 3])
     found = run(doubted, 8)
     assert found.predictor.weights == pytest.approx([1 / 20] * 4 + [2 / 5] * 2)
     *frozen, tuned, scratch = [one.backbone for one in found.predictor.classifiers]
@@ -88,7 +88,7 @@ def test_scratch_joins_where_the_pretraining_ended_with_a_warning(setup: TrialSe
 
 def test_one_that_was_named_is_the_only_layer(setup: TrialSetup) -> None:
     found = run(replace(setup, config=replace(setup.config, layer="stage3")), 2)
-    assert [one.layer for one in found.predictor.classifiers] == ["stage3"] * 2
+    assert [one.layer for one in found.predictor.classifiers] == ["stage3"]
 
 
 def test_a_collapsed_pretraining_is_not_used(setup: TrialSetup) -> None:
