@@ -1,7 +1,7 @@
 """Images that `ssl-app suggest` chooses against drawn ones: balanced accuracy over labels, as a table and a figure.
 
-    python benchmarks/suggest.py --run RUN [--data D] [--group COLUMN] [--out ssl-runs] [--labels 3,6,12,24,48]
-                                 [--draws 10] [--threads N] [--figure FILE.png]
+    python benchmarks/suggest.py --run RUN [--run RUN ...] [--data D] [--group COLUMN] [--out ssl-runs]
+                                 [--labels 3,6,12,24,48] [--draws 10] [--threads N] [--figure FILE.png]
 
 suggested: TypiClust on the frozen features, with nothing labeled before; one choice for each seed of k-means.
 balanced:  draws with as many labels of each class, one more of some where the number does not divide.
@@ -9,9 +9,10 @@ random:    draws from all training images, as a person has who labels what comes
 
 The set must be labeled in full; the labels of what is chosen are looked up. Each choice and each draw trains the head
 of label propagation (evaluation/propagated_head.py) on frozen features, and is tested once on the test part. A class
-without a label counts as never found. Printed are mean and standard deviation over seeds or draws; the test images
-are the same for all, so differences are paired in them. At the end, for each number of suggested labels: how many
-drawn ones have the same mean, between two sizes by the logarithm. Draws go on to four times the labels for that.
+without a label counts as never found. Printed are the mean of each run, and mean and standard deviation over all; the
+test images are the same for all, so differences are paired in them. At the end, for each number of suggested labels:
+how many drawn ones have the same mean, between two sizes by the logarithm. Draws go on to four times the labels for
+that.
 """
 
 import argparse
@@ -34,7 +35,7 @@ Choice = Callable[[int, int], np.ndarray]  # labels and seed -> places in the tr
 
 def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    reader.add_argument("--run", required=True)
+    reader.add_argument("--run", required=True, action="append")
     reader.add_argument("--data")
     reader.add_argument("--group")
     reader.add_argument("--out", type=Path, default=Path("ssl-runs"))
@@ -47,20 +48,21 @@ def main() -> None:
     prepare_environment()
     show_messages()
     settings = StageTwoSettings(out=given.out, data=given.data, group=given.group, threads=given.threads)
-    trial = Trial(given.run, settings)
+    trials = [Trial(run, settings) for run in given.run]
     further = [sizes[-1] * times for times in FURTHER]
     found: dict[str, dict[int, np.ndarray]] = {}
-    for name, choice in trial.choices().items():
+    for name in trials[0].choices():
         found[name] = {}
         for size in sizes if name == "suggested" else [*sizes, *further]:
-            if size > len(trial.train):
+            if size > min(len(one.train) for one in trials):
                 continue
             started = time.perf_counter()
-            found[name][size] = np.array([trial.score(choice(size, seed)) for seed in range(given.draws)])
-            scores = found[name][size]
+            each = [[one.score(one.choices()[name](size, seed)) for seed in range(given.draws)] for one in trials]
+            found[name][size] = scores = np.array(each).ravel()
             spread = scores.std(ddof=1) if len(scores) > 1 else float("nan")
+            means = " ".join(f"{np.mean(some):.3f}" for some in each)
             print(
-                f"{name:<9} {size:>4} labels: {scores.mean():.3f}, sd {spread:.3f}, n = {len(scores)} "
+                f"{name:<9} {size:>4} labels: {scores.mean():.3f} ({means}), sd {spread:.3f}, n = {len(scores)} "
                 f"({time.perf_counter() - started:.0f} s)",
                 flush=True,
             )
