@@ -206,3 +206,8 @@ def test_wide_features_are_whitened_too(monkeypatch):
 def test_narrow_features_are_left_as_they_are(width):
     features = np.random.default_rng(0).normal(size=(50, width))
     assert np.array_equal(neighbor_graph(features).toarray(), affinity(features).toarray())
+
+
+def test_few_images_are_left_as_they_are():
+    features = np.random.default_rng(0).normal(size=(63, 256))
+    assert np.array_equal(neighbor_graph(features).toarray(), affinity(features).toarray())
