@@ -19,20 +19,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FIRES = {"fire2": 3, "fire3": 4, "fire4": 6, "fire5": 7, "fire6": 9, "fire7": 10, "fire8": 11, "fire9": 12}
-PARTS = ("squeeze1x1", "expand1x1", "expand3x3")
+PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}  # by torchvision's
 STD = (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1], RGB
 
 
 def main() -> None:
     source, target = (Path(word) for word in sys.argv[1:3])
     with source.open("rb") as file:
-        given = pickle.load(file)  # noqa: S301  # of a package, see above
+        given = pickle.load(file)  # of a package, see above
     found = convolution(given["conv1"], "features.0")
     rgb = found["features.0.weight"].flip(1)
     found["features.0.weight"] = (rgb * 255 * torch.tensor(STD)[:, None, None]).contiguous()
     for fire, place in FIRES.items():
-        for part in PARTS:
-            found |= convolution(given[f"{fire}/{part}"], f"features.{place}.{part}")
+        for theirs, part in PARTS.items():
+            found |= convolution(given[f"{fire}/{theirs}"], f"features.{place}.{part}")
     save_file(found, target)
     print(f"{len(found)} tensors in {target}")
 
