@@ -30,8 +30,8 @@ def fit(
     """The head on all images: each counts by its certainty, a drawn one as 1, one that no label reaches as 0.
 
     features (N, D) of every image that may be used, labeled or not; drawn (n,) indices of the labeled ones among
-    them; labels (n,) of these; graph their `neighbor_graph`, where it is known. The target of an image is its likeliest
-    class. -> the head, and what it was fitted on.
+    them; labels (n,) of these; graph their `neighbor_graph`, where it is known. The target of an image is its
+    likeliest class. -> the head, and what it was fitted on.
     """
     given = np.full(len(np.asarray(features)), -1)
     given[np.asarray(drawn, dtype=np.int64)] = np.asarray(labels, dtype=np.int64)

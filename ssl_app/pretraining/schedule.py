@@ -14,8 +14,8 @@ from ssl_app.training.progressive_resizing import Resizing
 logger = logging.getLogger(__name__)
 
 STEPS = 5000  # of a training, below which batches are halved
-# share of the steps on images of half the side. They take 79 to 82 % of the time: a view of the small ResNet takes .86
-# ms at 32 px and 2.71 ms at 64 (bf16, one core of an AMD EPYC), .4 of the time in a whole training beside others
+# share of the steps on images of half the side. They take 79 to 82 % of the time: a view of the small ResNet takes
+# .86 ms at 32 px and 2.71 ms at 64 (bf16, one core of an AMD EPYC), .4 of the time in a whole training beside others
 HALF_SIZE = 0.92
 OTHER_LR = {"sgd": 0.05, "adamw": 1e-3}  # where the user takes another optimizer than the method's
 

@@ -62,10 +62,10 @@ def test_with_few_labels_it_is_the_mean_of_frozen_candidates(setup: TrialSetup) 
     assert not found.history
 
 
-def test_with_more_labels_fixmatch_joins_with_as_much_say(setup: TrialSetup) -> None:
+def test_with_more_labels_fixmatch_joins(setup: TrialSetup) -> None:
     found = run(setup, 8)
     assert found.how.startswith("mean of 4 frozen candidates and FixMatch; ")
-    assert found.predictor.weights == pytest.approx([1 / 12] * 4 + [2 / 3])
+    assert found.predictor.weights == pytest.approx([1 / 6] * 4 + [1 / 3])
 
 
 def test_scratch_joins_where_the_pretraining_ended_with_a_warning(setup: TrialSetup) -> None:

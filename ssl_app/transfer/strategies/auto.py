@@ -28,13 +28,14 @@ from ssl_app.transfer.strategies.full_fine_tuning import FullFineTuning
 from ssl_app.transfer.strategies.self_training import GivenTargets
 from ssl_app.transfer.strategies.two_stage import SMALL, TwoStage
 
-# labels per class, from which on there are more members. Below it logistic heads cost: the mean with them had .620 and
-# .709 at 1 and 4 labels per class where propagation alone had .635 and .716 (chest-xray, SeLa, validation images, 8
-# draws), on steel .826 and .929 for .829 and .933 (10), on digits the same
+# labels per class, from which on there are more members. Below it logistic heads cost: the mean with them had .620
+# and .709 at 1 and 4 labels per class where propagation alone had .635 and .716 (chest-xray, SeLa, validation images,
+# 8 draws), on steel .826 and .929 for .829 and .933 (10), on digits the same
 TRAINED_FROM = 8
-# say of all frozen ones together, of FixMatch's 1: with 0, .25, .5, .75, 1 .756, .760, .767, .768, .765 (mean of 3
-# draws of 8 labels per class, two of chest-xray and one of steel, one pretraining each)
-FROZEN = 0.5
+# say of all frozen ones together, where a trained one has 1. With 0, .5, 1, 2 and 4 chest-xray had .698 .704 .709
+# .711 .716 (2 draws of 4 and of 8 labels per class), neu-steel .951 .958 .966 .966 .965 (one draw of 4); SeLa,
+# validation images. Where the pretraining ended with a warning they have less, since nothing was measured
+FROZEN, DOUBTED = 2.0, 0.5
 LEAST_RANK, LEAST_STD = 1.5, 0.02  # effective rank and std of features, below which a pretraining has collapsed
 JUDGED, FEWEST_JUDGED = 512, 6  # images that the features are judged on, at most and at least
 
@@ -51,7 +52,7 @@ class AutoConfig:
 class Auto(Strategy[AutoConfig]):
     """Frozen: label propagation on the last layer and on the last two. From 8 labels per class on logistic heads on
     both as well, and trained: FixMatch from the pretraining, two-stage where no image is unlabeled. All frozen ones
-    together have half as much say as it.
+    together have twice as much say as it.
 
     Scratch joins where the pretraining ended with a warning, so that a bad one costs time and little else: always, it
     would cost 2.5 to 3.5 points (chest-xray, 8 labels per class). A draw has too few labels to choose by: at 8 per
@@ -86,7 +87,7 @@ class Auto(Strategy[AutoConfig]):
         """The mean of all candidates."""
         several = budget.per_class >= TRAINED_FROM
         frozen = _frozen(classifier, draw, several)
-        members, weights = list(frozen), [FROZEN / len(frozen)] * len(frozen)
+        members, weights = list(frozen), [(DOUBTED if budget.doubts else FROZEN) / len(frozen)] * len(frozen)
         names = [f"{len(frozen)} frozen candidates"]
         stages: list[Stage] = []
         if several:
