@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_app.transfer.replicates import first_of, with_replicates
+from ssl_app.training.initialization import load_initialization
+from ssl_app.transfer.replicates import first_of, why_apart, with_replicates
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +67,16 @@ def test_what_has_a_replicates_name_and_is_none_is_refused(several, ssl, tiny) -
     assert ssl("pretrain", "--resume", "s", "--seeds", 5, "--out", out, *tiny).error == (
         f"run {other} is no pretraining of s with seed 8; remove it"
     )
+
+
+def test_seeds_of_a_time_budget_are_as_long_as_the_first(ssl, tiny, images, tmp_path: Path) -> None:
+    data, out = images(tmp_path / "scans", per_class=20), tmp_path / "runs"
+    words = ["--data", data, "--batch-size", 8, "--budget", "1s", "--seeds", 2, "--out", out, "--name", "b", *tiny]
+    assert ssl("pretrain", *words).code == 0
+    first, second = (json.loads((out / name / "settings.json").read_text())["settings"] for name in ("b", "b-seed1"))
+    assert first["budget"] == "1s"
+    length = ("epochs", "steps_per_epoch", "batch_size", "progressive_resizing")
+    assert [second[name] for name in length] == [first[name] for name in length]
+    starts = [load_initialization(name, out, None) for name in ("b", "b-seed1")]
+    assert why_apart(starts[1], starts[:1]) is None
+    assert ssl("pretrain", "--resume", "b", "--out", out, *tiny).code == 0, "they are gone on with"
