@@ -251,7 +251,7 @@ def _answered(
         typed = [f"{command.command(config.flag)}{out_flag(settings.out)}" for command in commands]
         lines.append(f"{why}, type {', and then '.join(typed)}.")
     verdict = "\n".join(lines) if part_of is None else f"That of the comparison {part_of}."
-    for line in [*comparison.table_lines(tested), *comparison.claim_lines(answer.comparisons)]:
+    for line in [*comparison.table_lines(tested.curves(sweep.pooled())), *comparison.claim_lines(answer.comparisons)]:
         logger.info(line)
     alone = comparison.alone_line(answer.comparisons, nearest_budget(list(settings.per_class)))
     if alone is not None:
@@ -405,10 +405,7 @@ def _write_report(
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(trials)
-    series = {
-        _variant({"init": init, "strategy": strategy}): tested.curve((init, strategy))
-        for init, strategy in tested.variants
-    }
+    series = tested.curves(sweep.pooled())
     data = "/".join(Path(next(iter(sweep.setups.values())).dataset.name).parts[-2:])  # the figure may be shown around
     part = f"on {_judged(settings, next(iter(sweep.setups.values())).opened.parts.cross_validated)}"
     plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, f"balanced accuracy {part}")

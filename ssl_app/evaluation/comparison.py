@@ -25,7 +25,10 @@ Trial = tuple[str, str, int, int]  # init, strategy, labels per class, draw
 
 @dataclass(frozen=True)
 class Point:
-    """Scores of a variant at one budget, a draw each, and the interval of their mean over draws and test images."""
+    """Scores at one budget, one for each draw and pretraining, and the interval of their mean.
+
+    It holds for other draws and test images, and for other pretrainings where there are several.
+    """
 
     scores: list[float]
     interval: Interval
@@ -66,13 +69,29 @@ class Answered:
         draws = sorted(set.intersection(*(set(draws) for draws in budgets.values())))
         return np.asarray(np.mean([self.answers(variant, budget, draws) for budget in budgets], axis=0))
 
-    def curve(self, variant: Variant) -> dict[int, Point]:
-        """Scores by labels per class."""
-        return {budget: self._point(variant, budget, draws) for budget, draws in self.variants[variant].items()}
+    def curves(self, pretrainings: Sequence[str]) -> dict[str, dict[int, Point]]:
+        """Scores by labels per class of each variant, by its name; those of these pretrainings are one."""
+        alike: dict[str, list[Variant]] = {}
+        for init, strategy in self.variants:
+            several = init in pretrainings and len(pretrainings) > 1
+            name = f"{strategy} from {len(pretrainings)} pretrainings" if several else name_of((init, strategy))
+            alike.setdefault(name, []).append((init, strategy))
+        return {name: self.curve(*variants) for name, variants in alike.items()}
 
-    def _point(self, variant: Variant, budget: int, draws: list[int]) -> Point:
-        difference = self.difference(self.answers(variant, budget, draws)[None], np.zeros((1, 1)), budget)
-        return Point(difference.table[0].tolist(), difference.interval)
+    def curve(self, *variants: Variant) -> dict[int, Point]:
+        """Scores by labels per class, of several as of one, at the budgets and on the draws that all of them have."""
+        tables = [self.variants[variant] for variant in variants]
+        found = {}
+        for budget in tables[0]:
+            draws = sorted(set.intersection(*(set(table.get(budget, ())) for table in tables)))
+            if draws:
+                found[budget] = self._point(variants, budget, draws)
+        return found
+
+    def _point(self, variants: Sequence[Variant], budget: int, draws: list[int]) -> Point:
+        right = np.stack([self.answers(variant, budget, draws) for variant in variants])
+        difference = self.difference(right, np.zeros((1, 1)), budget)
+        return Point(difference.table.ravel().tolist(), difference.interval)
 
 
 @dataclass(frozen=True)
@@ -270,14 +289,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def table_lines(tested: Answered) -> list[str]:
-    """The table for people: a row a variant, a column a budget, mean and 95 % interval in points."""
-    curves = {variant: tested.curve(variant) for variant in tested.variants}
+def table_lines(curves: Mapping[str, Mapping[int, Point]]) -> list[str]:
+    """The table for people: a row a curve, a column a budget, mean and 95 % interval in points."""
     budgets = sorted({budget for curve in curves.values() for budget in curve})
     rows = [["balanced accuracy, %", *(f"{budget}/class" for budget in budgets)]]
-    for (init, strategy), curve in curves.items():
-        cells = [_cell(curve.get(budget)) for budget in budgets]
-        rows.append([name_of((init, strategy)), *cells])
+    rows += [[name, *(_cell(curve.get(budget)) for budget in budgets)] for name, curve in curves.items()]
     return aligned(rows)
 
 

@@ -69,13 +69,38 @@ def test_a_sweep_without_scratch_has_no_verdict() -> None:
 
 
 def test_the_table_has_a_row_a_variant_and_a_column_a_budget() -> None:
-    lines = comparison.table_lines(with_scores(SCORES))
+    lines = comparison.table_lines(with_scores(SCORES).curves([]))
     assert lines[0].split() == ["balanced", "accuracy,", "%", "8/class", "16/class"]
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "feature-extraction from run",
         "two-stage from run",
         "scratch",
     ]
+
+
+def test_seeds_of_one_pretraining_are_one_row_and_others_stay_apart() -> None:
+    others = {(name, s, k): [v + 0.04 for v in values] for (i, s, k), values in SCORES.items() if i == "run"
+              for name in ("two", "apart")}  # fmt: skip
+    tested = with_scores(SCORES | others)
+    curves = tested.curves(["run", "two"])
+    assert sorted(curves) == [
+        "feature-extraction from 2 pretrainings",
+        "feature-extraction from apart",
+        "scratch",
+        "two-stage from 2 pretrainings",
+        "two-stage from apart",
+    ]
+    both = curves["two-stage from 2 pretrainings"][16]
+    assert sorted(both.scores) == pytest.approx([0.70, 0.72, 0.74, 0.76])
+    assert both.interval.mean == pytest.approx(0.73)
+    alone = tested.curve(("run", "two-stage"))[16].interval
+    assert both.interval.low is not None
+    assert both.interval.high is not None
+    assert alone.mean == pytest.approx(0.71)
+    fewer = {
+        key: values[:1] if key == ("two", "two-stage", 16) else values for key, values in (SCORES | others).items()
+    }
+    assert len(with_scores(fewer).curves(["run", "two"])["two-stage from 2 pretrainings"][16].scores) == 2
 
 
 def test_the_verdict_is_of_the_numbers_by_hand() -> None:
@@ -161,5 +186,5 @@ def test_scratch_is_what_is_fully_trained_whatever_else_begins_at_random_weights
     assert "scratch 59.5" in found.verdict[0]
     rows = [one for one in found.comparisons if (one["init"], one["strategy"]) == ("scratch", "fixmatch")]
     assert {one["against"]["strategy"] for one in rows} == {"full-fine-tuning"}
-    names = [line.split("  ")[0] for line in comparison.table_lines(with_scores(both))[1:]]
+    names = [line.split("  ")[0] for line in comparison.table_lines(with_scores(both).curves([]))[1:]]
     assert names[-2:] == ["fixmatch from scratch", "scratch"]
