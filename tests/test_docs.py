@@ -97,11 +97,13 @@ def test_there_are_command_lines_of_every_verb() -> None:
 
 
 def test_the_readme_quotes_the_verdict_as_it_is_printed() -> None:
-    table = np.array([[0.0419839, 0.02886589, 0.0400776]])  # of the demo's three draws
-    difference = Difference(table, Component(4.28272e-05, 356.0))
-    saved = LabelsSaved(6.1688, 1.5422, None, None, 8, None)
-    evidence = verdict.Evidence(("deepcluster",), 8, 0.95347, 0.91649, difference, 357, saved, 64, "auto")
-    around = verdict.Around("digits", "deepcluster", True)
+    # chest X-rays
+    table = [[0.0600003, 0.1178898, 0.082024], [0.0808723, 0.1435223, 0.0923102], [0.058918, 0.1360191, 0.0907497]]
+    difference = Difference(np.array(table), Component(1.150672e-04, 529.0), Component(5.6881e-06, 2.0))
+    saved = LabelsSaved(6.583, 3.668, None, None, 8, None)
+    inits = ("chest-sela", "chest-sela-seed1", "chest-sela-seed2")
+    evidence = verdict.Evidence(inits, 8, 0.728965, 0.633153, difference, 1066, saved, 128, "auto")
+    around = verdict.Around("chest", inits[0], True, rising=600)
     found, why, commands = verdict.lines(evidence, around)
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     quoted = " ".join(line.removeprefix("> ") for line in lines if line.startswith("> "))
