@@ -68,6 +68,10 @@ def test_with_more_labels_fixmatch_joins(setup: TrialSetup) -> None:
     assert found.predictor.weights == pytest.approx([1 / 6] * 4 + [1 / 3])
 
 
+def test_the_more_labels_the_less_say_have_frozen_candidates(setup: TrialSetup) -> None:
+    assert run(setup, 12).predictor.weights == pytest.approx([1 / 3 / (1 + 4 / 3)] * 4 + [1 / (1 + 4 / 3)])
+
+
 def test_scratch_joins_where_the_pretraining_ended_with_a_warning(setup: TrialSetup) -> None:
     doubted = replace(setup, initialization=replace(setup.initialization, doubts=("too easy",)))
     few = run(doubted, 2)
