@@ -29,6 +29,7 @@ POWER = 3  # of cosines, which gives near neighbors more say
 # .944 .955 .971; digits (DeepCluster) .881 .935 .940 .952 and .874 .940 .953 .966
 SHARE, FEWEST, MOST = 8, 8, 32
 WIDE = 2048  # features above which the axes are found by random projections, since all of them would take minutes
+GRAPH = ("whitened", POWER, SHARE, FEWEST, MOST, WIDE)  # what a graph that is kept depends on, beside its features
 BLOCK = 2**24  # cosines that are held at once: 64 MiB
 
 Floats = NDArray[np.float64]

@@ -64,7 +64,9 @@ def why_apart(start: Initialization, taken: list[Initialization]) -> str | None:
     ours, theirs = start.settings, first.settings
     if ours.get("method") != theirs.get("method"):  # whose other settings are its own
         return f"other settings: {_unlike('method', ours.get('method'), theirs.get('method'))}"
-    length = LENGTH if ours.get("budget") is None else ("budget",)  # what fits a time differs from run to run
+    length: tuple[str, ...] = ()
+    if any(ours.get(key) != theirs.get(key) for key in LENGTH):  # what fits a time differs from run to run
+        length = LENGTH if ours.get("budget") is None else ("budget",)
     unlike = [
         _unlike(key, ours.get(key), theirs.get(key)) for key in (*ALIKE, *length) if ours.get(key) != theirs.get(key)
     ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_app import registry, runs
-from ssl_app.clustering.label_propagation import neighbor_graph
+from ssl_app.clustering.label_propagation import GRAPH, neighbor_graph
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows
@@ -81,7 +81,8 @@ class TrialSetup:
         from scipy.sparse import csr_array, load_npz, save_npz
 
         assert self.cache is not None
-        digest = hashlib.blake2b(indices.tobytes() + bytes(str(neighbors), "ascii"), digest_size=8).hexdigest()
+        made = repr((neighbors, GRAPH)).encode()
+        digest = hashlib.blake2b(indices.tobytes() + made, digest_size=8).hexdigest()
         path = self.cache / "features" / f"{self._digest(layer)}-{digest}.npz"
         if not path.is_file():
             found = neighbor_graph(self.features_of(layer)[indices], neighbors)

@@ -79,4 +79,5 @@ def test_seeds_of_a_time_budget_are_as_long_as_the_first(ssl, tiny, images, tmp_
     assert [second[name] for name in length] == [first[name] for name in length]
     starts = [load_initialization(name, out, None) for name in ("b", "b-seed1")]
     assert why_apart(starts[1], starts[:1]) is None
+    assert why_apart(starts[0], starts[1:]) is None, "in either order"
     assert ssl("pretrain", "--resume", "b", "--out", out, *tiny).code == 0, "they are gone on with"
