@@ -40,6 +40,9 @@ class DeepClusterConfig:
         "new",
         "what learns the clusters: a new linear layer each epoch, or the centroids themselves, which stand still",
     )
+    head_momentum: bool = option(
+        True, "whether the new layer has the network's momentum; in the paper it has none, for epochs of 5,000 steps"
+    )
 
 
 class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
@@ -47,7 +50,7 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
 
     Images are drawn so that every cluster comes equally often (section 3.3): by weight, under their own numbers. The
     released code permutes a list sorted by cluster but reads images by their old numbers, and so draws clusters as
-    they are. Other than there, the new layer shares the optimizer of the network, momentum included.
+    they are.
     Take the backbone alexnet+sobel, say, for the paper's filter on the input.
     """
 
@@ -128,6 +131,10 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
         """Every cluster as often as any other."""
         sizes = torch.bincount(self.labels, minlength=self.clusters)
         return 1 / sizes[self.labels].double()
+
+    def without_momentum(self) -> Iterable[nn.Parameter]:
+        """The new layer, as the paper's own code has it."""
+        return () if self.head is None or self.config.head_momentum else self.head.parameters()
 
     def reinitialized(self) -> Iterable[nn.Parameter]:
         """The new layer."""

@@ -8,13 +8,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl_app.config import option
+from ssl_app.data import transforms
 from ssl_app.data.batch import Batch
+from ssl_app.data.transforms import Augmentation, Frame, Pipeline, crop, mirrored
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
-from ssl_app.pretext.base import Pretext, TrainingSet
+from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
 from ssl_app.training.task import Metrics, Needs, ScoreLimits
 
 TURNS = 4
+SMALL = 48  # pixels, up to which images are shifted by up to an eighth; beyond, a part of at least LEAST_AREA is cut
+LEAST_AREA = 0.08
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class RotNet(Pretext[RotNetConfig]):
     Config = RotNetConfig
     needs = Needs(keeps_orientation=True)
     progressive_resizing = True
+    defaults = Defaults(augment=None)
     score = "accuracy"
     chance = 1 / TURNS
     limits = ScoreLimits(too_easy=0.97, no_signal=0.35)
@@ -48,6 +53,12 @@ class RotNet(Pretext[RotNetConfig]):
         if kind == "auto":
             kind = "linear" if len(shape) == 1 and shape[0] <= 1024 else "mlp"
         self.head = build_head(kind, shape, TURNS)
+
+    def augmentation(self, frame: Frame) -> Augmentation:
+        """The paper's: shifts of images of CIFAR's size, random parts of larger ones (its code, config/)."""
+        if frame.image_size <= SMALL:
+            return transforms.light(frame)
+        return Pipeline(frame, [crop(frame, LEAST_AREA), *mirrored(frame)])
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         """Cross-entropy over images and turns; accuracy of the turn, in [0, 1]."""

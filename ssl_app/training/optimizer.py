@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -83,14 +83,17 @@ def build_optimizer(task: Task, player: str, plan: Plan) -> torch.optim.Optimize
     Weight decay spares vectors (biases, batch-norm scales): they do not set the scale of a feature.
     """
     moved = {id(parameter) for parameter in task.parameters_of(player) if parameter.requires_grad}
-    groups = []
+    plain = {id(parameter) for parameter in task.without_momentum()}
+    groups: list[dict[str, Any]] = []
     for name, rate in plan.rates.items():
         mine = [p for p in task.parts()[name].parameters() if id(p) in moved]
         moved -= {id(p) for p in mine}
-        for decay, chosen in ((plan.weight_decay, True), (0.0, False)):
-            parameters = [p for p in mine if (p.ndim > 1) == chosen]
-            if parameters:
-                groups.append({"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay})
+        for heavy in (True, False):
+            for decay, chosen in ((plan.weight_decay, True), (0.0, False)):
+                parameters = [p for p in mine if (p.ndim > 1) == chosen and (id(p) not in plain) == heavy]
+                if parameters:
+                    group = {"params": parameters, "lr": rate, "peak": rate, "weight_decay": decay}
+                    groups.append(group if heavy or plan.optimizer == "adamw" else group | {"momentum": 0.0})
     assert not moved, f"{len(moved)} parameters of player {player} belong to no part"
     if plan.optimizer == "adamw":
         return torch.optim.AdamW(groups, betas=(plan.momentum, plan.beta2))

@@ -90,6 +90,10 @@ class Task(nn.Module):
         """How often each image is drawn in the next epoch, (N,), in proportion; None: each once a pass."""
         return None
 
+    def without_momentum(self) -> Iterable[nn.Parameter]:
+        """Parameters that SGD moves without momentum: those that are reinitialized before it has any use."""
+        return ()
+
     def reinitialized(self) -> Iterable[nn.Parameter]:
         """Parameters reinitialized in place since the last call; the loop forgets their optimizer state."""
         return ()

@@ -11,7 +11,7 @@ from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.deepcluster import DeepCluster, DeepClusterConfig
 from ssl_app.training.batch_norm import recalibrate
 from ssl_app.training.loop import fit
-from ssl_app.training.optimizer import Plan
+from ssl_app.training.optimizer import Plan, build_optimizer
 from tests import toys
 
 SIDE = 16
@@ -63,6 +63,21 @@ def test_a_new_epoch_has_new_clusters_and_a_new_layer_that_the_loop_forgets() ->
     assert list(task.reinitialized()) == [task.head.weight, task.head.bias]
     assert list(task.reinitialized()) == []
     assert torch.bincount(task.labels, minlength=4).min() > 0  # none is empty
+
+
+def test_without_head_momentum_a_step_of_the_new_layer_is_one_of_its_gradient_alone() -> None:
+    for momentum, factor in ((True, 0.9), (False, 0.0)):
+        task = task_of(40, clusters=4, head_momentum=momentum)
+        assert task.head is not None
+        optimizer = build_optimizer(task, "main", Plan({"all": 0.1}, 1, 8, weight_decay=0.0))
+        for _ in range(2):
+            before = task.head.bias.detach().clone()
+            optimizer.zero_grad()
+            task.head.bias.grad = torch.ones(4)
+            optimizer.step()
+            moved = (before - task.head.bias.detach()).mean()
+        # Nesterov's: v = .9 * 1 + 1, a step of g + .9 v
+        assert float(moved) == pytest.approx(0.1 * (1 + factor * (1 + factor)))
 
 
 def test_agreement_is_reported_with_chance_taken_away() -> None:

@@ -6,9 +6,10 @@ import torch
 from torch.nn import functional
 
 from ssl_app.data.batch import Batch
+from ssl_app.data.transforms import Frame
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import TrainingSet
-from ssl_app.pretext.rotnet import TURNS, RotNet, turn
+from ssl_app.pretext.rotnet import TURNS, RotNet, RotNetConfig, turn
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizer import Plan
 from tests import toys
@@ -25,6 +26,16 @@ def test_turns_equal_numpys_and_come_turn_by_turn() -> None:
     for k in range(TURNS):
         expected = np.rot90(images.numpy(), k, (2, 3))
         assert np.array_equal(turned[3 * k : 3 * k + 3].numpy(), expected)
+
+
+@pytest.mark.parametrize(("side", "smallest"), [(32, 1.0), (64, 0.28)])
+def test_small_images_are_shifted_and_of_larger_ones_a_part_is_cut(side: int, smallest: float) -> None:
+    task = RotNet(build("small-resnet", 1, side), RotNetConfig(), TrainingSet(8, 1))
+    augmentation = task.augmentation(Frame(side, side, 1))
+    ramp = np.linspace(0, 1, side, dtype=np.float32)[None, :, None].repeat(side, 0)
+    views = np.stack([augmentation(ramp, seed, 0) for seed in range(200)])
+    slopes = np.abs(np.median(np.diff(views[..., 0], axis=2), axis=(1, 2))) * (side - 1)  # share of the width in view
+    assert float(slopes.min()) == pytest.approx(smallest, abs=0.06)
 
 
 def test_four_quarter_turns_are_the_identity_and_k_undoes_4_minus_k() -> None:
