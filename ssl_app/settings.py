@@ -212,8 +212,8 @@ class SweepSettings(StageTwoSettings):
     )
 
     init: tuple[str, ...] = option(
-        (), "run (with its --seeds), checkpoint or weights file; repeat to compare, the verdict is about the first; "
-        "default: the newest finished pretraining", metavar="RUN|FILE", repeat=True,
+        (), "run (with its --seeds), checkpoint or weights file, or A+B: auto averages over both; repeat to compare, "
+        "the verdict is about the first; default: the newest finished pretraining", metavar="RUN|FILE", repeat=True,
     )  # fmt: skip
     strategy: tuple[str, ...] = option(
         (), "comma list of strategies; default: auto and the three of the articles", metavar="S,S"

@@ -38,7 +38,8 @@ class Settings(StageTwoSettings):
 
     init: str | None = option(
         None,
-        "run, checkpoint, weights file or none; default: the newest finished pretraining",
+        "run, checkpoint, weights file or none, or A+B: auto averages over both; default: the newest finished "
+        "pretraining",
         metavar="RUN|FILE|none",
     )
     strategy: str = option(
@@ -84,8 +85,8 @@ def strategy_of(name: str) -> Any:
 def run(settings: Settings, own: Any = None) -> Result:
     """Train and test one classifier. `own` is the strategy's Config; None: its defaults."""
     from ssl_app.data import splits
-    from ssl_app.training.initialization import load_initialization
     from ssl_app.transfer import trial
+    from ssl_app.transfer.joined import load_joined
     from ssl_app.transfer.setup import prepare
 
     started = time.monotonic()
@@ -99,7 +100,7 @@ def run(settings: Settings, own: Any = None) -> Result:
     init = newest_or(settings.init, settings.out)
     hardware = hardware_of(settings)
     logger.info(hardware.sentence())
-    start = load_initialization(init, settings.out, settings.backbone)
+    start = load_joined(init, settings.out, settings.backbone)
     setup = prepare(
         planned_of(settings, start, settings.evaluate_on),
         transfer_config(settings, start, settings.validation, settings.seed),

@@ -140,7 +140,7 @@ def _resumed(given: Settings) -> Settings:
 def _spec(settings: Settings) -> "SweepSpec":
     """What the sweep compares, from completed settings. Raises UserError."""
     from ssl_app.checkpoints import SCRATCH
-    from ssl_app.training.initialization import load_initialization
+    from ssl_app.transfer.joined import load_joined
     from ssl_app.transfer.replicates import with_replicates
     from ssl_app.transfer.sweep import SweepSpec
 
@@ -150,7 +150,7 @@ def _spec(settings: Settings) -> "SweepSpec":
         if len(several) > 1:
             logger.info(f"init: {init} with its seeds, {', '.join(several[1:])}")
         names += [name for name in several if name not in names]
-    starts = [load_initialization(name, settings.out, settings.backbone) for name in names]
+    starts = [load_joined(name, settings.out, settings.backbone) for name in names]
     return SweepSpec(
         planned=[planned_of(settings, start, settings.evaluate_on) for start in starts],
         strategies=settings.strategy,
@@ -301,7 +301,7 @@ def _around(settings: Settings, sweep: "Sweep", seen: dict[str, "Overlap"]) -> "
     return Around(
         sweep=sweep.folder.name,
         init=init,
-        replicable=bool(start.settings) and not Path(init).is_file(),
+        replicable=bool(start.settings) and not start.members and not Path(init).is_file(),
         again=again,
         compared=_typed(replace(merged, data=merged.data or DIGITS), *DATA, "labels"),
         judged=_judged(settings, first.opened.parts.cross_validated),

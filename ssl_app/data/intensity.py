@@ -13,6 +13,7 @@ QUANTILES = (0.001, 0.999)  # not the extremes: one hot pixel would darken the s
 MOST_IMAGES = 2000
 MOST_VALUES = 20_000_000  # of float pixels, which are sorted rather than counted
 LEAST_STD = 0.01  # a constant channel has none
+NEAR = 0.1  # deviations, by which the inputs of two pretrainings may differ that one classifier is made of
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,19 @@ class PixelScaling:
             return scaled_each(array)
         low, high = dtype_range(array.dtype) if self.intensity == "dtype" else (self.low, self.high)
         return scaled(array, low, high)
+
+    def near(self, other: "PixelScaling") -> bool:
+        """Whether both give a network much the same input: within NEAR of a deviation, from low to high."""
+        if (self.intensity, len(self.mean)) != (other.intensity, len(other.mean)):
+            return False
+        inputs = [one.normalized(np.array([[self.low], [self.high]])) for one in (self, other)]
+        return bool(np.abs(inputs[0] - inputs[1]).max() <= NEAR)
+
+    def normalized(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What a network is given for values of a set with one low and high. (n, 1) -> (n, C)."""
+        unit = (values - self.low) / (self.high - self.low)
+        found: NDArray[np.float64] = (unit - np.array(self.mean)) / np.array(self.std)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the checkpoint."""

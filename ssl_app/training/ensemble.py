@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ssl_app.models.backbones import Backbone
 from ssl_app.training.classifier import Classifier
 
-Features = Callable[[str | None], Tensor]  # of a layer: what heads on it are given, (B, d)
+Features = Callable[[Backbone, str | None], Tensor]  # of a layer: what heads on it are given, (B, d)
 
 
 class Ensemble(nn.Module):
@@ -49,7 +50,7 @@ class Ensemble(nn.Module):
 
     def probabilities_of_features(self, features: Features) -> Tensor:
         """Where all backbones are as the features were made, mirror images and all. -> (B, K), float64."""
-        return self._mean([one.head.last(features(one.layer)) for one in self.classifiers])
+        return self._mean([one.head.last(features(one.backbone, one.layer)) for one in self.classifiers])
 
     def _mean(self, logits: Sequence[Tensor]) -> Tensor:
         shares = zip(self.weights, logits, strict=True)

@@ -40,6 +40,12 @@ class Initialization:
     pack_side: int | None = None  # side that pretraining's images were packed at
     ancestry_known: bool = True  # whether `seen` holds all that the weights have seen
     doubts: tuple[str, ...] = ()  # warnings that the pretraining ended with
+    members: tuple["Initialization", ...] = ()  # of several pretrainings, the first that is trained on; else none
+
+    @property
+    def first(self) -> "Initialization":
+        """The pretraining that a strategy with one network starts from."""
+        return self.members[0] if self.members else self
 
     @property
     def pretrained(self) -> bool:

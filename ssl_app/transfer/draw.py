@@ -90,6 +90,15 @@ class DrawnRows:
 
 
 @dataclass(frozen=True, eq=False)
+class Further:
+    """A pretraining beside the one that the classifier starts from, for members on frozen features."""
+
+    name: str
+    backbone: Backbone
+    kept: Kept | None  # of it
+
+
+@dataclass(frozen=True, eq=False)
 class Draw:
     """What a strategy is given of the data. `used` is what the result says of it."""
 
@@ -101,6 +110,7 @@ class Draw:
     config: TransferConfig
     hardware: Hardware
     kept: Kept | None = None  # of the untrained backbone
+    further: Sequence["Further"] = ()  # pretrainings beside the one that the classifier starts from
     used: set[str] = field(default_factory=set)  # which of `unlabeled` and `validation` were asked for
 
     @property

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_app import runs
-from ssl_app.errors import Notice, Run
+from ssl_app.errors import Change, Notice, Run, RunError
 from ssl_app.training.initialization import Initialization
 
 logger = logging.getLogger(__name__)
@@ -17,6 +17,7 @@ ALIKE = (
     "batch_size", "accumulate", "lr", "optimizer", "weight_decay", "schedule", "warmup", "clip", "augment", "mirror",
     "vertical_flip", "progressive_resizing", "limit",
 )  # fmt: skip
+PLUS = "+"  # between the names of pretrainings that one initialization is made of
 LENGTH = ("epochs", "steps_per_epoch")
 
 
@@ -35,8 +36,28 @@ def first_of(out: Path, name: str) -> str:
     return base if name in [name_of(base, seed, first) for seed in range(first, first + count)] else name
 
 
+def parts_of(out: Path, name: str) -> list[str]:
+    """The runs that `A+B` names; what lies there under the whole name is one. Raises RunError."""
+    if PLUS not in name or Path(name).exists() or (out / name).exists():
+        return [name]
+    parts = name.split(PLUS)
+    if "" in parts:
+        raise RunError(f"'{name}' names no run on one side of a plus", expected="A+B", fix=Change("init"))
+    return parts
+
+
 def with_replicates(out: Path, name: str) -> list[str]:
-    """A run and its finished replicates, where it was made with several seeds; anything else as it is."""
+    """A run and its finished replicates, where it was made with several seeds; anything else as it is.
+
+    Of `A+B` the first seed of both, the second of both, and so on.
+    """
+    parts = parts_of(out, name)
+    if len(parts) > 1:
+        each = [with_replicates(out, part) for part in parts]
+        if len({len(one) for one in each}) > 1:
+            counts = ", ".join(f"{one[0]}: {len(one)}" for one in each)
+            logger.info(f"init: as many seeds of {name} as all of them have ({counts})")
+        return [PLUS.join(several) for several in zip(*each, strict=False)]
     folder = next((path for path in (Path(name), out / name) if (path / runs.SETTINGS).is_file()), None)
     if folder is None:
         return [name]
@@ -54,6 +75,12 @@ def with_replicates(out: Path, name: str) -> list[str]:
 def why_apart(start: Initialization, taken: list[Initialization]) -> str | None:
     """Why a pretraining is no replicate, with another seed, of those in the verdict; None where it is one."""
     first = taken[0]
+    if len(start.members) != len(first.members):
+        return f"of {max(1, len(start.members))} pretrainings, not {max(1, len(first.members))}"
+    for number, member in enumerate(start.members):
+        reason = why_apart(member, [one.members[number] for one in taken])
+        if reason is not None:
+            return reason
     if not start.settings:
         return "no pretraining of ssl-app"
     if not first.settings:

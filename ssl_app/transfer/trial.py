@@ -25,6 +25,7 @@ from ssl_app.data.opened import Opened
 from ssl_app.data.seeding import mix
 from ssl_app.errors import SettingsError
 from ssl_app.evaluation.metrics import classification
+from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.ensemble import Ensemble
@@ -32,7 +33,7 @@ from ssl_app.training.hardware import Hardware
 from ssl_app.training.history import History
 from ssl_app.training.inference import pooled_features, probabilities
 from ssl_app.training.initialization import Initialization
-from ssl_app.transfer.draw import Draw, DrawnRows, TransferConfig
+from ssl_app.transfer.draw import Draw, DrawnRows, Further, TransferConfig
 from ssl_app.transfer.fitting import Fitted
 from ssl_app.transfer.strategies.base import Budget, Strategy
 
@@ -92,11 +93,15 @@ class TrialSetup:
 
     def _digest(self, layer: str | None) -> str:
         """Of all that features depend on."""
-        dataset, start = self.dataset, self.initialization
+        dataset, start = self.dataset, self.initialization.first
         network = (start.content, start.backbone, layer, dataset.image_size)
         what = (network, dataset.key, self.scaling.to_json(), self.hardware.device.type, self.hardware.bf16)
         content = repr((*what, "mirrored") if self.mirrors else what)
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+    def further(self) -> list["TrialSetup"]:
+        """The same of every pretraining beside the first, in the pixels of the first."""
+        return [replace(self, initialization=one) for one in self.initialization.members[1:]]
 
     def rows(self, indices: NDArray[np.int64], labeled: bool = False) -> ImageRows:
         """Some images of the set, with their labels where asked."""
@@ -158,7 +163,8 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
     history = [metrics for stage in stages for metrics in stage.history]
     test = setup.opened.parts.test if job.tested is None else job.tested
     if setup.cache is not None and not history:  # the backbone is as the features were made: nothing to compute
-        found = _of_features(predictor, setup, test)
+        networks = [classifier.backbone, *(one.backbone for one in draw.further)]
+        found = _of_features(predictor, dict(zip(networks, [setup, *setup.further()], strict=True)), test)
     else:
         found = probabilities(predictor, setup.rows(test), setup.hardware)
     labels = setup.dataset.labels[test]
@@ -188,11 +194,13 @@ def _kept(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _of_features(predictor: Ensemble, setup: TrialSetup, test: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probabilities of the test images, (n, K), by features that are kept."""
+def _of_features(
+    predictor: Ensemble, setups: Mapping[Backbone, TrialSetup], test: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Probabilities of the test images, (n, K), by features that are kept of each backbone."""
 
-    def features(layer: str | None) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(setup.features_of(layer)[test]))
+    def features(backbone: Backbone, layer: str | None) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(setups[backbone].features_of(layer)[test]))
 
     with torch.no_grad():
         return predictor.cpu().probabilities_of_features(features).numpy()
@@ -219,7 +227,15 @@ def draw_of(setup: TrialSetup, job: Job, seed: int) -> Draw:
         config=config,
         hardware=setup.hardware,
         kept=None if setup.cache is None else setup,
+        further=[_further(one, seed) for one in setup.further()],
     )
+
+
+def _further(setup: TrialSetup, seed: int) -> Further:
+    """A pretraining beside the first, as it is."""
+    start = setup.initialization
+    backbone, _ = start.load(setup.dataset.images.shape[-1], setup.dataset.image_size, seed)
+    return Further(start.name, backbone.eval(), None if setup.cache is None else setup)
 
 
 def budget_of(setup: TrialSetup, job: Job) -> Budget:
@@ -247,5 +263,6 @@ def new_classifier(setup: TrialSetup, drawn: NDArray[np.int64], seed: int) -> Cl
 def with_features(setup: TrialSetup, cache: Path) -> TrialSetup:
     """The setup with features of every image kept in a folder; those of the head's own layer are taken now."""
     found = replace(setup, cache=cache)
-    found.features_of(setup.config.layer)
+    for one in (found, *found.further()):
+        one.features_of(setup.config.layer)
     return found

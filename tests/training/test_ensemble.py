@@ -62,5 +62,5 @@ def test_by_features_it_says_the_same_as_by_images(members: list[Classifier], mi
     kept = {one.layer: torch.from_numpy(pooled_features(one, rows, toys.CPU, mirrored)) for one in frozen}
     ensemble = Ensemble(frozen, mirrored=mirrored)
     with torch.no_grad():
-        by_features = ensemble.probabilities_of_features(kept.__getitem__).numpy()
+        by_features = ensemble.probabilities_of_features(lambda backbone, layer: kept[layer]).numpy()
     np.testing.assert_allclose(by_features, probabilities(ensemble, rows, toys.CPU), atol=1e-5)

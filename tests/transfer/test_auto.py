@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,15 +10,18 @@ import torch
 
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.spec import DataSpec, PixelSpec
+from ssl_app.errors import CheckpointError
 from ssl_app.models import backbones
 from ssl_app.training.hardware import choose
+from ssl_app.training.inference import probabilities
 from ssl_app.training.initialization import Initialization
 from ssl_app.transfer import trial
 from ssl_app.transfer.draw import TransferConfig
+from ssl_app.transfer.joined import join
 from ssl_app.transfer.setup import Planned, prepare
 from ssl_app.transfer.strategies.auto import AutoConfig
 from ssl_app.transfer.trained import load_classifier, write_classifier
-from ssl_app.transfer.trial import Job, Outcome, TrialSetup
+from ssl_app.transfer.trial import Job, Outcome, TrialSetup, with_features
 
 SIDE, COUNT = 16, 40
 
@@ -66,6 +70,60 @@ def test_with_more_labels_fixmatch_joins(setup: TrialSetup) -> None:
     found = run(setup, 8)
     assert found.how.startswith("mean of 4 frozen candidates and FixMatch; ")
     assert found.predictor.weights == pytest.approx([1 / 6] * 4 + [1 / 3])
+
+
+def another(start: Initialization, name: str, seed: int) -> Initialization:
+    torch.manual_seed(seed)
+    network = backbones.build("small-resnet", 1, SIDE)
+    tensors = {f"backbone.{k}": t for k, t in network.state_dict().items()}
+    return replace(start, name=name, tensors=tensors, content=name, settings={"method": name})
+
+
+def test_of_joined_pretrainings_each_gives_candidates_and_they_are_kept_and_predict_alike(
+    setup: TrialSetup, tmp_path: Path
+) -> None:
+    start = replace(setup.initialization, settings={"method": "first"}, content="first")
+    joined = replace(setup, initialization=join([start, another(start, "second", 2)]))
+    assert joined.initialization.name == "pretrained+second"
+    found = run(joined, 3)
+    assert found.how == "mean of 4 frozen candidates of 2 pretrainings, by rule below 8 labels per class"
+    networks = {id(one.backbone) for one in found.predictor.classifiers}
+    assert len(networks) == 2
+    by_features = run(with_features(joined, tmp_path / "kept"), 3)
+    np.testing.assert_allclose(by_features.probabilities, found.probabilities, atol=1e-4)
+    write_classifier(tmp_path / "classifier.safetensors", joined, found.predictor)
+    read = load_classifier(tmp_path).predictor
+    again = probabilities(read, joined.rows(found.indices), joined.hardware)
+    np.testing.assert_allclose(again, found.probabilities, atol=1e-6)
+
+
+def test_a_joined_pretraining_that_has_collapsed_is_left_out_with_a_warning(setup: TrialSetup) -> None:
+    start = replace(setup.initialization, settings={"method": "first"}, content="first")
+    dead = another(start, "dead", 2)
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in (dead.tensors or {}).items()}
+    joined = replace(setup, initialization=join([start, replace(dead, tensors=tensors)]))
+    found = run(joined, 3)
+    assert found.how.startswith("mean of 2 frozen candidates of 1 pretrainings")
+    assert [warning.partition(" (")[0] for warning in found.warnings] == ["auto, dead: the features have collapsed"]
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        ({"settings": {"method": "first", "seed": 1}}, "differ in their seed alone"),
+        ({"content": "first"}, "hold the same weights"),
+        ({"image_size": 32}, "differ in image size (16 and 32)"),
+        ({"channels": 3}, "differ in channels (1 and 3)"),
+        ({"backbone": "nin"}, "differ in backbone (small-resnet and nin)"),
+        ({"scaling": PixelScaling("range", 0.0, 90.0, (0.3,), (0.2,), "uint8")}, "differ in how they scale pixels"),
+        ({"scaling": None}, "second is no pretraining of ssl-app"),
+    ],
+)
+def test_what_cannot_be_joined_is_refused(setup: TrialSetup, change: dict[str, Any], refusal: str) -> None:
+    start = replace(setup.initialization, settings={"method": "first"}, content="first")
+    with pytest.raises(CheckpointError) as error:
+        join([start, replace(another(start, "second", 2), **change)])
+    assert refusal in error.value.notice.found
 
 
 def test_the_more_labels_the_less_say_have_frozen_candidates(setup: TrialSetup) -> None:

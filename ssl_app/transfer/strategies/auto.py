@@ -19,7 +19,7 @@ from ssl_app.models.heads import build_head
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.inference import probabilities
-from ssl_app.transfer.draw import Draw
+from ssl_app.transfer.draw import Draw, Further
 from ssl_app.transfer.fitting import Fitted, Phase, Stage, convex, fill_in, propagated, train
 from ssl_app.transfer.semi_supervised import COST, targets_of_both
 from ssl_app.transfer.strategies.base import Budget, NoSettings, Strategy
@@ -54,6 +54,7 @@ class Auto(Strategy[AutoConfig]):
     """Frozen: label propagation on the last layer and on the last two. From 8 labels per class on logistic heads on
     both as well, and trained: FixMatch from the pretraining, two-stage where no image is unlabeled. All frozen ones
     together have twice as much say as it with 8 labels per class, as much with 16, and half as much with 32.
+    Of several pretrainings (`--init A+B`) all give frozen candidates; what is trained starts from the first.
 
     Scratch joins where the pretraining ended with a warning, so that a bad one costs time and little else: always, it
     would cost 2.5 to 3.5 points (chest-xray, 8 labels per class). A draw has too few labels to choose by: at 8 per
@@ -76,7 +77,7 @@ class Auto(Strategy[AutoConfig]):
         collapsed = _collapse(classifier, draw)
         if collapsed is not None:
             scratch, stage = _from_scratch(classifier, draw, budget)
-            why = Stage("scratch alone: the pretraining has collapsed", warnings=(collapsed,))
+            why = Stage("scratch alone: the pretraining has collapsed", warnings=(f"auto: {collapsed}",))
             return Fitted(Ensemble([scratch]), [why, stage])
         found = self._averaged(classifier, draw, budget)
         if not self.config.distill:
@@ -87,10 +88,15 @@ class Auto(Strategy[AutoConfig]):
     def _averaged(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
         """The mean of all candidates."""
         several = budget.per_class >= TRAINED_FROM
-        frozen = _frozen(classifier, draw, several)
+        frozen, stages = _frozen(classifier, draw, several), []
+        for one in draw.further:
+            found, collapsed = _frozen_beside(classifier, one, draw, several)
+            frozen += found
+            if collapsed is not None:
+                stages.append(Stage(f"{one.name} is left out", warnings=(f"auto, {one.name}: {collapsed}",)))
         members, weights = list(frozen), [_say(budget) / len(frozen)] * len(frozen)
-        names = [f"{len(frozen)} frozen candidates"]
-        stages: list[Stage] = []
+        of = f" of {1 + len(draw.further) - len(stages)} pretrainings" if draw.further else ""
+        names = [f"{len(frozen)} frozen candidates{of}"]
         if several:
             matched = len(draw.unlabeled.indices) > 0
             tuning = Fixmatch(FixmatchConfig()) if matched else TwoStage(NoSettings())
@@ -141,6 +147,17 @@ def _frozen(classifier: Classifier, draw: Draw, several: bool) -> list[Classifie
     return found
 
 
+def _frozen_beside(
+    classifier: Classifier, one: Further, draw: Draw, several: bool
+) -> tuple[list[Classifier], str | None]:
+    """The same of a further pretraining; none, and a sentence, where its features have collapsed."""
+    network = one.backbone.to(draw.hardware.device)
+    beside = Classifier(network, classifier.head, classifier.layer, classifier.labels)
+    its_draw = replace(draw, kept=one.kept)
+    collapsed = _collapse(beside, its_draw)
+    return ([] if collapsed else _frozen(beside, its_draw, several)), collapsed
+
+
 def _from_scratch(classifier: Classifier, draw: Draw, budget: Budget) -> tuple[Classifier, Stage]:
     """The same network from random weights, trained for all steps."""
     like = classifier.backbone
@@ -172,4 +189,4 @@ def _collapse(classifier: Classifier, draw: Draw) -> str | None:
     rank, std = effective_rank(features), feature_std(features)
     if len(features) < FEWEST_JUDGED or (rank >= LEAST_RANK and std >= LEAST_STD):
         return None
-    return f"auto: the features have collapsed (effective rank {rank:.1f}, std {std:.3f}), and are not used"
+    return f"the features have collapsed (effective rank {rank:.1f}, std {std:.3f}), and are not used"
