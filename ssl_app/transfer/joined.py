@@ -32,7 +32,7 @@ def join(starts: list[Initialization]) -> Initialization:
             if why_apart(other, [before]) is None:
                 raise CheckpointError(
                     f"{before.name} and {other.name} differ in their seed alone: they are replicates of one claim",
-                    fix=Fix("--init each of them, without a plus"),
+                    fix=Set("init", before.name, (("init", other.name),)),
                 )
     seen = [start.seen for start in starts]
     known: list[Seen] = [one for one in seen if one is not None]
