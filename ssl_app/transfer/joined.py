@@ -1,4 +1,4 @@
-"""Joined initializations, `--init A+B`: several pretrainings on the same images, for a strategy that averages them.
+"""Joined initializations, `A+B`: several pretrainings on the same images, for a strategy that averages them.
 
 Members that differ in method or views gain by it; seeds of one pretraining are replicates of a claim and no members.
 """

@@ -54,7 +54,7 @@ class Auto(Strategy[AutoConfig]):
     """Frozen: label propagation on the last layer and on the last two. From 8 labels per class on logistic heads on
     both as well, and trained: FixMatch from the pretraining, two-stage where no image is unlabeled. All frozen ones
     together have twice as much say as it with 8 labels per class, as much with 16, and half as much with 32.
-    Of several pretrainings (`--init A+B`) all give frozen candidates; what is trained starts from the first.
+    Of several pretrainings (`A+B`) all give frozen candidates; what is trained starts from the first.
 
     Scratch joins where the pretraining ended with a warning, so that a bad one costs time and little else: always, it
     would cost 2.5 to 3.5 points (chest-xray, 8 labels per class). A draw has too few labels to choose by: at 8 per
