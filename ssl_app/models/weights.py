@@ -1,31 +1,15 @@
-"""Weights from a file into a backbone: strict, never unpickled, and in words that say what was loaded."""
+"""Named tensors into a backbone: strict, and in words that say what was loaded."""
 
-import pickle
-import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_app.errors import Change, CheckpointError, Fix, Set
 from ssl_app.models.backbones import Backbone, family
 
-PREFIXES = (
-    "module.",
-    "_orig_mod.",
-    "backbone.",
-    "encoder.",
-    "model.",
-    "body.",
-)  # of DDP, torch.compile, and others
-INSIDE = ("state_dict", "model", "model_state_dict", "backbone")  # where a .pth file may keep its tensors
-KINDS = (".safetensors", ".pt", ".pth", ".tar")
-EXAMPLES = "such as weights.safetensors or weights.pth"
-AGAIN = (Fix("copy or download it again"), Change("init"))
-SAVE = Fix("run torch.save(model.state_dict(), 'weights.pth') where it was made")
+OWN = ("", "body.", "backbone.body.")  # prefixes that our own files have
+COUNTER = "num_batches_tracked"  # of batch norm; files from before PyTorch 0.4.1 have none
 
 
 def adapt_first_conv(weight: Tensor, channels: int) -> Tensor:
@@ -45,28 +29,30 @@ def adapt_first_conv(weight: Tensor, channels: int) -> Tensor:
     return tiled * (given / channels)
 
 
-def load_backbone(backbone: Backbone, tensors: Mapping[str, Tensor], source: str) -> str:
+def load_backbone(backbone: Backbone, tensors: Mapping[str, Tensor], source: str, network: str | None = None) -> str:
     """Fill a backbone from named tensors and say how: "120 of 120 backbone tensors from SOURCE".
 
     Every tensor of the backbone must be there in name and shape; others (heads, classifiers) are left
-    alone. Names may be torchvision's own or carry prefixes such as `body.` and `module.`. A first
-    convolution for another number of channels is adapted, and the sentence says so.
-    Raises CheckpointError where a tensor is missing or does not fit; the backbone is then unchanged.
+    alone. All names may share a prefix, such as `module.` or `model.encoder.`; where networks stand under several,
+    `network` names one (`teacher`). A first convolution for another number of channels is adapted. The sentence says
+    all of that. Raises CheckpointError where a tensor is missing or does not fit, or two networks fit; the backbone
+    is then unchanged.
     """
     wanted = backbone.body.state_dict()
-    given = _stripped(tensors, wanted)
+    prefix, given = _chosen(tensors, wanted, network, source)
     first = next((name for name, tensor in wanted.items() if tensor.dim() == 4), "")
     fitting: dict[str, Tensor] = {}
     wrong: list[str] = []
-    note = ""
+    note = "" if prefix in OWN else f", named '{prefix}*'"
+    counters = 0
     for name, old in wanted.items():
         new = given.get(name)
         if new is not None and name == first and _only_channels_differ(new, old):
-            note = f"; {first} adapted from {_channels(new.shape[1])} to {old.shape[1]}"
+            note += f"; {first} adapted from {_channels(new.shape[1])} to {old.shape[1]}"
             new = adapt_first_conv(new.float(), old.shape[1])
-        if new is None and name.endswith("num_batches_tracked"):
-            new = old  # files from before PyTorch 0.4.1 have no such counter
-        if new is None:
+        if new is None and name.endswith(COUNTER):
+            counters += 1
+        elif new is None:
             wrong.append(f"{name} is missing")
         elif new.shape != old.shape:
             wrong.append(f"{name} is {_by(new)}, expected {_by(old)}")
@@ -77,77 +63,80 @@ def load_backbone(backbone: Backbone, tensors: Mapping[str, Tensor], source: str
     if wrong:
         raise CheckpointError(
             f"{source}: {len(fitting)} of {len(wanted)} backbone tensors fit {backbone.name}, {wrong[0]}",
-            fix=_fix(backbone, given),
+            fix=_fix(backbone, _bare(tensors)),
         )
-    backbone.body.load_state_dict(fitting)
+    backbone.body.load_state_dict(fitting, strict=not counters)
+    if counters:
+        note += f"; {counters} counters of batch norm are not in it"
     return f"{len(fitting)} of {len(wanted)} backbone tensors from {source}{note}"
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a .safetensors or a .pt/.pth file; nothing is unpickled but plain tensors.
+def networks_in(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The tensors that a backbone wants, by the prefix that they stand under: most of a file's names share one.
 
-    A mapping that keeps them under `state_dict`, `model` and the like is unwrapped.
-    Raises CheckpointError where there is no file, or no tensors in it.
+    Best first: by the number that fit in name and shape, then the shortest prefix.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder", expected=f"a file of weights, {EXAMPLES}")
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist", expected=f"a file of weights, {EXAMPLES}")
-    if path.suffix.lower() not in KINDS:
-        raise CheckpointError(f"{path} is a {path.suffix or 'nameless'} file", expected=f"weights, {EXAMPLES}")
-    if path.suffix.lower() == ".safetensors":
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError, ValueError) as error:
-            found = f"{path} cannot be read as safetensors ({_first(error)})"
-            raise CheckpointError(found, fix=AGAIN) from None
-    content = _without_code(path)
-    tensors = _tensors_in(content)
-    if not tensors:
-        raise CheckpointError(
-            f"{path} holds {type(content).__name__} without named tensors", expected="a state_dict", fix=SAVE
-        )
-    return tensors
-
-
-def _without_code(path: Path) -> object:
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start != b"PK" and start[:1] != b"\x80":  # neither torch.save's zip nor the pickle it wrote before
-        raise CheckpointError(f"{path} holds no weights: it is no file of torch.save", fix=AGAIN)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols: whatever they are, only tensors come through
-            content: object = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise CheckpointError(
-            f"{path} holds more than tensors, and running what a file brings along is refused", fix=SAVE
-        ) from None
-    except Exception as error:  # foreign bytes make an unpickler raise anything
-        raise CheckpointError(f"{path} cannot be read ({_first(error)})", fix=AGAIN) from None
-    return content
-
-
-def _tensors_in(content: object) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        return {}
-    for key in INSIDE:
-        if isinstance(content.get(key), Mapping):
-            return _tensors_in(content[key])
-    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
-
-
-def _stripped(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under the backbone's names: each name loses prefixes until it is one that is wanted."""
-    given: dict[str, Tensor] = {}
+    found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        bare = name
-        while bare not in wanted and (prefix := next((p for p in PREFIXES if bare.startswith(p)), "")):
-            bare = bare.removeprefix(prefix)
-        if name == bare or bare not in given:
-            given[bare] = tensor
-    return given
+        places = [0, *(dot + 1 for dot, letter in enumerate(name) if letter == ".")]
+        for place in places:
+            if name[place:] in wanted:
+                found.setdefault(name[:place], {})[name[place:]] = tensor
+                break
+    fits = {
+        prefix: sum(tensor.shape == wanted[name].shape for name, tensor in given.items())
+        for prefix, given in found.items()
+    }
+    return {prefix: found[prefix] for prefix in sorted(found, key=lambda one: (-fits[one], len(one), one))}
+
+
+def _chosen(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], network: str | None, source: str
+) -> tuple[str, dict[str, Tensor]]:
+    """The prefix and the tensors of the network that is wanted. Raises CheckpointError where several may be meant."""
+    found = networks_in(tensors, wanted)
+    if network is not None:
+        exact = {prefix: given for prefix, given in found.items() if prefix.strip(".") == network.strip(".")}
+        named = exact or {prefix: given for prefix, given in found.items() if network in prefix.split(".")}
+        if not named:
+            raise CheckpointError(
+                f"{source} holds no network under '{network}' with tensors of this backbone",
+                expected=_listed(found) or None,
+                fix=Change("init"),
+            )
+        found = named
+    whole = [prefix for prefix, given in found.items() if _is_whole(given, wanted)]
+    different = whole[:1]
+    for prefix in whole[1:]:
+        if not any(_same(found[prefix], found[other]) for other in different):
+            different.append(prefix)
+    if len(different) > 1:
+        raise CheckpointError(
+            f"{source} holds {len(different)} networks that fit, {_listed(different)}",
+            fix=Set("init", f"{source}:{_name_of(different[-1], different)}"),
+        )
+    prefix = whole[0] if whole else next(iter(found), "")
+    return prefix, found.get(prefix, {})
+
+
+def _is_whole(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
+    """Whether every tensor is there, but for counters of batch norm."""
+    return all(name in given or name.endswith(COUNTER) for name in wanted)
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def _name_of(prefix: str, among: Sequence[str]) -> str:
+    """The first part of a prefix that no other has, or all of it."""
+    parts = [part for part in prefix.split(".") if part]
+    others = {part for other in among if other != prefix for part in other.split(".")}
+    return next((part for part in parts if part not in others), prefix.strip(".") or "''")
+
+
+def _listed(prefixes: Iterable[str]) -> str:
+    return ", ".join(f"'{prefix.strip('.')}'" for prefix in prefixes)
 
 
 def _only_channels_differ(new: Tensor, old: Tensor) -> bool:
@@ -160,6 +149,16 @@ def _fix(backbone: Backbone, given: Mapping[str, Tensor]) -> Fix:
     if found and found != backbone.name:
         return Set("backbone", f"{found}, which the file looks like")
     return Set("backbone", "the name that the weights were made with")
+
+
+def _bare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under every end of their dotted names, for a look at what network they may be of."""
+    return {
+        ".".join(parts[place:]): tensor
+        for name, tensor in tensors.items()
+        for parts in [name.split(".")]
+        for place in range(len(parts))
+    }
 
 
 def _family(given: Mapping[str, Tensor]) -> str | None:
@@ -184,7 +183,3 @@ def _by(tensor: Tensor) -> str:
 
 def _channels(count: int) -> str:
     return f"{count} channel" + "s" * (count != 1)
-
-
-def _first(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:120]

@@ -17,6 +17,7 @@ from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.overlap import Seen
 from ssl_app.errors import Change, CheckpointError, Run, RunError, Set, Unset
 from ssl_app.models import backbones, weights
+from ssl_app.models.weight_files import read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Initialization:
     pack_side: int | None = None  # side that pretraining's images were packed at
     ancestry_known: bool = True  # whether `seen` holds all that the weights have seen
     doubts: tuple[str, ...] = ()  # warnings that the pretraining ended with
+    network: str | None = None  # which one of a file that holds several
     members: tuple["Initialization", ...] = ()  # of several pretrainings, the first that is trained on; else none
 
     @property
@@ -89,7 +91,7 @@ class Initialization:
         backbone = backbones.build(self.backbone, channels, image_size)
         if self.tensors is None:
             return backbone, f"{self.backbone} from random weights, seed {seed}"
-        return backbone, weights.load_backbone(backbone, self.tensors, self.source)
+        return backbone, weights.load_backbone(backbone, self.tensors, self.source, self.network)
 
 
 def write_backbone(
@@ -105,17 +107,22 @@ def write_backbone(
 def load_initialization(init: str, out: Path, backbone: str | None) -> Initialization:
     """A run's name or folder, a checkpoint, a weights file of another tool, or `none` (or `scratch`).
 
+    `FILE:teacher` is one network of a weights file that holds several.
+
     A checkpoint knows its backbone; for a plain weights file `backbone` must name it. Raises
     CheckpointError and RunError.
     """
     if init in ("none", SCRATCH):
         return Initialization(SCRATCH, backbone or "small-resnet")
-    path = Path(init)
+    path, network = Path(init), None
+    if ":" in init and not path.exists() and Path(init.rpartition(":")[0]).is_file():
+        path, network = Path(init.rpartition(":")[0]), init.rpartition(":")[2]
+        return _plain(path, backbone, network)
     if path.is_file() and path.suffix != ".safetensors":
         return _plain(path, backbone)
     if path.is_file():
         return _from_checkpoint(path, backbone) if _is_ours(path) else _plain(path, backbone)
-    if path.suffix in (".safetensors", ".pt", ".pth"):
+    if path.suffix in (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".bin"):
         raise CheckpointError(f"{init} is not a file", expected="a run, a checkpoint or a weights file")
     run = runs.find_run(out, init)
     if not runs.finished(run):
@@ -142,13 +149,16 @@ def _is_ours(path: Path) -> bool:
     return True
 
 
-def _plain(path: Path, backbone: str | None) -> Initialization:
+def _plain(path: Path, backbone: str | None, network: str | None = None) -> Initialization:
     if backbone is None:
         raise CheckpointError(
             f"{path} does not say which network it is of", fix=Set("backbone", "B, such as resnet18")
         )
-    tensors = weights.read_weights(path)
-    return Initialization(path.stem, backbone, tensors, str(path), content=_digest(tensors), ancestry_known=False)
+    tensors = read_weights(path)
+    name, content = path.stem, _digest(tensors)
+    if network is not None:
+        name, content = f"{name}:{network}", f"{content}:{network}"
+    return Initialization(name, backbone, tensors, str(path), content=content, ancestry_known=False, network=network)
 
 
 def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) -> Initialization:

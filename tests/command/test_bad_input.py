@@ -235,8 +235,26 @@ def test_a_plain_weights_file_of_another_net(refuse_beside, trained) -> None:
     error = refuse_beside(
         "finetune", "--init", "theirs.pth", "--backbone", "nin", "--data", trained.data, "--image-size", 32, *SHORT
     )
-    assert error.startswith("theirs.pth: 12 of 72 backbone tensors fit nin, block1.0.weight is missing; ")
     assert error.endswith("; type --backbone small-resnet, which the file looks like")
+    assert error.startswith("theirs.pth: 0 of 72 backbone tensors fit nin")
+
+
+def test_of_two_networks_in_a_weights_file_one_is_named(refuse_beside, trained, ssl) -> None:
+    tensors, _ = checkpoints.read(trained.out / "p" / "backbone.safetensors")
+    body = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
+    torch.save({"student": body, "teacher": {k: t * 2 for k, t in body.items()}}, "two.ckpt")
+    words = ("--backbone", "small-resnet", "--data", trained.data, "--image-size", 32, *SHORT)
+    assert refuse_beside("finetune", "--init", "two.ckpt", *words) == (
+        "two.ckpt holds 2 networks that fit, 'student', 'teacher'; type --init two.ckpt:teacher"
+    )
+    assert refuse_beside("finetune", "--init", "two.ckpt:ema", *words) == (
+        "two.ckpt holds no network under 'ema' with tensors of this backbone; expected 'student', 'teacher'; type "
+        "another --init"
+    )
+    answer = ssl("sweep", "--init", "two.ckpt:teacher", "--init", "two.ckpt:student", *words, "--per-class", 2,
+                 "--strategy", "feature-extraction", "--draws", 1, "--baseline", "none", "--json", "--out", "o")  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert {one["init"] for one in answer.result["trials"]} == {"two:teacher", "two:student"}
 
 
 class Malicious:

@@ -1,5 +1,9 @@
+import argparse
 import pickle
+import sys
+import types
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -7,7 +11,8 @@ from safetensors.torch import save_file
 
 from ssl_app.errors import CheckpointError
 from ssl_app.models.backbones import build
-from ssl_app.models.weights import adapt_first_conv, load_backbone, read_weights
+from ssl_app.models.weight_files import read_weights
+from ssl_app.models.weights import adapt_first_conv, load_backbone
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,8 @@ def test_more_channels_tile_the_filters_and_keep_the_response():
 def test_names_may_carry_prefixes_and_heads_do_not_count(theirs, prefix):
     backbone = build("resnet18", 3, 32)
     sentence = load_backbone(backbone, {prefix + name: t for name, t in theirs.items()}, "weights.pth")
-    assert sentence == "120 of 120 backbone tensors from weights.pth"
+    shown = "" if prefix in ("", "body.", "backbone.body.") else f", named '{prefix}*'"
+    assert sentence == f"120 of 120 backbone tensors from weights.pth{shown}"
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in backbone.body.state_dict().items())
 
 
@@ -55,9 +61,8 @@ def test_another_architecture_is_named_and_the_backbone_left_alone(theirs):
     with pytest.raises(CheckpointError) as error:
         load_backbone(backbone, theirs, "weights.pth")
     count = len(backbone.body.state_dict())
-    counters = sum(name.endswith("num_batches_tracked") for name in backbone.body.state_dict())
     assert str(error.value) == (
-        f"weights.pth: {counters} of {count} backbone tensors fit small-resnet, stem.0.weight is missing;"
+        f"weights.pth: 0 of {count} backbone tensors fit small-resnet, stem.0.weight is missing;"
         " type backbone resnet18, which the file looks like"
     )
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.state_dict().items())
@@ -85,10 +90,87 @@ def test_what_is_saved_loads(name, tmp_path):
     assert all(torch.equal(second.state_dict()[n], tensor) for n, tensor in first.state_dict().items())
 
 
-@pytest.mark.parametrize("key", [None, "state_dict", "model"])
-def test_tensors_are_found_where_training_scripts_put_them(theirs, key, tmp_path):
-    torch.save(theirs if key is None else {"epoch": 3, key: theirs}, tmp_path / "w.pth")
-    assert read_weights(tmp_path / "w.pth").keys() == theirs.keys()
+def others(theirs):
+    return {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in theirs.items()}
+
+
+def lightning(theirs):
+    return {"pytorch-lightning_version": "2.4", "state_dict": {f"net.backbone.{k}": t for k, t in theirs.items()}}
+
+
+def mae(theirs):
+    args = argparse.Namespace(lr=np.float64(0.1), epochs=300)
+    moments = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
+    return {"model": theirs, "optimizer": moments, "epoch": 299, "args": args}
+
+
+@pytest.mark.parametrize(
+    ("made", "prefix"),
+    [
+        (lambda theirs: theirs, ""),
+        (lambda theirs: {"epoch": 3, "state_dict": theirs}, "state_dict."),
+        (lightning, "state_dict.net.backbone."),
+        (mae, "model."),
+        (lambda theirs: {"ema": {"shadow": {f"module.{k}": t for k, t in theirs.items()}}}, "ema.shadow.module."),
+        (
+            lambda theirs: {f"a.encoder.{k}": t for k, t in theirs.items()} | {"a.head.weight": torch.ones(2, 2)},
+            "a.encoder.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["pth", "ckpt", "bin"])
+def test_tensors_are_found_where_training_scripts_put_them(theirs, made, prefix, suffix, tmp_path):
+    torch.save(made(theirs), tmp_path / f"w.{suffix}")
+    backbone = build("resnet18", 3, 32)
+    sentence = load_backbone(backbone, read_weights(tmp_path / f"w.{suffix}"), "w")
+    assert sentence == "120 of 120 backbone tensors from w" + (f", named '{prefix}*'" if prefix else "")
+    assert torch.equal(backbone.body.state_dict()["conv1.weight"], theirs["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ("student.", "teacher.", ("student", "teacher")),
+        ("module.encoder_k.", "module.encoder_q.", ("encoder_k", "encoder_q")),
+        ("model.", "ema.model.", ("model", "ema")),
+    ],
+)
+def test_of_two_networks_in_one_file_neither_is_taken_until_one_is_named(theirs, one, other, names):
+    both = {f"{one}{k}": t for k, t in theirs.items()} | {f"{other}{k}": t for k, t in others(theirs).items()}
+    backbone = build("resnet18", 3, 32)
+    with pytest.raises(CheckpointError) as error:
+        load_backbone(backbone, both, "w.pth")
+    assert error.value.notice.found == (f"w.pth holds 2 networks that fit, '{one.strip('.')}', '{other.strip('.')}'")
+    assert error.value.notice.fixes[0].value == f"w.pth:{names[1]}"
+    load_backbone(backbone, both, "w.pth", names[1])
+    assert torch.equal(backbone.body.state_dict()["conv1.weight"], theirs["conv1.weight"] + 1)
+    load_backbone(backbone, both, "w.pth", one.strip("."))
+    assert torch.equal(backbone.body.state_dict()["conv1.weight"], theirs["conv1.weight"])
+    with pytest.raises(CheckpointError, match="holds no network under 'momentum'"):
+        load_backbone(backbone, both, "w.pth", "momentum")
+
+
+def test_the_same_network_under_two_names_is_one(theirs):
+    twice = {f"{prefix}{k}": t for k, t in theirs.items() for prefix in ("model.", "best.")}
+    assert load_backbone(build("resnet18", 3, 32), twice, "w.pth").startswith("120 of 120")
+
+
+def test_counters_that_old_files_lack_are_no_tensors_that_fit(theirs):
+    old = {name: tensor for name, tensor in theirs.items() if not name.endswith("num_batches_tracked")}
+    sentence = load_backbone(build("resnet18", 3, 32), old, "old.pth")
+    assert sentence == "100 of 120 backbone tensors from old.pth; 20 counters of batch norm are not in it"
+
+
+def test_a_pickle_of_another_tool_is_named(theirs, tmp_path, monkeypatch):
+    module = types.ModuleType("lightning.settings")
+    module.Hyper = type("Hyper", (), {"__module__": "lightning.settings"})
+    monkeypatch.setitem(sys.modules, "lightning", types.ModuleType("lightning"))
+    monkeypatch.setitem(sys.modules, "lightning.settings", module)
+    torch.save({"state_dict": theirs, "hyper_parameters": module.Hyper()}, tmp_path / "w.ckpt")
+    with pytest.raises(
+        CheckpointError, match="holds more than tensors: it is a Lightning checkpoint, and running what"
+    ):
+        read_weights(tmp_path / "w.ckpt")
 
 
 class Malicious:
@@ -101,7 +183,8 @@ def test_a_malicious_pickle_is_refused_in_one_line(write, tmp_path, capsys):
     write({"state_dict": Malicious()}, tmp_path / "evil.pth")
     with pytest.raises(CheckpointError) as error:
         read_weights(tmp_path / "evil.pth")
-    assert "holds more than tensors, and running what a file brings along is refused" in str(error.value)
+    assert "holds more than tensors" in str(error.value)
+    assert ", and running what a file brings along is refused" in str(error.value)
     assert "\n" not in str(error.value)
     assert capsys.readouterr().out == ""
 
@@ -118,11 +201,11 @@ def test_what_is_not_weights_is_refused(tmp_path):
     expected = {
         "missing.pth": "does not exist; expected a file of weights",
         "folder.pth": "is a folder; expected a file of weights",
-        "text.pth": "holds no weights: it is no file of torch.save",
-        "empty.pth": "holds no weights: it is no file of torch.save",
+        "text.pth": "holds no weights: it is no file of torch.save, and no safetensors",
+        "empty.pth": "holds no weights: it is no file of torch.save, and no safetensors",
         "cut.pth": "cannot be read",
         "text.safetensors": "cannot be read as safetensors",
-        "notes.txt": "is a .txt file; expected weights, such as weights.safetensors or weights.pth",
+        "notes.txt": "holds no weights: it is no file of torch.save, and no safetensors",
         "list.pth": "holds list without named tensors; expected a state_dict",
     }
     for name, words in expected.items():
