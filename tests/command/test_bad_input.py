@@ -251,8 +251,9 @@ def test_of_two_networks_in_a_weights_file_one_is_named(refuse_beside, trained, 
         "two.ckpt holds no network under 'ema' with tensors of this backbone; expected 'student', 'teacher'; type "
         "another --init"
     )
-    answer = ssl("sweep", "--init", "two.ckpt:teacher", "--init", "two.ckpt:student", *words, "--per-class", 2,
-                 "--strategy", "feature-extraction", "--draws", 1, "--baseline", "none", "--json", "--out", "o")  # fmt: skip
+    inits = ("--init", "two.ckpt:teacher", "--init", "two.ckpt:student", "--baseline", "none")
+    words += ("--per-class", 2, "--strategy", "feature-extraction", "--draws", 1)
+    answer = ssl("sweep", *inits, *words, "--json", "--out", "o")
     assert answer.code == 0, answer.err
     assert {one["init"] for one in answer.result["trials"]} == {"two:teacher", "two:student"}
 
