@@ -94,7 +94,8 @@ class Run(Fix):
     def command(self, flag: Flag) -> str:
         """The command alone."""
         typed = [
-            flag(name) if value is None else f"{flag(name)} {quote(str(value))}" for name, value in self.settings
+            flag(name) if value is None or value is True else f"{flag(name)} {quote(str(value))}"
+            for name, value in self.settings
         ]
         return " ".join(["ssl-app", self.words, *typed])
 

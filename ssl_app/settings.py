@@ -64,6 +64,9 @@ class DataSettings:
         None, "seed of the test split; default: the pretraining's, else 0", at_least=0, at_most=LARGEST_SEED
     )
     max_unreadable: int = option(0, "unreadable images allowed before a run is refused", at_least=0)
+    allow_leak: bool = option(
+        False, "take an existing split with copies or groups on both sides; the result says how many"
+    )
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,7 @@ class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSetting
     labels: Path | None = option(
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
     )
+    strict: bool = option(False, "refuse test images that pretraining has seen, or where that is not known")
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def data_of(settings: DataSettings, out: Path, labels: Path | None = None, data:
         settings.test_fraction or TEST_FRACTION,
         settings.split_seed or 0,
         settings.max_unreadable,
+        bool(settings.allow_leak),
     )
 
 
@@ -105,7 +106,7 @@ def planned_of(settings: StageTwoSettings, start: "Initialization", tested: "Tes
     data = data_of(merged, settings.out, settings.labels)
     pixels = pixels_of(merged, start, open_source(data.data, data.columns))
     inherited = settings.data is None and bool(start.settings)
-    return Planned(start, data, pixels, inherited, tested)
+    return Planned(start, data, pixels, inherited, tested, settings.strict)
 
 
 def stage_two_of(settings: RunSettings) -> StageTwoSettings:

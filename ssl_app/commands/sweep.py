@@ -26,6 +26,7 @@ from ssl_app.settings import USUAL_DRAWS, USUAL_SIZES, SweepSettings
 
 if TYPE_CHECKING:
     from ssl_app.data.overlap import Overlap
+    from ssl_app.data.splits import Parts
     from ssl_app.evaluation.comparison import Answered
     from ssl_app.evaluation.verdict import Around
     from ssl_app.tracking import Tracker, TrialRecord
@@ -45,7 +46,10 @@ ssl-app sweep --resume sweep-1a2b3c4d --draws 10
 ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18 --data labeled.csv --image-size 64
 """
 # what another command on the same images needs
-DATA = ("data", "labels", "label", "group", "split", "split_seed", "test_fraction", "image_size", "channels")
+DATA = (
+    "data", "labels", "label", "group", "split", "split_seed", "test_fraction", "allow_leak", "image_size",
+    "channels",
+)  # fmt: skip
 METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 
 
@@ -304,7 +308,7 @@ def _around(settings: Settings, sweep: "Sweep", seen: dict[str, "Overlap"]) -> "
         replicable=bool(start.settings) and not start.members and not Path(init).is_file(),
         again=again,
         compared=_typed(replace(merged, data=merged.data or DIGITS), *DATA, "labels"),
-        judged=_judged(settings, first.opened.parts.cross_validated),
+        judged=_judged(settings, first.opened.parts),
         overlap=None if worst is None else SeenInPretraining(worst.total, worst.of),
         rising=length.steps if length is not None and length.rising else None,
         most_labels=sweep.most_labels,
@@ -318,9 +322,11 @@ def _typed(settings: Settings, *names: str) -> tuple[tuple[str, object], ...]:
     return tuple((name, value) for name, value in values if value != getattr(default, name))
 
 
-def _judged(settings: Settings, cross_validated: bool) -> str:
+def _judged(settings: Settings, parts: "Parts") -> str:
     """What the scores are of."""
-    if cross_validated:
+    if parts.leaks:
+        return f"test images ({'; '.join(parts.leaks)})"
+    if parts.cross_validated:
         return "images by cross-validation"
     return "held-out training images" if settings.evaluate_on == "validation" else "test images"
 
@@ -407,7 +413,7 @@ def _write_report(
         writer.writerows(trials)
     series = tested.curves(sweep.pooled())
     data = "/".join(Path(next(iter(sweep.setups.values())).dataset.name).parts[-2:])  # the figure may be shown around
-    part = f"on {_judged(settings, next(iter(sweep.setups.values())).opened.parts.cross_validated)}"
+    part = f"on {_judged(settings, next(iter(sweep.setups.values())).opened.parts)}"
     plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, f"balanced accuracy {part}")
     files = ["trials.csv", "label-efficiency.png", "draws"]
     saved = [LabelsSaved(**row) for row in one.more["labels_saved_by_budget"]]

@@ -33,7 +33,7 @@ def open_data(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -
     """Pack what a spec names (or find it packed), split it, and take its labels. Raises DataError."""
     dataset = open_images(spec, pixels, source)
     describe(dataset)
-    parts = split(dataset, fraction=spec.test_fraction, seed=spec.split_seed)
+    parts = split(dataset, fraction=spec.test_fraction, seed=spec.split_seed, allow_leak=spec.allow_leak)
     size = "x".join(map(str, dataset.images.shape[1:]))
     logger.info(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")
     logger.info(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")

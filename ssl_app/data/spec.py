@@ -17,6 +17,7 @@ class DataSpec:
     test_fraction: float = 0.2
     split_seed: int = 0
     max_unreadable: int = 0
+    allow_leak: bool = False  # whether a given split may put copies and groups on both sides
 
 
 @dataclass(frozen=True)

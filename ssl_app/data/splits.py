@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.sources.base import origin
-from ssl_app.errors import Change, DataError, Fix, Set
+from ssl_app.errors import Change, DataError, Fix, Set, Switch
 from ssl_app.runs import write_bytes
 
 logger = logging.getLogger(__name__)
@@ -39,16 +39,17 @@ class Parts:
     cross_validated: bool = (
         False  # no fixed test part: `train` and `test` are all labeled images, tested fold by fold
     )
+    leaks: tuple[str, ...] = ()  # what train and test of a given split have in common, where the user allows it
 
 
-def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0) -> Parts:
+def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0, allow_leak: bool = False) -> Parts:
     """The split given with the data, or one by hash: whole groups, exact copies together.
 
     By hash, an image's side depends on its unit (group, or content) and the seed alone: not on
     labels and not on the other images, but for those that join units by being copies.
-    Raises DataError where a given split cuts a group.
+    Raises DataError where a given split cuts a group or parts copies, unless leaks are allowed.
     """
-    if dataset.splits is not None and (parts := given(dataset)) is not None:
+    if dataset.splits is not None and (parts := given(dataset, allow_leak)) is not None:
         return parts
     units = dataset.units
     drawn = {unit: share(seed, unit) < fraction for unit in set(units)}
@@ -61,8 +62,8 @@ def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0) -> Parts:
     return Parts(np.flatnonzero(~test), np.array([], np.int64), np.flatnonzero(test), how, seed, fraction)
 
 
-def given(dataset: Dataset) -> Parts | None:
-    """The split of the data themselves; None where it marks nothing to test on."""
+def given(dataset: Dataset, allow_leak: bool = False) -> Parts | None:
+    """The split of the data themselves; None where it marks nothing to test on. Raises DataError, see `split`."""
     assert dataset.splits is not None
     marks = np.array([mark or "train" for mark in dataset.splits])
     source = origin(str(dataset.columns.split))
@@ -74,25 +75,31 @@ def given(dataset: Dataset) -> Parts | None:
     if not len(train):
         raise DataError(f"{source} marks no image as train", fix=NEW_SPLIT)
     others, named = np.concatenate([train, val]), "train or val" if len(val) else "train"
-    refuse_cut(dataset, others, test, source, named)
-    copies = int(np.isin(dataset.content[test], dataset.content[others]).sum())
-    remarks = [f"its {len(test)} val images are the test set"] if test_mark == "val" else []
-    remarks += [f"{copies} of {len(test)} test images have an exact copy in {named}"] if copies else []
-    return Parts(train, val, test, "; ".join([f"split as given by {source}", *remarks]))
-
-
-def refuse_cut(dataset: Dataset, others: Indices, test: Indices, source: str, named: str) -> None:
-    """Raise DataError where a test image has another image of its group beside it; `named` tells which those are."""
-    if dataset.groups is None:
-        return
-    met = {dataset.groups[i] for i in others}
-    beside = sum(dataset.groups[i] in met for i in test[dataset.grouped()[test]])
-    if beside:
-        group = dataset.columns.group
+    leaks = leaks_between(dataset, others, test, named)
+    if leaks and not allow_leak:
+        by = dataset.columns.group if dataset.groups is not None else "content"
         raise DataError(
-            f"{source} puts {beside} of {len(test)} test images beside a {named} image of the same {group}",
-            fix=Set("split", f"none to split by {group}"),
+            f"{source} puts {', and '.join(f'{share} beside {what}' for share, what in leaks)}",
+            fix=(Set("split", f"none to split by {by}"), Switch("allow_leak")),
         )
+    clauses = [f"{share} have {what}" for share, what in leaks]
+    remarks = [f"its {len(test)} val images are the test set"] if test_mark == "val" else []
+    how = "; ".join([f"split as given by {source}", *remarks, *clauses])
+    return Parts(train, val, test, how, leaks=tuple(clauses))
+
+
+def leaks_between(dataset: Dataset, others: Indices, test: Indices, named: str) -> list[tuple[str, str]]:
+    """How many test images have something beside them in the others, and what; `named` tells which those are."""
+    found, count = [], len(test)
+    if dataset.groups is not None:
+        met = {dataset.groups[i] for i in others[dataset.grouped()[others]]}
+        beside = sum(dataset.groups[i] in met for i in test[dataset.grouped()[test]])
+        if beside:
+            found.append((f"{beside} of {count} test images", f"a {named} image of the same {dataset.columns.group}"))
+    copies = int(np.isin(dataset.content[test], dataset.content[others]).sum())
+    if copies:
+        found.append((f"{copies} of {count} test images", f"an exact copy in {named}"))
+    return found
 
 
 def cross_validated(dataset: Dataset, parts: Parts) -> Parts:

@@ -13,7 +13,7 @@ from ssl_app.data.opened import Opened, open_data
 from ssl_app.data.overlap import Overlap, count_overlap
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import Parts
-from ssl_app.errors import DataError, Fix, Set
+from ssl_app.errors import DataError, Fix, Run, Set, Unset
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.initialization import Initialization
 from ssl_app.training.precision import measured
@@ -41,6 +41,7 @@ class Planned:
     pixels: PixelSpec
     inherited: bool = False  # whether the data are those of the pretraining, since the user named none
     tested: Tested = "test"
+    strict: bool = False  # whether what pretraining has seen of the test images is refused
 
 
 def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> TrialSetup:
@@ -62,7 +63,18 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     hardware = measured(hardware, backbone, planned.data.cache)
     if start.image_size not in (None, planned.pixels.size):
         logger.info(f"image size: {planned.pixels.size} px, and {start.image_size} px in pretraining")
-    return TrialSetup(opened, everything, start, scaling, config, hardware)
+    found = TrialSetup(opened, everything, start, scaling, config, hardware)
+    if planned.strict:
+        _refuse_overlap(found, planned)
+    return found
+
+
+def _refuse_overlap(setup: TrialSetup, planned: Planned) -> None:
+    """Raise DataError where pretraining has seen test images, or where that is not known."""
+    clauses = seen_clauses(setup)
+    if clauses and planned.tested != "validation":
+        again = Run("pretrain", (("exclude", planned.data.data),))
+        raise DataError(f"{planned.initialization.name}: {'; '.join(clauses)}", fix=(again, Unset("strict")))
 
 
 def _refuse_unlabeled(dataset: Dataset, planned: Planned) -> None:
@@ -145,10 +157,14 @@ def overlap_of(setup: TrialSetup) -> Overlap | None:
 
 
 def overlap_sentence(setup: TrialSetup) -> str | None:
-    """What the test part has in common with the images that the weights come from, or that it is not known."""
+    """What the test part has in common with the training part, and with the images that the weights come from."""
+    return "; ".join([*setup.opened.parts.leaks, *seen_clauses(setup)]) or None
+
+
+def seen_clauses(setup: TrialSetup) -> list[str]:
+    """What pretraining has seen of the test part, or that it is not known."""
     found = overlap_of(setup)
     sentence = found.sentence() if found else None
-    if not setup.initialization.ancestry_known:
-        unknown = f"what {setup.initialization.name} was trained on is not known"
-        return f"{sentence}; {unknown}" if sentence else unknown
-    return sentence
+    known = setup.initialization.ancestry_known
+    unknown = [] if known else [f"what {setup.initialization.name} was trained on is not known"]
+    return ([sentence] if sentence else []) + unknown

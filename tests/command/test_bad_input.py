@@ -138,7 +138,7 @@ def patient(label: str, number: int) -> str:
     return f"patient {number}" if label == "class0" else "the one"
 
 
-def test_a_split_column_that_cuts_a_group(refuse) -> None:
+def test_a_split_column_that_cuts_a_group(refuse, ssl) -> None:
     rows = []
     for number in range(8):
         write_png(Path(f"i/{number}.png"), np.full((16, 16), 30 * number, np.uint8))
@@ -148,8 +148,17 @@ def test_a_split_column_that_cuts_a_group(refuse) -> None:
     data = manifest("set.csv", rows)
     assert refuse("pretrain", "--data", data, "--group", "patient", *ONCE) == (
         "column split puts 2 of 2 test images beside a train image of the same patient; "
-        "type --split none to split by patient"
+        "type --split none to split by patient, or --allow-leak"
     )
+    words = ("--per-class", 1, "--group", "patient", "--out", "o", *SHORT, "--threads", 1, "--tracking-uri", "none")
+    answer = ssl("finetune", "--init", "none", "--data", data, "--image-size", 16, "--allow-leak", "--json", *words)
+    assert answer.code == 0, answer.err
+    assert answer.result["overlap"] == "2 of 2 test images have a train image of the same patient"
+    sizes = ("--strategy", "full-fine-tuning", "--draws", 1)
+    swept = ssl(
+        "sweep", "--init", "none", "--data", data, "--image-size", 16, "--allow-leak", "--json", *words, *sizes
+    )
+    assert swept.code == 0, swept.err
 
 
 def test_color_beside_gray(refuse, images) -> None:

@@ -99,6 +99,9 @@ def test_test_images_that_were_seen_are_counted_in_the_verdict_and_by_finetune(
     one_trial = place.type("finetune", *words, *SHORT, "--strategy", "feature-extraction").result
     assert one_trial["overlap"] == result["overlap"]["overlapping"]
     assert f"{seen} of {result['n_test']} test images" in one_trial["overlap"]
+    fixes = f"type ssl-app pretrain --exclude {place.data}, or leave --strict out"
+    for verb, more in (("finetune", SHORT), ("sweep", TWO_STAGE)):
+        assert place.type(verb, *words, *more, "--strict").error == (f"overlapping: {one_trial['overlap']}; {fixes}")
 
 
 def test_the_split_is_that_of_the_pretraining_where_the_data_are_named_too(place: Place, overlapping: str) -> None:

@@ -94,7 +94,7 @@ def test_a_given_split_is_used() -> None:
     parts = split(toys.dataset(["a"] * 3, None, ["train", "val", "val"]))
     assert parts.test.tolist() == [1, 2]
     assert parts.how == "split as given by column split; its 2 val images are the test set"
-    parts = split(toys.dataset(["a"] * 3, None, ["train", "test", "test"], [5, 5, 6]))
+    parts = split(toys.dataset(["a"] * 3, None, ["train", "test", "test"], [5, 5, 6]), allow_leak=True)
     assert parts.how == "split as given by column split; 1 of 2 test images have an exact copy in train"
     assert split(toys.dataset(["a"] * 3, None, ["train"] * 3)).seed == 0  # nothing to test on: split by content
 
@@ -106,7 +106,7 @@ def test_a_given_split_that_cuts_a_group_is_refused() -> None:
         split(dataset)
     assert str(raised.value) == (
         "column split puts 2 of 3 test images beside a train or val image of the same patient; "
-        "type split none to split by patient"
+        "type split none to split by patient, or allow_leak"
     )
 
 
@@ -374,9 +374,29 @@ def test_what_a_copy_joins_has_the_groups_name() -> None:
     assert toys.dataset([None] * 3, ["p", "p", None], None, [1, 2, 2]).units == ["p"] * 3
 
 
-def test_copies_without_a_group_are_told_in_a_given_split() -> None:
-    parts = split(toys.dataset(["a"] * 3, [None, None, "q"], ["train", "test", "test"], [5, 5, 6]))
+def test_leaks_of_a_given_split_are_refused_unless_allowed() -> None:
+    copies = toys.dataset(["a"] * 3, [None, None, "q"], ["train", "test", "test"], [5, 5, 6])
+    with pytest.raises(DataError) as raised:
+        split(copies)
+    assert str(raised.value) == (
+        "column split puts 1 of 2 test images beside an exact copy in train; type split none to split by patient, "
+        "or allow_leak"
+    )
+    parts = split(copies, allow_leak=True)
     assert parts.how == "split as given by column split; 1 of 2 test images have an exact copy in train"
+    both = toys.dataset(
+        ["a"] * 5, ["p", "p", "q", None, None], ["train", "test", "val", "test", "train"], [1, 2, 3, 4, 4]
+    )
+    with pytest.raises(DataError) as raised:
+        split(both)
+    assert raised.value.notice.found == (
+        "column split puts 1 of 2 test images beside a train or val image of the same patient, and 1 of 2 test "
+        "images beside an exact copy in train or val"
+    )
+    assert split(both, allow_leak=True).leaks == (
+        "1 of 2 test images have a train or val image of the same patient",
+        "1 of 2 test images have an exact copy in train or val",
+    )
 
 
 def test_a_given_split_without_a_test_part_tests_on_val() -> None:
