@@ -324,8 +324,8 @@ def _typed(settings: Settings, *names: str) -> tuple[tuple[str, object], ...]:
 
 def _judged(settings: Settings, parts: "Parts") -> str:
     """What the scores are of."""
-    if parts.leaks:
-        return f"test images ({'; '.join(parts.leaks)})"
+    if parts.leakage:
+        return f"test images ({'; '.join(parts.leakage)})"
     if parts.cross_validated:
         return "images by cross-validation"
     return "held-out training images" if settings.evaluate_on == "validation" else "test images"

@@ -39,7 +39,7 @@ class Parts:
     cross_validated: bool = (
         False  # no fixed test part: `train` and `test` are all labeled images, tested fold by fold
     )
-    leaks: tuple[str, ...] = ()  # what train and test of a given split have in common, where the user allows it
+    leakage: tuple[str, ...] = ()  # what train and test of a given split have in common, where the user allows it
 
 
 def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0, allow_leak: bool = False) -> Parts:
@@ -47,7 +47,7 @@ def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0, allow_leak:
 
     By hash, an image's side depends on its unit (group, or content) and the seed alone: not on
     labels and not on the other images, but for those that join units by being copies.
-    Raises DataError where a given split cuts a group or parts copies, unless leaks are allowed.
+    Raises DataError where a given split cuts a group or parts copies, unless leakage are allowed.
     """
     if dataset.splits is not None and (parts := given(dataset, allow_leak)) is not None:
         return parts
@@ -75,20 +75,20 @@ def given(dataset: Dataset, allow_leak: bool = False) -> Parts | None:
     if not len(train):
         raise DataError(f"{source} marks no image as train", fix=NEW_SPLIT)
     others, named = np.concatenate([train, val]), "train or val" if len(val) else "train"
-    leaks = leaks_between(dataset, others, test, named)
-    if leaks and not allow_leak:
+    leakage = leakage_between(dataset, others, test, named)
+    if leakage and not allow_leak:
         by = dataset.columns.group if dataset.groups is not None else "content"
         raise DataError(
-            f"{source} puts {', and '.join(f'{share} beside {what}' for share, what in leaks)}",
+            f"{source} puts {', and '.join(f'{share} beside {what}' for share, what in leakage)}",
             fix=(Set("split", f"none to split by {by}"), Switch("allow_leak")),
         )
-    clauses = [f"{share} have {what}" for share, what in leaks]
+    clauses = [f"{share} have {what}" for share, what in leakage]
     remarks = [f"its {len(test)} val images are the test set"] if test_mark == "val" else []
     how = "; ".join([f"split as given by {source}", *remarks, *clauses])
-    return Parts(train, val, test, how, leaks=tuple(clauses))
+    return Parts(train, val, test, how, leakage=tuple(clauses))
 
 
-def leaks_between(dataset: Dataset, others: Indices, test: Indices, named: str) -> list[tuple[str, str]]:
+def leakage_between(dataset: Dataset, others: Indices, test: Indices, named: str) -> list[tuple[str, str]]:
     """How many test images have something beside them in the others, and what; `named` tells which those are."""
     found, count = [], len(test)
     if dataset.groups is not None:

@@ -158,7 +158,7 @@ def overlap_of(setup: TrialSetup) -> Overlap | None:
 
 def overlap_sentence(setup: TrialSetup) -> str | None:
     """What the test part has in common with the training part, and with the images that the weights come from."""
-    return "; ".join([*setup.opened.parts.leaks, *seen_clauses(setup)]) or None
+    return "; ".join([*setup.opened.parts.leakage, *seen_clauses(setup)]) or None
 
 
 def seen_clauses(setup: TrialSetup) -> list[str]:

@@ -374,7 +374,7 @@ def test_what_a_copy_joins_has_the_groups_name() -> None:
     assert toys.dataset([None] * 3, ["p", "p", None], None, [1, 2, 2]).units == ["p"] * 3
 
 
-def test_leaks_of_a_given_split_are_refused_unless_allowed() -> None:
+def test_leakage_of_a_given_split_are_refused_unless_allowed() -> None:
     copies = toys.dataset(["a"] * 3, [None, None, "q"], ["train", "test", "test"], [5, 5, 6])
     with pytest.raises(DataError) as raised:
         split(copies)
@@ -393,7 +393,7 @@ def test_leaks_of_a_given_split_are_refused_unless_allowed() -> None:
         "column split puts 1 of 2 test images beside a train or val image of the same patient, and 1 of 2 test "
         "images beside an exact copy in train or val"
     )
-    assert split(both, allow_leak=True).leaks == (
+    assert split(both, allow_leak=True).leakage == (
         "1 of 2 test images have a train or val image of the same patient",
         "1 of 2 test images have an exact copy in train or val",
     )
