@@ -30,7 +30,7 @@ WORDS = {
     r"\basked at once\b": "map_dataset",
     r"\bclosed (form|fits?)\b|\bclosed-form\b": "convex fit",
     r"\bnot? held-out labels\b|--judge\b": "--evaluate-on",
-    r"\bleaks?\b": "overlap",
+    r"(?<!allow-)\bleaks?\b": "overlap",  # the flag has the word that users look for
     r"\bssl_app\.(opening|preparing|choosing|material|pacing|planning|saying|watching|tasks|trial|pool)\b": "a noun",
 }
 

@@ -47,7 +47,7 @@ def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0, allow_leak:
 
     By hash, an image's side depends on its unit (group, or content) and the seed alone: not on
     labels and not on the other images, but for those that join units by being copies.
-    Raises DataError where a given split cuts a group or parts copies, unless leakage are allowed.
+    Raises DataError where a given split cuts a group or parts copies, unless leakage is allowed.
     """
     if dataset.splits is not None and (parts := given(dataset, allow_leak)) is not None:
         return parts
