@@ -1,6 +1,7 @@
 """Settings: a frozen dataclass is the one list of a verb's flags, its recipe's keys and its JSON."""
 
 import dataclasses
+import glob
 import json
 import math
 import tomllib
@@ -26,11 +27,14 @@ def option(
     metavar: str | None = None,
     repeat: bool = False,
     argument: bool = False,
+    path: Literal["any", "file"] | None = None,
+    names: Sequence[str] = (),
 ) -> Any:
     """A field of Settings with what its flag needs.
 
     Fields of type tuple read a comma list, or one value a flag with `repeat`; an `argument`
-    is given by position. Bounds are inclusive and stated in the refusal.
+    is given by position. Bounds are inclusive and stated in the refusal. Where a value is the `path` of something
+    that is there, or of a file, and none of `names`, `as_json` makes it absolute.
     """
     metadata = {
         "help": help,
@@ -40,6 +44,8 @@ def option(
         "metavar": metavar,
         "repeat": repeat,
         "argument": argument,
+        "path": path,
+        "names": tuple(names),
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -193,9 +199,24 @@ def refuse_unknown(recipe: Mapping[str, Any], known: set[str], path: Path) -> No
 
 
 def as_json(settings: Any) -> Values:
-    """A dataclass as plain JSON values; paths become text."""
+    """A dataclass as plain JSON values; paths become text, and absolute: another working directory reads the same."""
     plain: Values = json.loads(json.dumps(dataclasses.asdict(settings), default=str))
+    for field in dataclasses.fields(settings):
+        kind, value = field.metadata.get("path"), plain[field.name]
+        if kind is None or value is None:
+            continue
+        found = [
+            _absolute(one, kind, field.metadata["names"]) for one in (value if isinstance(value, list) else [value])
+        ]
+        plain[field.name] = found if isinstance(value, list) else found[0]
     return plain
+
+
+def _absolute(value: str, kind: str, names: Sequence[str]) -> str:
+    """The absolute path of what is there, or of a pattern; anything else as it is."""
+    path = Path(value)
+    there = path.is_file() or (kind == "any" and (path.exists() or (glob.has_magic(value) and path.parent.exists())))
+    return str(path.absolute()) if there and value not in names else value
 
 
 def from_json(settings: type[T], stored: Mapping[str, Any]) -> T:

@@ -42,6 +42,8 @@ class DataSettings:
         "folder, manifest (.csv, .tsv, .parquet), .npz, shards, or digits; default: in stage two the "
         "pretraining's, else digits",
         metavar="D",
+        path="any",
+        names=("digits",),
     )
     label: str | None = option(None, "column of the labels; default: label, where present", metavar="COLUMN")
     group: str | None = option(
@@ -96,7 +98,7 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     backbone: str | None = option(
         None, "network, see ssl-app methods; or module:factory; default: the method's, or that of --init", metavar="B"
     )
-    init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN")
+    init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN", path="file")
     epochs: int | None = option(None, "passes over the images; default: the method's", at_least=1)
     budget: str | None = option(
         None, "time to train, such as 90s, 5m or 1h: as many steps as fit, by a few timed ones", metavar="TIME"
@@ -138,12 +140,16 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     limit: int | None = option(
         None, "train on so many of the images, drawn by group; a smaller limit's are among a larger one's", at_least=4
     )
-    exclude: str | None = option(None, "data whose images and groups must not be seen", metavar="D")
+    exclude: str | None = option(
+        None, "data whose images and groups must not be seen", metavar="D", path="any", names=("digits",)
+    )
     probe_data: str | None = option(
         None,
         "labeled data for a kNN monitor of the features; it trains and chooses nothing, and its time is "
         "not in --budget",
         metavar="D",
+        path="any",
+        names=("digits",),
     )
     probe_every: int | None = option(
         None, "epochs between two measurements on --probe-data; default: a tenth of all", at_least=1
@@ -200,7 +206,7 @@ class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSetting
     """What finetune and sweep have in common."""
 
     labels: Path | None = option(
-        None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
+        None, "table of path and label that takes the place of the data's own labels", metavar="FILE", path="file"
     )
     strict: bool = option(False, "refuse test images that pretraining has seen, or where that is not known")
 
@@ -218,6 +224,7 @@ class SweepSettings(StageTwoSettings):
     init: tuple[str, ...] = option(
         (), "run (with its --seeds), checkpoint or weights file, or A+B: auto averages over both; repeat to compare, "
         "the verdict is about the first; default: the newest finished pretraining", metavar="RUN|FILE", repeat=True,
+        path="file",
     )  # fmt: skip
     strategy: tuple[str, ...] = option(
         (), "comma list of strategies; default: auto and the three of the articles", metavar="S,S"

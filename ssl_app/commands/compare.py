@@ -66,7 +66,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
         None, "optimizer steps of a trial; default: ten a label, 300 to 1000, 30 passes at least", at_least=2
     )
     labels: Path | None = option(
-        None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
+        None, "table of path and label that takes the place of the data's own labels", metavar="FILE", path="file"
     )
     confirm: bool = option(
         False, "pretrain the first two again with three new seeds, and sweep them on new draws and the test part"

@@ -41,6 +41,7 @@ class Settings(StageTwoSettings):
         "run, checkpoint, weights file or none, or A+B: auto averages over both; default: the newest finished "
         "pretraining",
         metavar="RUN|FILE|none",
+        path="file",
     )
     strategy: str = option(
         "auto", "transfer strategy, see ssl-app methods; auto with --head mlp is two-stage", metavar="S"

@@ -52,7 +52,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     """Settings of the whole job."""
 
     labels: Path | None = option(
-        None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
+        None, "table of path and label that takes the place of the data's own labels", metavar="FILE", path="file"
     )
     budget: str = option("30m", "time for all of it, such as 10m or 2h", metavar="TIME")
     method: str = option(DEFAULT_METHOD, "pretext method, see ssl-app methods", metavar="M")

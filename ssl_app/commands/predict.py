@@ -35,7 +35,9 @@ class Settings:
     """Settings of a prediction."""
 
     run: str = option("", "finished finetune run: its name, or its folder", argument=True)
-    data: str | None = option(None, "images to classify: whatever --data of the other verbs takes", metavar="D")
+    data: str | None = option(
+        None, "images to classify: whatever --data of the other verbs takes", metavar="D", path="any"
+    )
     label: str | None = option(None, "column of known labels, to score the prediction by", metavar="COLUMN")
     output: Path | None = option(
         None, "CSV to write, not there yet; default: predictions.csv in a new run", metavar="FILE"

@@ -49,6 +49,8 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     start = planned.initialization
     opened = open_data(planned.data, planned.pixels)
     _refuse_unlabeled(opened.dataset, planned)
+    if planned.inherited and start.settings.get("data_hash") not in (None, opened.dataset.hash):
+        logger.info(f"note: {opened.dataset.name} is not as it was when {start.name} was trained on it")
     parts = _parts(opened, planned, config)
     everything = parts.train  # before the images without a label are left out
     labeled = opened.dataset.labeled

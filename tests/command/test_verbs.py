@@ -632,3 +632,34 @@ def test_without_a_strategy_it_is_auto_or_what_can_train_an_mlp(trained, ssl, ti
     other = ssl(*words, "--name", "three-layers", "--head", "mlp")
     assert other.result["settings"]["strategy"] == "two-stage"
     assert "strategy: two-stage (auto fits linear heads, the head is an mlp)\n" in other.err
+
+
+# from another working directory
+
+
+def test_a_run_reads_the_same_set_from_anywhere(ssl, tiny, images, tmp_path, monkeypatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    images(here / "scans", per_class=20)
+    images(there / "scans", per_class=20, seed=9)  # a trap: another set of the same name
+    monkeypatch.chdir(here)
+    out = tmp_path / "runs"
+    pretrain = ("pretrain", "--data", "scans", "--epochs", 1, "--batch-size", 8, "--out", out, *tiny)
+    assert ssl(*pretrain, "--name", "p").code == 0
+    monkeypatch.chdir(there)
+    words = ("--per-class", 2, "--steps", 2, "--out", out, "--json", *tiny)
+    answer = ssl("finetune", "--init", "p", *words)
+    assert answer.code == 0, answer.err
+    assert answer.result["settings"]["data"] is None
+    assert f"data: {here / 'scans'}, as in p" in answer.err
+    shutil.rmtree(here / "scans")
+    images(here / "scans", per_class=21)
+    changed = ssl("finetune", "--init", "p", *words)
+    assert f"note: {here / 'scans'} is not as it was when p was trained on it" in changed.err
+    swept = ssl(
+        "sweep", "--data", "scans", "--init", "p", "--strategy", "two-stage", "--draws", 1, *words, "--name", "s"
+    )
+    assert swept.code == 0, swept.err
+    monkeypatch.chdir(here)
+    again = ssl("sweep", "--resume", "s", "--out", out, "--json", *tiny)
+    assert again.code == 0, again.err
+    assert again.result["settings"]["data"] == str(there / "scans")
