@@ -7,7 +7,7 @@ the best layer too, is chosen on a fifth of the training part.
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ssl_app.commands import RecordedRun
     from ssl_app.evaluation.layer import Protocol, Truth
     from ssl_app.models.backbones import Backbone
     from ssl_app.training.initialization import Initialization
@@ -46,6 +47,7 @@ ssl-app evaluate none --backbone small-resnet --layers stage2,stage3
 ssl-app evaluate resnet18.pth --backbone resnet18 --data folders/ --k 200
 """
 POOLED, ALL = "pooled", "all"
+CURVES = "clusters.png"  # in the run's folder
 SETTLED = 512  # images that a random network takes its batch-norm statistics from
 Measures = dict[str, dict[str, Any]]  # by layer
 
@@ -89,6 +91,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
 def run(settings: Settings) -> Result:
     """Measure every layer requested, and the same layers of random weights."""
     from ssl_app.evaluation import layer as measures
+    from ssl_app.report import curves
     from ssl_app.report import layers as tables
     from ssl_app.training.initialization import load_initialization
     from ssl_app.transfer.setup import overlap_sentence, prepare
@@ -128,6 +131,8 @@ def run(settings: Settings) -> Result:
         _log(f"classes by the linear probe of {chosen}, n test images", tables.classes(chosen, found, random))
         if len(layers) > 1:
             logger.info(tables.choice(found, best, POOLED, int(truth.held.sum())))
+        over_epochs = curves.of_history(start.history)
+        _log_curves(one, over_epochs, found, random)
         for prefix, every in (("", found), ("random_", random)):
             for layer, numbers in every.items():
                 named = measures.plain_numbers(numbers)
@@ -138,6 +143,7 @@ def run(settings: Settings) -> Result:
             "random": random,
             "best": best,
             "last": POOLED,
+            "curves": over_epochs,
             "labels_used": len(truth.train),
             "held_out": int(truth.held.sum()),
             "overlap": overlap,
@@ -229,6 +235,25 @@ def _measured(
         found[layer] = measure(features[: len(truth.train)], features[len(truth.train) :], truth, protocol)
         logger.info(f"measured: {name}, layer {layer} ({number} of {len(layers)})")
     return found
+
+
+def _log_curves(
+    one: "RecordedRun", over_epochs: Mapping[str, Sequence[float | None]] | None, found: Measures, random: Measures
+) -> None:
+    """DeepCluster's curves: those of the pretraining's own clusters, and that over K where there are several."""
+    from ssl_app.report import curves
+
+    own, beside = found[POOLED]["clusters"], random.get(POOLED, {}).get("clusters", ())
+    if over_epochs is None and len(own) == 1:
+        return
+    if over_epochs is not None:
+        _log("clusters of the pretraining, for comparison with labels only", curves.sentences(over_epochs))
+    if len(own) > 1:
+        best = max(own, key=lambda row: row["train"]["ami"])
+        logger.info(f"K by AMI on {best['train']['n']} training images, pooled features: {best['k']}")
+    path = one.folder / CURVES
+    curves.draw(path, over_epochs, own, beside)
+    one.tracked.artifact(path)
 
 
 def _refuse_not_finite(features: "NDArray[np.float32]", layer: str, name: str) -> None:

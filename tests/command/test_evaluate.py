@@ -101,7 +101,7 @@ def test_the_pooled_output_is_measured_on_the_data_of_the_pretraining(ssl, tiny,
     result = answer.result
     assert result["verb"] == "evaluate"
     base = {"verb", "run", "seconds", "settings"}
-    own = {"init", "probe", "random", "best", "last", "labels_used", "held_out", "overlap", "unreadable"}
+    own = {"init", "probe", "random", "best", "last", "curves", "labels_used", "held_out", "overlap", "unreadable"}
     assert set(result) == base | own
     assert (result["init"], result["labels_used"], result["overlap"]) == ("p", 57, None)
     assert list(result["probe"]) == ["pooled"]
@@ -172,6 +172,22 @@ def test_retrieval_clusters_and_classes_stand_beside_chance_and_random_weights(e
         recalls = [row["recall"] for row in one["per_class"]]
         assert np.mean(recalls) == pytest.approx(one["linear"]["balanced_accuracy"])
     assert result["random"]["pooled"] != result["probe"]["pooled"]
+
+
+def test_the_curves_of_deepcluster(ssl, tiny, trained, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "o", *tiny]
+    words = ["--data", trained.data, "--batch-size", 16, "--epochs", 3, "--clusters", 6, "--name", "d"]
+    assert ssl("pretrain", "--method", "deepcluster", *words, *out).code == 0
+    answer = ssl("evaluate", "d", "--layers", "pooled", "--clusters", "2,6", *out, "--json")
+    curves = answer.result["curves"]
+    assert set(curves) == {"epoch", "nmi_labels", "ami_labels", "nmi_before", "ami_before"}
+    assert curves["epoch"] == [1, 2, 3]
+    assert curves["nmi_before"][0] is None, "nothing came before the first clusters"
+    assert "clusters against labels: NMI in epoch 1 " in answer.err
+    rows = answer.result["probe"]["pooled"]["clusters"]
+    best = max(rows, key=lambda row: row["train"]["ami"])["k"]
+    assert f"K by AMI on 57 training images, pooled features: {best}" in answer.err
+    assert (Path(answer.result["run"]) / "clusters.png").is_file()
 
 
 def test_images_of_the_querys_patient_are_not_found(evaluate, faint) -> None:
