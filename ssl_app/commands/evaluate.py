@@ -8,7 +8,7 @@ the best layer too, is chosen on a fifth of the training part.
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ssl_app.commands import RecordedRun
     from ssl_app.evaluation.layer import Protocol, Truth
     from ssl_app.models.backbones import Backbone
+    from ssl_app.training.frozen import FrozenBackbone
     from ssl_app.training.initialization import Initialization
     from ssl_app.transfer.trial import TrialSetup
 
@@ -93,7 +94,8 @@ def run(settings: Settings) -> Result:
     from ssl_app.evaluation import layer as measures
     from ssl_app.report import curves
     from ssl_app.report import layers as tables
-    from ssl_app.training.initialization import load_initialization
+    from ssl_app.training.frozen import FrozenBackbone
+    from ssl_app.training.initialization import Initialization, load_initialization
     from ssl_app.transfer.setup import overlap_sentence, prepare
 
     started = time.monotonic()
@@ -108,8 +110,8 @@ def run(settings: Settings) -> Result:
             transfer_config(stage_two, start, "within", settings.seed),
             hardware,
         )
-    backbone = _backbone(setup, start)
-    layers = _layers(settings.layers, backbone)
+    frozen = FrozenBackbone(_backbone(setup, start), setup.hardware, cache_of(settings.out))
+    layers = _layers(settings.layers, frozen.backbone)
     truth = _truth(setup, settings.seed)
     protocol = _protocol(settings, truth, setup)
     overlap = overlap_sentence(setup)
@@ -117,12 +119,11 @@ def run(settings: Settings) -> Result:
     with record(about, None, started) as one:
         logger.info(f"run {one.folder}: {start.name} with the labels of {len(truth.train)} training images")
         one.tracked.data(setup.dataset.name, setup.dataset.hash, "evaluate")
-        cache = cache_of(settings.out)
-        found = _measured(setup, backbone, start.name, layers, truth, protocol, cache)
+        found = _measured(setup, frozen, start.name, layers, truth, protocol)
         random: Measures = {}
         if start.pretrained and settings.baseline != "none":
-            name = f"random weights of {start.backbone}"
-            random = _measured(setup, _random(setup, start), name, layers, truth, protocol, cache)
+            beside = replace(frozen, backbone=_backbone(setup, Initialization("random", start.backbone)))
+            random = _measured(setup, beside, f"random {start.backbone}", layers, truth, protocol)
         best = {kind: measures.best_layer(found, kind) for kind in measures.KINDS}
         _log(_header(setup, overlap), tables.scores(found, random))
         _log(_retrieval_header(setup, found), tables.retrieved(found, random))
@@ -133,6 +134,7 @@ def run(settings: Settings) -> Result:
             logger.info(tables.choice(found, best, POOLED, int(truth.held.sum())))
         over_epochs = curves.of_history(start.history)
         _log_curves(one, over_epochs, found, random)
+        # pictures of the features belong here: all is measured, `frozen` has them in its cache, the folder is open
         for prefix, every in (("", found), ("random_", random)):
             for layer, numbers in every.items():
                 named = measures.plain_numbers(numbers)
@@ -201,31 +203,21 @@ def _backbone(setup: "TrialSetup", start: "Initialization") -> "Backbone":
     return backbone
 
 
-def _random(setup: "TrialSetup", start: "Initialization") -> "Backbone":
-    """The same network with random weights, on the same pixels."""
-    from ssl_app.training.initialization import Initialization
-
-    return _backbone(setup, Initialization("random", start.backbone))
-
-
 def _measured(
     setup: "TrialSetup",
-    backbone: "Backbone",
+    frozen: "FrozenBackbone",
     name: str,
     layers: Sequence[str],
     truth: "Truth",
     protocol: "Protocol",
-    cache: Path,
 ) -> Measures:
     """Every measure of every layer, on features that are computed in one pass and kept in the cache."""
     import numpy as np
 
     from ssl_app.evaluation.layer import measure
-    from ssl_app.training.frozen import FrozenBackbone
 
     parts = setup.opened.parts
     rows = setup.rows(np.concatenate([parts.train, parts.test]))
-    frozen = FrozenBackbone(backbone, setup.hardware, cache)
     names = {layer: None if layer == POOLED else layer for layer in layers}
     kept = frozen.features(list(names.values()), rows, setup.dataset.key)
     found: Measures = {}

@@ -71,7 +71,9 @@ def best_layer(found: dict[str, dict[str, Any]], kind: str) -> str | None:
 def plain_numbers(one: dict[str, Any]) -> dict[str, float]:
     """The scores of a layer as metrics with names, for tracking; the confidence limits are not among them."""
     found = {f"{kind}_{key}": one[kind].get(key) for kind in KINDS for key in KEPT}
-    found |= {f"retrieval_{key}": one["retrieval"].get(key) for key in ("map", "precision_1", "precision_10")}
+    found |= {
+        f"retrieval_{key}": one["retrieval"].get(key) for key in ("map", *(f"precision_{k}" for k in retrieval.RANKS))
+    }
     for row in one["clusters"]:
         found |= {f"clusters_{row['k']}_{key}": row[key] for key in ("nmi", "ami", "ari")}
     return {name: float(value) for name, value in found.items() if value is not None}
