@@ -110,7 +110,8 @@ def _retrieval(test: Features, truth: Truth, how: Protocol) -> dict[str, Any]:
     count = len(found.queries)
     result: dict[str, Any] = {"n": count, "left_out": len(truth.test) - count}
     if not count:
-        return result | dict.fromkeys([*names, "map_low", "map_high", "map_by_chance", "precision_by_chance"])
+        limits = [f"{name}{limit}" for name in names for limit in ("", "_low", "_high")]
+        return result | dict.fromkeys([*limits, "map_by_chance", "precision_by_chance"])
     groups = None if truth.groups is None else [truth.groups[row] for row in found.queries]
     values = np.column_stack([found.average_precision, *found.precision.values()])
     intervals = bootstrap_means(values, groups, seed=how.seed)

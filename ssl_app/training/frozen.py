@@ -81,12 +81,12 @@ class FrozenBackbone:
             paths[layer] = self.folder / FOLDER / f"{hashlib.blake2b(what, digest_size=16).hexdigest()}.npy"
         missing = {layer: path for layer, path in paths.items() if not path.is_file()}
         if missing:
-            write(missing, self.backbone, rows, self.hardware)
-            size = sum(path.stat().st_size for path in missing.values()) / 1e9
+            numbers = sum(build_head("linear", self.backbone.shape(layer), 1).features for layer in missing)
             logger.info(
                 f"features: {len(missing)} layer{'s' * (len(missing) != 1)} of {len(rows.indices):,} images in one "
-                f"pass, {size:.2g} GB kept in {self.folder / FOLDER}"
+                f"pass, {4e-9 * numbers * len(rows.indices):.2g} GB to keep in {self.folder / FOLDER}"
             )
+            write(missing, self.backbone, rows, self.hardware)
         return {layer: np.load(path, mmap_mode="r") for layer, path in paths.items()}
 
 
