@@ -3,7 +3,7 @@
     python benchmarks/golden.py BEFORE [AFTER] [--only WORD]
 
 BEFORE and AFTER are git revisions; without AFTER it is the working tree. Each revision runs, in a process of its
-own: every pretext method for a few steps, every transfer strategy at two budgets, a small sweep, probe, label and
+own: every pretext method for a few steps, every transfer strategy at two budgets, a small sweep, evaluate, label and
 predict, on images that this script makes and on the built-in digits. Of each run it keeps a hash of the weights
 (of the values, so that a parameter may be renamed), of the tables (without their headers) and the numbers of
 result.json (without times). Results of a commit are kept in .golden/ and not computed again.
@@ -133,7 +133,7 @@ def record(only: str) -> Iterator[tuple[str, str]]:
     words = ("sweep", "--init", "digits-rotnet", "--per-class", "2,4", "--draws", 2, "--steps", 20, "--jobs", 1)
     articles = ("--strategy", ",".join(STRATEGIES))
     runs.append(("sweep", (*words, *articles, *base)))
-    runs.append(("probe", ("probe", "digits-rotnet", "--layers", "all", *base)))
+    runs.append(("evaluate", ("evaluate", "digits-rotnet", *base)))
     scans = ("--data", data, "--threads", 1, "--out", out)
     runs.append(("predict", ("predict", "mlp", *scans)))
     named = {"label"}  # verbs that write into a run of another

@@ -9,7 +9,7 @@ heavy-floor    the same, but a tenth of the last class stays.
 
 The article says "the first class loses 10 %, the second 20 %, ..."; taken at its word it is heavy-literal. Each is an
 .npz for --data, with the test part as it is; the training parts are nested, and cut from --count images of the
-training part. heavy-literal has no train image of the last class: probe what it taught on full.npz.
+training part. heavy-literal has no train image of the last class: evaluate what it taught on full.npz.
 """
 
 import argparse

@@ -23,8 +23,8 @@ def ended() -> int:
 
 def test_drafts_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
     dead = ended()
-    mine = runs.draft_path(tmp_path / "probe-20261121-101500")
-    assert mine != runs.draft_path(tmp_path / "probe-20261121-101500")
+    mine = runs.draft_path(tmp_path / "evaluate-20261121-101500")
+    assert mine != runs.draft_path(tmp_path / "evaluate-20261121-101500")
     mine.mkdir()
     file = runs.draft_path(tmp_path / "result.json")
     file.touch()
@@ -39,9 +39,9 @@ def test_drafts_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> N
 
 
 def test_a_run_is_made_while_another_is(tmp_path: Path) -> None:
-    runs.draft_path(tmp_path / "probe").mkdir()  # as another process has it at that moment
-    assert runs.new_run(tmp_path, "a", "probe", {}) == tmp_path / "a"
-    assert runs.read_json(tmp_path / "a" / runs.SETTINGS)["verb"] == "probe"
+    runs.draft_path(tmp_path / "evaluate").mkdir()  # as another process has it at that moment
+    assert runs.new_run(tmp_path, "a", "evaluate", {}) == tmp_path / "a"
+    assert runs.read_json(tmp_path / "a" / runs.SETTINGS)["verb"] == "evaluate"
 
 
 def names(folder: Path) -> list[str]:

@@ -84,6 +84,23 @@ def ami(a: ArrayLike, b: ArrayLike) -> float:
     return float((_shared(one, other) - chance) / (most - chance))
 
 
+def ari(a: ArrayLike, b: ArrayLike) -> float:
+    """Adjusted Rand index: agreement on pairs of images, 0 by chance, at most 1. (N,), (N,) -> ().
+
+    Hubert and Arabie (1985), scikit-learn's value. Large clusters weigh most, as they hold most pairs.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    return _scored(adjusted_rand_score, a, b)
+
+
+def nmi_by_chance(a: ArrayLike, b: ArrayLike, seed: int) -> float:
+    """Mean NMI with the other partition shuffled: what clusters of these sizes have by chance. (N,), (N,) -> ()."""
+    one, other = _pair(a, b)
+    random = np.random.default_rng(seed)
+    return float(np.mean([nmi(one, random.permutation(other)) for _ in range(SHUFFLED)]))
+
+
 def use(clusters: ArrayLike, count: int) -> float:
     """How evenly images lie in the clusters: exp of the entropy of the sizes, over their number. (N,) -> 1 / K to 1.
 

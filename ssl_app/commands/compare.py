@@ -45,6 +45,7 @@ ssl-app compare --data labeled.csv --group patient --methods rotnet,sela,autoenc
 STRATEGY = "auto"  # what finetune will do with the method that is chosen
 # scratch is as long as the others: methods are compared with each other
 LIKE_ALL: dict[str, Any] = {"strategy": (STRATEGY,), "baseline_length": "same"}
+FROZEN: dict[str, Any] = {"evaluate_on": "validation", "layers": ("pooled",), "baseline": "none"}  # of evaluate
 FAILED = "failed.json"  # in the comparison's folder: methods that diverged, which going on does not try again
 FAR_OFF = 0.15  # of the time that all should have had, from where the sentence tells what they had
 FEW = 10  # images of a class: below it one of them moves the score by points
@@ -154,7 +155,7 @@ def _answer(
     name: str,
     scored: str,
 ) -> dict[str, Any]:
-    """Sweep and probe what has been pretrained, print the table and the sentence. -> what result.json adds."""
+    """Sweep and evaluate what has been pretrained, print the table and the sentence. -> what result.json adds."""
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.evaluation import comparison
     from ssl_app.evaluation.ranking import advice, ranking, wanted
@@ -162,7 +163,7 @@ def _answer(
     inits = {f"{name}-{method}": method for method in pretrained}
     frozen = {}
     for init, method in [("none", SCRATCH), *inits.items()]:
-        frozen[method] = _frozen(settings, init, f"{name}-probe-{method}", name)
+        frozen[method] = _frozen(settings, init, f"{name}-evaluate-{method}", name)
         found = " and ".join(f"{100 * value:.1f} ({kind})" for kind, value in frozen[method].items())
         logger.info(f"frozen features, {'random weights' if init == 'none' else method}: {found}")
     swept = _swept(settings, tuple(inits), name)
@@ -248,7 +249,7 @@ def _scored_on(settings: Settings, methods: int) -> tuple[str, str]:
 
 
 def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
-    """The time of all methods, of the probes and of the sweep, by a few timed steps from random weights."""
+    """The time of all methods, of the frozen features and of the sweep, by a few timed steps from random weights."""
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.commands.sweep import jobs_at_once
     from ssl_app.data import splits
@@ -266,7 +267,7 @@ def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
         trials += [PlannedTrial(f"{n} of {per_class}", SCRATCH, per_class, job) for n in range(methods + 1)]
     cost = SweepCost.measured(setup, trials, jobs_at_once(settings.jobs, settings.threads, setup.hardware))
     trained, sweep = methods * seconds_of(settings.budget), settings.draws * cost.total
-    probed = (methods + 1) * len(setup.dataset.keys) * cost.test
+    frozen = (methods + 1) * len(setup.dataset.keys) * cost.test
     more = ""
     if settings.confirm:
         again = min(FINALISTS, methods) * USUAL_PRETRAININGS
@@ -275,7 +276,7 @@ def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
         more = f", and {again} pretrainings and a sweep to confirm"
     logger.info(
         f"{methods} methods of {settings.budget}, then {len(trials) * settings.draws} trials{more}: about "
-        f"{duration(trained + sweep + probed)}, first method in {settings.budget}"
+        f"{duration(trained + sweep + frozen)}, first method in {settings.budget}"
     )
 
 
@@ -369,11 +370,11 @@ def _confirmed(settings: Settings, order: list[str], name: str) -> dict[str, Any
 
 def _frozen(settings: Settings, init: str, name: str, comparison: str) -> dict[str, float]:
     """Balanced accuracy of nearest neighbors and of a linear probe on the frozen features."""
-    from ssl_app.commands import probe
+    from ssl_app.commands import evaluate
 
     folder = settings.out / name
     if (folder / runs.SETTINGS).is_file():  # of what was there before, or stopped midway
-        if runs.read_json(folder / runs.SETTINGS)["verb"] != "probe":
+        if runs.read_json(folder / runs.SETTINGS)["verb"] != "evaluate":
             raise RunError(f"run {folder} is of another verb; remove it, or type another --name")
         before = [comparison] if init == "none" else [comparison, init]
         since = max(runs.started(settings.out / run) for run in before)
@@ -382,11 +383,11 @@ def _frozen(settings: Settings, init: str, name: str, comparison: str) -> dict[s
     if runs.finished(folder):
         found = runs.read_json(folder / runs.RESULT)
     else:
-        make = _shared(probe.Settings, settings, name=name)
+        make = _shared(evaluate.Settings, settings, name=name)
         backbone = settings.backbone if init == "none" else None
         with console.muted():
-            found = probe.run(make(run=init, evaluate_on="validation", backbone=backbone)).to_json()
-    pooled = found["probe"][probe.POOLED]
+            found = evaluate.run(make(run=init, **FROZEN, backbone=backbone)).to_json()
+    pooled = found["probe"][evaluate.POOLED]
     return {kind: float(pooled[kind]["balanced_accuracy"]) for kind in ("knn", "linear")}
 
 

@@ -1,6 +1,6 @@
 """Intervals that hold what they promise: over draws, over pretrainings, over groups of test images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -142,12 +142,7 @@ def bootstrap_balanced_accuracy(
     right = truth == np.asarray(predictions)
     present, truth = np.unique(truth, return_inverse=True)
     count = len(present)
-    if groups is None:
-        group, number = np.arange(len(truth)), len(truth)
-    else:
-        names: dict[object, int] = {}
-        group = np.array([names.setdefault(name, len(names)) for name in np.asarray(groups, dtype=object)])
-        number = len(names)
+    group, number = _numbered(groups, len(truth))
     tallies = np.zeros((number, 2 * count), dtype=np.int32)  # images of each class, then those that are right
     np.add.at(tallies, (group, truth), 1)
     np.add.at(tallies, (group, truth + count), right)
@@ -164,6 +159,77 @@ def bootstrap_balanced_accuracy(
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(scores), [tail, 1 - tail])
     return Interval(mean, float(low), float(high), number)
+
+
+def bootstrap_means(
+    values: ArrayLike,
+    groups: Sequence[object] | NDArray[np.generic] | None,
+    *,
+    resamples: int = 2000,
+    seed: int,
+    level: float = LEVEL,
+) -> list[Interval]:
+    """Percentile bootstrap, over groups or over images where None, of the mean of each column. (N, M) -> M of them.
+
+    Says how far other images would move the means. n counts groups; one group gives no interval.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    group, number = _numbered(groups, len(table))
+    sums = np.zeros((number, table.shape[1] + 1))  # of each column, then the number of images
+    np.add.at(sums, group, np.column_stack([table, np.ones(len(table))]))
+    means = table.mean(axis=0)
+    if number == 1:
+        return [Interval(float(mean), None, None, 1) for mean in means]
+    random = np.random.default_rng(seed)
+    found = []
+    step = max(1, CHUNK // number)
+    for done in range(0, resamples, step):
+        drawn = random.multinomial(number, np.full(number, 1 / number), size=min(step, resamples - done))  # (R, G)
+        totals = drawn.astype(np.float64) @ sums
+        found.append(totals[:, :-1] / totals[:, -1:])
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.concatenate(found), [tail, 1 - tail], axis=0)
+    return [
+        Interval(float(mean), float(least), float(most), number)
+        for mean, least, most in zip(means, low, high, strict=True)
+    ]
+
+
+def jackknife(
+    statistic: Callable[[NDArray[np.bool_]], Sequence[float]],
+    groups: Sequence[object] | NDArray[np.generic],
+    *,
+    blocks: int = 20,
+    seed: int,
+    level: float = LEVEL,
+) -> list[Interval]:
+    """Student's t of statistics of a set of images, by leaving out each of 20 blocks of groups. (N,) kept -> (M,).
+
+    For what a bootstrap cannot do, as its copies of an image would always agree (NMI of two partitions). Groups go
+    into blocks at random. n counts groups; fewer than two give no interval (Quenouille, 1956; Shao and Wu, 1989).
+    """
+    group, number = _numbered(groups, len(groups))
+    whole = np.asarray(statistic(np.ones(len(group), dtype=bool)), dtype=np.float64)
+    count = min(blocks, number)
+    if count < 2:
+        return [Interval(float(value), None, None, number) for value in whole]
+    block = np.random.default_rng(seed).permutation(number) % count
+    left = np.array([statistic(block[group] != one) for one in range(count)], dtype=np.float64)  # (B, M)
+    error = np.sqrt((count - 1) / count * np.square(left - left.mean(axis=0)).sum(axis=0))
+    half = _quantile(count - 1, level) * error
+    return [
+        Interval(float(value), float(value - one), float(value + one), number)
+        for value, one in zip(whole, half, strict=True)
+    ]
+
+
+def _numbered(groups: Sequence[object] | NDArray[np.generic] | None, images: int) -> tuple[NDArray[np.int64], int]:
+    """The group of each image as a number, and how many there are; without groups each image is its own."""
+    if groups is None:
+        return np.arange(images), images
+    names: dict[object, int] = {}
+    group = np.array([names.setdefault(name, len(names)) for name in np.asarray(groups, dtype=object)])
+    return group, len(names)
 
 
 def _balanced(tallies: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -32,8 +32,8 @@ def votes(
     """
     requested = tuple(dict.fromkeys(k))
     voters = torch.tensor(np.asarray(labels, dtype=np.int64), device=device)  # (N,)
-    known = _unit(bank, device)
-    wanted = _unit(queries, device)
+    known = unit_length(bank, device)
+    wanted = unit_length(queries, device)
     assert len(voters) == len(known), (len(voters), len(known))
     assert min(requested) > 0, requested
     assert len(known) > 0, "no neighbors"
@@ -63,7 +63,7 @@ def _nearest(bank: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return near, which
 
 
-def _unit(features: ArrayLike, device: torch.device | str) -> Tensor:
+def unit_length(features: ArrayLike, device: torch.device | str) -> Tensor:
     """A copy with rows of length 1, f32; rows of zeros stay. (N, d) -> (N, d)."""
     rows = torch.tensor(np.asarray(features, dtype=np.float32), device=device)
     assert rows.dim() == 2, tuple(rows.shape)

@@ -322,15 +322,15 @@ class _Blocks(_Rows):
 
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """Where the fit happens: (features - center) / scale @ axes."""
+    """Where the fit happens: (features - center) / scale @ axes, or without axes where they are the features' own."""
 
     center: Floats  # (d,)
     scale: float
-    axes: Floats  # (d, r), orthonormal, so that |W| is the same in them
+    axes: Floats | None  # (d, r), orthonormal, so that |W| is the same in them
 
     def classifier(self, solution: Floats, strength: float, how: str, logits: tuple[Floats, ...] = ()) -> Logistic:
         """The solution, for the features as they were given. (K, r + 1)."""
-        weight = solution[:, :-1] @ self.axes.T / self.scale
+        weight = (solution[:, :-1] if self.axes is None else solution[:, :-1] @ self.axes.T) / self.scale
         return Logistic(weight, solution[:, -1] - weight @ self.center, strength, how, logits)
 
 
@@ -354,7 +354,7 @@ def _blocks(
     x -= center
     scale = float(((w[:, 0] * torch.linalg.vector_norm(x, dim=1).square()).double().sum() / total).sqrt()) or 1.0
     x /= scale
-    axes = np.eye(x.shape[1])
+    axes: Floats | None = None  # the identity would be 134 MB for 4,096 features
     if x.shape[1] <= TURNED:
         axes = np.asarray(np.linalg.eigh(_numpy(x.T @ x))[1], dtype=np.float64)
         x = x @ torch.as_tensor(axes, dtype=torch.float32, device=device)
@@ -365,7 +365,8 @@ def _validation(
     space: _Space, features: ArrayLike, target: Integers | Floats, classes: int, device: torch.device | str | None
 ) -> _Rows:
     """Images that the fit does not see, in its space."""
-    x = (np.asarray(features, dtype=np.float64) - space.center) / space.scale @ space.axes
+    x = (np.asarray(features, dtype=np.float64) - space.center) / space.scale
+    x = x if space.axes is None else x @ space.axes
     weight = np.ones((len(x), 1))
     if device is None:
         return _Exact(x, _dense(target, classes), weight)
@@ -373,18 +374,18 @@ def _validation(
     return _Blocks.of(y, target, w, classes)
 
 
-def _turned(x: Floats) -> tuple[Floats, Floats]:
+def _turned(x: Floats) -> tuple[Floats, Floats | None]:
     """The images in their principal axes, and these axes: x = z @ axes.T. (N, d) -> (N, r), (d, r).
 
     r is at most N, and |W| is the same in the axes, so the fit is the same; its Hessian is nearly diagonal
-    there, which `_solve` uses.
+    there, which `_solve` uses. None, the features' own, where finding them does not pay.
     """
     if len(x) < x.shape[1]:
         q, triangle = np.linalg.qr(x.T)
         left, size, right = np.linalg.svd(triangle.T)
         return left * size, q @ right.T
     if x.shape[1] > TURNED:
-        return x, np.eye(x.shape[1])
+        return x, None
     axes = np.asarray(np.linalg.eigh(x.T @ x)[1], dtype=np.float64)
     return x @ axes, axes
 

@@ -15,6 +15,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.errors import Change, Notice, Set
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, SelfLabeling, TrainingSet
+from ssl_app.pretext.parts import labelings
 from ssl_app.training.batch_norm import recalibrate, sample
 from ssl_app.training.task import DatasetMap, Metrics
 
@@ -99,12 +100,7 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
             "repaired": torch.tensor(float(found.empties_repaired)),
             "cluster_use": torch.tensor(agreement.use(found.labels.cpu().numpy(), self.clusters)),
         }
-        if epoch > 0:
-            reported |= _agreement("before", before, found.labels)
-        if self.known is not None:
-            there = self.known >= 0
-            reported |= _agreement("labels", self.known[there], found.labels.cpu()[there])
-        return reported
+        return reported | labelings.compared(found.labels, before if epoch > 0 else None, self.known)
 
     def finish(self, map_dataset: DatasetMap) -> None:
         """Cluster once more: the centroids of an earlier network are not those of the last."""
@@ -173,11 +169,3 @@ class DeepCluster(SelfLabeling, Pretext[DeepClusterConfig]):
         with torch.autocast(features.device.type, enabled=False):
             white = functional.normalize((features.float() - self.mean) @ self.basis, dim=1)
             return white @ self.centroids.t()
-
-
-def _agreement(name: str, one: Tensor, other: Tensor) -> Metrics:
-    first, second = one.cpu().numpy(), other.cpu().numpy()
-    return {
-        f"nmi_{name}": torch.tensor(agreement.nmi(first, second)),
-        f"ami_{name}": torch.tensor(agreement.ami(first, second)),
-    }

@@ -15,6 +15,7 @@ from ssl_app.data.batch import Batch
 from ssl_app.errors import Change, Notice
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, SelfLabeling, TrainingSet
+from ssl_app.pretext.parts import labelings
 from ssl_app.training.batch_norm import recalibrate, sample
 from ssl_app.training.task import DatasetMap, Metrics
 
@@ -74,6 +75,7 @@ class SeLa(SelfLabeling, Pretext[SeLaConfig]):
         self.clusters = clusters_for(data.images, config.clusters)
         self.memory = sinkhorn.bytes_of(config.memory)
         self.notes = few_each(data.images, self.clusters)
+        self.known = data.labels  # for comparison only
         features = int(torch.Size(backbone.shape()).numel())
         self.heads = nn.ModuleList(nn.Linear(features, self.clusters) for _ in range(config.heads))
         start = torch.arange(data.images) % self.clusters
@@ -108,6 +110,7 @@ class SeLa(SelfLabeling, Pretext[SeLaConfig]):
             turn = range(int(self.done), due)
         features = map_dataset.local(self._features, as_trained=self.config.faithful)  # (n, D)
         changed, iterations, errors, used = [], [], [], []
+        agreement_of_first: Metrics = {}
         for number in sorted({number % len(self.heads) for number in turn}):
             before = self.labels[number].clone()
             found = self._relabel(number, features, map_dataset)
@@ -115,6 +118,10 @@ class SeLa(SelfLabeling, Pretext[SeLaConfig]):
             iterations.append(float(found.iterations))
             errors.append(found.error)
             used.append(agreement.use(self.labels[number].cpu().numpy(), self.clusters))
+            if number == 0:  # one head stands for all: AMI of each would take as long as its relabeling
+                agreement_of_first = labelings.compared(
+                    self.labels[0], before if int(self.done) else None, self.known
+                )
         self.done.fill_(due)
         return {
             "relabeled": self.done.double(),
@@ -122,7 +129,7 @@ class SeLa(SelfLabeling, Pretext[SeLaConfig]):
             "cluster_use": torch.tensor(used).mean(),
             "sinkhorn_iterations": torch.tensor(iterations).mean(),
             "sinkhorn_error": torch.tensor(errors).max(),
-        }
+        } | agreement_of_first
 
     def finish(self, map_dataset: DatasetMap) -> None:
         """Label once more: the balance of an earlier network is not that of the last."""

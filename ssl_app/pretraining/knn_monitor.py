@@ -1,4 +1,4 @@
-"""kNN monitor: accuracy of nearest neighbors on features in training; it trains and chooses nothing."""
+"""kNN monitor: nearest neighbors, and clusters against classes, in training; it trains and chooses nothing."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app.clustering.agreement import ami, nmi
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows
@@ -15,9 +16,10 @@ from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import split
 from ssl_app.errors import DataError, Fix, Set
 from ssl_app.evaluation import knn, metrics
-from ssl_app.pretext.base import Pretext
+from ssl_app.pretext.base import Pretext, SelfLabeling
 from ssl_app.pretraining import features
 from ssl_app.training.hardware import Hardware
+from ssl_app.training.inference import map_images
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +60,25 @@ class KnnMonitor:
         logger.info(f"kNN monitor on {dataset.name}, it chooses nothing: {how}")
         return cls(dataset, bank, queries)
 
-    def score(self, task: Pretext[object], scaling: PixelScaling, hardware: Hardware) -> float:
-        """Balanced accuracy of the nearest neighbors."""
+    def scores(self, task: Pretext[object], scaling: PixelScaling, hardware: Hardware) -> dict[str, float]:
+        """`knn`, balanced accuracy of nearest neighbors; of a method with clusters `nmi` and `ami` of the queries.
+
+        Clusters are those of the first head. NMI rises with their number by itself, AMI does not.
+        """
         size = task.backbone.image_size
-        bank, queries = (
-            features.pooled(task, ImageRows(self.dataset.images, indices, scaling, size), hardware)
-            for indices in (self.bank, self.queries)
-        )
+        rows = [ImageRows(self.dataset.images, indices, scaling, size) for indices in (self.bank, self.queries)]
+        found = {"knn": self._neighbors(*(features.pooled(task, part, hardware) for part in rows))}
+        if isinstance(task, SelfLabeling):
+            clusters = map_images(task, lambda images: task.log_clusters(images)[:, 0].argmax(1), rows[1], hardware)
+            labels = self.dataset.labels[self.queries]
+            found |= {"nmi": nmi(clusters.numpy(), labels), "ami": ami(clusters.numpy(), labels)}
+        return found
+
+    def _neighbors(self, bank: NDArray[np.float32], queries: NDArray[np.float32]) -> float:
         classes = self.dataset.classes
         k = min(knn.NEIGHBORS, max(1, len(bank) // (2 * len(classes))))  # half a class at most
         shares = knn.votes(bank, self.dataset.labels[self.bank], queries, len(classes), k=(k,))[k]
-        found = metrics.classification(shares, self.dataset.labels[self.queries], classes)
-        score = found["balanced_accuracy"]
+        score = metrics.classification(shares, self.dataset.labels[self.queries], classes)["balanced_accuracy"]
         assert isinstance(score, float)
         return score
 

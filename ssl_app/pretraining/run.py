@@ -229,7 +229,8 @@ class Pretraining:
         every = inputs.spec.probe_every or max(1, self.plan.epochs // 10)
         due = epoch % every == every - 1 or epoch == self.plan.epochs - 1
         if inputs.monitor is not None and due and np.isfinite(found).all():
-            metrics["probe_knn"] = inputs.monitor.score(task, inputs.scaling, hardware)
+            scores = inputs.monitor.scores(task, inputs.scaling, hardware)
+            metrics |= {f"probe_{name}": score for name, score in scores.items()}
         return metrics
 
     def _fingerprints(self) -> dict[str, str]:

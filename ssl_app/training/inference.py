@@ -49,12 +49,18 @@ def map_images(network: nn.Module, fn: Callable[[Tensor], Tensor], rows: ImageRo
 
     `network` is what fn computes with: it is put on the device, and into eval mode.
     """
+    found: list[Tensor] = []
+    for_each_batch(network, lambda images: found.append(fn(images).cpu()), rows, hardware)
+    return torch.cat(found) if found else torch.zeros(0, 1)
+
+
+def for_each_batch(network: nn.Module, fn: Callable[[Tensor], None], rows: ImageRows, hardware: Hardware) -> None:
+    """Call fn with the images, (B, C, S, S), in their order; nothing of a batch is kept. `network` as above."""
     network.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
     network.eval()
     with torch.no_grad(), hardware.autocast():
-        batches = (batch.to(hardware.device, hardware.memory_format) for batch in center_crops(rows).ordered())
-        found = [fn(batch.images).cpu() for batch in batches]
-    return torch.cat(found) if found else torch.zeros(0, 1)
+        for batch in center_crops(rows).ordered():
+            fn(batch.to(hardware.device, hardware.memory_format).images)
 
 
 def recalibrate_on(backbone: Backbone, rows: ImageRows, hardware: Hardware) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Initialization:
     doubts: tuple[str, ...] = ()  # warnings that the pretraining ended with
     network: str | None = None  # which one of a file that holds several
     members: tuple["Initialization", ...] = ()  # of several pretrainings, the first that is trained on; else none
+    history: Sequence[Mapping[str, float]] = ()  # of the pretraining, its metrics by epoch
 
     @property
     def first(self) -> "Initialization":
@@ -191,6 +192,7 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
         meta.get("pack_side"),
         meta.get("ancestry_known", True),
         tuple(meta.get("doubts", ())),
+        history=meta.get("history", ()),
     )
 
 

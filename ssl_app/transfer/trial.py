@@ -27,11 +27,12 @@ from ssl_app.errors import SettingsError
 from ssl_app.evaluation.metrics import classification
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
+from ssl_app.training import frozen
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.history import History
-from ssl_app.training.inference import pooled_features, probabilities
+from ssl_app.training.inference import probabilities
 from ssl_app.training.initialization import Initialization
 from ssl_app.transfer.draw import Draw, DrawnRows, Further, TransferConfig
 from ssl_app.transfer.fitting import Fitted
@@ -66,14 +67,12 @@ class TrialSetup:
     def features_of(self, layer: str | None) -> NDArray[np.float32]:
         """Features as `Draw.features` has them, of every image, (M, d), computed once for a checkpoint and set."""
         assert self.cache is not None
-        path = self.cache / "features" / f"{self._digest(layer)}.npy"
+        path = self.cache / frozen.FOLDER / f"{self._digest(layer)}.npy"
         if not path.is_file():
-            config = replace(self.config, layer=layer)
-            classifier = new_classifier(replace(self, config=config), np.arange(0), self.config.seed)
-            every = self.rows(np.arange(len(self.dataset.keys)))
-            found = pooled_features(classifier, every, self.hardware, self.mirrors)
-            with _kept(path) as file:
-                np.save(file, found)
+            dataset = self.dataset
+            backbone, _ = self.initialization.load(dataset.images.shape[-1], dataset.image_size, self.config.seed)
+            every = self.rows(np.arange(len(dataset.keys)))
+            frozen.write({layer: path}, backbone, every, self.hardware, self.mirrors)
         kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
         return kept
 
@@ -84,7 +83,7 @@ class TrialSetup:
         assert self.cache is not None
         made = repr((neighbors, GRAPH)).encode()
         digest = hashlib.blake2b(indices.tobytes() + made, digest_size=8).hexdigest()
-        path = self.cache / "features" / f"{self._digest(layer)}-{digest}.npz"
+        path = self.cache / frozen.FOLDER / f"{self._digest(layer)}-{digest}.npz"
         if not path.is_file():
             found = neighbor_graph(self.features_of(layer)[indices], neighbors)
             with _kept(path) as file:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ssl_app.clustering import sinkhorn
+from ssl_app.clustering.agreement import ami, nmi
 from ssl_app.data.batch import Batch
 from ssl_app.errors import DataError
 from ssl_app.models.backbones import build
@@ -68,6 +69,22 @@ def test_each_head_solves_its_own_problem_on_its_own_scores() -> None:
             assert torch.equal(q.argmax(1), task.labels[number].long())
         log_clusters = task.log_clusters(images)
     assert torch.equal(log_clusters.argmax(2).t(), task.labels.long())  # what `ssl-app label` writes
+
+
+def test_the_first_heads_labels_are_compared_with_those_before_and_with_known_classes() -> None:
+    task = task_of(relabels=4)
+    task.known = torch.arange(COUNT) % 5
+    task.known[:10] = -1  # unlabeled
+    images = MapInMemory(task, torch.randn(COUNT, 1, SIDE, SIDE))
+    first = task.before_step(0.0, images)
+    assert "nmi_before" not in first, "those before were random"
+    before = task.labels[0].clone()
+    with torch.no_grad():
+        task.backbone.body.stem[0].weight.mul_(-1)
+    metrics = task.before_step(task.times[1], images)
+    after = task.labels[0]
+    assert float(metrics["nmi_before"]) == pytest.approx(nmi(before.numpy(), after.numpy()))
+    assert float(metrics["ami_labels"]) == pytest.approx(ami(task.known[10:].numpy(), after[10:].numpy()))
 
 
 def test_relabeling_waits_for_its_moment_and_catches_up() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from ssl_app.clustering.agreement import agree, ami, nmi, purity, use
+from ssl_app.clustering.agreement import agree, ami, ari, nmi, nmi_by_chance, purity, use
 
 PAIRS = {
     "alike": lambda r: (a := r.integers(0, 7, 400), np.where(r.random(400) < 0.7, a, r.integers(0, 9, 400))),
@@ -27,6 +27,23 @@ def test_nmi_is_over_the_geometric_mean_and_ami_is_that_of_scikit_learn(kind, se
     assert nmi(b, a) == pytest.approx(nmi(a, b), abs=1e-12)
     for one, other in ((a, b), (b, a)):
         assert ami(one, other) == pytest.approx(metrics.adjusted_mutual_info_score(one, other), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_ari_counts_pairs_of_images(kind):
+    a, b = PAIRS[kind](np.random.default_rng(0))
+    pairs = np.triu_indices(len(a), 1)
+    together, too = ((one[:, None] == one)[pairs] for one in (a, b))
+    chance = together.mean() * too.sum()
+    expected = ((together & too).sum() - chance) / ((together.sum() + too.sum()) / 2 - chance)
+    assert ari(a, b) == pytest.approx(expected, abs=1e-12)
+
+
+def test_nmi_by_chance_is_what_shuffled_partitions_have():
+    random = np.random.default_rng(0)
+    a, b = random.integers(0, 100, 5000), random.integers(0, 100, 5000)
+    assert nmi_by_chance(a, b, 0) == pytest.approx(0.22, abs=0.01)
+    assert nmi_by_chance(a, a, 0) < 0.5 < nmi(a, a) == 1
 
 
 def test_chance_is_what_ami_takes_away():

@@ -105,17 +105,17 @@ def test_the_same_command_again_does_nothing_twice(compared: Compared, ssl, tiny
     )
 
 
-@pytest.mark.slow  # it trains and probes once more
+@pytest.mark.slow  # it trains and evaluates once more
 def test_what_was_stopped_midway_is_made_anew(compared: Compared, ssl, tiny) -> None:
     _data, out, first = compared
     words = [*compared.words(*tiny), "--json"]
-    probed = out / "which-probe-sela"
-    (probed / "result.json").unlink()  # as a kill in the midst of a probe leaves it
-    old = json.loads((out / "which-probe-rotnet" / "settings.json").read_text())
-    (out / "which-probe-rotnet" / "settings.json").write_text(json.dumps(old | {"started": 1.0}))
+    evaluated = out / "which-evaluate-sela"
+    (evaluated / "result.json").unlink()  # as a kill in the midst of an evaluation leaves it
+    old = json.loads((out / "which-evaluate-rotnet" / "settings.json").read_text())
+    (out / "which-evaluate-rotnet" / "settings.json").write_text(json.dumps(old | {"started": 1.0}))
     again = ssl(*words)
     assert again.result["frozen"] == first.result["frozen"]
-    assert json.loads((out / "which-probe-rotnet" / "settings.json").read_text())["started"] > old["started"]
+    assert json.loads((out / "which-evaluate-rotnet" / "settings.json").read_text())["started"] > old["started"]
     (out / "which-rotnet").rename(out / "aside")
     (out / "which-rotnet").mkdir()
     (out / "which-rotnet" / "settings.json").write_bytes((out / "aside" / "settings.json").read_bytes())

@@ -42,7 +42,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> Tracked:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> RunSpec:
-    return RunSpec("probe", tmp_path / "runs", "a", {"seed": 0}, keep="kept.txt")
+    return RunSpec("evaluate", tmp_path / "runs", "a", {"seed": 0}, keep="kept.txt")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_run_leaves_its_settings_and_its_result(spec: RunSpec, folder: Path, t
     assert json.loads((folder / "result.json").read_text()) == run.result().to_json()
     assert run.result() == run.result(), "the clock has stopped"
     assert run.result().to_json() == {
-        "verb": "probe", "run": str(folder), "seconds": run.seconds, "settings": {"seed": 0}, "n": 3,
+        "verb": "evaluate", "run": str(folder), "seconds": run.seconds, "settings": {"seed": 0}, "n": 3,
     }  # fmt: skip
     assert tracked.statuses == ["FINISHED"]
 
@@ -122,7 +122,7 @@ def test_tracking_ends_as_the_run_did(error: BaseException, status: str, spec: R
 
 
 def test_a_tracking_address_that_cannot_be_one_makes_no_folder(tmp_path: Path) -> None:
-    spec = RunSpec("probe", tmp_path / "runs", "a", {}, tracking_uri="nonsense://here")
+    spec = RunSpec("evaluate", tmp_path / "runs", "a", {}, tracking_uri="nonsense://here")
     with pytest.raises(SettingsError, match="nonsense"), record(spec):
         pass
     assert not (tmp_path / "runs" / "a").exists()

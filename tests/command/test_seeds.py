@@ -63,7 +63,7 @@ def test_what_has_a_replicates_name_and_is_none_is_refused(several, ssl, tiny) -
     out, _ = several
     other = out / "s-seed8"
     other.mkdir()
-    (other / "settings.json").write_text(json.dumps({"verb": "probe", "settings": {}}))
+    (other / "settings.json").write_text(json.dumps({"verb": "evaluate", "settings": {}}))
     assert ssl("pretrain", "--resume", "s", "--seeds", 5, "--out", out, *tiny).error == (
         f"run {other} is no pretraining of s with seed 8; remove it"
     )

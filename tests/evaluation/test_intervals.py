@@ -5,7 +5,15 @@ import pytest
 from scipy import stats
 
 from ssl_app.evaluation.difference import Difference
-from ssl_app.evaluation.intervals import Component, Interval, bootstrap_balanced_accuracy, common_half_width, paired_t
+from ssl_app.evaluation.intervals import (
+    Component,
+    Interval,
+    bootstrap_balanced_accuracy,
+    bootstrap_means,
+    common_half_width,
+    jackknife,
+    paired_t,
+)
 
 
 def of_table(table) -> Interval:
@@ -117,3 +125,36 @@ def test_nested_t_is_satterthwaites():
 def test_a_class_that_a_resample_lacks_does_not_count():
     labels = np.array([0] * 9 + [1])
     assert bootstrap_balanced_accuracy(labels, labels, None, seed=0) == Interval(1.0, 1.0, 1.0, 10)
+
+
+def test_the_bootstrap_of_means_draws_whole_groups():
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(25), random.integers(1, 6, 25))
+    values = random.normal(size=(25, 2))[groups] + 0.1 * random.normal(size=(len(groups), 2))
+    members = [np.flatnonzero(groups == g) for g in range(25)]
+    means = []
+    for _ in range(2000):
+        rows = np.concatenate([members[k] for k in random.integers(0, 25, 25)])
+        means.append(values[rows].mean(0))
+    expected = np.quantile(means, [0.025, 0.975], axis=0)
+    for column, interval in enumerate(bootstrap_means(values, groups, seed=0)):
+        assert interval.mean == pytest.approx(values[:, column].mean())
+        assert (interval.low, interval.high) == pytest.approx(tuple(expected[:, column]), abs=0.05)
+        assert interval.n == 25
+    assert bootstrap_means(values, np.zeros(len(values)), seed=0)[0] == Interval(values[:, 0].mean(), None, None, 1)
+
+
+def test_the_jackknife_of_a_mean_is_students():
+    values = np.random.default_rng(0).normal(size=20)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    (found,) = jackknife(lambda kept: [values[kept].mean()], np.arange(20), seed=0)
+    assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), low, high))
+
+
+def test_the_jackknife_leaves_out_whole_groups():
+    values = np.repeat(np.random.default_rng(0).normal(size=40), 5)
+    (by_image,) = jackknife(lambda kept: [values[kept].mean()], np.arange(200), seed=0)
+    (by_group,) = jackknife(lambda kept: [values[kept].mean()], np.repeat(np.arange(40), 5), seed=0)
+    assert by_group.n == 40
+    assert by_group.high - by_group.low > 1.6 * (by_image.high - by_image.low)
+    assert jackknife(lambda kept: [1.0], np.zeros(9), seed=0) == [Interval(1.0, None, None, 1)]

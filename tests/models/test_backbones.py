@@ -310,6 +310,21 @@ def test_the_same_vit_tiny_computes_images_of_other_sizes():
     assert backbone(images[..., :5, :5]).isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["alexnet", "small-resnet", "nin", "vit-tiny"])
+def test_several_layers_of_one_pass_are_those_of_a_pass_each(name):
+    torch.manual_seed(0)
+    backbone = build(name, 1, 64).eval()
+    images = torch.randn(2, 1, 64, 64)
+    layers = [*backbone.layers, "+".join(backbone.layers[-2:]), None]
+    calls = []
+    backbone.body.register_forward_pre_hook(lambda module, inputs: calls.append(1))
+    with torch.no_grad():
+        found = backbone.reduced(images, {layer: lambda features: features for layer in layers})
+        assert len(calls) == 1
+        for layer in layers:
+            torch.testing.assert_close(found[layer], backbone(images, layer))
+
+
 @pytest.mark.parametrize(("name", "joined"), [("alexnet", "conv3+conv5"), ("small-resnet", "stage3+stage4")])
 def test_joined_layers_are_pooled_and_follow_one_another(name, joined):
     backbone = build(name, 1, 64).eval()

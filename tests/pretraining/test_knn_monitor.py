@@ -14,6 +14,7 @@ from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import split
 from ssl_app.errors import DataError
+from ssl_app.pretext.base import SelfLabeling
 from ssl_app.pretraining.knn_monitor import KnnMonitor
 from tests import toys
 
@@ -71,5 +72,22 @@ def test_the_score_is_balanced_accuracy_by_few_neighbors() -> None:
     dataset.images[:] = np.arange(12, dtype=np.uint8)[:, None, None, None]
     task = Angles([0.3] * 2 + [0.35] * 6 + [0.0] * 3 + [1.5])
     monitor = KnnMonitor(dataset, np.arange(8), np.arange(8, 12))
-    score = monitor.score(task, SCALING, toys.CPU)  # type: ignore[arg-type]
-    assert score == pytest.approx((1 + 1 / 3) / 2), "by two neighbors; of all eight most are of class a"
+    found = monitor.scores(task, SCALING, toys.CPU)  # type: ignore[arg-type]
+    assert found == {"knn": pytest.approx((1 + 1 / 3) / 2)}, "by two neighbors; of all eight most are of class a"
+
+
+class Numbered(SelfLabeling, Angles):
+    """A method whose first head gives an image the cluster of its number, and whose second one always the same."""
+
+    def log_clusters(self, images: Tensor) -> Tensor:
+        number = ((images[:, 0, 0, 0] * 0.5 + 0.5) * 255).round().long()
+        return torch.stack([torch.eye(2)[number % 2], torch.eye(2)[torch.zeros_like(number)]], 1)
+
+
+def test_clusters_of_the_first_head_are_compared_with_the_queries_classes() -> None:
+    dataset = toys.dataset(["a", "b"] * 10)
+    dataset.images[:] = np.arange(20, dtype=np.uint8)[:, None, None, None]
+    monitor = KnnMonitor(dataset, np.arange(8), np.arange(8, 20))
+    found = monitor.scores(Numbered([0.1] * 20), SCALING, toys.CPU)  # type: ignore[arg-type]
+    assert set(found) == {"knn", "nmi", "ami"}
+    assert (found["nmi"], found["ami"]) == (pytest.approx(1), pytest.approx(1))

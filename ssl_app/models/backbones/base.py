@@ -149,12 +149,9 @@ class Backbone(nn.Module):
         computed. Raises SettingsError for a layer that is not there.
         """
         if layer is None:
-            features: Tensor = as_map(self.body(self.front(images)))
-            if features.dim() == 4:
-                features = functional.adaptive_avg_pool2d(features, 1)
-            return features.flatten(1)
+            return _average(as_map(self.body(self.front(images)))).flatten(1)
         if JOINED in layer:
-            return self._several(images, layer.split(JOINED))
+            return self.reduced(images, {layer: lambda features: features})[layer]
         # Leaving by an exception keeps an in-place ReLU above the layer from ever touching what is returned.
         handle = self._module(layer).register_forward_hook(_leave)
         try:
@@ -165,32 +162,52 @@ class Backbone(nn.Module):
             handle.remove()
         raise SettingsError(f"{self.name} never calls its layer '{layer}'; named: {', '.join(self.layers)}")
 
-    def _several(self, images: Tensor, layers: list[str]) -> Tensor:
-        """Pooled features of several layers, each pooled before a layer above may write into it. (B, D1 + D2)."""
-        found: dict[str, Tensor] = {}
+    def reduced(
+        self, images: Tensor, reductions: Mapping[str | None, Callable[[Tensor], Tensor]]
+    ) -> dict[str | None, Tensor]:
+        """What a function makes of each layer's features, all in one pass. (B, C, S, S) -> {layer: (B, ...)}.
 
-        def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        Layers are those of `forward`, None the pooled last. Each function is called before a layer above may write
+        into its features. Raises SettingsError for a layer that is not there.
+        """
+        found: dict[tuple[str, str], Tensor] = {}
+        wanted = {
+            (part, layer): fn if part == layer else _average
+            for layer, fn in reductions.items()
+            if layer is not None
+            for part in layer.split(JOINED)
+        }
+
+        def keep(part: str, layer: str) -> Callable[[nn.Module, object, Tensor], None]:
             def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-                features = as_map(output)
-                if features.dim() == 4:
-                    features = functional.adaptive_avg_pool2d(features, 1)
-                found[name] = features.flatten(1)
-                if len(found) == len(set(layers)):
-                    raise _Reached(features)
+                if (part, layer) not in found:  # a module that is called twice gives its first output
+                    found[part, layer] = wanted[part, layer](as_map(output)).clone()
+                if None not in reductions and len(found) == len(wanted):
+                    raise _Reached(output)
 
             return hook
 
-        handles = [self._module(name).register_forward_hook(keep(name)) for name in dict.fromkeys(layers)]
+        handles = [self._module(part).register_forward_hook(keep(part, layer)) for part, layer in wanted]
+        last = None
         try:
             with suppress(_Reached):
-                self.body(self.front(images))
+                last = self(images)
         finally:
             for handle in handles:
                 handle.remove()
-        missing = [name for name in layers if name not in found]
+        missing = [part for part, layer in wanted if (part, layer) not in found]
         if missing:
             raise SettingsError(f"{self.name} never calls its layer '{missing[0]}'; named: {', '.join(self.layers)}")
-        return torch.cat([found[name] for name in layers], dim=1)
+        results: dict[str | None, Tensor] = {}
+        for layer, fn in reductions.items():
+            if layer is None:
+                assert last is not None
+                results[None] = fn(last)
+            elif JOINED in layer:
+                results[layer] = fn(torch.cat([found[part, layer] for part in layer.split(JOINED)], dim=1))
+            else:
+                results[layer] = found[layer, layer]
+        return results
 
     def tokens(self) -> TokenNetwork:
         """The network on tokens that this is. Raises SettingsError where it is none."""
@@ -314,6 +331,11 @@ def as_map(features: Tensor) -> Tensor:
         return features
     side = math.isqrt(features.shape[1])
     return features[:, -(side**2) :].transpose(1, 2).reshape(len(features), -1, side, side)
+
+
+def _average(features: Tensor) -> Tensor:
+    """The mean over places; vectors pass. (B, D, h, w) or (B, D) -> (B, D)."""
+    return functional.adaptive_avg_pool2d(features, 1).flatten(1) if features.dim() == 4 else features
 
 
 def too_small(name: str, image_size: int, smallest: int) -> SettingsError:

@@ -1,4 +1,4 @@
-"""`ssl-app probe`: what a frozen backbone is worth, layer by layer; on tiny sets and one tiny pretraining."""
+"""`ssl-app evaluate`: what a frozen backbone is worth, layer by layer; on tiny sets and one tiny pretraining."""
 
 import csv
 import json
@@ -57,15 +57,18 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def faint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_faint(tmp_path_factory.mktemp("probe") / "faint")
+    return make_faint(tmp_path_factory.mktemp("evaluate") / "faint")
 
 
 @pytest.fixture
-def probe(ssl, tiny, trained) -> Callable[..., dict[str, Any]]:
-    """Type a probe in the folder of the pretraining: its result, which result.json holds too."""
+def evaluate(ssl, tiny, trained) -> Callable[..., dict[str, Any]]:
+    """Type an evaluation in the folder of the pretraining: its result, which result.json holds too."""
 
     def typed(*words: object) -> dict[str, Any]:
-        found: dict[str, Any] = ssl("probe", *words, "--out", trained.out, *tiny, "--json").result
+        layers = () if "--layers" in words else ("--layers", "pooled")
+        beside = () if "--baseline" in words else ("--baseline", "none")
+        typed = ("evaluate", *words, *layers, *beside, "--out", trained.out, *tiny, "--json")
+        found: dict[str, Any] = ssl(*typed).result
         assert saved(found["run"]) == found
         return found
 
@@ -78,7 +81,7 @@ def refuse(ssl, tiny, trained) -> Callable[..., str]:
 
     def refused(*words: object) -> str:
         before = sorted(path.name for path in trained.out.iterdir())
-        error: str = ssl("probe", *words, "--out", trained.out, *tiny).error
+        error: str = ssl("evaluate", *words, "--out", trained.out, *tiny).error
         assert sorted(path.name for path in trained.out.iterdir()) == before
         return error
 
@@ -94,11 +97,12 @@ def scores(result: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def test_the_pooled_output_is_measured_on_the_data_of_the_pretraining(ssl, tiny, trained) -> None:
-    answer = ssl("probe", "p", "--k", 200, "--out", trained.out, *tiny, "--json")
+    answer = ssl("evaluate", "p", "--layers", "pooled", "--k", 200, "--out", trained.out, *tiny, "--json")
     result = answer.result
-    assert result["verb"] == "probe"
+    assert result["verb"] == "evaluate"
     base = {"verb", "run", "seconds", "settings"}
-    assert set(result) == base | {"init", "probe", "best", "labels_used", "held_out", "overlap", "unreadable"}
+    own = {"init", "probe", "random", "best", "last", "curves", "labels_used", "held_out", "overlap", "unreadable"}
+    assert set(result) == base | own
     assert (result["init"], result["labels_used"], result["overlap"]) == ("p", 57, None)
     assert list(result["probe"]) == ["pooled"]
     one = result["probe"]["pooled"]
@@ -118,15 +122,20 @@ def test_the_pooled_output_is_measured_on_the_data_of_the_pretraining(ssl, tiny,
 
 
 def test_every_layer_is_one_line(ssl, tiny, trained, faint) -> None:
-    words = ["probe", "p", "--data", faint, "--group", "patient", "--layers", "all", "--out", trained.out, *tiny]
+    words = ["evaluate", "p", "--data", faint, "--group", "patient", "--out", trained.out, *tiny]
     answer = ssl(*words, "--json")
     result = answer.result
     assert list(result["probe"]) == ["pooled", *LAYERS]
     assert [one["features"] for one in result["probe"].values()] == [256, 3872, 3872, 4096, 2048, 1024]
-    table = re.findall(rf"^((?:pooled|{'|'.join(LAYERS)}) .*)$", answer.err, flags=re.MULTILINE)
-    assert [line.split()[0] for line in table] == ["pooled", *LAYERS]
+    lines = answer.err.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("layer")) + 1
+    table = lines[start : start + 12]
+    assert [line.split()[0] for line in table] == [
+        word for layer in ["pooled", *LAYERS] for word in (layer, "random")
+    ]
     number = r"(\d\.\d{3}) \[(\d\.\d{3}), (\d\.\d{3})\] +(\d\.\d{3})"
-    for line, one in zip(table, result["probe"].values(), strict=True):
+    rows = [row for layer in result["probe"] for row in (result["probe"][layer], result["random"][layer])]
+    for line, one in zip(table, rows, strict=True):
         for found, kind in zip(re.findall(number, line), ("knn", "linear"), strict=True):
             wanted = [one[kind][key] for key in ("balanced_accuracy", "low", "high", "accuracy")]
             assert [float(text) for text in found] == pytest.approx(wanted, abs=5.1e-4)
@@ -135,15 +144,83 @@ def test_every_layer_is_one_line(ssl, tiny, trained, faint) -> None:
         held_out = {layer: one[kind]["held_out"] for layer, one in result["probe"].items()}
         best = result["best"][kind]
         assert held_out[best] == max(held_out.values())
-        assert f"{best} by {name} ({held_out[best]:.3f})" in answer.err
+        assert f"{best} by {name} ({held_out[best]:.3f}; pooled {held_out['pooled']:.3f})" in answer.err
+    assert result["last"] == "pooled"
     assert f"best on {result['held_out']} held-out training images, not on test: " in answer.err
     assert 0.1 < result["held_out"] / result["labels_used"] <= 0.2
 
 
-def test_the_features_are_those_of_the_frozen_backbone(probe, trained, faint) -> None:
+def test_retrieval_clusters_and_classes_stand_beside_chance_and_random_weights(evaluate, faint) -> None:
+    words = ["--data", faint, "--group", "patient", "--baseline", "scratch", "--clusters", "3,12"]
+    result = evaluate("p", *words)
+    for one in (result["probe"]["pooled"], result["random"]["pooled"]):
+        found = one["retrieval"]
+        assert (found["n"], found["left_out"]) == (30, 0)
+        assert 0 < found["map_low"] <= found["map"] <= found["map_high"] < 1
+        assert {f"precision_{k}{limit}" for k in (1, 5, 10) for limit in ("", "_low", "_high")} <= set(found)
+        assert found["map_by_chance"] > found["precision_by_chance"] > 0.2
+        assert [row["k"] for row in one["clusters"]] == [3, 12]
+        for row in one["clusters"]:
+            assert (row["n"], row["train"]["n"]) == (30, 90)
+            assert row["ami_low"] <= row["ami"] <= row["ami_high"] <= 1
+            assert row["k_used"] <= row["k"]
+            assert 0 < row["nmi_by_chance"] < 1
+        few, many = one["clusters"]
+        assert few["nmi_by_chance"] < many["nmi_by_chance"], "chance rises with K"
+        assert [row["class"] for row in one["per_class"]] == ["c0", "c1", "c2"]
+        assert sum(row["n"] for row in one["per_class"]) == 30
+        recalls = [row["recall"] for row in one["per_class"]]
+        assert np.mean(recalls) == pytest.approx(one["linear"]["balanced_accuracy"])
+    assert result["random"]["pooled"] != result["probe"]["pooled"]
+
+
+def test_the_curves_of_deepcluster(ssl, tiny, trained, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "o", *tiny]
+    words = ["--data", trained.data, "--batch-size", 16, "--epochs", 3, "--clusters", 6, "--name", "d"]
+    assert ssl("pretrain", "--method", "deepcluster", *words, *out).code == 0
+    answer = ssl("evaluate", "d", "--layers", "pooled", "--clusters", "2,6", *out, "--json")
+    curves = answer.result["curves"]
+    assert set(curves) == {"epoch", "nmi_labels", "ami_labels", "nmi_before", "ami_before"}
+    assert curves["epoch"] == [1, 2, 3]
+    assert curves["nmi_before"][0] is None, "nothing came before the first clusters"
+    assert "clusters against labels: NMI in epoch 1 " in answer.err
+    rows = answer.result["probe"]["pooled"]["clusters"]
+    best = max(rows, key=lambda row: row["train"]["ami"])["k"]
+    assert f"K by AMI on 57 training images, pooled features: {best}" in answer.err
+    assert (Path(answer.result["run"]) / "clusters.png").is_file()
+
+
+def test_images_of_the_querys_patient_are_not_found(evaluate, faint) -> None:
     import cv2
 
-    result = probe("p", "--data", faint, "--layers", "stage3", "--k", 9)
+    rows = read(faint)
+    for row in rows:  # three images of a patient are nearly one, and patients say nothing of each other
+        random = np.random.default_rng([int(row["patient"]), 5])
+        image = random.integers(0, 200, (16, 16), dtype=np.uint8)
+        image[0, 0] = int(row["path"][:3]) % 250
+        cv2.imwrite(str(faint.parent / f"same-{row['path']}"), image)
+        row |= {"path": f"same-{row['path']}", "label": f"c{int(random.integers(3))}"}
+    same = write(faint.with_name("same.csv"), rows)
+    alone = evaluate("p", "--data", same)["probe"]["pooled"]["retrieval"]
+    grouped = evaluate("p", "--data", same, "--group", "patient")["probe"]["pooled"]["retrieval"]
+    assert alone["precision_1"] == 1
+    assert grouped["precision_1"] < 0.7
+    assert grouped["map"] < alone["map"]
+
+
+def test_features_are_computed_once(ssl, tiny, trained, faint) -> None:
+    words = ["evaluate", "p", "--data", faint, "--layers", "stage1", "--seed", 3, "--out", trained.out, *tiny]
+    first, second = ssl(*words, "--json"), ssl(*words, "--json")
+    assert first.err.count("features: ") >= 1
+    assert "features: " not in second.err
+    assert first.result["probe"] == second.result["probe"]
+    assert first.result["random"] == second.result["random"]
+
+
+def test_the_features_are_those_of_the_frozen_backbone(evaluate, trained, faint) -> None:
+    import cv2
+
+    result = evaluate("p", "--data", faint, "--layers", "stage3", "--k", 9)
     start = initialization.load_initialization("p", trained.out, None)
     backbone, _ = start.load(1, 16, 0)
     assert start.scaling is not None
@@ -160,14 +237,14 @@ def test_the_features_are_those_of_the_frozen_backbone(probe, trained, faint) ->
     assert result["probe"]["stage3"]["features"] == features.shape[1]
 
 
-def test_nothing_is_chosen_on_the_test_part(probe, faint) -> None:
+def test_nothing_is_chosen_on_the_test_part(evaluate, faint) -> None:
     rows = read(faint)
     for row in rows:
         if row["split"] == "test":
             row["label"] = f"c{(int(row['label'][1:]) + 1) % 3}"
     turned = write(faint.with_name("turned.csv"), rows)
     words = ["--layers", "all", "--k", "1,5,25"]
-    one, other = probe("p", "--data", faint, *words), probe("p", "--data", turned, *words)
+    one, other = evaluate("p", "--data", faint, *words), evaluate("p", "--data", turned, *words)
     assert one["best"] == other["best"]
     for layer in one["probe"]:
         for kind, keys in (("knn", ("k", "held_out")), ("linear", ("how", "held_out"))):
@@ -177,18 +254,18 @@ def test_nothing_is_chosen_on_the_test_part(probe, faint) -> None:
     assert {found["knn"]["k"] for found in one["probe"].values()} <= {1, 5, 25}
 
 
-def test_random_weights_are_probed_by_seed(probe, trained, faint) -> None:
+def test_random_weights_are_measured_by_seed(evaluate, trained, faint) -> None:
     words = ["--data", faint, "--layers", "stage2"]
-    first = probe("none", *words)
-    assert scores(first) == scores(probe("none", *words, "--backbone", "small-resnet"))
-    assert scores(first) != scores(probe("none", *words, "--seed", 1))
+    first = evaluate("none", *words)
+    assert scores(first) == scores(evaluate("none", *words, "--backbone", "small-resnet"))
+    assert scores(first) != scores(evaluate("none", *words, "--seed", 1))
     assert first["overlap"] is None
-    assert probe("none", *words[:2], "--backbone", "nin", "--image-size", 32)["probe"]["pooled"]["features"] == 192
+    assert evaluate("none", *words[:2], "--backbone", "nin", "--image-size", 32)["probe"]["pooled"]["features"] == 192
 
 
 @pytest.mark.slow
 def test_on_digits_the_last_layer_of_a_random_network_is_not_the_best(ssl, tiny, tmp_path: Path) -> None:
-    answer = ssl("probe", "none", "--layers", "stage3", "--out", tmp_path, *tiny, "--json")
+    answer = ssl("evaluate", "none", "--layers", "stage3", "--out", tmp_path, *tiny, "--json")
     result = answer.result
     assert result["labels_used"] == 1440, "more than are fitted in f64"
     for kind in ("knn", "linear"):
@@ -199,19 +276,19 @@ def test_on_digits_the_last_layer_of_a_random_network_is_not_the_best(ssl, tiny,
     assert "scratch with the labels of 1440 training images" in answer.err
 
 
-def test_a_checkpoint_and_a_weights_file_are_probed_as_the_run(probe, trained, faint, tmp_path: Path) -> None:
+def test_a_checkpoint_and_a_weights_file_are_measured_as_the_run(evaluate, trained, faint, tmp_path: Path) -> None:
     path = trained.out / "p" / "backbone.safetensors"
-    by_run = probe("p", "--data", faint)
-    assert scores(by_run) == scores(probe(path, "--data", faint))
+    by_run = evaluate("p", "--data", faint)
+    assert scores(by_run) == scores(evaluate(path, "--data", faint))
     tensors, _ = checkpoints.read(path)
     body = {k.removeprefix("backbone.body."): t for k, t in tensors.items() if k.startswith("backbone.body.")}
     torch.save(body, tmp_path / "theirs.pth")
-    theirs = probe(tmp_path / "theirs.pth", "--backbone", "small-resnet", "--data", faint)
+    theirs = evaluate(tmp_path / "theirs.pth", "--backbone", "small-resnet", "--data", faint)
     assert theirs["overlap"] == "what theirs was trained on is not known"
 
 
-def test_test_images_that_were_seen_are_counted(probe) -> None:
-    result = probe("p", "--split-seed", 1)
+def test_test_images_that_were_seen_are_counted(evaluate) -> None:
+    result = evaluate("p", "--split-seed", 1)
     assert result["overlap"] == "10 of 12 test images are exact copies of pretraining images"
 
 
@@ -220,7 +297,7 @@ def test_labels_of_one_image_a_class_choose_nothing(ssl, tiny, trained, faint) -
     first = {row["label"]: row["path"] for row in reversed(rows) if row["split"] == "train"}
     kept = [row for row in rows if row["split"] == "test" or first[row["label"]] == row["path"]]
     few = write(faint.with_name("few.csv"), kept)
-    answer = ssl("probe", "p", "--data", few, "--layers", "stage2", "--out", trained.out, *tiny, "--json")
+    answer = ssl("evaluate", "p", "--data", few, "--layers", "stage2", "--out", trained.out, *tiny, "--json")
     result = answer.result
     assert (result["labels_used"], result["held_out"]) == (3, 0)
     assert result["best"] == {"knn": None, "linear": None}
@@ -228,16 +305,17 @@ def test_labels_of_one_image_a_class_choose_nothing(ssl, tiny, trained, faint) -
     assert "no best layer: nothing can be held out of so few training images" in answer.err
 
 
-def test_a_probe_is_tracked(ssl, tiny, trained, tmp_path: Path) -> None:
+def test_an_evaluation_is_tracked(ssl, tiny, trained, tmp_path: Path) -> None:
     import sqlite3
 
     words = ["none", "--data", trained.data, "--layers", "stage4", "--out", tmp_path / "o"]
-    assert ssl("probe", *words, *tiny[:4]).code == 0
+    assert ssl("evaluate", *words, *tiny[:4]).code == 0
     with sqlite3.connect(tmp_path / "o" / "mlflow.db") as store:
         kept = {row[0] for row in store.execute("select key from metrics")}
         status = [row[0] for row in store.execute("select status from runs")]
     store.close()
-    assert {"pooled_knn_balanced_accuracy", "stage4_linear_accuracy"} <= kept
+    assert {"pooled_knn_balanced_accuracy", "stage4_linear_accuracy", "stage4_retrieval_map"} <= kept
+    assert "pooled_clusters_3_ami" in kept
     assert status == ["FINISHED"]
 
 
@@ -249,7 +327,7 @@ def test_a_run_without_labels(ssl, tiny, images, tmp_path: Path) -> None:
     out = ["--out", tmp_path / "o", *tiny]
     words = ["--data", data, "--epochs", 1, "--batch-size", 16, "--name", "p"]
     assert ssl("pretrain", *words, *out).code == 0
-    assert ssl("probe", "p", *out).error == (
+    assert ssl("evaluate", "p", *out).error == (
         f"run p was trained on {data}, which has no labels; type --label COLUMN, or --labels FILE, or --data D"
     )
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["cache", "p"]
@@ -264,12 +342,19 @@ def test_a_layer_that_is_not_there(refuse) -> None:
 
 def test_a_run_that_has_not_finished_or_is_none(refuse, ssl, tiny, trained, tmp_path: Path) -> None:
     runs.new_run(tmp_path / "o", "half", "pretrain", {})
-    assert ssl("probe", "half", "--out", tmp_path / "o", *tiny).error == (
+    assert ssl("evaluate", "half", "--out", tmp_path / "o", *tiny).error == (
         f"run {tmp_path}/o/half has not finished; type ssl-app pretrain --resume half, or another RUN"
     )
     assert refuse("nosuch.pth") == "nosuch.pth is not a file; expected a run, a checkpoint or a weights file"
     assert refuse("P").startswith(f"no run 'P' in {trained.out}; known: ")
-    assert ssl("probe").error == "ssl-app probe needs RUN; type ssl-app probe --help"
+    assert ssl("evaluate").error == "ssl-app evaluate needs RUN; type ssl-app evaluate --help"
+
+
+def test_more_clusters_than_images(refuse) -> None:
+    assert refuse("p", "--clusters", "3,99") == (
+        "--clusters is 99, and 57 training images are labeled; type --clusters 5 or fewer"
+    )
+    assert refuse("p", "--clusters", 1) == "--clusters is 1; expected at least 2"
 
 
 def test_pixels_and_networks_other_than_those_of_the_weights(refuse) -> None:
@@ -286,5 +371,5 @@ def test_features_that_are_not_finite(refuse, trained, tmp_path: Path) -> None:
     body["stage4.bn1.bias"] = torch.full_like(body["stage4.bn1.bias"], 1e38)
     torch.save(body, tmp_path / "wild.pth")
     assert refuse(tmp_path / "wild.pth", "--backbone", "small-resnet", "--data", trained.data) == (
-        "layer pooled of wild gives numbers that are not finite; type --precision fp32, or probe other weights"
+        "layer pooled of wild gives numbers that are not finite; type --precision fp32, or evaluate other weights"
     )
