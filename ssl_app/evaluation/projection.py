@@ -25,7 +25,8 @@ def principal(features: ArrayLike) -> Projection:
     """The first two principal components of features of length 1, with their shares of the variance. (N, d)."""
     rows = _unit(features)
     fitted = PCA(2, random_state=0)
-    points = fitted.fit_transform(rows)
+    with np.errstate(invalid="ignore"):  # of equal features a share is 0 / 0
+        points = fitted.fit_transform(rows)
     shares = np.nan_to_num(fitted.explained_variance_ratio_)
     axes = [f"component {n}: {share:.0%} of the variance" for n, share in enumerate(shares, start=1)]
     return Projection(points.astype(np.float64), "first two principal components", (axes[0], axes[1]))

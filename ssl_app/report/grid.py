@@ -7,9 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app.report.plots import COLORS
-from ssl_app.report.sheet import GAP, INK, LINE, MARGIN, SMALL, Sheet, fitted, heading_height, wrapped
+from ssl_app.report.sheet import (
+    BODY,
+    GAP,
+    INK,
+    LINE,
+    MARGIN,
+    SMALL,
+    Sheet,
+    fitted,
+    heading_height,
+    width_of,
+    wrapped,
+)
 
-LABEL = 84  # pixels of the words left of a row
+MOST_LABEL = 150  # pixels of the words left of a row
 LEAST_WIDTH = 420
 BOX, OUTLINE = COLORS[4], "#000000"  # on bright and on dark images
 
@@ -36,7 +48,7 @@ class Grid:
     def sheet(self, tiles: Sequence[Sequence[Tile | None]], tile: int) -> Sheet:
         """Rows of tiles, each `tile` pixels wide; None leaves a place empty."""
         across = max(map(len, tiles), default=0)
-        label = LABEL if any(self.rows) else 0
+        label = self._label_width()
         captions = any(one.caption for row in tiles for one in row if one is not None)
         step = tile + GAP + (LINE if captions else 0)
         width = max(LEAST_WIDTH, 2 * MARGIN + label + across * (tile + GAP) - GAP)
@@ -48,16 +60,25 @@ class Grid:
             sheet.text(MARGIN + label + number * (tile + GAP), top - LINE, fitted(words, tile))
         for row, each in enumerate(tiles):
             if label:
-                self._label(sheet, top + row * step, self.rows[row])
+                self._label(sheet, top + row * step, self.rows[row], label)
             for number, one in enumerate(each):
                 if one is not None:
                     self._tile(sheet, one, (MARGIN + label + number * (tile + GAP), top + row * step), tile)
         return sheet
 
-    def _label(self, sheet: Sheet, top: int, words: str) -> None:
+    def _label_width(self) -> int:
+        """Of what stands left of the rows, the space before the pictures included; 0 where nothing does."""
+        if not any(self.rows):
+            return 0
+        return (
+            int(min(MOST_LABEL, max(width_of(line) for words in self.rows for line in words.splitlines()))) + 2 * GAP
+        )
+
+    def _label(self, sheet: Sheet, top: int, words: str, width: int) -> None:
+        """Of several lines the first is larger."""
         for number, line in enumerate(words.splitlines()):
-            size = SMALL if number else 9.0
-            sheet.text(MARGIN, top + number * LINE, fitted(line, LABEL - GAP, size), size=size)
+            size = SMALL if number else BODY
+            sheet.text(MARGIN, top + number * LINE, fitted(line, width - 2 * GAP, size), size=size)
 
     def _tile(self, sheet: Sheet, one: Tile, place: tuple[int, int], tile: int) -> None:
         left, top = place

@@ -5,11 +5,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextToPath
 from numpy.typing import NDArray
 
 from ssl_app import runs
@@ -103,11 +102,11 @@ def heading_height(lines: int) -> int:
 def fitted(words: str, width: float, size: float = BODY) -> str:
     """A text, cut short with an ellipsis in the middle where it is wider than so many pixels."""
     words = lettering.drawn(words)
-    if _width(words, size) <= width:
+    if width_of(words, size) <= width:
         return words
     for kept in range(len(words) - 1, 1, -1):
         head, tail = words[: (kept + 1) // 2], words[len(words) - kept // 2 :]
-        if _width(f"{head}…{tail}", size) <= width:
+        if width_of(f"{head}…{tail}", size) <= width:
             return f"{head}…{tail}"
     return "…"
 
@@ -117,7 +116,7 @@ def wrapped(words: str, width: float, size: float = BODY) -> list[str]:
     lines: list[str] = []
     for word in words.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _width(longer, size) <= width:
+        if lines and width_of(longer, size) <= width:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -125,8 +124,14 @@ def wrapped(words: str, width: float, size: float = BODY) -> list[str]:
 
 
 @cache
-def _width(words: str, size: float) -> float:
-    """Of a line, in pixels."""
+def width_of(words: str, size: float = BODY) -> float:
+    """Width of a line, in pixels."""
     font = FontProperties(family=lettering.families(words), size=size)
-    width: float = TextToPath().get_text_width_height_descent(words, font, ismath=False)[0]
-    return width * DPI / 72
+    width: float = _renderer().get_text_width_height_descent(words, font, ismath=False)[0]
+    return width
+
+
+@cache
+def _renderer() -> RendererAgg:
+    """Letters are as wide as the one that draws them makes them: it rounds each to whole pixels."""
+    return RendererAgg(1, 1, DPI)

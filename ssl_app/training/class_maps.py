@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ssl_app.errors import Change, Set, SettingsError
 from ssl_app.models.backbones import Backbone
+from ssl_app.models.backbones.adapted import TRUNKS
 from ssl_app.models.backbones.base import JOINED
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.ensemble import Ensemble
@@ -58,22 +59,31 @@ def spread(evidence: Tensor, height: int, width: int) -> Tensor:
 
 def _maps(backbone: Backbone, layer: str | None, images: Tensor) -> list[Tensor]:
     """The maps that a head on this layer is given pooled, (B, D, h, w) each."""
-    names = [backbone.map_layer()] if layer is None else layer.split(JOINED)
+    if layer is None:
+        return [_pooled_map(backbone, images)]
+    names = layer.split(JOINED)
     maps = [backbone(images, name) for name in names]
     flat = [name for name, features in zip(names, maps, strict=True) if features.dim() != 4]
     if flat:
         raise SettingsError(f"layer '{flat[0]}' of {backbone.name} gives no map", fix=Change("layer"))
-    if layer is None:
-        pooled, last = backbone(images).float(), maps[0].float()
-        grid = math.isqrt(pooled.shape[1] // last.shape[1])
-        same = functional.adaptive_avg_pool2d(last, max(1, grid)).flatten(1)
-        if same.shape != pooled.shape or (same - pooled).abs().max() > TOLERANCE * pooled.abs().max():
-            raise SettingsError(
-                f"the features of {backbone.name} are not the mean of its layer '{names[0]}', on which a map could be"
-                " drawn",
-                fix=Set("layer", names[0]),
-            )
     return maps
+
+
+def _pooled_map(backbone: Backbone, images: Tensor) -> Tensor:
+    """The map whose pooling is the backbone's features: its last named one or, of AlexNet and VGG, that of the trunk."""
+    features = backbone(images).float()
+    last = backbone.map_layer()
+    for name in (last, *(trunk for trunk in TRUNKS if hasattr(backbone.body, trunk))):
+        found = backbone(images, name).float()
+        grid = math.isqrt(features.shape[1] // found.shape[1]) if found.dim() == 4 else 0
+        if grid:
+            same = functional.adaptive_avg_pool2d(found, grid).flatten(1)
+            if same.shape == features.shape and (same - features).abs().max() <= TOLERANCE * features.abs().max():
+                return found
+    raise SettingsError(
+        f"the features of {backbone.name} are not the mean of its layer '{last}', on which a map could be drawn",
+        fix=Set("layer", last),
+    )
 
 
 def _grids(classifier: Classifier, maps: list[Tensor]) -> list[int]:

@@ -20,14 +20,13 @@ from ssl_app.data.loading import ImageRows
 from ssl_app.data.transforms import center
 from ssl_app.errors import SettingsError
 from ssl_app.models.backbones import Backbone
+from ssl_app.report.contrast import Contrast, tile_side
 from ssl_app.report.grid import Tile
 from ssl_app.report.lettering import class_captions
 from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.inference import map_images
 
-SMALL, LARGE = 96, 128  # pixels: smaller images are enlarged by a whole factor, larger ones averaged down
-CLIPPED = 0.5  # percent of the pixels of a sheet at either end, which gray images are stretched between
 HEAT = 0.65  # of a map over an image, where it is strongest
 
 
@@ -64,8 +63,7 @@ class Subject:
     @property
     def tile(self) -> int:
         """Side that an image is shown at, in pixels."""
-        side = self.rows.image_size
-        return side * -(-SMALL // side) if side <= LARGE else min(side, LARGE)
+        return tile_side(self.rows.image_size)
 
     def pictures(self, images: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.float64]]:
         """Images as they are shown, in [0, 1]: RGB as it is; gray stretched alike in all; else the first channel.
@@ -74,7 +72,7 @@ class Subject:
         """
         at = self.rows.indices[np.asarray(images, dtype=np.int64)]
         seen = center(self.rows.scaling.scale(self.rows.images[at]), self.rows.image_size)
-        return shown(seen, self.tile)
+        return Contrast.of(seen).shown(seen)
 
     def map(self, fn: Callable[[Tensor], Tensor], images: Sequence[int] | NDArray[np.int64]) -> Tensor:
         """What a function makes of the network's input of some images, in the backbone's device and precision."""
@@ -114,23 +112,6 @@ class Picture:
     def draw(self, subject: Subject, folder: Path) -> list[Path]:
         """Draw it into a folder. -> the files. Raises SettingsError where the network has nothing of this kind."""
         raise NotImplementedError
-
-
-def shown(images: NDArray[np.float32], largest: int) -> list[NDArray[np.float64]]:
-    """Images in [0, 1] as people see them best. (n, S, S, C) -> each (s, s, 1 or 3), s at most `largest`.
-
-    Gray is stretched so that what the set leaves unused is not dark, by the same line for all of them. RGB stays.
-    """
-    color = images.shape[-1] == 3
-    values = np.nan_to_num(np.asarray(images if color else images[..., :1], dtype=np.float64))
-    if not color and values.size:
-        low, high = np.percentile(values, (CLIPPED, 100 - CLIPPED))
-        values = np.clip((values - low) / max(high - low, 1e-6), 0, 1)
-    side = min(images.shape[1], largest)
-    if side == images.shape[1]:
-        return list(values)
-    smaller = [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in values]
-    return [np.asarray(one, dtype=np.float64).reshape(side, side, -1) for one in smaller]
 
 
 def heated(picture: NDArray[np.float64], heat: NDArray[np.floating], colors: str = "inferno") -> NDArray[np.float64]:
