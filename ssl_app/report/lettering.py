@@ -9,6 +9,7 @@ from matplotlib import font_manager
 logger = logging.getLogger(__name__)
 
 USUAL = "DejaVu Sans"  # which comes with matplotlib
+PLACEHOLDERS = "Last Resort"  # a font of boxes for all letters that there are
 ABSENT = "□"  # in the place of a letter that no font has
 
 
@@ -45,7 +46,7 @@ def _family(letter: str) -> str | None:
     if code in _letters(font_manager.findfont(USUAL)):
         return USUAL
     for entry in font_manager.fontManager.ttflist:
-        if code in _letters(entry.fname):
+        if not entry.name.startswith(PLACEHOLDERS) and code in _letters(entry.fname):
             return entry.name
     return None
 

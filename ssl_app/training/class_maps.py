@@ -70,11 +70,11 @@ def _maps(backbone: Backbone, layer: str | None, images: Tensor) -> list[Tensor]
 
 
 def _pooled_map(backbone: Backbone, images: Tensor) -> Tensor:
-    """The map whose pooling is the backbone's features: its last named one or, of AlexNet and VGG, that of the trunk."""
+    """The map whose pooling is the backbone's features: its last layer's or, of AlexNet and VGG, the trunk's."""
     features = backbone(images).float()
     last = backbone.map_layer()
     for name in (last, *(trunk for trunk in TRUNKS if hasattr(backbone.body, trunk))):
-        found = backbone(images, name).float()
+        found: Tensor = backbone(images, name).float()
         grid = math.isqrt(features.shape[1] // found.shape[1]) if found.dim() == 4 else 0
         if grid:
             same = functional.adaptive_avg_pool2d(found, grid).flatten(1)

@@ -89,20 +89,27 @@ class Subject:
         return found
 
     def examples(self, count: int) -> list[int]:
-        """So many images, drawn by the seed: of each class in turn, and of other units as long as there are any."""
+        """So many images, drawn by the seed: each class in turn, and another unit each time as long as there is one.
+
+        Images without a label only where none has one. They come class by class.
+        """
         order = np.random.default_rng([self.seed, 8]).permutation(len(self.keys))
-        queues = [[int(i) for i in order if self.labels[i] == label] for label in np.unique(self.labels)]
-        if len(queues) > 1 and (self.labels < 0).any():
-            queues = [queue for queue in queues if self.labels[queue[0]] >= 0]  # those with a label say more
-        turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
+        known = (self.labels >= 0).any()
+        queues = [
+            [int(i) for i in order if self.labels[i] == k] for k in np.unique(self.labels) if k >= 0 or not known
+        ]
+        found: list[int] = []
         units: set[str] = set()
-        first: list[int] = []
-        for image in turns:
-            if self.units[image] not in units:
-                first.append(image)
-                units.add(self.units[image])
-        again = [image for image in turns if image not in set(first)] if len(first) < count else []
-        found = [*first, *again][:count]
+        for new_units_only in (True, False):
+            left = [iter([i for i in queue if i not in found]) for queue in queues]
+            while left and len(found) < count:
+                for queue in list(left):
+                    image = next((i for i in queue if not new_units_only or self.units[i] not in units), None)
+                    if image is None:
+                        left.remove(queue)
+                    elif len(found) < count:
+                        found.append(image)
+                        units.add(self.units[image])
         return sorted(found, key=lambda image: int(self.labels[image]))
 
 
