@@ -5,6 +5,7 @@ and a ReLU that is off, where a gradient stops. The field is that of the archite
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,31 +52,35 @@ class ReceptiveFields:
         return bool(np.ptp(self.rows, 1).min() == np.ptp(self.columns, 1).min() == self.side)
 
 
-def receptive_fields(backbone: Backbone, layer: str | None) -> ReceptiveFields:
-    """The fields of a layer's units, None for the pooled last; features without a map are one unit.
+def receptive_fields(backbone: Backbone, layers: Sequence[str]) -> list[ReceptiveFields]:
+    """The fields of the units of each layer; features without a map are one unit.
 
     By twice as many images through the network as an image has rows, in f32 on the CPU.
     Raises SettingsError for a layer that is not there.
     """
     network = copy.deepcopy(backbone).float().cpu().eval()
-    return ReceptiveFields(
-        _ends(_reached(network, layer, 0)), _ends(_reached(network, layer, 1)), backbone.image_size
-    )
+    rows, columns = (_reached(network, layers, axis) for axis in (0, 1))
+    pairs = zip(rows, columns, strict=True)
+    return [ReceptiveFields(_ends(down), _ends(across), backbone.image_size) for down, across in pairs]
 
 
 @torch.no_grad()
-def _reached(network: Backbone, layer: str | None, axis: int) -> NDArray[np.bool_]:
-    """Which rows (axis 0) or columns (axis 1) of the map each row or column of the image reaches. -> (S, h or w)."""
+def _reached(network: Backbone, layers: Sequence[str], axis: int) -> list[NDArray[np.bool_]]:
+    """Which rows (axis 0) or columns (1) of each layer's map a row or column of the image reaches. -> (S, h or w)."""
+
+    def reached(features: Tensor) -> NDArray[np.bool_]:
+        units = features if features.dim() == 4 else features[:, :, None, None]
+        found: NDArray[np.bool_] = units.isnan().any(1).any(2 - axis).numpy()
+        return found
+
     side, found = network.image_size, []
     for first in range(0, side, TOGETHER):
         marked = range(first, min(first + TOGETHER, side))
         images = torch.zeros(len(marked), network.channels, side, side)
         for image, line in zip(images, marked, strict=True):
             image.select(axis + 1, line).fill_(torch.nan)
-        features: Tensor = network(images, layer)
-        units = features if features.dim() == 4 else features[:, :, None, None]
-        found.append(units.isnan().any(1).any(2 - axis).numpy())
-    return np.concatenate(found)
+        found.append(network.each_layer(images, layers, reached))
+    return [np.concatenate(each) for each in zip(*found, strict=True)]
 
 
 def _ends(reached: NDArray[np.bool_]) -> NDArray[np.int64]:

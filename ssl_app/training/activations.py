@@ -1,5 +1,6 @@
 """Top activations: for every channel of a layer, the images that activate it most, and where in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,32 +33,53 @@ class TopActivations:
 
 
 def top_activations(
-    backbone: Backbone, layer: str | None, rows: ImageRows, hardware: Hardware, k: int
-) -> TopActivations:
-    """The k images that activate each channel most; an image counts once, by its most active unit.
+    backbone: Backbone, layers: Sequence[str], rows: ImageRows, hardware: Hardware, k: int
+) -> list[TopActivations]:
+    """Of each layer, the k images that activate each channel most; an image counts once, by its most active unit.
 
-    One pass over the images. In memory are one batch and k numbers a channel. Of equals the first comes first.
-    k beyond the number of images means all.
+    One pass over the images for all layers. In memory are one batch and k numbers a channel. Of equals the first
+    image comes first. k beyond the number of images means all. Raises SettingsError for a layer that is not there.
     """
-    held: tuple[Tensor, Tensor, Tensor] | None = None  # values, images, places; each (D, k) at most
-    total = squares = torch.zeros(0, dtype=torch.float64)
-    count = 0
+    found = [_Largest(k) for _ in layers]
 
-    def largest(images: Tensor) -> tuple[Tensor, Tensor]:
-        features = backbone(images, layer).float()
-        best = (features if features.dim() == 4 else features[:, :, None, None]).flatten(2).max(2)
-        return best.values.cpu(), best.indices.cpu()  # (B, D)
+    def largest(images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return backbone.each_layer(images, layers, _most_active)
 
-    for values, places in each_batch(backbone, largest, rows, hardware):
-        number = torch.arange(count, count + len(values)).expand(values.shape[1], -1)  # (D, B)
-        fresh = (values.t(), number, places.t())
-        known = fresh if held is None else tuple(torch.cat(pair, 1) for pair in zip(held, fresh, strict=True))
-        order = known[0].sort(stable=True, dim=1, descending=True).indices[:, :k]
-        held = (known[0].gather(1, order), known[1].gather(1, order), known[2].gather(1, order))
-        total = total + values.double().sum(0) if count else values.double().sum(0)
-        squares = squares + values.double().square().sum(0) if count else values.double().square().sum(0)
-        count += len(values)
-    assert held is not None, "no images"
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-    return TopActivations(held[0].numpy(), held[1].numpy(), held[2].numpy(), mean.numpy(), deviation.numpy())
+    for batch in each_batch(backbone, largest, rows, hardware):
+        for one, (values, places) in zip(found, batch, strict=True):
+            one.add(values, places)
+    return [one.result() for one in found]
+
+
+def _most_active(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest activation of each channel, and its place. (B, D, h, w) or (B, D) -> (B, D), (B, D), on the CPU."""
+    units = features.float().flatten(2) if features.dim() == 4 else features.float()[:, :, None]
+    best = units.max(2)
+    return best.values.cpu(), best.indices.cpu()
+
+
+class _Largest:
+    """The k largest values of each channel, of images that come batch by batch."""
+
+    def __init__(self, k: int) -> None:
+        self.k, self.count = k, 0
+        self.held: tuple[Tensor, ...] = ()  # values, images and places, each (D, k) at most
+        self.sums = torch.zeros(2, 1, dtype=torch.float64)  # of values and of their squares, (2, D)
+
+    def add(self, values: Tensor, places: Tensor) -> None:
+        """A batch of images, each by its most active unit of each channel. (B, D), (B, D)."""
+        images = torch.arange(self.count, self.count + len(values)).expand(values.shape[1], -1)  # (D, B)
+        fresh = (values.t(), images, places.t())
+        known = fresh if not self.held else tuple(torch.cat(pair, 1) for pair in zip(self.held, fresh, strict=True))
+        order = known[0].sort(stable=True, dim=1, descending=True).indices[:, : self.k]
+        self.held = tuple(one.gather(1, order) for one in known)
+        self.sums = self.sums + torch.stack([values.double(), values.double().square()]).sum(1)
+        self.count += len(values)
+
+    def result(self) -> TopActivations:
+        """All of it, as arrays."""
+        assert self.count, "no images"
+        mean, squares = self.sums / self.count
+        deviation = (squares - mean.square()).clamp_min(0).sqrt()
+        values, images, places = (one.numpy() for one in self.held)
+        return TopActivations(values, images, places, mean.numpy(), deviation.numpy())

@@ -6,7 +6,7 @@ A linear head on pooled maps is a sum over places: what a place adds to a class'
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_app.errors import Change, Set, SettingsError
@@ -25,11 +25,16 @@ def class_maps(classifier: Classifier, images: Tensor) -> Tensor:
 
     For (B, C, S, S), in eval mode; in f32. Raises SettingsError where the head is not linear on pooled maps.
     """
+    with torch.autocast(images.device.type, enabled=False):
+        return _class_maps(classifier, images.float())
+
+
+def _class_maps(classifier: Classifier, images: Tensor) -> Tensor:
     head = classifier.head
     if len(head.layers) != 1:
         raise SettingsError("class maps need a linear head, the head is an mlp", fix=Set("head", "linear"))
-    maps = [features.float() for features in _maps(classifier.backbone, classifier.layer, images)]
-    weight = head.last.weight.float()  # (K, d)
+    maps = _maps(classifier.backbone, classifier.layer, images)
+    weight = head.last.weight  # (K, d)
     grids = _grids(classifier, maps)
     found, column = [], 0
     for features, grid in zip(maps, grids, strict=True):
@@ -71,10 +76,10 @@ def _maps(backbone: Backbone, layer: str | None, images: Tensor) -> list[Tensor]
 
 def _pooled_map(backbone: Backbone, images: Tensor) -> Tensor:
     """The map whose pooling is the backbone's features: its last layer's or, of AlexNet and VGG, the trunk's."""
-    features = backbone(images).float()
+    features = backbone(images)
     last = backbone.map_layer()
-    for name in (last, *(trunk for trunk in TRUNKS if hasattr(backbone.body, trunk))):
-        found: Tensor = backbone(images, name).float()
+    for name in (last, *(trunk for trunk in TRUNKS if isinstance(getattr(backbone.body, trunk, None), nn.Module))):
+        found: Tensor = backbone(images, name)
         grid = math.isqrt(features.shape[1] // found.shape[1]) if found.dim() == 4 else 0
         if grid:
             same = functional.adaptive_avg_pool2d(found, grid).flatten(1)

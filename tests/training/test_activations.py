@@ -14,10 +14,7 @@ COUNT, K = 30, 4
 
 
 @pytest.mark.parametrize("together", [4, 512])
-@pytest.mark.parametrize("layer", ["block1", "block3", None])
-def test_they_are_those_of_brute_force_whatever_the_batch(
-    layer: str | None, together: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_they_are_those_of_brute_force_whatever_the_batch(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "ORDERED_BATCH", together)
     monkeypatch.setattr(loading, "FEWEST", 1)
     torch.manual_seed(0)
@@ -25,22 +22,20 @@ def test_they_are_those_of_brute_force_whatever_the_batch(
     rows = toys.rows(toys.images(COUNT))
     sizes = list(each_batch(network, len, rows, toys.CPU))
     assert max(sizes) == min(together, COUNT), "streamed"
-    found = top_activations(network, layer, rows, toys.CPU, K)
-    inputs = torch.from_numpy(rows.scaling.scale(rows.images)).permute(0, 3, 1, 2)
-    with torch.no_grad():
-        maps = network((inputs - 0.5) / 0.25, layer)
-    maps = maps.reshape(COUNT, maps.shape[1], -1).numpy()  # (N, D, hw)
-    largest = maps.max(2)
-    for channel in range(maps.shape[1]):
-        order = np.argsort(-largest[:, channel], kind="stable")[:K]
-        assert found.values[channel] == pytest.approx(largest[order, channel], abs=1e-5)
-        for image, place, value in zip(
-            found.images[channel], found.places[channel], found.values[channel], strict=True
-        ):
-            assert maps[image, channel, place] == pytest.approx(value, abs=1e-5)
-        assert len(set(found.images[channel])) == K, "an image counts once"
-    assert found.mean == pytest.approx(largest.mean(0), abs=1e-5)
-    assert found.deviation == pytest.approx(largest.std(0), abs=1e-4)
+    inputs = torch.from_numpy((rows.scaling.scale(rows.images) - 0.5) / 0.25).permute(0, 3, 1, 2)
+    layers = ["block1", "block3"]
+    for layer, found in zip(layers, top_activations(network, layers, rows, toys.CPU, K), strict=True):
+        with torch.no_grad():
+            maps = network(inputs, layer).flatten(2).numpy()  # (N, D, hw)
+        largest = maps.max(2)
+        for channel in range(maps.shape[1]):
+            order = np.argsort(-largest[:, channel], kind="stable")[:K]
+            assert found.values[channel] == pytest.approx(largest[order, channel], abs=1e-5)
+            images, places = found.images[channel], found.places[channel]
+            assert maps[images, channel, places] == pytest.approx(found.values[channel], abs=1e-5)
+            assert len(set(images)) == K, "an image counts once"
+        assert found.mean == pytest.approx(largest.mean(0), abs=1e-5)
+        assert found.deviation == pytest.approx(largest.std(0), abs=1e-4)
 
 
 def test_more_than_there_are_gives_all_and_a_dead_channel_is_not_selective() -> None:
@@ -49,7 +44,7 @@ def test_more_than_there_are_gives_all_and_a_dead_channel_is_not_selective() -> 
     last = network.body.block1[7]  # the batch norm before the last ReLU of the block
     with torch.no_grad():
         last.bias[5], last.weight[5] = -100.0, 0.0
-    found = top_activations(network, "block1", toys.rows(toys.images(3)), toys.CPU, k=8)
+    (found,) = top_activations(network, ["block1"], toys.rows(toys.images(3)), toys.CPU, k=8)
     assert found.values.shape == (96, 3)
     assert (np.diff(found.values, axis=1) <= 0).all()
     assert found.deviation[5] == 0

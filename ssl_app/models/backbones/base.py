@@ -18,10 +18,10 @@ A backbone is one file here, and a class spelled like it (`tiny_conv.py`, `TinyC
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from ssl_app.errors import Change, Fix, Set, SettingsError, nearest
 
+T = TypeVar("T")
 LARGEST_TRIED = 1024  # pixels, when looking for the smallest image that a network takes
 FEWEST_PLACES = 2  # along a side of a last map that still says where something is
 SOBEL = "+sobel"  # after a backbone's name
@@ -166,15 +167,25 @@ class Backbone(nn.Module):
         raise SettingsError(f"{self.name} never calls its layer '{layer}'; named: {', '.join(self.layers)}")
 
     def _several(self, images: Tensor, layers: list[str]) -> Tensor:
-        """Pooled features of several layers, each pooled before a layer above may write into it. (B, D1 + D2)."""
-        found: dict[str, Tensor] = {}
+        """Pooled features of several layers. (B, D1 + D2)."""
+
+        def pooled(features: Tensor) -> Tensor:
+            return (functional.adaptive_avg_pool2d(features, 1) if features.dim() == 4 else features).flatten(1)
+
+        return torch.cat(self.each_layer(images, layers, pooled), dim=1)
+
+    def each_layer(self, images: Tensor, layers: Sequence[str], fn: Callable[[Tensor], T]) -> list[T]:
+        """What a function makes of the features of several layers, in one pass and in their order.
+
+        It is given each layer's before a layer above may write into them. What lies above the last one is not
+        computed. Raises SettingsError for a layer that is not there.
+        """
+        found: dict[str, T] = {}
 
         def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
             def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
                 features = as_map(output)
-                if features.dim() == 4:
-                    features = functional.adaptive_avg_pool2d(features, 1)
-                found[name] = features.flatten(1)
+                found[name] = fn(features)
                 if len(found) == len(set(layers)):
                     raise _Reached(features)
 
@@ -190,7 +201,7 @@ class Backbone(nn.Module):
         missing = [name for name in layers if name not in found]
         if missing:
             raise SettingsError(f"{self.name} never calls its layer '{missing[0]}'; named: {', '.join(self.layers)}")
-        return torch.cat([found[name] for name in layers], dim=1)
+        return [found[name] for name in layers]
 
     def tokens(self) -> TokenNetwork:
         """The network on tokens that this is. Raises SettingsError where it is none."""

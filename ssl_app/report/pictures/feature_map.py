@@ -115,6 +115,8 @@ def _panel(axes: Axes, projection: Projection, coloring: _Coloring) -> None:
         axes.scatter(
             points[rest, 0], points[rest, 1], color=REST, label=coloring.rest or None, s=size, lw=0, alpha=0.75
         )
+    if rest.mean() > 0.5:  # the few with a color are lost among the many without one
+        size *= 4
     # in random order, so that no class covers another: one call for each mark
     order = np.random.default_rng(0).permutation(len(points))
     for turn in range(-(-len(coloring.names) // len(HUES))):

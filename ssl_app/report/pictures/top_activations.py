@@ -18,12 +18,15 @@ class TopActivations(Picture):
     def draw(self, subject: Subject, folder: Path) -> list[Path]:
         """`top-activations-LAYER.png` of each layer. Raises SettingsError where no layer has a map."""
         layers = subject.map_layers(smallest=1)
-        return [_sheet(subject, layer).save(folder / f"top-activations-{layer}.png") for layer in layers]
+        found = activations.top_activations(subject.backbone, layers, subject.rows, subject.hardware, IMAGES)
+        fields = receptive_fields(subject.backbone, layers)
+        return [
+            _sheet(subject, layer, top, field).save(folder / f"top-activations-{layer}.png")
+            for layer, top, field in zip(layers, found, fields, strict=True)
+        ]
 
 
-def _sheet(subject: Subject, layer: str) -> Sheet:
-    found = activations.top_activations(subject.backbone, layer, subject.rows, subject.hardware, IMAGES)
-    fields = receptive_fields(subject.backbone, layer)
+def _sheet(subject: Subject, layer: str, found: activations.TopActivations, fields: ReceptiveFields) -> Sheet:
     channels = found.most_selective(CHANNELS)
     if not len(channels):
         raise SettingsError(f"no channel of layer '{layer}' of {subject.name} differs between images")
