@@ -264,8 +264,8 @@ class Pretraining:
         inputs, spec = self.inputs, self.inputs.spec
         rows = inputs.rows(spaced(inputs.train, VIEWED))
         loader = Loader(rows, self._augmentation(rows.frame), Batching(len(rows.indices), spec.seed))
-        side = spec.pixels.size
-        more = f"Augmentation: {spec.augment or self.task.defaults.augment or 'its own'}; {side} x {side} pixels"
+        side, augment = spec.pixels.size, spec.augment or self.task.defaults.augment or f"{spec.name}'s own"
+        more = f"Augmentation: {augment}; {side} x {side} pixels"
         half = f", and half the side in the first {self.plan.half_size:.0%} of the steps" * (self.plan.half_size > 0)
         return views_of(self.task, loader).draw(path, inputs.scaling, spec.name, f"{more}{half}.")
 

@@ -17,6 +17,7 @@ from ssl_app.data.seeding import mix
 from ssl_app.pretext.base import Pretext
 from ssl_app.report.contrast import Contrast, tile_side
 from ssl_app.report.grid import Grid, Tile
+from ssl_app.training.batch_norm import batch_norms
 
 VIEWS = "views.png"
 VIEWED = 8  # images
@@ -59,6 +60,8 @@ def views_of(task: Pretext[object], loader: Loader) -> Views:
     batch = next(loader.ordered(views=task.needs.views))
     views = tuple(view[:VIEWED] for view in batch.views)
     task = copy.deepcopy(task).cpu()
+    for norm in batch_norms(task):
+        norm.eval()  # one image has no statistics
     given: list[Tensor] = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(batch.seed & 0x7FFF_FFFF_FFFF_FFFF)

@@ -63,20 +63,20 @@ class _Coloring:
 def _colorings(subject: Subject) -> list[_Coloring]:
     found = []
     if (subject.labels >= 0).any():
-        found.append(_largest("by class", subject.labels, subject.captions, NAMED, "no label"))
+        found.append(_largest("class", subject.labels, subject.captions, NAMED))
     if subject.groups is not None and any(subject.groups):
         names = sorted({group for group in subject.groups if group})
         place = {name: number for number, name in enumerate(names)}
         member = np.array([place[group] if group else -1 for group in subject.groups], dtype=np.int64)
-        found.append(_largest(f"by {subject.group_word}", member, names, GROUPS, f"no {subject.group_word}"))
+        found.append(_largest(subject.group_word, member, names, GROUPS))
     if subject.clusters is not None:
         names = [f"cluster {number}" for number in range(int(subject.clusters.max()) + 1)]
-        found.append(_largest("by cluster", subject.clusters, names, NAMED, ""))
+        found.append(_largest("cluster", subject.clusters, names, NAMED))
     return found or [_Coloring("", (), np.full(len(subject.features), -1), "")]
 
 
-def _largest(title: str, member: NDArray[np.int64], names: Sequence[str], most: int, none: str) -> _Coloring:
-    """With a color for each name, or for so many of the largest."""
+def _largest(what: str, member: NDArray[np.int64], names: Sequence[str], most: int) -> _Coloring:
+    """With a color for each name, or for so many of those with most images."""
     sizes = np.bincount(member[member >= 0], minlength=len(names))
     present = np.flatnonzero(sizes)
     kept = present if len(present) <= most else np.sort(np.argsort(-sizes, kind="stable")[:most])
@@ -84,8 +84,8 @@ def _largest(title: str, member: NDArray[np.int64], names: Sequence[str], most: 
     place[kept] = np.arange(len(kept))
     others = len(present) - len(kept)
     unknown = int((member < 0).sum())
-    rest = [f"{others:,} others"] * bool(others) + [f"{none}: {unknown:,}"] * bool(unknown)
-    return _Coloring(title, [names[k] for k in kept], place[member], ", ".join(rest))
+    rest = [f"any other {what} ({others:,})"] * bool(others) + [f"no {what}"] * bool(unknown)
+    return _Coloring(f"by {what}", [names[k] for k in kept], place[member], ", ".join(rest))
 
 
 def _draw(path: Path, title: str, projection: Projection, colorings: Sequence[_Coloring]) -> Path:
