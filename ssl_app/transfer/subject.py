@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ssl_app.data.dataset import named_alone
 from ssl_app.models.backbones import Backbone
 from ssl_app.report.pictures import Subject
+from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.inference import frozen_features
 from ssl_app.transfer.trial import TrialSetup
 
@@ -31,10 +32,11 @@ def subject_of(
     layers: tuple[str, ...],
     features: NDArray[np.float32] | None = None,
     clusters: NDArray[np.int64] | None = None,
+    predictor: Ensemble | None = None,
+    tsne: bool = False,
 ) -> Subject:
-    """The subject; where features (N, d) of the pooled last layer are at hand, they are of `shown_images`.
-
-    Clusters (N,) are of the same images.
+    """The subject of `report.learned.draw`. Features (N, d) of the pooled last layer, and clusters (N,), are of
+    `shown_images`; without features they are computed. `predictor` is a finished classifier of the set's classes.
     """
     dataset, indices = setup.dataset, shown_images(setup)
     rows = setup.rows(indices)
@@ -58,5 +60,7 @@ def subject_of(
         groups=groups,
         clusters=clusters,
         group_word=dataset.columns.group or "group",
+        predictor=predictor,
+        tsne=tsne,
         seed=setup.config.seed,
     )

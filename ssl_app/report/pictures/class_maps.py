@@ -28,6 +28,10 @@ class ClassMaps(Picture):
         predictor, images = subject.predictor, subject.examples(IMAGES)
         rows = subject.rows.at(subject.rows.indices[np.asarray(images)])
         likely = probabilities(predictor, rows, subject.hardware)  # (n, K)
+        if likely.shape[1] != len(subject.classes):
+            raise SettingsError(
+                f"{subject.name} has {likely.shape[1]} classes, the images have {len(subject.classes)}"
+            )
         maps = as_array(map_images(predictor, partial(mean_class_maps, predictor), rows, subject.hardware))
         order = np.argsort(-likely, axis=1, kind="stable")[:, :CLASSES]
         heads = ["image, its class", *["likeliest class", "second", "third"][: order.shape[1]]]
