@@ -49,7 +49,7 @@ class Views:
             most = max(map(len, self.given))
             heads += _numbered("input", min(most, MOST))
             first = f" (the first {MOST} of {most})" if most > MOST else ""
-            about += f" Input: what {method} makes of the views, and the network is given{first}."
+            about += f" Input: what {method} makes of the views and gives to the network{first}."
         grid = Grid(f"What the network sees: {method}", f"{about} {more}", heads)
         return grid.sheet(rows, tile).save(path)
 
