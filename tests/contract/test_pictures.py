@@ -100,6 +100,7 @@ def test_what_is_not_known_is_left_out(tmp_path: Path, messages: list[str]) -> N
     bare = replace(one, classes=(), labels=np.full(COUNT, -1), groups=None, clusters=None, predictor=None)
     assert len(learned.draw(bare, tmp_path)) == 6
     assert "no class maps: a-run is no classifier; expected a finished run of finetune" in messages
+    assert (bare.caption(3), one.caption(3), one.caption(4)) == ("3.png", "", "normal")
     alone = replace(one, units=["all"] * COUNT)
     assert learned.draw(alone, tmp_path, ["nearest-neighbors"]) == []
     assert messages[-1] == "no nearest neighbors: all images of a-run are of one group"

@@ -91,3 +91,17 @@ def test_mae_is_given_a_quarter_of_the_patches(tmp_path: Path) -> None:
         same = (given == view).unfold(1, patch, patch).unfold(2, patch, patch).flatten(3).all(3)
         assert float(same.float().mean()) == pytest.approx(0.25, abs=0.01)
         assert ((given == view) | (given == 0)).all()
+
+
+def test_a_loss_that_fails_on_one_image_costs_a_note_and_no_training(
+    tmp_path: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, loader = made("sela", tmp_path)
+
+    def fails(self: object, batch: object, player: str) -> None:
+        raise ValueError("expected two\nimages")
+
+    monkeypatch.setattr(type(task), "loss", fails)
+    assert views_of(task, loader).given == []
+    expected = "note: views.png shows no inputs of the network, since the loss of one image raises"
+    assert messages == [f"{expected} ValueError: expected two images"]

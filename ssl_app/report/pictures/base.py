@@ -6,7 +6,7 @@ A kind is one file here, and a class spelled like it (`top_activations.py`, `Top
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
@@ -57,7 +57,9 @@ class Subject:
         return class_captions(self.classes)
 
     def caption(self, image: int) -> str:
-        """The class of an image, or nothing where it has no label."""
+        """The class of an image, nothing where it has no label; where there are no classes, its file."""
+        if not self.classes:
+            return PurePath(self.keys[image]).name
         return self.captions[self.labels[image]] if self.labels[image] >= 0 else ""
 
     @property
