@@ -58,7 +58,8 @@ def find(package: str, name: str) -> Any:
         return find_object(name)
     stem = name.replace("-", "_")
     if name.replace("_", "-") not in names(package):
-        kind = {"pretext": "method", "transfer.strategies": "strategy"}.get(package, package)
+        kinds = {"pretext": "method", "transfer.strategies": "strategy", "report.pictures": "picture"}
+        kind = kinds.get(package, package)
         raise SettingsError(f"no {kind} is named '{name}'{meant(package, name)}")
     module = importlib.import_module(f"ssl_app.{package}.{stem}")
     for attribute in vars(module).values():

@@ -154,6 +154,9 @@ class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     probe_every: int | None = option(
         None, "epochs between two measurements on --probe-data; default: a tenth of all", at_least=1
     )
+    show_views: bool = option(
+        False, "draw views.png into OUT, the random views that the network would see, and train nothing"
+    )
     seeds: int = option(
         1, "pretrainings to make, with this seed and the next ones; a sweep takes them as one", at_least=1
     )

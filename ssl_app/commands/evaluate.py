@@ -44,6 +44,7 @@ EXAMPLES = """
 ssl-app evaluate pretrain-20261121-101500
 ssl-app evaluate pretrain-20261121-101500 --layers pooled --data labeled.csv --group patient
 ssl-app evaluate my-sela --clusters 16,64,256
+ssl-app evaluate my-sela --pictures --classifier my-finetune
 ssl-app evaluate none --backbone small-resnet --layers stage2,stage3
 ssl-app evaluate resnet18.pth --backbone resnet18 --data folders/ --k 200
 """
@@ -87,6 +88,13 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     evaluate_on: Literal["test", "validation"] = option(
         "test", "part that is evaluated; validation is a fifth of the training part, and leaves the test part alone"
     )
+    pictures: bool = option(
+        False, "draw what was learned: filters, top activations, attention, neighbors, a map of the features"
+    )
+    tsne: bool = option(False, "with --pictures: a map of the features by t-SNE too")
+    classifier: str | None = option(
+        None, "with --pictures: finetune run, for maps of the evidence for its classes", metavar="RUN"
+    )
 
 
 def run(settings: Settings) -> Result:
@@ -99,6 +107,8 @@ def run(settings: Settings) -> Result:
     from ssl_app.transfer.setup import overlap_sentence, prepare
 
     started = time.monotonic()
+    if not settings.pictures and (settings.tsne or settings.classifier is not None):
+        raise SettingsError("--tsne and --classifier are for pictures; type --pictures too")
     runs.prepare(settings.out, settings.name, "evaluate")
     hardware = hardware_of(settings)
     logger.info(hardware.sentence())
@@ -134,7 +144,7 @@ def run(settings: Settings) -> Result:
             logger.info(tables.choice(found, best, POOLED, int(truth.held.sum())))
         over_epochs = curves.of_history(start.history)
         _log_curves(one, over_epochs, found, random)
-        # pictures of the features belong here: all is measured, `frozen` has them in its cache, the folder is open
+        pictures = _drawn(settings, setup, frozen.backbone, layers, one) if settings.pictures else []
         for prefix, every in (("", found), ("random_", random)):
             for layer, numbers in every.items():
                 named = measures.plain_numbers(numbers)
@@ -148,6 +158,7 @@ def run(settings: Settings) -> Result:
             "curves": over_epochs,
             "labels_used": len(truth.train),
             "held_out": int(truth.held.sum()),
+            "pictures": pictures,
             "overlap": overlap,
             "unreadable": list(setup.dataset.unreadable),
         }
@@ -246,6 +257,30 @@ def _log_curves(
     path = one.folder / CURVES
     curves.draw(path, over_epochs, own, beside)
     one.tracked.artifact(path)
+
+
+def _drawn(
+    settings: Settings, setup: "TrialSetup", backbone: "Backbone", layers: Sequence[str], one: "RecordedRun"
+) -> list[str]:
+    """Pictures of what was learned, by images of the training part. -> the files."""
+    import torch
+
+    from ssl_app.clustering import kmeans
+    from ssl_app.report import learned
+    from ssl_app.transfer.subject import subject_of
+    from ssl_app.transfer.trained import load_classifier
+
+    subject = subject_of(setup, backbone, tuple(layer for layer in layers if layer != POOLED), tsne=settings.tsne)
+    few = min(len(subject.classes), len(subject.features))
+    clusters = kmeans.fit(torch.tensor(subject.features), few, seed=settings.seed).labels.cpu().numpy()
+    predictor = None
+    if settings.classifier is not None:
+        predictor = load_classifier(runs.find_run(settings.out, settings.classifier)).predictor
+    files = learned.draw(replace(subject, clusters=clusters, predictor=predictor), one.folder / "pictures")
+    for path in files:
+        one.tracked.artifact(path)
+    logger.info(f"pictures: {one.folder / 'pictures'}, {len(files)} files")
+    return [str(path) for path in files]
 
 
 def _refuse_not_finite(features: "NDArray[np.float32]", layer: str, name: str) -> None:

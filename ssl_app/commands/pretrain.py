@@ -32,6 +32,7 @@ ssl-app pretrain
 ssl-app pretrain --data scans/ --image-size 64 --epochs 50
 ssl-app pretrain --data all.csv --group patient --exclude labeled.csv
 ssl-app pretrain --method sela --help
+ssl-app pretrain --data scans/ --augment strong --show-views
 ssl-app pretrain --data scans/ --seeds 3 --name scans
 ssl-app pretrain --resume pretrain-20261121-101500
 torchrun --nproc-per-node 2 -m ssl_app pretrain --data scans/
@@ -71,6 +72,8 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
     from ssl_app.pretraining.run import TRAINING, Pretraining
     from ssl_app.training.distributed import processes
 
+    if settings.show_views:
+        return _show_views(settings, own)
     if several and _seeds(settings) > 1:
         return _every_seed(settings, own)
     started = time.monotonic()
@@ -227,6 +230,28 @@ def _replicates(folder: Path, settings: Settings) -> list[Settings]:
                 raise RunError(f"run {taken.parent} is no pretraining of {folder.name} with seed {seed}; remove it")
         found.append(one)
     return found
+
+
+def _show_views(settings: Settings, own: Any) -> Result:
+    """Draw what the network of such a pretraining would see; no run is made. Raises SettingsError with a resume."""
+    from ssl_app.pretraining.run import Pretraining
+    from ssl_app.pretraining.views import VIEWS
+    from ssl_app.training.distributed import SingleProcess
+
+    started = time.monotonic()
+    if settings.resume is not None:
+        raise SettingsError(
+            f"--show-views is for a new pretraining; the views of {settings.resume} are in its folder"
+        )
+    runs.prepare_out(settings.out)
+    method = method_of(settings.method)
+    spec = _spec(replace(settings, budget=None), method, method.Config() if own is None else own)
+    work = Pretraining.prepare(spec, hardware_of(settings), SingleProcess())
+    name = VIEWS if settings.name is None else f"{settings.name}-{VIEWS}"
+    path = work.draw_views(settings.out / name)
+    logger.info(f"views: {path}; nothing was trained")
+    stored = config.as_json(_resolved(settings, work)) | {"method_settings": config.as_json(spec.config)}
+    return Result("pretrain", settings.out, time.monotonic() - started, stored, {"views": str(path)})
 
 
 def _refuse_two_lengths(settings: Settings) -> None:

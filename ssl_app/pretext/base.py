@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_app.data import transforms
 from ssl_app.data.batch import Batch
@@ -111,6 +111,25 @@ class Pretext(Task, Generic[C]):
         """What deserves the user's attention in the metrics of each epoch so far; None while all is well."""
         return None
 
+    def backbone_inputs(self, batch: Batch) -> Tensor | None:
+        """What the backbone is given of a batch: puzzles, turns, holes and all, (n, C, s, s); for people.
+
+        The first call of the backbone within `loss` says so, and nothing above it is computed. None where the loss
+        does not call it: a method that hides tokens, say, overrides this.
+        """
+
+        def leave(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            raise _Given(inputs[0].detach())
+
+        handle = self.backbone.register_forward_pre_hook(leave)
+        try:
+            self.loss(batch, self.players[0])
+        except _Given as found:
+            return found.images
+        finally:
+            handle.remove()
+        return None
+
     def pictures(self, batch: Batch) -> Mapping[str, Tensor]:
         """What shows how well it works, by name: n rows of m pictures each, (n, m, C, S, S).
 
@@ -126,6 +145,13 @@ class Pretext(Task, Generic[C]):
         -> what else the user should know of them before training.
         """
         return ()
+
+
+class _Given(Exception):
+    """Leaves a loss with what its backbone was given."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
 
 
 class SelfLabeling:

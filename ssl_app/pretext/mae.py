@@ -78,12 +78,21 @@ class MAE(Pretext[MAEConfig]):
         """
         images = batch.images.float()
         visible, _ = self._split(batch)
-        patches = cut(images, self.patch)
-        seen = torch.zeros_like(patches[..., :1], dtype=torch.bool).scatter(1, visible[..., None], True)  # (B, T, 1)
+        patches, seen = self._shown(images, visible)
         _, mean, deviation = self._target(images)
         drawn = self._drawn(batch.images, visible) * deviation + mean
         rows = [patches, patches * seen, torch.where(seen, patches, drawn)]
         return {"reconstructed": torch.stack([joined(row, self.patch, self.backbone.channels) for row in rows], 1)}
+
+    def backbone_inputs(self, batch: Batch) -> Tensor:
+        """The images without their hidden patches, which the encoder is not given at all."""
+        patches, seen = self._shown(batch.images.float(), self._split(batch)[0])
+        return joined(patches * seen, self.patch, self.backbone.channels)
+
+    def _shown(self, images: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Patches, and which of them are visible. -> (B, T, P), (B, T, 1) bool."""
+        patches = cut(images, self.patch)
+        return patches, torch.zeros_like(patches[..., :1], dtype=torch.bool).scatter(1, visible[..., None], True)
 
     def _split(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Places of the visible and of the hidden patches, others in each image. -> (B, V), (B, H) i64."""

@@ -19,6 +19,7 @@ from ssl_app.data import transforms
 from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.data.overlap import merged, seen
 from ssl_app.data.seeding import mix
+from ssl_app.data.transforms import Augmentation, Frame
 from ssl_app.errors import Notice
 from ssl_app.evaluation.features import effective_rank, feature_std
 from ssl_app.pretext.base import Pretext
@@ -28,6 +29,7 @@ from ssl_app.pretraining.inputs import FEW, Inputs, PretrainSpec
 from ssl_app.pretraining.schedule import defaults_of, describe, plan_of, resizing_of, resolved, too_short
 from ssl_app.pretraining.selection import spaced
 from ssl_app.pretraining.time_budget import SHARE, TRIED, Cost, Trial, described, length_within
+from ssl_app.pretraining.views import VIEWED, VIEWS, views_of
 from ssl_app.report import plots
 from ssl_app.tracking import Run as TrackedRun
 from ssl_app.training.distributed import SingleProcess
@@ -46,7 +48,6 @@ logger = logging.getLogger(__name__)
 TRAINING = "training.safetensors"  # the state that a resumed run goes on from
 MONITORED = 256  # images that features are measured on, each epoch
 SHOWN = 12  # images of a method's pictures
-VIEWED = 36  # pictures of views.png
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,8 @@ class Pretraining:
         """
         inputs, task = self.inputs, self.task
         before = seconds_so_far(folder / TRAINING)
+        if self.group.rank == 0 and not (folder / VIEWS).is_file():
+            tracked.artifact(self.draw_views(folder / VIEWS))
         tracked.data(inputs.dataset.name, inputs.dataset.hash, "pretraining")
         if task.score is not None and self.chance is not None:
             logger.info(f"chance: a network that knows nothing has {task.score} {self.chance:.3f}")
@@ -248,29 +251,35 @@ class Pretraining:
         workers = spec.workers
         if workers is None:  # on a CPU a worker takes the core that the network needs
             workers = 0 if self.hardware.device.type == "cpu" else min(8, max(1, cores() - 1))
-        augmentation = (
-            self.task.augmentation(rows.frame)
-            if spec.augment is None
-            else transforms.preset(spec.augment, rows.frame)
-        )
         views, micro = self.task.needs.views, self.plan.accumulate * group.world
         batching = Batching(self.plan.batch_size, spec.seed, views, micro, group.rank, group.world, workers)
-        return Loader(rows, augmentation, batching)
+        return Loader(rows, self._augmentation(rows.frame), batching)
+
+    def _augmentation(self, frame: Frame) -> Augmentation:
+        """The user's, or the method's own."""
+        named = self.inputs.spec.augment
+        return self.task.augmentation(frame) if named is None else transforms.preset(named, frame)
+
+    def draw_views(self, path: Path) -> Path:
+        """Draw some images, their random views, and what the method gives of them to the network."""
+        inputs, spec = self.inputs, self.inputs.spec
+        rows = inputs.rows(spaced(inputs.train, VIEWED))
+        loader = Loader(rows, self._augmentation(rows.frame), Batching(len(rows.indices), spec.seed))
+        side, augment = spec.pixels.size, spec.augment or self.task.defaults.augment or f"{spec.name}'s own"
+        more = f"Augmentation: {augment}; {side} x {side} pixels"
+        half = f", and half the side in the first {self.plan.half_size:.0%} of the steps" * (self.plan.half_size > 0)
+        return views_of(self.task, loader).draw(path, inputs.scaling, spec.name, f"{more}{half}.")
 
     def _draw(self, folder: Path, history: History) -> list[Path]:
-        """Pictures of the run: its curves, the views that the network was trained on, and the method's own."""
+        """Pictures of the run: its curves, and the method's own."""
         chance = {} if self.task.score is None or self.chance is None else {self.task.score: self.chance}
         curves = [{k: v for k, v in one.items() if k != "ended"} for one in history]
         plots.history(folder / "history.png", curves, chance)
-        batches = next(self._loader(self._training_rows).epoch(0, 1))
-        views = [torch.cat(view) for view in zip(*(batch.views for batch in batches), strict=True)]
-        shown = [view[: VIEWED // len(views)].permute(0, 2, 3, 1).numpy() for view in views]  # (n, S, S, C) each
-        plots.views(folder / "views.png", self._visible(np.stack(shown, 1)))
         own = []
         for name, pictures in self._pictures().items():
             own.append(folder / f"{name}.png")
             plots.rows_of_pictures(own[-1], pictures)
-        return [folder / "history.png", folder / "views.png", *own]
+        return [folder / "history.png", *own]
 
     def _pictures(self) -> dict[str, NDArray[np.float32]]:
         """The method's own pictures, (n, m, S, S, C) in [0, 1]."""

@@ -187,14 +187,6 @@ def augmentations(path: Path, images: ArrayLike, columns: int | None = None) -> 
     _write_pixels(path, sheet)
 
 
-def views(path: Path, pictures: ArrayLike) -> None:
-    """Views of images, those of one image side by side. (n, V, S, S, C) in [0, 1]."""
-    tiles = np.asarray(pictures, dtype=np.float64)
-    assert tiles.ndim == 5, f"expected (n, V, S, S, C), found {tiles.shape}"
-    count = tiles.shape[1]
-    augmentations(path, tiles.reshape(-1, *tiles.shape[2:]), None if count == 1 else count * max(1, 6 // count))
-
-
 def rows_of_pictures(path: Path, pictures: ArrayLike) -> None:
     """Rows of pictures, such as an image, what was hidden of it, and what came back. (n, m, S, S, C) in [0, 1]."""
     tiles = np.asarray(pictures, dtype=np.float64)

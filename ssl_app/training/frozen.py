@@ -18,7 +18,7 @@ from ssl_app.data.store import Store
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.inference import for_each_batch
+from ssl_app.training.inference import each_batch
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +45,15 @@ def write(
             stores[layer] = Store(draft, np.zeros(heads[layer].features, np.float32), len(rows.indices))
             drafts.callback(stores[layer].file.close)
 
-        def add(images: Tensor) -> None:
+        def pooled(images: Tensor) -> dict[str | None, Tensor]:
             views = [images, images.flip(-1)] if mirrored else [images]
             found = [backbone.reduced(view, pools) for view in views]
-            for layer, store in stores.items():
-                for row in torch.stack([one[layer].float() for one in found]).mean(0).cpu().numpy():
-                    store.add(row)
+            return {layer: torch.stack([one[layer].float() for one in found]).mean(0) for layer in stores}
 
-        for_each_batch(backbone, add, rows, hardware)
+        for batch in each_batch(backbone, pooled, rows, hardware):
+            for layer, store in stores.items():
+                for row in batch[layer].cpu().numpy():
+                    store.add(row)
         for store in stores.values():
             store.close()
 

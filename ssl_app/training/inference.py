@@ -1,6 +1,7 @@
 """Inference: probabilities and features of images, center crops in eval mode without gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from ssl_app.training.batch_norm import recalibrate
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.hardware import Hardware
+
+T = TypeVar("T")
 
 
 def probabilities(predictor: Classifier | Ensemble, rows: ImageRows, hardware: Hardware) -> NDArray[np.float64]:
@@ -49,18 +52,18 @@ def map_images(network: nn.Module, fn: Callable[[Tensor], Tensor], rows: ImageRo
 
     `network` is what fn computes with: it is put on the device, and into eval mode.
     """
-    found: list[Tensor] = []
-    for_each_batch(network, lambda images: found.append(fn(images).cpu()), rows, hardware)
+    found = [result.cpu() for result in each_batch(network, fn, rows, hardware)]
     return torch.cat(found) if found else torch.zeros(0, 1)
 
 
-def for_each_batch(network: nn.Module, fn: Callable[[Tensor], None], rows: ImageRows, hardware: Hardware) -> None:
-    """Call fn with the images, (B, C, S, S), in their order; nothing of a batch is kept. `network` as above."""
+def each_batch(network: nn.Module, fn: Callable[[Tensor], T], rows: ImageRows, hardware: Hardware) -> Iterator[T]:
+    """fn of one batch of images after the other, (B, C, S, S), as in `map_images`; nothing is kept."""
     network.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
     network.eval()
-    with torch.no_grad(), hardware.autocast():
-        for batch in center_crops(rows).ordered():
-            fn(batch.to(hardware.device, hardware.memory_format).images)
+    for batch in center_crops(rows).ordered():
+        with torch.no_grad(), hardware.autocast():
+            found = fn(batch.to(hardware.device, hardware.memory_format).images)
+        yield found
 
 
 def recalibrate_on(backbone: Backbone, rows: ImageRows, hardware: Hardware) -> None:

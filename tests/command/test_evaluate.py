@@ -102,7 +102,8 @@ def test_the_pooled_output_is_measured_on_the_data_of_the_pretraining(ssl, tiny,
     assert result["verb"] == "evaluate"
     base = {"verb", "run", "seconds", "settings"}
     own = {"init", "probe", "random", "best", "last", "curves", "labels_used", "held_out", "overlap", "unreadable"}
-    assert set(result) == base | own
+    assert set(result) == base | own | {"pictures"}
+    assert result["pictures"] == []
     assert (result["init"], result["labels_used"], result["overlap"]) == ("p", 57, None)
     assert list(result["probe"]) == ["pooled"]
     one = result["probe"]["pooled"]
@@ -331,6 +332,23 @@ def test_a_run_without_labels(ssl, tiny, images, tmp_path: Path) -> None:
         f"run p was trained on {data}, which has no labels; type --label COLUMN, or --labels FILE, or --data D"
     )
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["cache", "p"]
+
+
+def test_what_was_learned_is_drawn(evaluate, ssl, tiny, trained) -> None:
+    words = ("--per-class", 2, "--steps", 2, "--strategy", "feature-extraction", "--name", "head")
+    assert ssl("finetune", "--init", "p", *words, "--out", trained.out, *tiny).code == 0
+    result = evaluate("p", "--pictures", "--classifier", "head", "--layers", "stage2,stage3", "--name", "seen")
+    folder = trained.out / "seen" / "pictures"
+    assert {Path(file).parent for file in result["pictures"]} == {folder}
+    names = {Path(file).stem for file in result["pictures"]}
+    assert {"filters", "class-maps", "attention-maps", "nearest-neighbors", "feature-map"} <= names
+    assert {"top-activations-stage2", "top-activations-stage3"} <= names
+    assert all(file.read_bytes()[:4] == b"\x89PNG" for file in folder.iterdir())
+
+
+def test_settings_of_pictures_alone_are_refused_without_them(refuse) -> None:
+    for word in (("--tsne",), ("--classifier", "head")):
+        assert refuse("p", *word) == "--tsne and --classifier are for pictures; type --pictures too"
 
 
 def test_a_layer_that_is_not_there(refuse) -> None:

@@ -18,10 +18,10 @@ A backbone is one file here, and a class spelled like it (`tiny_conv.py`, `TinyC
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from ssl_app.errors import Change, Fix, Set, SettingsError, nearest
 
+T = TypeVar("T")
 LARGEST_TRIED = 1024  # pixels, when looking for the smallest image that a network takes
 FEWEST_PLACES = 2  # along a side of a last map that still says where something is
 SOBEL = "+sobel"  # after a backbone's name
@@ -208,6 +209,20 @@ class Backbone(nn.Module):
             else:
                 results[layer] = found[layer, layer]
         return results
+
+    def each_layer(self, images: Tensor, layers: Sequence[str], fn: Callable[[Tensor], T]) -> list[T]:
+        """What any function makes of the features of several layers, in their order; else as `reduced`."""
+        found: dict[str, T] = {}
+
+        def kept(layer: str) -> Callable[[Tensor], Tensor]:
+            def reduction(features: Tensor) -> Tensor:
+                found[layer] = fn(features)
+                return features.new_zeros(0)
+
+            return reduction
+
+        self.reduced(images, {layer: kept(layer) for layer in layers})
+        return [found[layer] for layer in layers]
 
     def tokens(self) -> TokenNetwork:
         """The network on tokens that this is. Raises SettingsError where it is none."""
