@@ -25,7 +25,7 @@ from ssl_app.errors import DataError, Fix, Set
 from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
 
 T = TypeVar("T")
-FORMAT = 1  # of the cache: a new number makes every entry anew
+FORMAT = 2  # of the cache: a new number makes every entry anew
 TEMPORARY = "packing"
 SECONDS_BETWEEN_LINES = 10.0
 DAY = 86_400.0  # seconds
