@@ -12,6 +12,7 @@ from ssl_app.runs import OUT
 DEFAULT_METHOD = "sela"
 USUAL_SIZES, USUAL_DRAWS = (1, 2, 4, 8, 16, 32, 64), 5  # of a sweep
 LARGEST_SEED = 2**32 - 1  # what every library takes
+MAX_IMAGE_MB = 512  # 13,000 x 13,000 pixels of RGB; a decoder takes up to four times as much at its worst
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,9 @@ class DataSettings:
     max_unreadable: int = option(0, "unreadable images allowed before a run is refused", at_least=0)
     allow_leak: bool = option(
         False, "take an existing split with copies or groups on both sides; the result says how many"
+    )
+    max_image_mb: int = option(
+        MAX_IMAGE_MB, "largest decoded image in megabytes (2^20 bytes); larger ones are unreadable", at_least=1
     )
 
 

@@ -51,6 +51,7 @@ def data_of(settings: DataSettings, out: Path, labels: Path | None = None, data:
         settings.split_seed or 0,
         settings.max_unreadable,
         bool(settings.allow_leak),
+        settings.max_image_mb,
     )
 
 
@@ -104,7 +105,7 @@ def planned_of(settings: StageTwoSettings, start: "Initialization", tested: "Tes
 
     merged = with_data_of(settings, start)
     data = data_of(merged, settings.out, settings.labels)
-    pixels = pixels_of(merged, start, open_source(data.data, data.columns))
+    pixels = pixels_of(merged, start, open_source(data.data, data.columns, data.max_image_mb))
     inherited = settings.data is None and bool(start.settings)
     return Planned(start, data, pixels, inherited, tested, settings.strict)
 
@@ -138,7 +139,7 @@ def with_data_of(settings: StageTwoSettings, start: "Initialization") -> StageTw
             logger.info(f"{shown}, as in {start.name}")
         return replace(settings, **split)
     ours = {f.name: getattr(settings, f.name) for f in fields(DataSettings) if getattr(settings, f.name) != f.default}
-    theirs = {field.name: start.settings.get(field.name) for field in fields(DataSettings)}
+    theirs = {field.name: start.settings.get(field.name, field.default) for field in fields(DataSettings)}
     merged: dict[str, Any] = theirs | ours
     merged["data"] = merged["data"] or DIGITS
     logger.info(f"data: {merged['data']}, as in {start.name} (--data says otherwise)")

@@ -132,7 +132,7 @@ def _planned(settings: Settings) -> "tuple[Initialization, Planned, Source]":
     mistakes.refuse()
     with run_in_place_of_init():
         planned = planned_of(replace(stage_two_of(settings), labels=None), found[0], "test")
-    return found[0], planned, open_source(planned.data.data, planned.data.columns)
+    return found[0], planned, open_source(planned.data.data, planned.data.columns, planned.data.max_image_mb)
 
 
 def _initialization(settings: Settings) -> "Initialization":

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
-from ssl_app.data.decoding.limits import MEGABYTE, MOST_MB, admit_bytes
+from ssl_app.data.decoding.limits import MAX_IMAGE_MB, Limit
 from ssl_app.data.decoding.limits import Unreadable as Unreadable  # who decodes finds it here
 from ssl_app.data.decoding.pillow import decode_pillow
 from ssl_app.data.decoding.png import SIGNATURE, decode_png
@@ -52,29 +52,29 @@ KNOWN_UNREAD = {
 }
 
 
-def decode(data: bytes | Path, name: str, max_image_mb: int = MOST_MB) -> NDArray[Any]:
+def decode(data: bytes | Path, name: str, max_image_mb: int = MAX_IMAGE_MB) -> NDArray[Any]:
     """The picture in a file or in its bytes: (H, W, C) uint8, uint16 or float32.
 
     Raises Unreadable; TooLarge, before anything is unfolded, where it takes more than `max_image_mb` megabytes.
     """
-    most = max_image_mb * MEGABYTE
-    content = read_bytes(data, most)
-    if not content:
-        raise Unreadable("the file is empty")
-    unread = unread_kind(name, content)
-    if unread is not None:
-        raise Unreadable(f"{unread} is not read yet")
-    try:
-        array = decode_content(content, most)
-    except Unreadable:
-        raise
-    except Exception as error:  # decoders raise anything on broken files
-        raise Unreadable(reason_of(error)) from error
-    del content  # of a large file half of what is held
-    return standard(array)
+    with Limit(max_image_mb) as limit:
+        content = read_bytes(data, limit)
+        if not content:
+            raise Unreadable("the file is empty")
+        unread = unread_kind(name, content)
+        if unread is not None:
+            raise Unreadable(f"{unread} is not read yet")
+        try:
+            array = decode_content(content, limit)
+        except Unreadable:
+            raise
+        except Exception as error:  # decoders raise anything on broken files
+            raise Unreadable(reason_of(error)) from error
+        del content  # of a large file half of what is held
+        return standard(array)
 
 
-def read_bytes(data: bytes | Path, most: int) -> bytes:
+def read_bytes(data: bytes | Path, limit: Limit) -> bytes:
     """The bytes of a file. Raises Unreadable."""
     try:
         if isinstance(data, bytes):
@@ -82,11 +82,11 @@ def read_bytes(data: bytes | Path, most: int) -> bytes:
         else:
             if data.exists() and not data.is_file():
                 raise Unreadable("it is no regular file")  # to read a pipe is to wait for somebody to write
-            admit_bytes(most, data.stat().st_size)
+            limit.admit_bytes(data.stat().st_size)
             content = data.read_bytes()
     except OSError as error:
         raise Unreadable("the file is missing" if isinstance(error, FileNotFoundError) else error) from error
-    admit_bytes(most, len(content))
+    limit.admit_bytes(len(content))
     return content
 
 
@@ -98,16 +98,16 @@ def unread_kind(name: str, head: bytes) -> str | None:
     return next((kind for end, kind in KNOWN_UNREAD.items() if lower.endswith(end)), None)
 
 
-def decode_content(content: bytes, most: int) -> NDArray[Any]:
+def decode_content(content: bytes, limit: Limit) -> NDArray[Any]:
     """The decoder is chosen by the first bytes: what a file is called is not what it is."""
     if content[:4] in MAGIC:
-        return decode_tiff(content, most)
+        return decode_tiff(content, limit)
     if content[:8] == SIGNATURE:
-        return decode_png(content, most)
+        return decode_png(content, limit)
     header = deep_pnm(content)
     if header is not None:
-        return decode_deep_pnm(content, header, most)
-    return decode_pillow(content, most)
+        return decode_deep_pnm(content, header, limit)
+    return decode_pillow(content, limit)
 
 
 def standard(array: NDArray[Any]) -> NDArray[Any]:

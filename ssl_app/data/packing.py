@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ssl_app.data.decoding.limits import TooLarge
 from ssl_app.data.images import Unreadable
 from ssl_app.data.reduction import pack_side, reduce
 from ssl_app.data.sources.base import Source
@@ -63,7 +64,8 @@ def pack(
     stamps = source.stamps()
 
     def index(*settings: object) -> Path:
-        return cache / "index" / f"{digest([json.dumps([FORMAT, depth, *settings]), *stamps])}.json"
+        of = [FORMAT, depth, source.max_image_mb, *settings]
+        return cache / "index" / f"{digest([json.dumps(of), *stamps])}.json"
 
     wanted = index("wanted", pixels.size, pixels.pack_side, channels)
     entry = read_index(wanted, cache)
@@ -79,15 +81,14 @@ def pack(
         for path in (wanted, *made):
             path.parent.mkdir(exist_ok=True)
             write_bytes(path, json.dumps(entry).encode())
-    unreadable = tuple((source.keys[i], reason) for i, reason in entry["unreadable"])
-    refuse_unreadable(source, unreadable, max_unreadable)
+    refuse_unreadable(source, entry["unreadable"], max_unreadable)
     folder = cache / entry["key"]
-    rows = np.delete(np.arange(len(source.keys)), [i for i, _ in entry["unreadable"]])
+    rows = np.delete(np.arange(len(source.keys)), [i for i, *_ in entry["unreadable"]])
     return Packed(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         rows=rows.astype(np.int64),
         content=np.load(folder / "content.npy"),
-        unreadable=unreadable,
+        unreadable=tuple((source.keys[i], reason) for i, reason, _ in entry["unreadable"]),
         key=entry["key"],
         folder=folder,
     )
@@ -102,14 +103,28 @@ def read_index(index: Path, cache: Path) -> dict[str, Any] | None:
     return entry if (cache / entry["key"] / "content.npy").is_file() else None
 
 
-def refuse_unreadable(source: Source, unreadable: tuple[tuple[str, str], ...], most: int) -> None:
-    """Raise DataError where more files than allowed cannot be read."""
+def refuse_unreadable(source: Source, unreadable: list[tuple[int, str, int]], most: int) -> None:
+    """Raise DataError where more files than allowed cannot be read: position, reason, megabytes of one too large."""
     if len(unreadable) > most:
-        key, reason = unreadable[0]
+        first, reason, _ = unreadable[0]
         raise DataError(
-            f"{len(unreadable)} of {len(source.keys)} images cannot be read, first {key}: {reason}",
-            fix=(Fix("fix or remove them"), Set("max_unreadable", len(unreadable))),
+            f"{len(unreadable)} of {len(source.keys)} images cannot be read, first {source.keys[first]}: {reason}",
+            fix=(
+                Fix("fix or remove them"),
+                *larger(max(needed for *_, needed in unreadable)),
+                Set("max_unreadable", len(unreadable)),
+            ),
         )
+
+
+def larger(needed_mb: int) -> tuple[Set, ...]:
+    """The setting that allows the largest image, if one was too large."""
+    return (Set("max_image_mb", needed_mb),) if needed_mb else ()
+
+
+def needed_by(reason: Unreadable) -> int:
+    """Megabytes of an image that is too large, 0 for any other reason."""
+    return reason.needed_mb if isinstance(reason, TooLarge) else 0
 
 
 def fill(source: Source, side: int, channels: int | None, cache: Path, depth: str, progress: bool) -> dict[str, Any]:
@@ -119,14 +134,14 @@ def fill(source: Source, side: int, channels: int | None, cache: Path, depth: st
     form, store = Form(channels, depth), None
     count = len(source.keys)
     content: list[int] = []
-    unreadable: list[tuple[int, str]] = []
+    unreadable: list[tuple[int, str, int]] = []  # position, reason, megabytes
     changed = DataError(f"{source.name} has changed while it was read", fix=Fix("type the same again"))
     try:
         for i, image in counted(source.each(lambda array: reduce(array, side)), count, progress):
             if len(content) + len(unreadable) == count:
                 raise changed
             if isinstance(image, Unreadable):
-                unreadable.append((i, str(image)))
+                unreadable.append((i, str(image), needed_by(image)))
                 continue
             form.admit(source.keys[i], image)
             small = form.fit(image.small)
@@ -165,8 +180,11 @@ def first_image(source: Source) -> NDArray[Any]:
         try:
             return source.read(i)
         except Unreadable as reason:
-            reasons.append(f"{source.keys[i]}: {reason}")
-    raise DataError(f"none of the {len(reasons)} images in {source.name} can be read, first {reasons[0]}")
+            reasons.append((f"{source.keys[i]}: {reason}", needed_by(reason)))
+    raise DataError(
+        f"none of the {len(reasons)} images in {source.name} can be read, first {reasons[0][0]}",
+        fix=larger(max(needed for _, needed in reasons)),
+    )
 
 
 def settle(folder: Path, final: Path) -> None:

@@ -347,6 +347,35 @@ def test_a_shard_cut_short_is_named(tmp_path: Path) -> None:
     assert refusal(path).endswith("; fetch it again or remove it")
 
 
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_a_shard_that_lost_or_changed_anything_is_refused(tmp_path: Path, name: str) -> None:
+    tar(tmp_path / name, {f"{i}.png": png(i) for i in range(5)})
+    whole = (tmp_path / name).read_bytes()
+    assert len(opened(tmp_path / name).keys) == 5
+    plain = name == "a.tar"
+    ends = range(512, 512 * 10, 512) if plain else range(1, len(whole), 9)  # 5 headers and 5 files, a block each
+    for end in ends:
+        (tmp_path / name).write_bytes(whole[:end])
+        assert f"{name} is damaged" in refusal(tmp_path / name), end
+    for at in range(0, 512 * 10, 1024) if plain else range(len(whole) - 8, len(whole)):  # every header; the checksum
+        changed = bytearray(whole)
+        changed[at] ^= 1
+        (tmp_path / name).write_bytes(changed)
+        assert f"{name} is damaged" in refusal(tmp_path / name), at
+    (tmp_path / name).write_bytes(whole + whole)
+    assert "it goes on after its end" in refusal(tmp_path / name)
+
+
+def test_a_member_larger_than_an_image_may_be_is_unreadable_and_not_read(tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar.gz", {"0.png": png(0), "1.png": bytes(2**20 + 1), "1.cls": b"x"})
+    source = open_source(str(tmp_path / "a.tar.gz"), NONE, max_image_mb=1)
+    assert values(source) == [0, "the file's 1048577 bytes need 2 MB, 1 are allowed"]
+    tar(tmp_path / "b.tar", {"0.png": png(0), "0.cls": b"x" * 5000})
+    assert refusal(tmp_path / "b.tar") == (
+        f"{tmp_path / 'b.tar'} holds 0.cls of 5000 bytes; expected a class's name or number"
+    )
+
+
 def test_a_tar_beside_images_does_not_hide_them(tmp_path: Path) -> None:
     write(tmp_path / "1.png")
     tar(tmp_path / "backup.tar", {"1.png": png(1)})

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ssl_app.data.decoding.limits import Unreadable, admit
+from ssl_app.data.decoding.limits import Limit, Unreadable
 from ssl_app.data.decoding.orientation import TAG, turned
 
 # Pillow tries these and no other: its EPS reader, for one, starts Ghostscript.
@@ -19,13 +19,13 @@ BAND = 2**24  # pixels that are taken out of Pillow's memory at a time
 Image.MAX_IMAGE_PIXELS = None
 
 
-def decode_pillow(content: bytes, most: int) -> NDArray[Any]:
-    """(H, W) or (H, W, 3). Raises Unreadable for a cut file, TooLarge for pixels of more than `most` bytes."""
+def decode_pillow(content: bytes, limit: Limit) -> NDArray[Any]:
+    """(H, W) or (H, W, 3). Raises Unreadable for a cut file, TooLarge by the header alone."""
     if content[:4] == b"RIFF":
-        admit(most, webp_shape(content))  # Pillow makes room for a WebP as soon as it opens it
+        limit.admit(webp_shape(content))  # Pillow makes room for a WebP as soon as it opens it
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         samples = 1 if image.mode in {"1", "LA", "La"} or KEPT.get(image.mode, 0) > 1 else len(image.getbands())
-        admit(most, (image.height, image.width, max(samples, 3 if image.mode == "P" else 1)), KEPT.get(image.mode, 1))
+        limit.admit((image.height, image.width, max(samples, 3 if image.mode == "P" else 1)), KEPT.get(image.mode, 1))
         image.load()
         array = unpacked(image)
         return turned(array, image.getexif().get(TAG, 1))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ssl_app.data.decoding.limits import Unreadable, admit
+from ssl_app.data.decoding.limits import Limit, Unreadable
 from ssl_app.data.decoding.orientation import TAG, turned
 from ssl_app.data.decoding.pillow import decode_pillow
 
@@ -26,7 +26,7 @@ ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (
 BLOCK = 2**20  # bytes inflated at a time
 
 
-def decode_png(content: bytes, most: int) -> NDArray[Any]:
+def decode_png(content: bytes, limit: Limit) -> NDArray[Any]:
     """(H, W) or (H, W, 3) in 8 or 16 bits. Raises Unreadable, for a chunk whose checksum is wrong too."""
     chunks = list(checked_chunks(content))
     if not chunks or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
@@ -34,10 +34,10 @@ def decode_png(content: bytes, most: int) -> NDArray[Any]:
     width, height, bits, kind, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
     if kind not in SAMPLES:
         raise Unreadable("the file is damaged")
-    admit(most, (height, width, max(SAMPLES[kind], 3 if kind == 3 else 1)), 2 if bits == 16 else 1)
+    limit.admit((height, width, max(SAMPLES[kind], 3 if kind == 3 else 1)), 2 if bits == 16 else 1)
     refuse_short(chunks, (height, width), SAMPLES[kind] * bits, bool(interlaced))
     if bits != 16:
-        return decode_pillow(content, most)
+        return decode_pillow(content, limit)
     array: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16 or array.shape[:2] != (height, width):
         raise Unreadable("the file is damaged")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.data.decoding.limits import Unreadable, admit
+from ssl_app.data.decoding.limits import Limit, Unreadable
 
 HEADER = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d{1,10})" * 3 + rb"\s")
 LONGEST = 4096  # bytes of a header with its comments
@@ -34,10 +34,10 @@ def deep_pnm(content: bytes) -> Header | None:
     return header if 255 < header.top < 65536 else None
 
 
-def decode_deep_pnm(content: bytes, header: Header, most: int) -> NDArray[Any]:
+def decode_deep_pnm(content: bytes, header: Header, limit: Limit) -> NDArray[Any]:
     """(H, W, 1 or 3) uint16. Raises Unreadable for a file that is cut, and for a value above the largest."""
     shape = (header.height, header.width, SAMPLES[header.kind])
-    admit(most, shape, 2)
+    limit.admit(shape, 2)
     count = header.height * header.width * shape[2]
     body = memoryview(content)[header.start :]
     plain = header.kind in PLAIN

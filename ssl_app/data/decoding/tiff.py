@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from ssl_app.data.decoding.limits import Unreadable, admit
+from ssl_app.data.decoding.limits import Limit, Unreadable
 from ssl_app.data.decoding.orientation import TAG, turned
 from ssl_app.data.decoding.pillow import decode_pillow
 from ssl_app.data.decoding.tiff_codecs import CUT, OLD_JPEG
@@ -29,20 +29,20 @@ JPEG_STREAM, JPEG_LENGTH = 513, 514
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
 
-def decode_tiff(content: bytes, most: int) -> NDArray[Any]:
+def decode_tiff(content: bytes, limit: Limit) -> NDArray[Any]:
     """(H, W, C) in the file's own type, turned. Raises Unreadable, and TooLarge by the tags alone."""
     with tifffile.TiffFile(io.BytesIO(content), _multifile=False) as file:  # OME-XML may name any file to open
         page = file.pages[0].aspage()
         if int(page.compression) == OLD_JPEG:
-            array = old_jpeg(content, page, most)
+            array = old_jpeg(content, page, limit)
         else:
-            layout = layout_of(page, most)
+            layout = layout_of(page, limit)
             series = file.series[0]
             count = count_pages(series, page)
             if count == 1:
                 array = colored(stored_samples(content, page, layout), page, layout)
             else:
-                array = stacked(content, series, layout, count, most)
+                array = stacked(content, series, layout, count, limit)
         return turned(array, page.tags.valueof(TAG, default=1))
 
 
@@ -54,10 +54,10 @@ def count_pages(series: Any, page: Any) -> int:
     return int(math.prod(series.shape) // max(1, math.prod(page.shape)))
 
 
-def stacked(content: bytes, series: Any, layout: Layout, count: int, most: int) -> NDArray[Any]:
+def stacked(content: bytes, series: Any, layout: Layout, count: int, limit: Limit) -> NDArray[Any]:
     """(H, W, count): the pages of a series as bands, also where only the first of them has tags (ImageJ)."""
     height, width = layout.height, layout.width
-    admit(most, (height, width, count), layout.dtype.itemsize)
+    limit.admit((height, width, count), layout.dtype.itemsize)
     if series.dataoffset is not None and not layout.reversed_bits:
         dtype = layout.dtype.newbyteorder(layout.order)
         stop = series.dataoffset + height * width * count * dtype.itemsize
@@ -76,10 +76,10 @@ def stacked(content: bytes, series: Any, layout: Layout, count: int, most: int) 
     return colored(array, series.keyframe, replace(layout, samples=count, photometric=photometric, alpha=()))
 
 
-def old_jpeg(content: bytes, page: Any, most: int) -> NDArray[Any]:
+def old_jpeg(content: bytes, page: Any, limit: Limit) -> NDArray[Any]:
     """The JPEG stream that a page of the old style points to (TIFF 6.0, section 22)."""
     start, size = (int(page.tags.valueof(tag, default=0)) for tag in (JPEG_STREAM, JPEG_LENGTH))
     stream = content[start : start + size] if size else content[start:]
     if not start or stream[:2] != b"\xff\xd8":
         raise Unreadable("TIFF of old-style JPEG in pieces is not read; save it with Deflate or LZW")
-    return decode_pillow(stream, most)
+    return decode_pillow(stream, limit)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ssl_app.data.decoding.limits import Unreadable, admit
+from ssl_app.data.decoding.limits import Limit, Unreadable
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 COLORS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}  # samples that they need
@@ -60,7 +60,7 @@ class Layout:
         return 1 if self.planar else self.samples
 
 
-def layout_of(page: Any, most: int) -> Layout:
+def layout_of(page: Any, limit: Limit) -> Layout:
     """The layout of a tifffile page. Raises Unreadable for what is not understood, TooLarge by the tags alone."""
     height, width, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
     photometric, compression = int(page.photometric), int(page.compression)
@@ -95,8 +95,8 @@ def layout_of(page: Any, most: int) -> Layout:
         subsampling=subsampling_of(page) if photometric == YCBCR else (1, 1),
         alpha=tuple(COLORS[photometric] + at for at, one in enumerate(extra) if one in ALPHA),
     )
-    admit(most, (height, width, max(samples, 3 if photometric == PALETTE else 1)), found.dtype.itemsize)
-    admit(most, (*found.segment, found.together), found.dtype.itemsize)
+    limit.admit((height, width, max(samples, 3 if photometric == PALETTE else 1)), found.dtype.itemsize)
+    limit.admit((*found.segment, found.together), found.dtype.itemsize)
     return found
 
 
