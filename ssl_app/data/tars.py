@@ -65,7 +65,7 @@ def opened(shard: Path) -> Any:
 
 
 def recording() -> type["Header"]:
-    """A class of headers of its own for one archive, which remembers whether its end was found."""
+    """A class of headers of its own for one archive, which records whether its end was found."""
     return type("Recorded", (Header,), {})
 
 
