@@ -35,7 +35,7 @@ def decode_png(content: bytes, limit: Limit) -> NDArray[Any]:
     if kind not in SAMPLES:
         raise Unreadable("the file is damaged")
     limit.admit((height, width, max(SAMPLES[kind], 3 if kind == 3 else 1)), 2 if bits == 16 else 1)
-    refuse_short(chunks, (height, width), SAMPLES[kind] * bits, bool(interlaced))
+    refuse_other_length(chunks, (height, width), SAMPLES[kind] * bits, bool(interlaced))
     if bits != 16:
         return decode_pillow(content, limit)
     array: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -64,10 +64,10 @@ def checked_chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
         at = sum_at + 4
 
 
-def refuse_short(
+def refuse_other_length(
     chunks: list[tuple[bytes, memoryview]], shape: tuple[int, int], pixel: int, interlaced: bool
 ) -> None:
-    """Raise Unreadable where the data unfold to fewer bytes than a header of `pixel` bits promises."""
+    """Raise Unreadable where the data unfold to fewer bytes than pixels of `pixel` bits need, or far more."""
     height, width = shape
     expected = 0
     for top, left, down, right in ADAM7 if interlaced else ((0, 0, 1, 1),):
@@ -76,13 +76,15 @@ def refuse_short(
     inflater, found = zlib.decompressobj(), 0
     for kind, body in chunks:
         rest: bytes | memoryview = body if kind == b"IDAT" else b""
-        while rest and found < expected:
+        while rest and found <= expected + BLOCK:
             found += len(inflater.decompress(rest, BLOCK))
             rest = inflater.unconsumed_tail
-    while found < expected and (more := inflater.decompress(inflater.unconsumed_tail, BLOCK)):
+    while found <= expected + BLOCK and (more := inflater.decompress(inflater.unconsumed_tail, BLOCK)):
         found += len(more)
     if found < expected:
         raise Unreadable("the file is cut short")
+    if found > expected + BLOCK:  # a decoder would unfold all of it, to find out that it is too much
+        raise Unreadable("the file unfolds to more than its header says")
 
 
 def orientation(content: bytes, chunks: list[tuple[bytes, memoryview]]) -> object:

@@ -11,7 +11,7 @@ from ssl_app.data.decoding.tiff_layout import JPEG, JPEG_TABLES, T4_OPTIONS, T6_
 
 PREDICTED = (tiff_codecs.LZW, tiff_codecs.LZMA, 50000, *tiff_codecs.DEFLATE)  # by others the tag is not heeded
 HORIZONTAL, FLOATING = 2, 3
-BLOCK = 2**22  # samples unpacked at a time: bits take eight times their room
+BLOCK = 2**20  # samples unpacked at a time: they take sixteen times their room
 
 
 def stored_samples(content: bytes, page: Any, layout: Layout) -> NDArray[Any]:
@@ -91,15 +91,26 @@ def predicted(stored: NDArray[np.uint8], layout: Layout, rows: int) -> NDArray[A
 def unpacked_bits(stored: NDArray[np.uint8], bits: int, count: int) -> NDArray[Any]:
     """(rows, bytes) -> (rows, count) unsigned samples of 1 to 15 bits; the highest bit is first."""
     array = np.empty((len(stored), count), np.uint8 if bits <= 8 else np.uint16)
-    weights = 1 << np.arange(bits - 1, -1, -1, dtype=array.dtype)
     step = max(1, BLOCK // count)
     for top in range(0, len(stored), step):
-        single = np.unpackbits(stored[top : top + step], axis=1, count=count * bits)
-        if bits == 1:
-            array[top : top + step] = single
-        else:
-            array[top : top + step] = single.reshape(-1, count, bits).astype(array.dtype) @ weights
+        rows = stored[top : top + step]
+        array[top : top + step] = np.unpackbits(rows, axis=1, count=count) if bits == 1 else eights(rows, bits, count)
     return array
+
+
+def eights(rows: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint32]:
+    """(rows, bytes) -> (rows, count): eight samples lie in as many bytes as a sample has bits."""
+    groups = -(-count // 8)
+    padded = np.zeros((len(rows), groups, bits + 2), np.uint32)  # two more, where the last sample looks for bits
+    whole = np.zeros((len(rows), groups * bits), np.uint8)
+    whole[:, : rows.shape[1]] = rows[:, : groups * bits]
+    padded[..., :bits] = whole.reshape(len(rows), groups, bits)
+    samples = np.empty((len(rows), groups, 8), np.uint32)
+    for k in range(8):
+        first, skipped = divmod(k * bits, 8)
+        around = padded[..., first] << 16 | padded[..., first + 1] << 8 | padded[..., first + 2]  # 24 bits
+        samples[..., k] = around >> (24 - bits - skipped) & (2**bits - 1)
+    return samples.reshape(len(rows), -1)[:, :count]
 
 
 def shared_colors(data: bytes, layout: Layout, rows: int) -> NDArray[np.uint8]:
