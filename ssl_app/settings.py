@@ -92,6 +92,11 @@ class PixelSettings:
         None,
         "scale by the set's percentiles, the dtype's or each image's own; default: the checkpoint's, or range",
     )
+    nodata: float | None = option(
+        None,
+        "value of pixels that hold nothing (65535, -9999): they take their image's mean; default: the checkpoint's",
+        metavar="VALUE",
+    )
 
 
 @dataclass(frozen=True)

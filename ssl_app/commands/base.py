@@ -64,12 +64,13 @@ def pixels_of(settings: PixelSettings, start: "Initialization", source: "Source"
     from ssl_app.data.spec import PixelSpec
     from ssl_app.models.backbones import default_size
 
-    start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
+    start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size, settings.nodata)
     size = settings.image_size or start.image_size
     size = size or default_image_size(source, partial(default_size, start.backbone))
     intensity = settings.intensity if start.scaling is None else start.scaling.intensity
     side = start.pack_side if size == start.image_size else None
-    return PixelSpec(size, settings.channels or start.channels, intensity or "range", side)
+    nodata = settings.nodata if start.scaling is None else start.scaling.nodata
+    return PixelSpec(size, settings.channels or start.channels, intensity or "range", side, nodata)
 
 
 def hardware_of(settings: RunSettings, threads: int | None = None) -> "Hardware":

@@ -78,7 +78,9 @@ def run(settings: Settings) -> Result:
     largest = max(settings.max_image_mb, theirs.get("max_image_mb", MAX_IMAGE_MB) if same else 0)
     spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=unreadable, max_image_mb=largest)
     size = meta["image_size"]
-    dataset = open_images(spec, PixelSpec(size, meta["channels"], labeler.scaling.intensity, meta["pack_side"]))
+    scaling = labeler.scaling
+    pixels = PixelSpec(size, meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata)
+    dataset = open_images(spec, pixels)
     describe(dataset)
     labeler.scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
 

@@ -82,7 +82,7 @@ def run(settings: Settings) -> Result:
         max_unreadable=settings.max_unreadable,
         max_image_mb=settings.max_image_mb,
     )
-    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta.get("pack_side"))
+    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta.get("pack_side"), scaling.nodata)
     dataset = open_images(data, pixels)
     describe(dataset)
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name)

@@ -3,9 +3,9 @@
 The named rules, the same in every format and under every compression (data/decoding has a file a format): turns
 (EXIF, TIFF) are applied; a palette, CMYK and YCbCr become RGB; white is the largest value; alpha is dropped and not
 multiplied in; gamma and color profiles are not applied; fewer than eight bits are spread over 0 to 255; int16 becomes
-float32; wider integers become uint16 where they fit and float32 elsewhere; pixels that are not finite take the lowest
-finite value; further samples and the pages of a TIFF are bands; of an animation the first picture is taken. Damage
-that a format can show (checksums, sizes) makes an image unreadable.
+float32; wider integers become uint16 where they fit and float32 elsewhere; pixels that are not finite stay so until
+an image is packed; further samples and the pages of a TIFF are bands; of an animation the first picture is taken.
+Damage that a format can show (checksums, sizes) makes an image unreadable.
 """
 
 import lzma
@@ -120,7 +120,7 @@ def standard(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def standard_depth(array: NDArray[Any]) -> NDArray[Any]:
-    """The same values as uint8, uint16 or float32; what is not finite takes the lowest finite value."""
+    """The same values as uint8, uint16 or float32; what is not finite stays so, for data/nodata.py."""
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind == "b":
         return array.astype(np.uint8) * np.uint8(255)
@@ -132,16 +132,11 @@ def standard_depth(array: NDArray[Any]) -> NDArray[Any]:
         return array.astype(np.uint16 if fits else np.float32)
     if kind != "f":
         raise Unreadable(f"pixels of type {array.dtype}; expected integers or real numbers")
-    finite = np.isfinite(array)
-    if not finite.all():
-        if not finite.any():
-            raise Unreadable("no pixel is a finite number")
-        array = np.where(finite, array, array[finite].min())
     if size <= 4:
         return array.astype(np.float32, copy=False)
     with np.errstate(over="ignore"):
-        clipped: NDArray[Any] = np.clip(array, *FLOAT32).astype(np.float32, copy=False)
-    return clipped
+        clipped: NDArray[Any] = np.clip(array, *FLOAT32, where=np.isfinite(array), out=array.copy())
+        return clipped.astype(np.float32)
 
 
 FLOAT32 = (np.finfo(np.float32).min, np.finfo(np.float32).max)

@@ -30,3 +30,4 @@ class PixelSpec:
     channels: int | None = None  # None: as the files have them
     intensity: str = "range"  # range, dtype or per-image: see data/intensity.py
     pack_side: int | None = None  # side of the packed images, the margin of random crops; None: by the first image
+    nodata: float | None = None  # value of pixels that hold nothing: see data/nodata.py

@@ -19,7 +19,6 @@ def test_mutants_are_read_or_listed(tmp_path: Path) -> None:
             results.append(result)
     assert results.count("read") > 40
     assert results.count("listed") > 100
-    assert Limit.held == 0  # nobody waits for ever
 
 
 def test_size_lies_take_no_memory(tmp_path: Path) -> None:
@@ -32,3 +31,4 @@ def test_size_lies_take_no_memory(tmp_path: Path) -> None:
         assert peak_mb() - before < 200, name
         count += 1
     assert count > 300
+    assert Limit.held == 0  # else large images wait for ever

@@ -42,7 +42,8 @@ class Limit:
     def admit(self, shape: tuple[int, ...], itemsize: int = 1) -> None:
         """Raise TooLarge for an array that takes more than is allowed, Unreadable for one without a pixel.
 
-        The first large array of an image waits until there is room beside those of other threads.
+        The first large array of an image waits until there is room beside those of other threads; the room is given
+        back at the end of the context.
         """
         if min(shape) < 1:
             raise Unreadable(f"an image of {' x '.join(map(str, shape))} pixels")

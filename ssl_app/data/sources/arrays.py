@@ -80,13 +80,15 @@ class Arrays(Source):
 
     def read(self, i: int) -> NDArray[Any]:
         """Image i, found by reading all before it: slow. Raises Unreadable."""
-        Limit(self.max_image_mb).admit(self.images.shape, self.images.itemsize)
-        return self.images.standard(self.images.item(i))
+        with Limit(self.max_image_mb) as limit:
+            limit.admit(self.images.shape, self.images.itemsize)
+            return self.images.standard(self.images.item(i))
 
     def each(self, work: Callable[[NDArray[Any]], T]) -> Iterator[tuple[int, T | Unreadable]]:
         """(i, work(image i)) in order: the arrays are read as streams, and never held whole."""
         try:
-            Limit(self.max_image_mb).admit(self.images.shape, self.images.itemsize)
+            with Limit(self.max_image_mb) as limit:
+                limit.admit(self.images.shape, self.images.itemsize)
         except Unreadable as reason:
             yield from ((i, reason) for i in range(len(self.keys)))
             return
