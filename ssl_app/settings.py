@@ -12,6 +12,7 @@ from ssl_app.runs import OUT
 DEFAULT_METHOD = "sela"
 USUAL_SIZES, USUAL_DRAWS = (1, 2, 4, 8, 16, 32, 64), 5  # of a sweep
 LARGEST_SEED = 2**32 - 1  # what every library takes
+MAX_IMAGE_MB = 512  # 13,000 x 13,000 pixels of RGB; a decoder takes up to four times as much at its worst
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class DataSettings:
     allow_leak: bool = option(
         False, "take an existing split with copies or groups on both sides; the result says how many"
     )
+    max_image_mb: int = option(
+        MAX_IMAGE_MB, "largest decoded image in megabytes (2^20 bytes); larger ones are unreadable", at_least=1
+    )
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,11 @@ class PixelSettings:
     intensity: Literal["range", "dtype", "per-image"] | None = option(
         None,
         "scale by the set's percentiles, the dtype's or each image's own; default: the checkpoint's, or range",
+    )
+    nodata: float | None = option(
+        None,
+        "value of pixels that hold nothing (65535, -9999): they take their image's mean; default: the checkpoint's",
+        metavar="VALUE",
     )
 
 

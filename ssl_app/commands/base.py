@@ -51,6 +51,7 @@ def data_of(settings: DataSettings, out: Path, labels: Path | None = None, data:
         settings.split_seed or 0,
         settings.max_unreadable,
         bool(settings.allow_leak),
+        settings.max_image_mb,
     )
 
 
@@ -63,12 +64,13 @@ def pixels_of(settings: PixelSettings, start: "Initialization", source: "Source"
     from ssl_app.data.spec import PixelSpec
     from ssl_app.models.backbones import default_size
 
-    start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size)
+    start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size, settings.nodata)
     size = settings.image_size or start.image_size
     size = size or default_image_size(source, partial(default_size, start.backbone))
     intensity = settings.intensity if start.scaling is None else start.scaling.intensity
     side = start.pack_side if size == start.image_size else None
-    return PixelSpec(size, settings.channels or start.channels, intensity or "range", side)
+    nodata = settings.nodata if start.scaling is None else start.scaling.nodata
+    return PixelSpec(size, settings.channels or start.channels, intensity or "range", side, nodata)
 
 
 def hardware_of(settings: RunSettings, threads: int | None = None) -> "Hardware":
@@ -104,7 +106,7 @@ def planned_of(settings: StageTwoSettings, start: "Initialization", tested: "Tes
 
     merged = with_data_of(settings, start)
     data = data_of(merged, settings.out, settings.labels)
-    pixels = pixels_of(merged, start, open_source(data.data, data.columns))
+    pixels = pixels_of(merged, start, open_source(data.data, data.columns, data.max_image_mb))
     inherited = settings.data is None and bool(start.settings)
     maps = None if settings.relabel is None else class_maps_of(settings.relabel, settings.out)
     return Planned(start, data, pixels, inherited, tested, settings.strict, maps)
@@ -154,7 +156,7 @@ def with_data_of(settings: StageTwoSettings, start: "Initialization") -> StageTw
             logger.info(f"{shown}, as in {start.name}")
         return replace(settings, **split)
     ours = {f.name: getattr(settings, f.name) for f in fields(DataSettings) if getattr(settings, f.name) != f.default}
-    theirs = {field.name: start.settings.get(field.name) for field in fields(DataSettings)}
+    theirs = {field.name: start.settings.get(field.name, field.default) for field in fields(DataSettings)}
     merged: dict[str, Any] = theirs | ours
     merged["data"] = merged["data"] or DIGITS
     logger.info(f"data: {merged['data']}, as in {start.name} (--data says otherwise)")

@@ -17,6 +17,7 @@ from ssl_app.commands.label import ABOUT, LABELS
 from ssl_app.config import option
 from ssl_app.errors import DataError, RunError, SettingsError
 from ssl_app.runs import Result
+from ssl_app.settings import MAX_IMAGE_MB
 
 if TYPE_CHECKING:
     from ssl_app.data.dataset import Dataset
@@ -199,7 +200,7 @@ def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixe
     columns = Columns(held.data.get("label"), UNUSED, UNUSED)
     data = settings.data or str(held.data["data"])
     try:
-        source = open_source(data, columns)
+        source = open_source(data, columns, held.data.get("max_image_mb", MAX_IMAGE_MB))
     except DataError as error:
         if settings.data is not None or Path(data).exists():
             raise
@@ -207,7 +208,7 @@ def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixe
             f"{data}, which {LABELS} of run {folder} was made from, is not there; type --data with its place now"
         ) from error
     spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=len(source.keys))  # those have no cluster
-    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta["pack_side"])
+    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata)
     dataset = open_images(spec, pixels, source)
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
     return dataset, scaling

@@ -51,7 +51,8 @@ FAR_OFF = 0.15  # of the time that all should have had, from where the sentence 
 FEW = 10  # images of a class: below it one of them moves the score by points
 FINALISTS = 2  # which --confirm pretrains again
 FRESH = 1000  # added to the seed: of pretrainings and draws that have chosen nothing
-APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable", "confirm")  # may differ when a comparison goes on
+# may differ when a comparison goes on
+APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable", "max_image_mb", "confirm")
 
 
 @dataclass(frozen=True)

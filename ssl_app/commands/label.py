@@ -14,6 +14,7 @@ from ssl_app import config, runs
 from ssl_app.commands.base import DIGITS, cache_of, out_flag
 from ssl_app.config import option
 from ssl_app.runs import Result
+from ssl_app.settings import MAX_IMAGE_MB
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,9 @@ class Settings:
     )
     out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
     max_unreadable: int = option(0, "unreadable images to allow; they are listed and left out", at_least=0)
+    max_image_mb: int = option(
+        MAX_IMAGE_MB, "largest decoded image in megabytes; larger ones are unreadable", at_least=1
+    )
     device: str = option("auto", "auto, cpu, cuda or cuda:N", metavar="NAME")
     threads: int | None = option(None, "CPU threads", at_least=1)
 
@@ -71,9 +75,12 @@ def run(settings: Settings) -> Result:
     )
     unreadable = max(settings.max_unreadable, theirs["max_unreadable"] if same else 0)
     hardware = choose(settings.device, theirs.get("precision", "auto"), settings.threads)
-    spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=unreadable)
+    largest = max(settings.max_image_mb, theirs.get("max_image_mb", MAX_IMAGE_MB) if same else 0)
+    spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=unreadable, max_image_mb=largest)
     size = meta["image_size"]
-    dataset = open_images(spec, PixelSpec(size, meta["channels"], labeler.scaling.intensity, meta["pack_side"]))
+    scaling = labeler.scaling
+    pixels = PixelSpec(size, meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata)
+    dataset = open_images(spec, pixels)
     describe(dataset)
     labeler.scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
 
@@ -88,7 +95,7 @@ def run(settings: Settings) -> Result:
     _write(path, dataset.keys, found)
     about = {
         "data": {"data": data, "label": columns.label, "group": columns.group, "split": columns.split}
-        | {"max_unreadable": unreadable},
+        | {"max_unreadable": unreadable, "max_image_mb": largest},
         "method": meta["method"],
         "clusters": clusters,
         "n": len(dataset.keys),

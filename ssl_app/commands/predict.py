@@ -15,6 +15,7 @@ from ssl_app.commands.base import cache_of
 from ssl_app.config import option
 from ssl_app.errors import DataError
 from ssl_app.runs import Result
+from ssl_app.settings import MAX_IMAGE_MB
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,9 @@ class Settings:
     out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
     name: str | None = option(None, "name of this run's folder; default: verb and time", metavar="NAME")
     max_unreadable: int = option(0, "unreadable images to allow; they are listed and left out", at_least=0)
+    max_image_mb: int = option(
+        MAX_IMAGE_MB, "largest decoded image in megabytes; larger ones are unreadable", at_least=1
+    )
     device: str = option("auto", "auto, cpu, cuda or cuda:N", metavar="NAME")
     threads: int | None = option(None, "CPU threads", at_least=1)
 
@@ -71,8 +75,14 @@ def run(settings: Settings) -> Result:
     runs.prepare(settings.out, settings.name, "predict")
     hardware = choose(settings.device, "bf16" if meta["bf16"] else "fp32", settings.threads)
     columns = Columns(settings.label, UNUSED, UNUSED)
-    data = DataSpec(settings.data, cache_of(settings.out), columns, max_unreadable=settings.max_unreadable)
-    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta.get("pack_side"))
+    data = DataSpec(
+        settings.data,
+        cache_of(settings.out),
+        columns,
+        max_unreadable=settings.max_unreadable,
+        max_image_mb=settings.max_image_mb,
+    )
+    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta.get("pack_side"), scaling.nodata)
     dataset = open_images(data, pixels)
     describe(dataset)
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name)

@@ -272,7 +272,7 @@ def _spec(settings: Settings, method: Any, own: object) -> "PretrainSpec":
     usual = method.defaults.backbone if settings.init in ("none", SCRATCH) else None  # a checkpoint knows its own
     start = load_initialization(settings.init, settings.out, settings.backbone or usual)
     data = data_of(settings, settings.out)
-    pixels = pixels_of(settings, start, open_source(data.data, data.columns))
+    pixels = pixels_of(settings, start, open_source(data.data, data.columns, data.max_image_mb))
     chosen = {field.name: getattr(settings, field.name) for field in fields(Schedule)}
     return PretrainSpec(
         name=settings.method,

@@ -76,6 +76,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
 
 def run(settings: Settings) -> Result:
     """Choose, write table and page, and say where they lie."""
+    from ssl_app.data.nodata import filled
     from ssl_app.report import suggested
 
     started = time.monotonic()
@@ -92,7 +93,8 @@ def run(settings: Settings) -> Result:
         suggested.write_table(table, suggestion)
         place = {key: row for row, key in enumerate(source.keys)}
         pictures = [
-            suggested.picture(source.read(place[row.path]), scaling, settings.thumb) for row in suggestion.suggested
+            suggested.picture(filled(source.read(place[row.path]), scaling.nodata)[0], scaling, settings.thumb)
+            for row in suggestion.suggested
         ]
         suggested.write_page(page, suggestion, pictures)
         one.tracked.data(opened.dataset.name, opened.dataset.hash, "suggest")
@@ -132,7 +134,7 @@ def _planned(settings: Settings) -> "tuple[Initialization, Planned, Source]":
     mistakes.refuse()
     with run_in_place_of_init():
         planned = planned_of(replace(stage_two_of(settings), labels=None), found[0], "test")
-    return found[0], planned, open_source(planned.data.data, planned.data.columns)
+    return found[0], planned, open_source(planned.data.data, planned.data.columns, planned.data.max_image_mb)
 
 
 def _initialization(settings: Settings) -> "Initialization":
@@ -219,7 +221,9 @@ def _choose(
     from ssl_app.training.precision import measured
 
     dataset = opened.dataset
-    scaling = start.scaling or measure(dataset.images, rows, planned.pixels.intensity, settings.seed)
+    scaling = start.scaling or measure(
+        dataset.images, rows, planned.pixels.intensity, settings.seed, planned.pixels.nodata
+    )
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
     backbone = start.build(dataset.images.shape[-1], dataset.image_size, settings.seed)
     hardware = measured(hardware_of(settings), backbone, planned.data.cache)

@@ -104,7 +104,7 @@ def open_dataset(source: Source, pixels: PixelSpec, cache: Path, max_unreadable:
         groups=groups,
         splits=None if source.splits is None else tuple(source.splits[row] for row in packed.rows),
         columns=source.columns,
-        notes=source.notes,
+        notes=(*source.notes, *packed.notes),
         unreadable=packed.unreadable,
         mirrors=source.mirrors,
         image_size=pixels.size,

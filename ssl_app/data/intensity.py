@@ -26,6 +26,7 @@ class PixelScaling:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dtype: str = ""  # of the images measured
+    nodata: float | None = None  # value of pixels that hold nothing
 
     def refuse_other_depth(self, dtype: np.dtype[Any], name: str) -> None:
         """Raise DataError where low and high were measured on another depth: 8 bits on a scale of 16 are black."""
@@ -66,7 +67,13 @@ class PixelScaling:
         return cls(**held | {"mean": tuple(held["mean"]), "std": tuple(held["std"])})
 
 
-def measure(images: NDArray[Any], indices: Sequence[int] | NDArray[Any], intensity: str, seed: int) -> PixelScaling:
+def measure(
+    images: NDArray[Any],
+    indices: Sequence[int] | NDArray[Any],
+    intensity: str,
+    seed: int,
+    nodata: float | None = None,
+) -> PixelScaling:
     """Low, high, mean and std of the images (N, P, P, C) at indices, from a sample of 2,000 at most."""
     at = np.unique(np.asarray(indices, dtype=np.int64))
     assert len(at), "no image to measure"
@@ -87,7 +94,8 @@ def measure(images: NDArray[Any], indices: Sequence[int] | NDArray[Any], intensi
         squares += np.square(values).sum(axis=0)
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - np.square(mean), LEAST_STD**2))
-    return PixelScaling(intensity, low, high, tuple(map(float, mean)), tuple(map(float, std)), images.dtype.name)
+    means, spreads = tuple(map(float, mean)), tuple(map(float, std))
+    return PixelScaling(intensity, low, high, means, spreads, images.dtype.name, nodata)
 
 
 def limits(images: NDArray[Any], at: NDArray[np.int64]) -> tuple[float, float]:

@@ -44,7 +44,7 @@ def open_data(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -
 
 def open_images(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -> Dataset:
     """Pack what a spec names (or find it packed), without a split. Raises DataError."""
-    source = source or open_source(spec.data, spec.columns)
+    source = source or open_source(spec.data, spec.columns, spec.max_image_mb)
     return open_dataset(source, pixels, spec.cache, spec.max_unreadable)
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,16 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ssl_app.data.decoding.limits import TooLarge
 from ssl_app.data.images import Unreadable
+from ssl_app.data.nodata import Survey, notices
 from ssl_app.data.reduction import pack_side, reduce
 from ssl_app.data.sources.base import Source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import Form, Store
-from ssl_app.errors import DataError, Fix, Set
+from ssl_app.errors import DataError, Fix, Notice, Set
 from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
 
 T = TypeVar("T")
-FORMAT = 1  # of the cache: a new number makes every entry anew
+FORMAT = 2  # of the cache: a new number makes every entry anew
 TEMPORARY = "packing"
 SECONDS_BETWEEN_LINES = 10.0
 DAY = 86_400.0  # seconds
@@ -41,6 +43,7 @@ class Packed:
     unreadable: tuple[tuple[str, str], ...]  # key and reason
     key: str  # of content and settings, hexadecimal
     folder: Path
+    notes: tuple[Notice, ...]  # what was found in the pixels
 
 
 def pack(
@@ -63,7 +66,8 @@ def pack(
     stamps = source.stamps()
 
     def index(*settings: object) -> Path:
-        return cache / "index" / f"{digest([json.dumps([FORMAT, depth, *settings]), *stamps])}.json"
+        of = [FORMAT, depth, source.max_image_mb, pixels.nodata, *settings]
+        return cache / "index" / f"{digest([json.dumps(of), *stamps])}.json"
 
     wanted = index("wanted", pixels.size, pixels.pack_side, channels)
     entry = read_index(wanted, cache)
@@ -72,24 +76,24 @@ def pack(
         chosen = pixels.pack_side or pack_side(shape, pixels.size)
         entry = read_index(index("made", chosen, channels), cache)
         if entry is None:
-            entry = fill(source, chosen, channels, cache, depth, progress)
+            entry = fill(source, replace(pixels, pack_side=chosen), cache, depth, progress)
             made = {index("made", chosen, c) for c in (channels, entry["channels"])}  # to ask for these is the same
         else:
             made = set()
         for path in (wanted, *made):
             path.parent.mkdir(exist_ok=True)
             write_bytes(path, json.dumps(entry).encode())
-    unreadable = tuple((source.keys[i], reason) for i, reason in entry["unreadable"])
-    refuse_unreadable(source, unreadable, max_unreadable)
+    refuse_unreadable(source, entry["unreadable"], max_unreadable)
     folder = cache / entry["key"]
-    rows = np.delete(np.arange(len(source.keys)), [i for i, _ in entry["unreadable"]])
+    rows = np.delete(np.arange(len(source.keys)), [i for i, *_ in entry["unreadable"]])
     return Packed(
         images=np.load(folder / "images.npy", mmap_mode="r"),
         rows=rows.astype(np.int64),
         content=np.load(folder / "content.npy"),
-        unreadable=unreadable,
+        unreadable=tuple((source.keys[i], reason) for i, reason, _ in entry["unreadable"]),
         key=entry["key"],
         folder=folder,
+        notes=notices(entry["found"]),
     )
 
 
@@ -102,33 +106,50 @@ def read_index(index: Path, cache: Path) -> dict[str, Any] | None:
     return entry if (cache / entry["key"] / "content.npy").is_file() else None
 
 
-def refuse_unreadable(source: Source, unreadable: tuple[tuple[str, str], ...], most: int) -> None:
-    """Raise DataError where more files than allowed cannot be read."""
+def refuse_unreadable(source: Source, unreadable: list[tuple[int, str, int]], most: int) -> None:
+    """Raise DataError where more files than allowed cannot be read: position, reason, megabytes of one too large."""
     if len(unreadable) > most:
-        key, reason = unreadable[0]
+        first, reason, _ = unreadable[0]
         raise DataError(
-            f"{len(unreadable)} of {len(source.keys)} images cannot be read, first {key}: {reason}",
-            fix=(Fix("fix or remove them"), Set("max_unreadable", len(unreadable))),
+            f"{len(unreadable)} of {len(source.keys)} images cannot be read, first {source.keys[first]}: {reason}",
+            fix=(
+                Fix("fix or remove them"),
+                *larger(max(needed for *_, needed in unreadable)),
+                Set("max_unreadable", len(unreadable)),
+            ),
         )
 
 
-def fill(source: Source, side: int, channels: int | None, cache: Path, depth: str, progress: bool) -> dict[str, Any]:
-    """Decode everything once into a new entry of the cache: its key, and what is unreadable."""
+def larger(needed_mb: int) -> tuple[Set, ...]:
+    """The setting that allows the largest image, if one was too large."""
+    return (Set("max_image_mb", needed_mb),) if needed_mb else ()
+
+
+def needed_by(reason: Unreadable) -> int:
+    """Megabytes of an image that is too large, 0 for any other reason."""
+    return reason.needed_mb if isinstance(reason, TooLarge) else 0
+
+
+def fill(source: Source, pixels: PixelSpec, cache: Path, depth: str, progress: bool) -> dict[str, Any]:
+    """Decode everything once into a new entry of the cache: its key, what is unreadable, what was found."""
     folder = draft_path(cache / TEMPORARY)
     folder.mkdir()
-    form, store = Form(channels, depth), None
+    form, store, survey = Form(pixels.channels, depth), None, Survey()
+    side = pixels.pack_side
+    assert side is not None
     count = len(source.keys)
     content: list[int] = []
-    unreadable: list[tuple[int, str]] = []
+    unreadable: list[tuple[int, str, int]] = []  # position, reason, megabytes
     changed = DataError(f"{source.name} has changed while it was read", fix=Fix("type the same again"))
     try:
-        for i, image in counted(source.each(lambda array: reduce(array, side)), count, progress):
+        for i, image in counted(source.each(lambda array: reduce(array, side, pixels.nodata)), count, progress):
             if len(content) + len(unreadable) == count:
                 raise changed
             if isinstance(image, Unreadable):
-                unreadable.append((i, str(image)))
+                unreadable.append((i, str(image), needed_by(image)))
                 continue
             form.admit(source.keys[i], image)
+            survey.add(source.keys[i], image.filled, image.far)
             small = form.fit(image.small)
             if store is None:
                 store = Store(folder / "images.npy", small, count)
@@ -136,6 +157,8 @@ def fill(source: Source, side: int, channels: int | None, cache: Path, depth: st
                 store.widen(form.fit)
             store.add(small)
             content.append(image.content)
+        if len(unreadable) == count:
+            raise none_readable(source, [(f"{source.keys[i]}: {reason}", needed) for i, reason, needed in unreadable])
         if store is None or len(content) + len(unreadable) != count:
             raise changed
         store.close()
@@ -145,12 +168,13 @@ def fill(source: Source, side: int, channels: int | None, cache: Path, depth: st
             sync(path)
         key = digest([json.dumps([FORMAT, side, store.shape, store.dtype.str])], hashes.tobytes())
         settle(folder, cache / key)
-        return {"key": key, "channels": store.shape[-1], "unreadable": unreadable}
+        found = survey.to_json(pixels.nodata)
+        return {"key": key, "channels": store.shape[-1], "unreadable": unreadable, "found": found}
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        found = f"no space left in {cache} for {count} images of {side} x {side} pixels"
-        raise DataError(found, fix=Fix("make room there")) from error
+        full = f"no space left in {cache} for {count} images of {side} x {side} pixels"
+        raise DataError(full, fix=Fix("make room there")) from error
     finally:
         if store is not None:
             with suppress(OSError):  # what it still holds is written nowhere
@@ -165,8 +189,16 @@ def first_image(source: Source) -> NDArray[Any]:
         try:
             return source.read(i)
         except Unreadable as reason:
-            reasons.append(f"{source.keys[i]}: {reason}")
-    raise DataError(f"none of the {len(reasons)} images in {source.name} can be read, first {reasons[0]}")
+            reasons.append((f"{source.keys[i]}: {reason}", needed_by(reason)))
+    raise none_readable(source, reasons)
+
+
+def none_readable(source: Source, reasons: list[tuple[str, int]]) -> DataError:
+    """Every image and its reason, and megabytes of those too large, as an error."""
+    return DataError(
+        f"none of the {len(reasons)} images in {source.name} can be read, first {reasons[0][0]}",
+        fix=larger(max(needed for _, needed in reasons)),
+    )
 
 
 def settle(folder: Path, final: Path) -> None:

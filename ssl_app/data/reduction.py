@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app.data.nodata import far_value, filled
+
 MARGIN = 1.15  # of the image size: what a random crop may move in
 BANDS = 4  # channels that OpenCV shrinks at a time
 
@@ -20,15 +22,22 @@ class Reduced:
     content: int
     gray: bool  # one channel, or R = G = B
     channels: int  # of the file
+    filled: int = 0  # values that were nodata, or not finite
+    far: float | None = None  # a value that looks like nodata
 
 
-def reduce(array: NDArray[Any], side: int) -> Reduced:
-    """(H, W, C) -> the center square at side pixels, and the hash of all pixels."""
+def reduce(array: NDArray[Any], side: int, nodata: float | None = None) -> Reduced:
+    """(H, W, C) -> the center square at side pixels, and the hash of all pixels. Raises Unreadable.
+
+    Pixels of the value `nodata`, and those that are not finite, take the mean of the others before they are shrunk.
+    """
     channels = array.shape[2]
+    array, count = filled(array, nodata)
+    far = far_value(array)
     gray = channels == 1 or (channels == 3 and same_channels(array))
     if gray and channels == 3:
         array = np.ascontiguousarray(array[..., :1])
-    return Reduced(squared(array, side), content_hash(array), gray, channels)
+    return Reduced(squared(array, side), content_hash(array), gray, channels, count, far)
 
 
 def same_channels(array: NDArray[Any]) -> bool:

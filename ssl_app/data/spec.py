@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssl_app.data.decoding.limits import MAX_IMAGE_MB
 from ssl_app.data.sources.base import Columns
 
 
@@ -18,6 +19,7 @@ class DataSpec:
     split_seed: int = 0
     max_unreadable: int = 0
     allow_leak: bool = False  # whether a given split may put copies and groups on both sides
+    max_image_mb: int = MAX_IMAGE_MB  # of one decoded image
 
 
 @dataclass(frozen=True)
@@ -28,3 +30,4 @@ class PixelSpec:
     channels: int | None = None  # None: as the files have them
     intensity: str = "range"  # range, dtype or per-image: see data/intensity.py
     pack_side: int | None = None  # side of the packed images, the margin of random crops; None: by the first image
+    nodata: float | None = None  # value of pixels that hold nothing: see data/nodata.py

@@ -133,7 +133,9 @@ def _open(spec: PretrainSpec, group: SingleProcess) -> Opened:
 
 def _scaling(spec: PretrainSpec, dataset: Dataset, seen: NDArray[np.int64]) -> PixelScaling:
     """The scaling of what is started from, else measured: on the same images for every method."""
-    scaling = spec.initialization.scaling or measure(dataset.images, np.sort(seen), spec.pixels.intensity, spec.seed)
+    scaling = spec.initialization.scaling or measure(
+        dataset.images, np.sort(seen), spec.pixels.intensity, spec.seed, spec.pixels.nodata
+    )
     if spec.method.needs.value_range == "symmetric":
         half = (0.5,) * int(dataset.images.shape[-1])
         scaling = replace(scaling, mean=half, std=half)

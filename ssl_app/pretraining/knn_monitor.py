@@ -93,10 +93,10 @@ def _source(spec: DataSpec) -> Source:
         *(column if column == UNUSED else None for column in (requested.label, requested.group, requested.split))
     )
     try:
-        return open_source(spec.data, requested)
+        return open_source(spec.data, requested, spec.max_image_mb)
     except DataError as error:
         if requested == own:
             raise
-        found = open_source(spec.data, own)
+        found = open_source(spec.data, own, spec.max_image_mb)
         logger.info(f"note: the probe data are read by their own columns ({error.notice.found})")
         return found

@@ -55,7 +55,9 @@ class Initialization:
         """Whether it is anything but random weights."""
         return self.tensors is not None
 
-    def refuse_other_pixels(self, channels: int | None, intensity: str | None, image_size: int | None) -> None:
+    def refuse_other_pixels(
+        self, channels: int | None, intensity: str | None, image_size: int | None, nodata: float | None = None
+    ) -> None:
         """Raise CheckpointError where settings ask for other pixels than those that the weights were trained on."""
         if self.scaling is None:
             return
@@ -69,6 +71,13 @@ class Initialization:
             raise CheckpointError(
                 f"{self.name} was pretrained on the intensity {self.scaling.intensity}, not {intensity}",
                 fix=(Unset("intensity"), random),
+            )
+        if nodata not in (None, self.scaling.nodata):
+            before = (
+                "no nodata value" if self.scaling.nodata is None else f"the nodata value {self.scaling.nodata:.9g}"
+            )
+            raise CheckpointError(
+                f"{self.name} was pretrained with {before}, not {nodata:.9g}", fix=(Unset("nodata"), random)
             )
         if self.image_size is None or image_size is None:
             return

@@ -90,11 +90,11 @@ def test_integers_that_fit_become_uint16_and_others_float32() -> None:
     assert decode(tiff(np.ones((3, 3), np.int16)), "a.tif").dtype == np.float32
 
 
-def test_pixels_that_are_not_finite_take_the_lowest_value() -> None:
-    array = np.array([[1.0, np.nan], [np.inf, -2.0]], np.float32)
-    assert decode(tiff(array), "a.tif")[..., 0].tolist() == [[1.0, -2.0], [-2.0, -2.0]]
-    with pytest.raises(Unreadable, match="no pixel is a finite number"):
-        decode(tiff(np.full((2, 2), np.nan, np.float32)), "a.tif")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_not_finite_stays_so_and_what_is_too_large_for_single_precision_does_not(dtype: type) -> None:
+    array = np.array([[1.0, np.nan], [np.inf, -2.0]], dtype)
+    assert np.array_equal(decode(tiff(array), "a.tif")[..., 0], array.astype(np.float32), equal_nan=True)
+    assert decode(tiff(np.array([[1e300, 1]])), "a.tif").max() == np.finfo(np.float32).max
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -2,6 +2,8 @@
 
 import io
 import tarfile
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ssl_app.data import npz
 from ssl_app.data.images import Unreadable
 from ssl_app.data.sources.base import Columns, Source, open_source
 from ssl_app.data.sources.folder import refuse_folder
 from ssl_app.errors import DataError
 
 NONE = Columns()
+rng = np.random.default_rng(0)
 
 
 def notes_of(source: Source) -> tuple[str, ...]:
@@ -316,6 +320,77 @@ def test_arrays_that_cannot_be_used_say_so(tmp_path: Path, arrays: dict[str, np.
     assert refusal(tmp_path / "a.npz") == message.format(a=tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_are_read_one_image_after_the_other_in_any_order_and_depth(
+    tmp_path: Path, save: Callable[..., None]
+) -> None:
+    images = rng.integers(0, 4096, (7, 5, 4, 3))
+    for stored in (images, np.asfortranarray(images), images.astype(">u2"), images - 1, images.astype(np.float64)):
+        save(tmp_path / "a.npz", images=stored)
+        source = opened(tmp_path / "a.npz")
+        found = [array for _, array in source.each(lambda array: array)]
+        assert len(found) == 7
+        assert all(array.dtype == (np.uint16 if stored.min() >= 0 and stored.dtype.kind != "f" else np.float32)
+                   for array in found)  # fmt: skip
+        assert np.array_equal(np.stack(found), stored)
+        assert np.array_equal(source.read(4), stored[4])
+
+
+def test_parts_of_a_split_share_one_depth(tmp_path: Path) -> None:
+    first, second = np.zeros((2, 3, 3), np.uint8), np.full((1, 3, 3), 300, np.uint16)
+    np.savez(tmp_path / "a.npz", train_images=first, test_images=second)
+    assert values(opened(tmp_path / "a.npz")) == [0, 0, 300]
+    assert opened(tmp_path / "a.npz").read(0).dtype == np.uint16
+    np.savez(tmp_path / "a.npz", train_images=first, test_images=second[:, :2])
+    assert "holds parts of shapes (2, 3, 3), (1, 2, 3)" in refusal(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_npz_that_is_cut_or_changed_is_never_a_smaller_set(tmp_path: Path, save: Callable[..., None]) -> None:
+    images = rng.integers(0, 256, (9, 6, 6), dtype=np.uint8)
+    save(tmp_path / "a.npz", images=images, labels=np.arange(9))
+    whole = (tmp_path / "a.npz").read_bytes()
+
+    def read() -> list[np.ndarray]:
+        source = opened(tmp_path / "a.npz")
+        assert source.labels == tuple("012345678")
+        return [array for _, array in source.each(lambda array: array)]
+
+    assert np.array_equal(np.stack(read())[..., 0], images)
+    for end in range(0, len(whole), 25):
+        (tmp_path / "a.npz").write_bytes(whole[:end])
+        with pytest.raises(DataError, match="cut short"):
+            read()
+    start = whole.index(b"images.npy") + 200
+    for at in range(start, start + 200, 11):
+        (tmp_path / "a.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        with pytest.raises(DataError):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ((10**6, 64, 64), "images promises 4096000000 bytes of (1000000, 64, 64), and holds 36"),
+        ((1, 6, 5), "images promises 30 bytes of (1, 6, 5), and holds 36"),
+        ((-1, 6, 6), "images promises -36 bytes of (-1, 6, 6), and holds 36"),
+    ],
+)
+def test_a_header_that_lies_is_not_believed(tmp_path: Path, shape: tuple[int, ...], reason: str) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue() + bytes(36))
+    assert f"cannot be read ({reason})" in refusal(tmp_path / "a.npz")
+
+
+def test_a_large_array_stored_by_columns_says_what_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz, "MOST_WHOLE", 100)
+    np.savez(tmp_path / "a.npz", images=np.asfortranarray(rng.integers(0, 256, (9, 6, 6), dtype=np.uint8)))
+    with pytest.raises(DataError, match=r"save numpy\.ascontiguousarray\(images\)"):
+        opened(tmp_path / "a.npz").read(0)
+
+
 # shards
 
 
@@ -345,6 +420,35 @@ def test_a_shard_cut_short_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-60])
     assert refusal(path).startswith(f"{path} is damaged")
     assert refusal(path).endswith("; fetch it again or remove it")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_a_shard_that_lost_or_changed_anything_is_refused(tmp_path: Path, name: str) -> None:
+    tar(tmp_path / name, {f"{i}.png": png(i) for i in range(5)})
+    whole = (tmp_path / name).read_bytes()
+    assert len(opened(tmp_path / name).keys) == 5
+    plain = name == "a.tar"
+    ends = range(512, 512 * 10, 512) if plain else range(1, len(whole), 9)  # 5 headers and 5 files, a block each
+    for end in ends:
+        (tmp_path / name).write_bytes(whole[:end])
+        assert f"{name} is damaged" in refusal(tmp_path / name), end
+    for at in range(0, 512 * 10, 1024) if plain else range(len(whole) - 8, len(whole)):  # every header; the checksum
+        changed = bytearray(whole)
+        changed[at] ^= 1
+        (tmp_path / name).write_bytes(changed)
+        assert f"{name} is damaged" in refusal(tmp_path / name), at
+    (tmp_path / name).write_bytes(whole + whole)
+    assert "it goes on after its end" in refusal(tmp_path / name)
+
+
+def test_a_member_larger_than_an_image_may_be_is_unreadable_and_not_read(tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar.gz", {"0.png": png(0), "1.png": bytes(2**20 + 1), "1.cls": b"x"})
+    source = open_source(str(tmp_path / "a.tar.gz"), NONE, max_image_mb=1)
+    assert values(source) == [0, "the file's 1048577 bytes need 2 MB, 1 are allowed"]
+    tar(tmp_path / "b.tar", {"0.png": png(0), "0.cls": b"x" * 5000})
+    assert refusal(tmp_path / "b.tar") == (
+        f"{tmp_path / 'b.tar'} holds 0.cls of 5000 bytes; expected a class's name or number"
+    )
 
 
 def test_a_tar_beside_images_does_not_hide_them(tmp_path: Path) -> None:
@@ -397,20 +501,4 @@ def test_what_is_of_no_known_kind_says_what_is(tmp_path: Path) -> None:
     write(tmp_path / "1.png")
     assert refusal(tmp_path / "1.png") == (
         f"{tmp_path}/1.png is one image; expected a set of them; type data {tmp_path}"
-    )
-
-
-def test_an_array_that_memory_cannot_hold_is_not_called_a_bad_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ssl_app.data.sources import arrays
-
-    def full(*anything: object, **more: object) -> None:
-        raise MemoryError("Unable to allocate 9 TiB")
-
-    monkeypatch.setattr(np, "load", full)
-    with pytest.raises(DataError) as error:
-        arrays.load(tmp_path / "a.npz")
-    assert str(error.value).endswith(
-        "a.npz does not fit into memory (Unable to allocate 9 TiB); save it as image files"
     )

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from numpy.typing import NDArray
 
 from ssl_app import registry
+from ssl_app.data.decoding.limits import MAX_IMAGE_MB
 from ssl_app.data.images import EXTENSIONS, Unreadable
 from ssl_app.errors import DataError, Fix, Notice, Set
 
@@ -34,6 +35,7 @@ SPLITS = {
 EXPECTED = (
     "expected a folder of images, a manifest (.csv, .tsv, .parquet), an .npz, tar shards or a built-in name (digits)"
 )
+MOST_AHEAD = 2**27  # bytes of items that wait for a thread
 UNUSED = "none"  # a column that is there and not to be used
 FOLDER_NAMES, SHARD_NAMES, ARRAY_NAMES = "folder names", "shard names", "array names"
 
@@ -71,6 +73,7 @@ class Source(ABC):
     columns: Columns = Columns()  # those used, for messages
     notes: tuple[Notice, ...] = ()
     mirrors: bool = True  # False where a mirrored image is another thing
+    max_image_mb: int = MAX_IMAGE_MB  # of one decoded image: `read` gives it to `decode`
 
     @abstractmethod
     def __init__(self, data: str, columns: Columns) -> None: ...
@@ -100,22 +103,41 @@ class Source(ABC):
         return in_order(done, range(len(self.keys)))
 
 
-def in_order(work: Callable[[A], T], items: Iterable[A], chunk: int = 8) -> Iterator[T]:
-    """work(item) for every item, in order, in threads; never more than a few chunks ahead."""
+def in_order(
+    work: Callable[[A], T], items: Iterable[A], chunk: int = 8, size: Callable[[A], int] = lambda item: 0
+) -> Iterator[T]:
+    """work(item) for every item, in order, in threads; a few chunks ahead at most, and few bytes by `size`."""
     workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4, 16)
     rest = iter(items)
-    waiting: deque[Future[list[T]]] = deque()
+    waiting: deque[tuple[Future[list[T]], int]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             while True:
-                while len(waiting) < 2 * workers and (batch := list(islice(rest, chunk))):
-                    waiting.append(pool.submit(lambda batch: [work(item) for item in batch], batch))
+                ahead = sum(held for _, held in waiting)
+                while len(waiting) < 2 * workers and ahead < MOST_AHEAD:
+                    batch, held = next_batch(rest, chunk, size)
+                    if not batch:
+                        break
+                    ahead += held
+                    waiting.append((pool.submit(lambda batch: [work(item) for item in batch], batch), held))
                 if not waiting:
                     return
-                yield from waiting.popleft().result()
+                yield from waiting.popleft()[0].result()
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
+
+
+def next_batch(rest: Iterator[A], chunk: int, size: Callable[[A], int]) -> tuple[list[A], int]:
+    """The next items, as many as a chunk has or until they are large, and their bytes."""
+    batch: list[A] = []
+    held = 0
+    for item in islice(rest, chunk):
+        batch.append(item)
+        held += size(item)
+        if held >= MOST_AHEAD // 8:
+            break
+    return batch, held
 
 
 def file_stamp(path: Path) -> str:
@@ -138,12 +160,14 @@ def only_in_manifests(data: str, columns: Columns, kind: str) -> None:
             )
 
 
-def open_source(data: str, columns: Columns) -> Source:
+def open_source(data: str, columns: Columns, max_image_mb: int = MAX_IMAGE_MB) -> Source:
     """The source that accepts what was typed. Raises DataError with what is known where none does."""
     kinds: list[type[Source]] = [registry.find("data.sources", name) for name in registry.names("data.sources")]
     for kind in sorted(kinds, key=lambda kind: kind.last_resort):
         if kind.accepts(data):
-            return kind(data, columns)
+            source = kind(data, columns)
+            source.max_image_mb = max_image_mb
+            return source
     if not Path(data).exists() and not glob.has_magic(data):
         near = get_close_matches(data, ["digits", *map(str, Path(data).parent.glob("*"))], n=1, cutoff=0.8)
         raise DataError(f"{data} does not exist; {f'did you mean {near[0]}?' if near else EXPECTED}")

@@ -67,7 +67,7 @@ class Folder(Source):
 
     def read(self, i: int) -> NDArray[Any]:
         """Image i: (H, W, C). Raises Unreadable."""
-        return decode(self.root / self.keys[i], self.keys[i])
+        return decode(self.root / self.keys[i], self.keys[i], self.max_image_mb)
 
     def stamps(self) -> list[str]:
         """(N,) path, size and time of change."""

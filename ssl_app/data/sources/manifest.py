@@ -51,7 +51,7 @@ class Manifest(Source):
 
     def read(self, i: int) -> NDArray[Any]:
         """Image i: (H, W, C). Raises Unreadable, for a file that is missing as well."""
-        return decode(self.root / self.keys[i], self.keys[i])
+        return decode(self.root / self.keys[i], self.keys[i], self.max_image_mb)
 
     def stamps(self) -> list[str]:
         """(N,) path, size and time of change of the images; the table itself has no part in it."""

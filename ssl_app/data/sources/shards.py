@@ -6,15 +6,15 @@ A shard whose name contains train, val or test as a word gives its images that s
 
 import glob
 import re
-import tarfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from ssl_app.data.decoding.limits import MEGABYTE, Limit
 from ssl_app.data.images import EXTENSIONS, Unreadable, decode, unread_kind
 from ssl_app.data.sources.base import (
     SHARD_NAMES,
@@ -26,6 +26,7 @@ from ssl_app.data.sources.base import (
     in_order,
     only_in_manifests,
 )
+from ssl_app.data.tars import Member, stream
 from ssl_app.errors import DataError, Notice
 
 T = TypeVar("T")
@@ -82,8 +83,8 @@ class Shards(Source):
     def read(self, i: int) -> NDArray[Any]:
         """Image i: (H, W, C), from the start of its shard: slow. Raises Unreadable."""
         number, wanted = self.members[i]
-        for name, content in stream(self.shards[number], lambda name: name == wanted):
-            return decode(content, name)
+        for member in stream(self.shards[number], partial(self.wanted, (wanted,))):
+            return self.decoded(member)
         raise Unreadable("the shard has changed")
 
     def each(self, work: Callable[[NDArray[Any]], T]) -> Iterator[tuple[int, T | Unreadable]]:
@@ -92,20 +93,29 @@ class Shards(Source):
         for i, (number, member) in enumerate(self.members):
             position[self.shards[number]][member] = i
 
-        def contents() -> Iterator[tuple[int, str, bytes]]:
+        def members() -> Iterator[tuple[int, Member]]:
             for shard in self.shards:
                 mine = position[shard]
-                for name, content in stream(shard, mine.__contains__):
-                    yield mine[name], name, content
+                wanted = partial(self.wanted, mine)
+                yield from ((mine[member.name], member) for member in stream(shard, wanted))
 
-        def done(item: tuple[int, str, bytes]) -> tuple[int, T | Unreadable]:
-            i, name, content = item
+        def done(item: tuple[int, Member]) -> tuple[int, T | Unreadable]:
+            i, member = item
             try:
-                return i, work(decode(content, name))
+                return i, work(self.decoded(member))
             except Unreadable as reason:
                 return i, reason
 
-        return in_order(done, contents())
+        return in_order(done, members(), size=lambda item: len(item[1].content))
+
+    def wanted(self, names: Container[str], name: str) -> int:
+        """Bytes to read of a member at most, 0 where it is not among the names."""
+        return self.max_image_mb * MEGABYTE if name in names else 0
+
+    def decoded(self, member: Member) -> NDArray[Any]:
+        """The image in a member. Raises Unreadable."""
+        Limit(self.max_image_mb).admit_bytes(member.size)
+        return decode(member.content, member.name, self.max_image_mb)
 
     def stamps(self) -> list[str]:
         """(N,) path, size and time of change of the shard, and the member."""
@@ -125,42 +135,29 @@ def shards_of(data: str) -> list[Path]:
     return sorted(one for one in found if one.name.lower().endswith(ENDINGS) and not one.name.startswith("."))
 
 
-def stream(shard: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the wanted members, in the shard's order. Raises DataError where it is damaged."""
-    last = None
-    try:
-        with tarfile.open(shard, "r|*") as archive:
-            for member in archive:
-                if member.isfile() and wanted(member.name):
-                    file = archive.extractfile(member)
-                    assert file is not None
-                    yield member.name, file.read()
-                last = member.name
-                archive.members = []  # type: ignore[attr-defined]  # else it keeps every header it has seen
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        place = "at its start" if last is None else f"after {last}"
-        raise DataError(f"{shard} is damaged {place} ({error}); fetch it again or remove it") from error
-
-
 def index(shard: Path, unread: Counter[str]) -> tuple[list[str], dict[str, str]]:
     """The image members of a shard in their order, and the class of each stem; unread kinds are counted."""
     images: list[str] = []
     classes: dict[str, str] = {}
 
-    def label(name: str) -> bool:
+    def label(name: str) -> int:
         if hidden(name):
-            return False
+            return 0
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in EXTENSIONS:
             images.append(name)
         elif kind := unread_kind(name, b""):
             unread[kind] += 1
-        return suffix == LABEL
+        return MOST_LABEL_BYTES * (suffix == LABEL)
 
-    for name, content in stream(shard, label):
-        text = content[:MOST_LABEL_BYTES].decode("utf-8", errors="replace").strip()
+    for member in stream(shard, label):
+        if member.size > MOST_LABEL_BYTES:
+            raise DataError(
+                f"{shard} holds {member.name} of {member.size} bytes", expected="a class's name or number"
+            )
+        text = member.content.decode("utf-8", errors="replace").strip()
         if text:
-            classes[stem_of(name)] = text
+            classes[stem_of(member.name)] = text
     return images, classes
 
 
