@@ -39,8 +39,8 @@ class DataSettings:
 
     data: str | None = option(
         None,
-        "folder, manifest (.csv, .tsv, .parquet), .npz, shards, or digits; default: in stage two the "
-        "pretraining's, else digits",
+        "folder, manifest (.csv, .tsv, .parquet), .npz, shards, a file of several images, or digits; default: in "
+        "stage two the pretraining's, else digits",
         metavar="D",
         path="any",
         names=("digits",),
@@ -55,6 +55,9 @@ class DataSettings:
         None,
         "column of an existing split; default: split, where present; none makes a new one",
         metavar="COLUMN",
+    )
+    axis: Literal["axial", "coronal", "sagittal"] | None = option(
+        None, "slices to cut volumes (NIfTI) into; default: the pretraining's, else as each was acquired"
     )
     test_fraction: float | None = option(
         None,
@@ -84,9 +87,11 @@ class PixelSettings:
         at_least=1,
         metavar="N|auto",
     )
-    intensity: Literal["range", "dtype", "per-image"] | None = option(
+    intensity: str | None = option(
         None,
-        "scale by the set's percentiles, the dtype's or each image's own; default: the checkpoint's, or range",
+        "scale by the set's percentiles, a window in the images' units (window:-160,240), the dtype's range, each "
+        "image's own, or the window in each DICOM file; default: the checkpoint's, or range",
+        choices=("range", "window:LOW,HIGH", "dtype", "per-image", "file-window"),
     )
 
 

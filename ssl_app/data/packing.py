@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ssl_app.data.images import Unreadable
-from ssl_app.data.reduction import pack_side, reduce
+from ssl_app.data.intensity import FILE_WINDOW, scaled
+from ssl_app.data.reduction import Reduced, pack_side, reduce
 from ssl_app.data.sources.base import Source
 from ssl_app.data.spec import PixelSpec
-from ssl_app.data.store import Form, Store
+from ssl_app.data.store import SCALED, STRICT, WINDOWED, Form, Store
 from ssl_app.errors import DataError, Fix, Set
 from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
 
@@ -49,12 +50,15 @@ def pack(
     """The source's images at one size, from the cache where they lie there already.
 
     Without `pixels.channels` gray files, and RGB files with R = G = B throughout, are one channel. The intensity
-    "dtype" turns mixed bit depths into float32 in [0, 1]; the others refuse them. Without `pixels.pack_side` the
+    "dtype" turns mixed bit depths into float32 in [0, 1], "file-window" each image by its file's window; the others
+    refuse mixed depths. Without `pixels.pack_side` the
     side is chosen by the first image; a number is used as it is, so that a picture's pixels do not depend on the
     set it lies in, and smaller images are enlarged to it.
     Raises DataError for files that cannot be read, mixed depths and mixed channels.
     """
-    channels, depth = pixels.channels, "scaled" if pixels.intensity == "dtype" else "strict"
+    channels, depth = pixels.channels, {"dtype": SCALED, FILE_WINDOW: WINDOWED}.get(pixels.intensity, STRICT)
+    if depth == WINDOWED:
+        refuse_without_window(source)
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -112,6 +116,23 @@ def refuse_unreadable(source: Source, unreadable: tuple[tuple[str, str], ...], m
         )
 
 
+def refuse_without_window(source: Source) -> None:
+    """Raise DataError where an image has no window of its own, which "file-window" scales it by."""
+    windows = source.windows or (None,) * len(source.keys)
+    lacking = [key for key, window in zip(source.keys, windows, strict=True) if window is None]
+    if lacking:
+        raise DataError(
+            f"{len(lacking)} of {len(source.keys)} images have no window in their file, first {lacking[0]}",
+            fix=(Set("intensity", "window:LOW,HIGH"), Set("intensity", "range")),
+        )
+
+
+def windowed(image: Reduced, window: tuple[float, float] | None) -> Reduced:
+    """An image as float32 in [0, 1] between the low and high of its own window."""
+    assert window is not None
+    return replace(image, small=scaled(image.small, *window))
+
+
 def fill(source: Source, side: int, channels: int | None, cache: Path, depth: str, progress: bool) -> dict[str, Any]:
     """Decode everything once into a new entry of the cache: its key, and what is unreadable."""
     folder = draft_path(cache / TEMPORARY)
@@ -128,6 +149,8 @@ def fill(source: Source, side: int, channels: int | None, cache: Path, depth: st
             if isinstance(image, Unreadable):
                 unreadable.append((i, str(image)))
                 continue
+            if depth == WINDOWED and source.windows is not None:
+                image = windowed(image, source.windows[i])
             form.admit(source.keys[i], image)
             small = form.fit(image.small)
             if store is None:

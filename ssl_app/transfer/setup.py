@@ -58,8 +58,10 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     opened = replace(opened, parts=replace(parts, **kept))
     _check(opened, planned, config)
     dataset, parts = opened.dataset, opened.parts
-    scaling = start.scaling or measure(dataset.images, everything, planned.pixels.intensity, config.seed)
-    scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+    scaling = start.scaling or measure(
+        dataset.images, everything, planned.pixels.intensity, config.seed, dataset.value_units
+    )
+    scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     backbone = start.build(dataset.images.shape[-1], planned.pixels.size, config.seed)
     config.resizing(backbone)  # refuses a layer that is not there, and what the network cannot do
     hardware = measured(hardware, backbone, planned.data.cache)
