@@ -97,7 +97,7 @@ class Files(Members):
             return [remark] if remark else []
         by_folder = tuple(labels[parent] for parent in parents)
         if self.groups is not None and one_to_one(by_folder, self.groups):
-            return [f"unlabeled: each of {len(set(labels))} folders is one {self.group}, and no class"]
+            return [f"unlabeled: each of {len(set(labels))} folders is one {self.columns.group}, and no class"]
         self.labels = by_folder
         self.columns = replace(self.columns, label=FOLDER_NAMES)
         return [remark] if remark else []
@@ -106,8 +106,9 @@ class Files(Members):
         """Say it where all images are of one group: nothing can be split then."""
         if self.groups is None or len(self.keys) == 1 or len(set(self.groups)) > 1 or None in self.groups:
             return []
-        found = f"all {len(self.keys)} images are of one {self.group}, and cannot be split by it"
-        return [Notice(found, fixes=(Set("group", self.groups_instead),))]
+        noun = self.columns.group
+        found = f"all {len(self.keys)} images are of one {noun}, and cannot be split by it"
+        return [Notice(found, fixes=(Set("group", self.groups_instead if noun == self.group else UNUSED),))]
 
 
 @cache

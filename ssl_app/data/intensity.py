@@ -38,17 +38,16 @@ class PixelScaling:
     def refuse_other_depth(self, dtype: np.dtype[Any], name: str, units: str = "") -> None:
         """Raise DataError where low and high are of another depth: 8 bits on a scale of 16 are black.
 
-        Of values with units, such as Hounsfield's, the type says nothing.
+        Of values with units, such as Hounsfield's, the type says nothing; of integers it says all.
         """
-        if not self.of_one_depth or (units and units == self.units):
+        alike = dtype.name == self.dtype and (dtype.kind == "u" or units == self.units)
+        if not self.of_one_depth or not self.dtype or alike or (units and units == self.units):
             return
-        before, now = (f"{u} units" if u else t for u, t in ((self.units, self.dtype), (units, dtype.name)))
-        if before not in ("", now):
-            raise DataError(
-                f"{name} holds {now} images, the network was trained on {before} scaled from "
-                f"{self.low:g} to {self.high:g}",
-                fix=(Fix("give images of that depth"), Run("pretrain", (("intensity", "dtype"),))),
-            )
+        raise DataError(
+            f"{name} holds {dtype.name} images{in_units(units)}, the network was trained on "
+            f"{self.dtype}{in_units(self.units)} scaled from {self.low:g} to {self.high:g}",
+            fix=(Fix("give images of that depth"), Run("pretrain", (("intensity", "dtype"),))),
+        )
 
     @property
     def of_one_depth(self) -> bool:
@@ -83,6 +82,11 @@ class PixelScaling:
     def from_json(cls, held: dict[str, Any]) -> "PixelScaling":
         """The inverse of to_json."""
         return cls(**held | {"mean": tuple(held["mean"]), "std": tuple(held["std"])})
+
+
+def in_units(units: str) -> str:
+    """A clause for what has units."""
+    return f" in {units} units" if units else ""
 
 
 def checked(intensity: str) -> str:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ Window = tuple[float, float]  # low and high
 Read = Callable[[str], NDArray[Any]]  # the image of that name within a file
 MARK = "#"
 ONE = ("",)  # the only image of a file has no name of its own
+MOST_BYTES = 512 * 2**20  # of one decoded image
 IN_A_RUN = 8  # images that one thread reads before the next one takes over; a file is never shared
 
 
@@ -189,11 +191,21 @@ def attempted(read: Callable[[], NDArray[Any]], work: Callable[[NDArray[Any]], T
     """What work makes of an image, or why it cannot be read."""
     try:
         array = read()
-    except Unreadable as reason:
-        return reason
     except Exception as error:  # readers raise anything on broken files
-        return Unreadable(reason_of(error))
+        return Unreadable(plain_reason(error))
     return work(array)
+
+
+def plain_reason(error: Exception) -> str:
+    """A reader's error in its words, without the traceback that pydicom adds to them."""
+    return (str(error) if isinstance(error, Unreadable) else reason_of(error)).partition("\nTraceback")[0]
+
+
+def refuse_large(shape: tuple[int, ...], itemsize: int) -> None:
+    """Raise Unreadable for an image above 512 MB, by what a header says and before anything is decoded."""
+    if prod(shape) * itemsize > MOST_BYTES:
+        size = " x ".join(map(str, shape))
+        raise Unreadable(f"an image of {size} values takes more than {MOST_BYTES // 2**20} MB")
 
 
 def reason_at(path: Path, error: Exception) -> str:
@@ -202,4 +214,4 @@ def reason_at(path: Path, error: Exception) -> str:
         return "it is no regular file" if path.exists() else "the file is missing"
     if not path.stat().st_size:
         return "the file is empty"
-    return str(error) if isinstance(error, Unreadable) else reason_of(error)
+    return plain_reason(error)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ssl_app.data.files import Files
 from ssl_app.data.images import Unreadable
-from ssl_app.data.members import ONE, Listed, Look, Read, Window
+from ssl_app.data.members import ONE, Listed, Look, Read, Window, refuse_large
 from ssl_app.data.sources.base import UNUSED, Columns, only_in_manifests
 from ssl_app.errors import DataError, nearest
 
@@ -63,9 +63,10 @@ class Dicom(Files):
         reason = no_image(header)
         if reason is not None:
             return Look(left_out=reason)
-        frames = int(header.get("NumberOfFrames") or 1)
+        frames = frames_of(header, path)
         photometric = str(header.PhotometricInterpretation)
-        scales = [Scale.of(header, frame) for frame in range(frames)]
+        alike = frames if "PerFrameFunctionalGroupsSequence" not in header else 1
+        scales = [Scale.of(header, frame) for frame in range(0, frames, alike)]
         group, remark = group_of(header, GROUPS.get(columns.group or "patient", "PatientID"))
         return Look(
             images=ONE if frames == 1 else tuple(map(str, range(frames))),
@@ -73,7 +74,7 @@ class Dicom(Files):
             label=None if labeled is None else str(header.get(labeled) or "").strip() or None,
             place=place_of(header),
             dtype=dtype_of(header, scales),
-            windows=tuple(scale.window for scale in scales),
+            windows=tuple(scale.window for scale in scales for _ in range(alike)),
             spare=None if photometric in GRAY else f"{photometric} (color)",
             remarks=remark,
         )
@@ -96,6 +97,14 @@ class Dicom(Files):
         super().set_groups(listed, parents, columns)
         if self.groups is not None and columns.group is not None:
             self.columns = replace(self.columns, group=columns.group, group_from=GROUPS[columns.group])
+
+    def set_labels(self, listed: Sequence[Listed], parents: list[int], columns: Columns) -> list[str]:
+        """Folders, unless an attribute is requested. Raises DataError where there is none of that name."""
+        from pydicom.datadict import tag_for_keyword
+
+        if columns.label not in {None, UNUSED} and tag_for_keyword(str(columns.label)) is None:
+            raise DataError(f"DICOM has no attribute '{columns.label}'", expected="one such as Modality")
+        return super().set_labels(listed, parents, columns)
 
 
 def quiet() -> None:
@@ -140,6 +149,16 @@ def no_image(header: Any) -> str | None:
         return None
     name = uid.name.removesuffix(" Storage") if uid.name != uid else "object of unknown class"
     return f"{name} (no pixels)"
+
+
+def frames_of(header: Any, path: Path) -> int:
+    """How many images the file holds. Raises Unreadable for more than it has room for, and for one too large."""
+    frames, size = int(header.get("NumberOfFrames") or 1), path.stat().st_size
+    if not 1 <= frames <= size:
+        raise Unreadable(f"the header counts {frames} frames in a file of {size} bytes")
+    samples = 1 if str(header.PhotometricInterpretation) in GRAY else 3
+    refuse_large((int(header.Rows), int(header.Columns), samples), int(header.BitsAllocated) // 8)
+    return frames
 
 
 def group_of(header: Any, keyword: str) -> tuple[str | None, tuple[str, ...]]:
@@ -243,19 +262,22 @@ def dtype_of(header: Any, scales: Sequence[Scale]) -> str:
 def picture(dataset: Any, frame: int) -> NDArray[Any]:
     """A frame, (H, W) in modality units or (H, W, 3) in RGB. Raises whatever its decoder does."""
     from pydicom.pixels import apply_color_lut, pixel_array
+    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
     quiet()
     several = int(dataset.get("NumberOfFrames") or 1) > 1
-    photometric = str(dataset.PhotometricInterpretation)
+    photometric, syntax = str(dataset.PhotometricInterpretation), dataset.file_meta.TransferSyntaxUID
+    how = {"index": frame if several else 0, "raw": photometric in GRAY}
+    own = photometric in GRAY and syntax not in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
+    if own:
+        how["correct_unused_bits"] = False  # pydicom takes the lowest bits, wherever the highest one is
     try:
-        array: NDArray[Any] = pixel_array(dataset, index=frame if several else 0, raw=photometric in GRAY)
+        array: NDArray[Any] = pixel_array(dataset, **how)
     except RuntimeError as error:  # from the decoders of compressed pixels
-        raise Unreadable(
-            f"compressed as {dataset.file_meta.TransferSyntaxUID.name}, cannot be decoded ({error})"
-        ) from error
+        raise Unreadable(f"compressed as {syntax.name}, cannot be decoded ({error})") from error
     if photometric not in GRAY:
         return np.asarray(apply_color_lut(array, dataset)) if photometric == "PALETTE COLOR" else array
-    return rescaled(stored_bits(array, dataset), dataset, Scale.of(dataset, frame))
+    return rescaled(stored_bits(array, dataset) if own else array, dataset, Scale.of(dataset, frame))
 
 
 def stored_bits(array: NDArray[Any], dataset: Any) -> NDArray[Any]:

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from ssl_app.data.files import Files
 from ssl_app.data.images import Unreadable
-from ssl_app.data.members import Look, Read
+from ssl_app.data.members import MOST_BYTES, Look, Read, refuse_large
 from ssl_app.data.sources.base import Columns
 
 PLANES = ("sagittal", "coronal", "axial")  # what is cut across the world's axes: left-right, back-front, feet-head
 COLORS = (("R", "G", "B"), ("R", "G", "B", "A"))
 CLEARLY = 1.01  # times the other spacings, for the largest one to be that between the planes
 MOST_DEFLATED = 1100  # bytes that gzip can make of one
-MOST_UNPACKED = 2**31  # bytes of a compressed volume that are held at once
 
 
 class Nifti(Files):
@@ -49,6 +48,8 @@ class Nifti(Files):
             return Look(left_out=f"{type(image).__name__.removesuffix('Image')} (no volume)")
         cut = Cut.of(image, columns.axis)
         cut.refuse_cut_short(path)
+        plane = tuple(side for axis, side in enumerate(cut.shape[:3]) if axis != cut.axis)
+        refuse_large(plane, image.dataobj.dtype.itemsize)
         slices = range(cut.shape[cut.axis])
         names = (
             [f"{k}@{place}" for place in range(cut.places) for k in slices] if cut.places > 1 else map(str, slices)
@@ -125,7 +126,7 @@ class Cut:
     def refuse_cut_short(self, path: Path) -> None:
         """Raise Unreadable where the file cannot hold what its header promises."""
         file = path.with_suffix(".img") if path.suffix.lower() == ".hdr" else path
-        needed = prod(self.shape) * self.values.dtype.itemsize
+        needed = int(self.values.offset) + prod(self.shape) * self.values.dtype.itemsize
         held = file.stat().st_size * (MOST_DEFLATED if path.suffix.lower() == ".gz" else 1)
         if needed > held:
             raise Unreadable(
@@ -154,7 +155,7 @@ class Cut:
 
         self.read += 1
         index = index[: len(self.values.shape)]
-        if self.compressed and self.read > 1 and prod(self.shape) * self.values.dtype.itemsize <= MOST_UNPACKED:
+        if self.compressed and self.read > 1 and prod(self.shape) * self.values.dtype.itemsize <= MOST_BYTES:
             if self.unpacked is None:
                 self.unpacked = np.asanyarray(self.values.get_unscaled())
             found = apply_read_scaling(self.unpacked[index], self.values.slope, self.values.inter)

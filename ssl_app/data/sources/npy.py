@@ -8,7 +8,7 @@ import numpy as np
 
 from ssl_app.data.files import Files
 from ssl_app.data.images import Unreadable
-from ssl_app.data.members import ONE, Look, Read
+from ssl_app.data.members import ONE, Look, Read, refuse_large
 from ssl_app.data.sources.base import Columns
 
 MOST_BANDS = 4  # a last axis of so many is that of the bands, of a longer one of three axes the width
@@ -27,9 +27,11 @@ class Npy(Files):
     @classmethod
     def look(cls, path: Path, columns: Columns) -> Look:
         """One image, or as many as the first axis is long."""
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        shape = array.shape
+        refuse_large(shape[1:] if is_stack(shape) else shape, array.dtype.itemsize)
         if is_stack(shape):
-            return Look(tuple(map(str, range(shape[0]))) if shape[0] > 1 else ("0",))
+            return Look(tuple(map(str, range(shape[0]))))
         if len(shape) not in (2, 3):
             raise Unreadable(f"an array of shape {shape}; expected an image (H, W, C), or a stack (N, H, W, C)")
         return Look(ONE)
