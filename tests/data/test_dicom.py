@@ -11,7 +11,7 @@ from ssl_app.data.packing import pack
 from ssl_app.data.sources.base import Columns, Source, open_source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.errors import DataError
-from tests.medical import CT, DIRECTORY, EXPLICIT, SR, dataset, pydicom, write_dicom, write_nifti
+from tests.medical import BIG_ENDIAN, CT, DIRECTORY, EXPLICIT, SR, dataset, pydicom, write_dicom, write_nifti
 
 rng = np.random.default_rng(0)
 TWELVE_BITS = rng.integers(0, 4096, (6, 5), dtype=np.uint16)

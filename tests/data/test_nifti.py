@@ -129,16 +129,16 @@ def test_what_cannot_be_read_has_its_reason(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a.nii.gz", WORLD)
     packed = (tmp_path / "a.nii.gz").read_bytes()
     plain = gzip.decompress(packed)
+    write_nifti(tmp_path / "b.nii.gz", rng.integers(0, 9999, (20, 20, 9), dtype=np.int16))
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "b.nii.gz").read_bytes()[:5000])
     write_nifti(tmp_path / "complex.nii", WORLD.astype(np.complex64))
     (tmp_path / "cut.nii").write_bytes(plain[:-100])
-    (tmp_path / "cut.nii.gz").write_bytes(packed[: len(packed) // 2])
     (tmp_path / "empty.nii").write_bytes(b"")
     (tmp_path / "text.nii").write_bytes(b"no volume" * 60)
     source = opened(tmp_path)
     found = {key: str(one) for key, one in zip(source.keys, images(source), strict=True) if isinstance(one, str)}
     assert found.pop("cut.nii").startswith("the file is cut short: (5, 6, 7) voxels do not fit in its")
-    assert {key for key in found if key.startswith("cut.nii.gz#")} >= {"cut.nii.gz#6"}
-    assert "Compressed file ended" in found["cut.nii.gz#6"]
+    assert "Compressed file ended" in found["cut.nii.gz#8"]
     assert found["complex.nii"] == "voxels of type complex64; expected real numbers or RGB"
     assert found["empty.nii"] == "the file is empty"
     assert "file" in found["text.nii"]
