@@ -48,7 +48,8 @@ class DataSettings:
     label: str | None = option(None, "column of the labels; default: label, where present", metavar="COLUMN")
     group: str | None = option(
         None,
-        "column of what must not be split (patient, lot); default: group, where present",
+        "column of what must not be split (patient, lot); default: group, where present; of DICOM the patient, or "
+        "study or series",
         metavar="COLUMN",
     )
     split: str | None = option(

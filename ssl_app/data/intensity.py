@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.errors import DataError, Fix, Run, SettingsError
+from ssl_app.errors import DataError, Fix, Run, Set, SettingsError
 
 KINDS = ("range", "window:LOW,HIGH", "dtype", "per-image", "file-window")
 WINDOW, FILE_WINDOW = "window:", "file-window"
@@ -40,14 +40,19 @@ class PixelScaling:
 
         Of values with units, such as Hounsfield's, the type says nothing; of integers it says all.
         """
-        alike = dtype.name == self.dtype and (dtype.kind == "u" or units == self.units)
-        if not self.of_one_depth or not self.dtype or alike or (units and units == self.units):
+        if self.fits(dtype, units):
             return
+        instead = "per-image" if units or self.units else "dtype"
         raise DataError(
             f"{name} holds {dtype.name} images{in_units(units)}, the network was trained on "
             f"{self.dtype}{in_units(self.units)} scaled from {self.low:g} to {self.high:g}",
-            fix=(Fix("give images of that depth"), Run("pretrain", (("intensity", "dtype"),))),
+            fix=(Fix("give images of that depth"), Run("pretrain", (("intensity", instead),))),
         )
+
+    def fits(self, dtype: np.dtype[Any], units: str = "") -> bool:
+        """Whether low and high mean the same for images of a type, and with these units."""
+        alike = dtype.name == self.dtype and (dtype.kind == "u" or units == self.units)
+        return not self.of_one_depth or not self.dtype or alike or (units != "" and units == self.units)
 
     @property
     def of_one_depth(self) -> bool:
@@ -113,9 +118,17 @@ def window(intensity: str) -> tuple[float, float]:
 def measure(
     images: NDArray[Any], indices: Sequence[int] | NDArray[Any], intensity: str, seed: int, units: str = ""
 ) -> PixelScaling:
-    """Low, high, mean and std of the images (N, P, P, C) at indices, from a sample of 2,000 at most."""
+    """Low, high, mean and std of the images (N, P, P, C) at indices, from a sample of 2,000 at most.
+
+    Raises DataError for the range of a type where floats have units, and SettingsError for a window that is none.
+    """
     at = np.unique(np.asarray(indices, dtype=np.int64))
     assert len(at), "no image to measure"
+    if intensity == "dtype" and units and images.dtype.kind == "f":
+        raise DataError(
+            f"values in {units} units have no range of their type",
+            fix=(Set("intensity", "range"), Set("intensity", "window:LOW,HIGH")),
+        )
     if len(at) > MOST_IMAGES:
         at = np.sort(np.random.default_rng(seed).choice(at, MOST_IMAGES, replace=False))
     low, high = 0.0, 1.0

@@ -22,7 +22,7 @@ from ssl_app.data.reduction import Reduced, pack_side, reduce
 from ssl_app.data.sources.base import Source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import SCALED, STRICT, WINDOWED, Form, Store
-from ssl_app.errors import DataError, Fix, Set
+from ssl_app.errors import DataError, Fix, Run, Set
 from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
 
 T = TypeVar("T")
@@ -123,7 +123,7 @@ def refuse_without_window(source: Source) -> None:
     if lacking:
         raise DataError(
             f"{len(lacking)} of {len(source.keys)} images have no window in their file, first {lacking[0]}",
-            fix=(Set("intensity", "window:LOW,HIGH"), Set("intensity", "range")),
+            fix=(Fix("give DICOM files that have one"), Run("pretrain", (("intensity", "range"),))),
         )
 
 

@@ -40,7 +40,7 @@ class KnnMonitor:
         dataset = open_images(spec, pixels, _source(spec))
         if not dataset.labeled.any():
             raise DataError(f"the probe data {spec.data} have no labels", fix=(Fix("take labeled images"), LEFT_OUT))
-        if scaling.intensity == "range" and scaling.dtype not in ("", dataset.images.dtype.name):
+        if not scaling.fits(dataset.images.dtype, dataset.value_units):
             raise DataError(
                 f"the probe data {dataset.name} hold {dataset.images.dtype} images, the data {scaling.dtype}",
                 expected="the same depth",

@@ -4,6 +4,7 @@
 folder of pictures, and where a manifest lists them, TIFF files are read by the same rule.
 """
 
+import logging
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from ssl_app.data.files import Files
 from ssl_app.data.images import Unreadable, decode
 from ssl_app.data.members import ONE, Look, Read
 from ssl_app.data.sources.base import Columns
+
+# it logs, on stderr, what is wrong with a file; we have a reason for each image
+logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
 ENDINGS = (".tif", ".tiff")
 DESCRIPTION, SEGMENTS = 270, {273: 279, 324: 325}  # offsets of strips and tiles, and the tags with their lengths
