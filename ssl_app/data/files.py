@@ -70,11 +70,11 @@ class Files(Members):
         self.columns = Columns(axis=columns.axis)
         if len(listed) > 1 or self.group != "file":  # the images of one stack are all there is to split
             self.set_groups(listed, parents, columns)
-        remark = self.set_labels(listed, parents, columns)
+        by_folders = self.set_labels(listed, parents, columns)
         counts = Counter(remark for file in listed for remark in file.look.remarks)
         remarks = [f"{count} of {len(listed)} {self.kind} files: {what}" for what, count in sorted(counts.items())]
         instead = hints(Path(data)) if path.is_dir() else []
-        sentences = map(Notice, [*remark, *([left] if left else []), *remarks])
+        sentences = map(Notice, [*by_folders, *([left] if left else []), *remarks])
         self.notes = (*several_notice(listed), *sentences, *self.one_group(), *found.beside(self.kind), *instead)
 
     def refuse_columns(self, data: str, columns: Columns) -> None:
@@ -95,10 +95,10 @@ class Files(Members):
             return []
         if labels is None:
             return [remark] if remark else []
-        by_folder = tuple(labels[parent] for parent in parents)
-        if self.groups is not None and one_to_one(by_folder, self.groups):
-            return [f"unlabeled: each of {len(set(labels))} folders is one {self.columns.group}, and no class"]
-        self.labels = by_folder
+        owners = [file.look.owner or file.look.group or file.key for file in listed]
+        if self.group != "file" and one_to_one(labels, owners):
+            return [f"unlabeled: each of {len(set(labels))} folders is one {self.group}, and no class"]
+        self.labels = tuple(labels[parent] for parent in parents)
         self.columns = replace(self.columns, label=FOLDER_NAMES)
         return [remark] if remark else []
 
@@ -125,8 +125,8 @@ def kind_for(path: Path) -> type[Files] | None:
 
 def looks(listed: Sequence[Listed], columns: Columns) -> list[Listed]:
     """The files with what each holds, looked at in threads. Raises DataError where the extra for it is absent."""
-    kinds = Counter(file.kind for file in listed if file.kind is not None)
-    for kind, count in kinds.items():
+    counts = Counter(file.kind for file in listed if file.kind is not None)
+    for kind, count in counts.items():
         if absent := [package for package in kind.packages if importlib.util.find_spec(package) is None]:
             raise DataError(
                 f"{counted(count, kind.kind)} found, and {', '.join(absent)} is not installed",
@@ -144,7 +144,7 @@ def looks(listed: Sequence[Listed], columns: Columns) -> list[Listed]:
             return replace(file, kind=None)  # a picture as others are
         return replace(file, look=found if file.only is None else the_one(found, file.only))
 
-    return list(in_order(look, listed))
+    return list(in_order(look, listed)) if counts else list(listed)
 
 
 def without_spares(listed: Sequence[Listed]) -> list[Listed]:

@@ -39,6 +39,7 @@ class Look:
 
     images: tuple[str, ...] = ONE  # names within the file
     group: str | None = None  # what must not be split; None: the file
+    owner: str | None = None  # whose file it is: a folder for each of them is no class; None: the group
     label: str | None = None
     place: tuple[Any, ...] = ()  # among the files of a set, which are sorted by it and then by path
     dtype: str = ""  # of its pixels, where those of a whole set must be of one type
@@ -98,7 +99,7 @@ class Members(Source):
         parents: list[int] = []
         windows: list[Window | None] = []
         for parent, file in enumerate(listed):
-            names = ONE if file.look.unreadable else file.look.images
+            names = (file.only or "",) if file.look.unreadable else file.look.images
             for number, within in enumerate(names):
                 keys.append(f"{file.key}{MARK}{within}" if within else file.key)
                 members.append(Member(file.path, file.kind, within, file.look.unreadable))

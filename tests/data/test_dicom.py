@@ -180,6 +180,8 @@ def test_folders_of_one_patient_each_are_no_classes_and_others_are(tmp_path: Pat
     source = opened(tmp_path / "by_patient")
     assert source.labels is None
     assert notes(source) == ["unlabeled: each of 4 folders is one patient, and no class"]
+    for group in ("none", "study", "series"):
+        assert opened(tmp_path / "by_patient", group=group).labels is None
     assert opened(tmp_path / "by_class").labels == ("c0", "c1", "c0", "c1")
     assert opened(tmp_path / "by_class", label="none").labels is None
 
@@ -302,6 +304,7 @@ def test_a_manifest_lists_dicom_files_frames_and_pictures(tmp_path: Path) -> Non
     table.write_text("path,label\ntwo.dcm,b\n")
     assert (opened(table).keys, opened(table).labels) == (("two.dcm#0", "two.dcm#1"), ("b", "b"))
     table.write_text("path\ntwo.dcm#7\none#0\n")
+    assert opened(table).keys == ("two.dcm#7", "one#0")
     assert images(opened(table)) == [
         "the file has no image #7; its images are #0 to #1",
         "the file has no image #0; it holds one image",

@@ -165,6 +165,8 @@ def test_a_manifest_lists_volumes_and_slices(tmp_path: Path) -> None:
     table.write_text("path,label,patient\na.nii.gz,x,P\n")
     assert opened(table, "sagittal").keys == tuple(f"a.nii.gz#{k}" for k in range(5))
     assert opened(table, "sagittal", group="patient").groups == ("P",) * 5
+    table.write_text("path\ngone.nii#1\ngone.nii#2\n")
+    assert images(opened(table)) == ["the file is missing"] * 2
     table.write_text("path,label\na.nii.gz#3,x\na.nii.gz#1,y\n")
     source = opened(table, "axial")
     assert (source.keys, source.labels) == (("a.nii.gz#3", "a.nii.gz#1"), ("x", "y"))

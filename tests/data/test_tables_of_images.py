@@ -141,7 +141,8 @@ def test_plain_bytes_are_images_and_a_manifest_in_parquet_is_still_one(tmp_path:
     source = opened(tmp_path / "a.parquet")
     assert (values(source), source.splits, source.labels) == ([1, 2], ("train", "test"), None)
     write(tmp_path / "1.png", 1)
-    pq.write_table(pa.table({"path": ["1.png"]}), tmp_path / "m.parquet")
+    assert type(opened(tmp_path)).__name__ == "Folder"
+    pq.write_table(pa.table({"path": ["1.png"], "embedding": [b"x"]}), tmp_path / "m.parquet")
     assert opened(tmp_path / "m.parquet").keys == ("1.png",)
 
 

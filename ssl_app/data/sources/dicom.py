@@ -71,6 +71,7 @@ class Dicom(Files):
         return Look(
             images=ONE if frames == 1 else tuple(map(str, range(frames))),
             group=group,
+            owner=group_of(header, "PatientID")[0],
             label=None if labeled is None else str(header.get(labeled) or "").strip() or None,
             place=place_of(header),
             dtype=dtype_of(header, scales),

@@ -15,8 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ssl_app.data.files import file_kinds
 from ssl_app.data.images import Unreadable, decode
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns, Source, file_stamp, in_order
+from ssl_app.data.sources.manifest import PATH
+from ssl_app.data.survey import survey
 from ssl_app.errors import DataError, Notice, nearest
 
 T = TypeVar("T")
@@ -81,12 +84,15 @@ class Parquet(Source):
 
     @classmethod
     def accepts(cls, data: str) -> bool:
-        """Whether it is such a file, or a folder of such files."""
+        """Whether it is such a file, or a folder of such files and of no images; a table of paths is a manifest."""
         try:
             found = files_of(data)
-            return bool(found) and image_column(pq.read_schema(found[0])) is not None
+            schema = pq.read_schema(found[0]) if found else None
         except (OSError, pa.ArrowException):
             return False
+        if schema is None or PATH in schema.names or image_column(schema) is None:
+            return False
+        return Path(data).is_file() or survey(data, file_kinds()).leading is None
 
     def read(self, i: int) -> NDArray[Any]:
         """Image i: (H, W, C). Raises Unreadable."""
