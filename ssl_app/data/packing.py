@@ -166,7 +166,8 @@ def fill(source: Source, side: int, channels: int | None, cache: Path, depth: st
         np.save(folder / "content.npy", hashes)
         for path in (store.path, folder / "content.npy", folder):
             sync(path)
-        key = digest([json.dumps([FORMAT, side, store.shape, store.dtype.str])], hashes.tobytes())
+        windows = [json.dumps(source.windows)] if depth == WINDOWED else []  # they change pixels, and not the content
+        key = digest([json.dumps([FORMAT, side, store.shape, store.dtype.str]), *windows], hashes.tobytes())
         settle(folder, cache / key)
         return {"key": key, "channels": store.shape[-1], "unreadable": unreadable}
     except OSError as error:

@@ -327,6 +327,18 @@ def test_windows_of_the_files_scale_each_image_by_its_own(tmp_path: Path) -> Non
     assert np.allclose(packed.images[1, ..., 0], np.clip((4095 - square - 3970) / 50, 0, 1), atol=1e-6)
 
 
+def test_windowed_images_are_kept_apart_from_plain_ones(tmp_path: Path) -> None:
+    found = []
+    for center in (0, 500):
+        write_dicom(tmp_path / "d" / "a", TWELVE_BITS, RescaleIntercept=-1024, WindowCenter=center, WindowWidth=401)
+        for intensity in ("range", "file-window"):
+            packed = pack(opened(tmp_path / "d"), PixelSpec(5, intensity=intensity), tmp_path / "cache")
+            found.append((packed.key, float(packed.images.max())))
+    assert len({key for key, _ in found}) == 3
+    assert found[0] == found[2]
+    assert found[0][1] > 1 == found[1][1] == found[3][1]
+
+
 def test_a_file_without_a_window_is_refused_where_windows_are_requested(tmp_path: Path) -> None:
     write_dicom(tmp_path / "a", TWELVE_BITS, WindowCenter=1, WindowWidth=2)
     write_dicom(tmp_path / "b", TWELVE_BITS)
