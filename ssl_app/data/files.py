@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 from ssl_app.data.images import EXTENSIONS
 from ssl_app.data.members import MARK, ONE, Listed, Look, Members, Read, reason_at, several_notice
-from ssl_app.data.sources.base import FOLDER_NAMES, UNUSED, Columns, in_order, kinds, only_in_manifests
+from ssl_app.data.sources.base import FOLDER_NAMES, UNUSED, Columns, file_stamp, in_order, kinds, only_in_manifests
 from ssl_app.data.survey import Survey, arrangement, counted, head_of, hints, survey
 from ssl_app.errors import DataError, Fix, Notice, Set
 
@@ -136,15 +136,21 @@ def looks(listed: Sequence[Listed], columns: Columns) -> list[Listed]:
     def look(file: Listed) -> Listed:
         if file.kind is None:
             return file
-        try:
-            found = file.kind.look(file.path, columns)
-        except Exception as error:  # readers raise anything on broken files
-            found = Look(unreadable=reason_at(file.path, error))
+        found = looked(file.kind, file.path, file_stamp(file.path), columns)
         if file.kind.among_pictures and found.images == ONE:
             return replace(file, kind=None)  # a picture as others are
         return replace(file, look=found if file.only is None else the_one(found, file.only))
 
     return list(in_order(look, listed)) if counts else list(listed)
+
+
+@lru_cache(maxsize=2**17)  # a verb opens its data more than once, and a header of DICOM takes a millisecond or two
+def looked(kind: type[Files], path: Path, stamp: str, columns: Columns) -> Look:
+    """What a file holds, or why it cannot be read; `stamp` is that of the file."""
+    try:
+        return kind.look(path, columns)
+    except Exception as error:  # readers raise anything on broken files
+        return Look(unreadable=reason_at(path, error))
 
 
 def without_spares(listed: Sequence[Listed]) -> list[Listed]:
