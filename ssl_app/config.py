@@ -87,6 +87,11 @@ class Field:
             return None
         return self._item(text, origin)
 
+    def _is_open(self, value: Any) -> bool:
+        """Whether a choice such as `window:LOW,HIGH` stands for the value: any text after the same word."""
+        opening = [choice.partition(":")[0] + ":" for choice in self.choices if ":" in choice]
+        return any(str(value).startswith(word) for word in opening)
+
     def _item(self, text: Any, origin: str) -> Any:
         value: Any
         if isinstance(text, str) and not text.strip():
@@ -109,7 +114,7 @@ class Field:
         except (ValueError, TypeError, OverflowError) as error:
             what = {int: "a whole number", float: "a finite number", bool: "true or false"}.get(self.kind, "text")
             raise SettingsError(f"{origin} is '{text}'; expected {what}") from error
-        if self.choices and value not in self.choices:
+        if self.choices and value not in self.choices and not self._is_open(value):
             raise SettingsError(f"{origin} is '{value}'{nearest(str(value), self.choices)}")
         if self.at_least is not None and not value >= self.at_least:
             raise SettingsError(f"{origin} is {value}; expected at least {self.at_least}")

@@ -40,8 +40,8 @@ class DataSettings:
 
     data: str | None = option(
         None,
-        "folder, manifest (.csv, .tsv, .parquet), .npz, shards, or digits; default: in stage two the "
-        "pretraining's, else digits",
+        "folder, manifest (.csv, .tsv, .parquet), .npz, shards, a file of several images, or digits; default: in "
+        "stage two the pretraining's, else digits",
         metavar="D",
         path="any",
         names=("digits",),
@@ -49,13 +49,17 @@ class DataSettings:
     label: str | None = option(None, "column of the labels; default: label, where present", metavar="COLUMN")
     group: str | None = option(
         None,
-        "column of what must not be split (patient, lot); default: group, where present",
+        "column of what must not be split (patient, lot); default: group, where present; of DICOM the patient, or "
+        "study or series",
         metavar="COLUMN",
     )
     split: str | None = option(
         None,
         "column of an existing split; default: split, where present; none makes a new one",
         metavar="COLUMN",
+    )
+    axis: Literal["axial", "coronal", "sagittal"] | None = option(
+        None, "slices to cut volumes (NIfTI) into; default: the pretraining's, else as each was acquired"
     )
     test_fraction: float | None = option(
         None,
@@ -88,9 +92,11 @@ class PixelSettings:
         at_least=1,
         metavar="N|auto",
     )
-    intensity: Literal["range", "dtype", "per-image"] | None = option(
+    intensity: str | None = option(
         None,
-        "scale by the set's percentiles, the dtype's or each image's own; default: the checkpoint's, or range",
+        "scale by the set's percentiles, a window in the images' units (window:-160,240), the dtype's range, each "
+        "image's own, or the window in each DICOM file; default: the checkpoint's, or range",
+        choices=("range", "window:LOW,HIGH", "dtype", "per-image", "file-window"),
     )
     nodata: float | None = option(
         None,

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+import struct
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def commands() -> list[tuple[str, str]]:
     return [(name, line) for name, line in lines if not line.startswith(("sh ", "up ", "build "))]
 
 
-MODULES = ("upside_down", "pseudo_labels", "tiny_conv", "npy")  # the examples of docs/extending.md, in order
+MODULES = ("upside_down", "pseudo_labels", "tiny_conv", "idx")  # the examples of docs/extending.md, in order
 
 
 def examples() -> dict[str, str]:
@@ -176,14 +177,15 @@ def test_the_example_source_is_found_by_its_file(
 
     copy = tmp_path / "package"
     shutil.copytree(registry.ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "data" / "sources" / "npy.py").write_text(examples()["npy"], encoding="utf-8")
+    (copy / "data" / "sources" / "idx.py").write_text(examples()["idx"], encoding="utf-8")
     monkeypatch.setattr(registry, "ROOT", copy)
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(copy / "data" / "sources")])
     images = np.random.default_rng(0).integers(0, 256, (40, 16, 16), dtype=np.uint8)
-    np.save(tmp_path / "stack.npy", images)
-    words = ["pretrain", "--data", tmp_path / "stack.npy", "--image-size", 16, "--epochs", 1, "--batch-size", 8]
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(struct.pack(">4s3I", b"\0\0\x08\x03", *images.shape) + images.tobytes())
+    words = ["pretrain", "--data", path, "--image-size", 16, "--epochs", 1, "--batch-size", 8]
     result = typed(capsys, *words, "--out", tmp_path / "runs")
-    sys.modules.pop("ssl_app.data.sources.npy", None)
+    sys.modules.pop("ssl_app.data.sources.idx", None)
     assert Path(result["checkpoint"]).is_file()
 
 

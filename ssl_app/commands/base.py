@@ -35,7 +35,7 @@ def columns_of(settings: DataSettings) -> "Columns":
     """The columns of labels, groups and splits."""
     from ssl_app.data.sources.base import Columns
 
-    return Columns(settings.label, settings.group, settings.split)
+    return Columns(settings.label, settings.group, settings.split, settings.axis)
 
 
 def data_of(settings: DataSettings, out: Path, labels: Path | None = None, data: str | None = None) -> "DataSpec":
@@ -60,14 +60,16 @@ def pixels_of(settings: PixelSettings, start: "Initialization", source: "Source"
 
     Raises CheckpointError where the settings ask for others than the checkpoint's.
     """
+    from ssl_app.data.intensity import checked
     from ssl_app.data.opened import default_image_size
     from ssl_app.data.spec import PixelSpec
     from ssl_app.models.backbones import default_size
 
-    start.refuse_other_pixels(settings.channels, settings.intensity, settings.image_size, settings.nodata)
+    requested = settings.intensity and checked(settings.intensity)
+    start.refuse_other_pixels(settings.channels, requested, settings.image_size, settings.nodata)
     size = settings.image_size or start.image_size
     size = size or default_image_size(source, partial(default_size, start.backbone))
-    intensity = settings.intensity if start.scaling is None else start.scaling.intensity
+    intensity = requested if start.scaling is None else start.scaling.intensity
     side = start.pack_side if size == start.image_size else None
     nodata = settings.nodata if start.scaling is None else start.scaling.nodata
     return PixelSpec(size, settings.channels or start.channels, intensity or "range", side, nodata)
@@ -149,7 +151,7 @@ def with_data_of(settings: StageTwoSettings, start: "Initialization") -> StageTw
     if not start.settings:
         return settings
     if settings.data is not None:  # the split is by content: of the same images it is the same, in another list too
-        missing = [name for name in ("test_fraction", "split_seed") if getattr(settings, name) is None]
+        missing = [name for name in ("test_fraction", "split_seed", "axis") if getattr(settings, name) is None]
         split = {name: start.settings[name] for name in missing if start.settings.get(name) is not None}
         if split:
             shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in split.items())

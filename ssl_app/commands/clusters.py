@@ -197,7 +197,7 @@ def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixe
 
     _, meta = checkpoints.read(folder / initialization.BACKBONE)
     scaling = PixelScaling.from_json(meta["pixels"])
-    columns = Columns(held.data.get("label"), UNUSED, UNUSED)
+    columns = Columns(held.data.get("label"), UNUSED, UNUSED, held.data.get("axis"))
     data = settings.data or str(held.data["data"])
     try:
         source = open_source(data, columns, held.data.get("max_image_mb", MAX_IMAGE_MB))
@@ -210,5 +210,5 @@ def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixe
     spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=len(source.keys))  # those have no cluster
     pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata)
     dataset = open_images(spec, pixels, source)
-    scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+    scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     return dataset, scaling

@@ -28,6 +28,7 @@ ssl-app label my-sela --data new-scans/ --output new-scans.parquet
 """
 LABELS, ABOUT = "labels.csv", "labels.json"
 KINDS = (".csv", ".parquet")
+SPLIT = ("label", "group", "split", "axis", "split_seed", "test_fraction")  # what names the same images and test part
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def run(settings: Settings) -> Result:
     same = settings.data is None
     data = settings.data or theirs["data"] or DIGITS
     columns = Columns(
-        settings.label or (theirs["label"] if same else None), theirs["group"] if same else UNUSED, UNUSED
+        settings.label or (theirs["label"] if same else None),
+        theirs["group"] if same else UNUSED,
+        UNUSED,
+        theirs.get("axis"),
     )
     unreadable = max(settings.max_unreadable, theirs["max_unreadable"] if same else 0)
     hardware = choose(settings.device, theirs.get("precision", "auto"), settings.threads)
@@ -82,7 +86,7 @@ def run(settings: Settings) -> Result:
     pixels = PixelSpec(size, meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata)
     dataset = open_images(spec, pixels)
     describe(dataset)
-    labeler.scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+    labeler.scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
 
     def assign(images: torch.Tensor) -> torch.Tensor:
         best, places = labeler.log_clusters(images).float().exp().topk(2, 2)  # (B, T, 2)
@@ -94,7 +98,13 @@ def run(settings: Settings) -> Result:
     clusters = [labeler.clusters] * found.shape[1]
     _write(path, dataset.keys, found)
     about = {
-        "data": {"data": data, "label": columns.label, "group": columns.group, "split": columns.split}
+        "data": {
+            "data": data,
+            "label": columns.label,
+            "group": columns.group,
+            "split": columns.split,
+            "axis": columns.axis,
+        }
         | {"max_unreadable": unreadable, "max_image_mb": largest},
         "method": meta["method"],
         "clusters": clusters,
@@ -120,7 +130,7 @@ def run(settings: Settings) -> Result:
         logger.info(f"with the {agreement.n} labels there, first head: {agreement.sentence()}")
     if settings.output is None:
         flag = out_flag(settings.out)
-        same_split = {name: theirs.get(name) for name in ("label", "group", "split", "split_seed", "test_fraction")}
+        same_split = {name: theirs.get(name) for name in SPLIT}
         typed = {"labels": path, "data": data} | (same_split if same else {})
         flags = [f"--{name.replace('_', '-')} {quote(str(v))}" for name, v in typed.items() if v is not None]
         again = f"ssl-app pretrain --method from-labels {' '.join(flags)}{flag}"

@@ -74,7 +74,7 @@ def run(settings: Settings) -> Result:
     meta, scaling = trained.meta, trained.scaling
     runs.prepare(settings.out, settings.name, "predict")
     hardware = choose(settings.device, "bf16" if meta["bf16"] else "fp32", settings.threads)
-    columns = Columns(settings.label, UNUSED, UNUSED)
+    columns = Columns(settings.label, UNUSED, UNUSED, meta.get("axis"))
     data = DataSpec(
         settings.data,
         cache_of(settings.out),
@@ -85,7 +85,7 @@ def run(settings: Settings) -> Result:
     pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta.get("pack_side"), scaling.nodata)
     dataset = open_images(data, pixels)
     describe(dataset)
-    scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+    scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     rows = ImageRows(dataset.images, np.arange(len(dataset.keys)), scaling, meta["image_size"])
     found = probabilities(trained.predictor, rows, hardware)
     about = RunSpec("predict", settings.out, settings.name, config.as_json(settings), keep="predictions.csv")

@@ -42,8 +42,8 @@ FREE = ("any_threads", "threads", "workers", "save_every", "tracking_uri", "devi
 
 Settings = PretrainSettings
 ALIKE = (
-    "budget", "data", "label", "group", "split", "test_fraction", "split_seed", "image_size", "channels", "intensity",
-    "seed", "method", "backbone",
+    "budget", "data", "label", "group", "split", "axis", "test_fraction", "split_seed", "image_size", "channels",
+    "intensity", "seed", "method", "backbone",
 )  # fmt: skip
 
 

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# what a command on the same images and split needs
+SAME = (
+    "data", "label", "group", "split", "axis", "split_seed", "test_fraction", "backbone", "image_size", "channels",
+)  # fmt: skip
 EXAMPLES = """
 ssl-app suggest --count 20
 ssl-app suggest my-simclr --labels labels.csv --count 20
@@ -222,9 +226,14 @@ def _choose(
 
     dataset = opened.dataset
     scaling = start.scaling or measure(
-        dataset.images, rows, planned.pixels.intensity, settings.seed, planned.pixels.nodata
+        dataset.images,
+        rows,
+        planned.pixels.intensity,
+        settings.seed,
+        planned.pixels.nodata,
+        dataset.value_units,
     )
-    scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+    scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     backbone = start.build(dataset.images.shape[-1], dataset.image_size, settings.seed)
     hardware = measured(hardware_of(settings), backbone, planned.data.cache)
     logger.info(hardware.sentence())
@@ -299,8 +308,7 @@ def _sentence(facts: dict[str, Any], dataset: "Dataset") -> str:
 
 def _next(verb: str, settings: Settings, start: "Initialization", table: Path) -> str:
     """The command that takes the filled-in table, on the same data and split."""
-    names = ("data", "label", "group", "split", "split_seed", "test_fraction", "backbone", "image_size", "channels")
-    given = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
+    given = {name: getattr(settings, name) for name in SAME if getattr(settings, name) is not None}
     init = settings.run if settings.run != NEWEST else start.name
     typed = {"init": init} | given | {"labels": table}
     flags = " ".join(f"{config.flag(name)} {quote(str(value))}" for name, value in typed.items())

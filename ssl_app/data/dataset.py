@@ -36,6 +36,7 @@ class Dataset:
     mirrors: bool
     image_size: int
     key: str  # of the packed pixels
+    value_units: str = ""  # "modality" where values mean the same in every type
 
     @cached_property
     def hash(self) -> str:
@@ -107,6 +108,7 @@ def open_dataset(source: Source, pixels: PixelSpec, cache: Path, max_unreadable:
         notes=(*source.notes, *packed.notes),
         unreadable=packed.unreadable,
         mirrors=source.mirrors,
+        value_units=source.value_units,
         image_size=pixels.size,
         key=packed.key,
     )

@@ -1,4 +1,9 @@
-"""Pixel values to [0, 1]: one low and high for a set, measured once and used by every later verb."""
+"""Pixel values to [0, 1]: one low and high for a set, measured once and used by every later verb.
+
+How is the setting `intensity`: `range` measures the two, `window:LOW,HIGH` names them, `dtype` is what the type can
+hold, `per-image` is each image's own range, and `file-window` the window that a file itself asks for (DICOM), which
+is applied when the images are packed.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.errors import DataError, Fix, Run
+from ssl_app.errors import DataError, Fix, Run, Set, SettingsError
 
+KINDS = ("range", "window:LOW,HIGH", "dtype", "per-image", "file-window")
+WINDOW, FILE_WINDOW = "window:", "file-window"
 QUANTILES = (0.001, 0.999)  # not the extremes: one hot pixel would darken the set
 MOST_IMAGES = 2000
 MOST_VALUES = 20_000_000  # of float pixels, which are sorted rather than counted
@@ -27,21 +34,37 @@ class PixelScaling:
     std: tuple[float, ...]
     dtype: str = ""  # of the images measured
     nodata: float | None = None  # value of pixels that hold nothing
+    units: str = ""  # of their values, where these mean the same in every type
 
-    def refuse_other_depth(self, dtype: np.dtype[Any], name: str) -> None:
-        """Raise DataError where low and high were measured on another depth: 8 bits on a scale of 16 are black."""
-        if self.intensity == "range" and self.dtype not in ("", dtype.name):
-            raise DataError(
-                f"{name} holds {dtype.name} images, the network was trained on {self.dtype} scaled from "
-                f"{self.low:g} to {self.high:g}",
-                fix=(Fix("give images of that depth"), Run("pretrain", (("intensity", "dtype"),))),
-            )
+    def refuse_other_depth(self, dtype: np.dtype[Any], name: str, units: str = "") -> None:
+        """Raise DataError where low and high are of another depth: 8 bits on a scale of 16 are black.
+
+        Of values with units, such as Hounsfield's, the type says nothing; of integers it says all.
+        """
+        if self.fits(dtype, units):
+            return
+        instead = "per-image" if units or self.units else "dtype"
+        raise DataError(
+            f"{name} holds {dtype.name} images{in_units(units)}, the network was trained on "
+            f"{self.dtype}{in_units(self.units)} scaled from {self.low:g} to {self.high:g}",
+            fix=(Fix("give images of that depth"), Run("pretrain", (("intensity", instead),))),
+        )
+
+    def fits(self, dtype: np.dtype[Any], units: str = "") -> bool:
+        """Whether low and high mean the same for images of a type, and with these units."""
+        alike = dtype.name == self.dtype and (dtype.kind == "u" or units == self.units)
+        return not self.of_one_depth or not self.dtype or alike or (units != "" and units == self.units)
+
+    @property
+    def of_one_depth(self) -> bool:
+        """Whether low and high are values of the images, and not of their type or their own."""
+        return self.intensity == "range" or self.intensity.startswith(WINDOW)
 
     def scale(self, array: NDArray[Any]) -> NDArray[np.float32]:
         """uint8, uint16 or float32 (..., C) -> float32 in [0, 1]; per-image looks at the last three axes."""
         if self.intensity == "per-image":
             return scaled_each(array)
-        low, high = dtype_range(array.dtype) if self.intensity == "dtype" else (self.low, self.high)
+        low, high = (self.low, self.high) if self.of_one_depth else dtype_range(array.dtype)
         return scaled(array, low, high)
 
     def near(self, other: "PixelScaling") -> bool:
@@ -67,21 +90,58 @@ class PixelScaling:
         return cls(**held | {"mean": tuple(held["mean"]), "std": tuple(held["std"])})
 
 
+def in_units(units: str) -> str:
+    """A clause for what has units."""
+    return f" in {units} units" if units else ""
+
+
+def checked(intensity: str) -> str:
+    """The setting, in one spelling. Raises SettingsError for a window that is none."""
+    if not intensity.startswith(WINDOW):
+        return intensity
+    low, high = window(intensity)
+    return f"{WINDOW}{low:g},{high:g}"
+
+
+def window(intensity: str) -> tuple[float, float]:
+    """Low and high of `window:LOW,HIGH`. Raises SettingsError."""
+    try:
+        low, high = (float(value) for value in intensity.removeprefix(WINDOW).split(","))
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise ValueError(intensity)
+    except ValueError as error:
+        raise SettingsError(
+            f"the intensity is '{intensity}'", expected="two numbers, the lower one first, such as window:-160,240"
+        ) from error
+    return low, high
+
+
 def measure(
     images: NDArray[Any],
     indices: Sequence[int] | NDArray[Any],
     intensity: str,
     seed: int,
     nodata: float | None = None,
+    units: str = "",
 ) -> PixelScaling:
-    """Low, high, mean and std of the images (N, P, P, C) at indices, from a sample of 2,000 at most."""
+    """Low, high, mean and std of the images (N, P, P, C) at indices, from a sample of 2,000 at most.
+
+    Raises DataError for the range of a type where floats have units, and SettingsError for a window that is none.
+    """
     at = np.unique(np.asarray(indices, dtype=np.int64))
     assert len(at), "no image to measure"
+    if intensity == "dtype" and units and images.dtype.kind == "f":
+        raise DataError(
+            f"values in {units} units have no range of their type",
+            fix=(Set("intensity", "range"), Set("intensity", "window:LOW,HIGH")),
+        )
     if len(at) > MOST_IMAGES:
         at = np.sort(np.random.default_rng(seed).choice(at, MOST_IMAGES, replace=False))
     low, high = 0.0, 1.0
     if intensity == "range":
         low, high = limits(images, at)
+    elif intensity.startswith(WINDOW):
+        low, high = window(intensity)
     elif intensity == "dtype":
         low, high = dtype_range(images.dtype)
     unmeasured = PixelScaling(intensity, low, high, (), ())
@@ -94,8 +154,8 @@ def measure(
         squares += np.square(values).sum(axis=0)
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - np.square(mean), LEAST_STD**2))
-    means, spreads = tuple(map(float, mean)), tuple(map(float, std))
-    return PixelScaling(intensity, low, high, means, spreads, images.dtype.name, nodata)
+    moments = tuple(map(float, mean)), tuple(map(float, std))
+    return PixelScaling(intensity, low, high, *moments, images.dtype.name, nodata, units)
 
 
 def limits(images: NDArray[Any], at: NDArray[np.int64]) -> tuple[float, float]:

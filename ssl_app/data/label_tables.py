@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_app.data.dataset import in_class_order
+from ssl_app.data.members import MARK
 from ssl_app.data.sources.manifest import KINDS, PATH, paths, read_table, values
 from ssl_app.errors import DataError, Fix
 
@@ -26,7 +27,7 @@ class LabelFile:
 
         Raises DataError where it names none of them.
         """
-        rows = [self.rows.get(key) for key in keys]
+        rows = [self.row_of(key) for key in keys]
         if keys and all(row is None for row in rows):
             theirs = next(iter(self.rows))
             raise DataError(
@@ -36,9 +37,14 @@ class LabelFile:
             )
         return [[None if row is None else (column[row] or None) for row in rows] for column in self.columns.values()]
 
+    def row_of(self, key: str) -> int | None:
+        """The row of an image: its own, or that of the file whose frame, slice or page it is."""
+        row = self.rows.get(key)
+        return self.rows.get(file_of(key)) if row is None else row
+
     def unmatched(self, keys: Sequence[str]) -> list[str]:
-        """Paths that are none of these images."""
-        return sorted(self.rows.keys() - set(keys))
+        """Paths that are none of these images, nor their files."""
+        return sorted(self.rows.keys() - set(keys) - set(map(file_of, keys)))
 
 
 def read_labels(path: Path) -> LabelFile:
@@ -56,6 +62,11 @@ def read_labels(path: Path) -> LabelFile:
         )
     rows = {key: row for row, key in enumerate(paths(str(path), path.resolve().parent, values(table, PATH)))}
     return LabelFile(path, rows, {name: values(table, name) for name in names})
+
+
+def file_of(key: str) -> str:
+    """The file of `volume.nii.gz#12`; of an image that is a file, the image."""
+    return key.rpartition(MARK)[0] or key
 
 
 def numbered(labels: Sequence[str | None]) -> tuple[tuple[str, ...], list[int]]:

@@ -98,7 +98,7 @@ def describe(dataset: Dataset) -> None:
     channels = dataset.images.shape[-1]
     if channels > MANY_CHANNELS:
         logger.info(
-            f"note: images of {channels} channels: pages of a file count as channels, and volumes are not understood"
+            f"note: images of {channels} channels: a picture's bands, and no volume of which each slice is an image"
         )
     if dataset.labeled.any():
         counts = np.bincount(dataset.labels[dataset.labeled], minlength=len(dataset.classes)).tolist()

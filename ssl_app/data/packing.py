@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from ssl_app.data.decoding.limits import TooLarge
 from ssl_app.data.images import Unreadable
+from ssl_app.data.intensity import FILE_WINDOW, scaled
 from ssl_app.data.nodata import Survey, notices
-from ssl_app.data.reduction import pack_side, reduce
+from ssl_app.data.reduction import Reduced, pack_side, reduce
 from ssl_app.data.sources.base import Source
 from ssl_app.data.spec import PixelSpec
-from ssl_app.data.store import Form, Store
-from ssl_app.errors import DataError, Fix, Notice, Set
+from ssl_app.data.store import SCALED, STRICT, WINDOWED, Form, Store
+from ssl_app.errors import DataError, Fix, Notice, Run, Set
 from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
 
 T = TypeVar("T")
@@ -52,12 +53,15 @@ def pack(
     """The source's images at one size, from the cache where they lie there already.
 
     Without `pixels.channels` gray files, and RGB files with R = G = B throughout, are one channel. The intensity
-    "dtype" turns mixed bit depths into float32 in [0, 1]; the others refuse them. Without `pixels.pack_side` the
+    "dtype" turns mixed bit depths into float32 in [0, 1], "file-window" each image by its file's window; the others
+    refuse mixed depths. Without `pixels.pack_side` the
     side is chosen by the first image; a number is used as it is, so that a picture's pixels do not depend on the
     set it lies in, and smaller images are enlarged to it.
     Raises DataError for files that cannot be read, mixed depths and mixed channels.
     """
-    channels, depth = pixels.channels, "scaled" if pixels.intensity == "dtype" else "strict"
+    channels, depth = pixels.channels, {"dtype": SCALED, FILE_WINDOW: WINDOWED}.get(pixels.intensity, STRICT)
+    if depth == WINDOWED:
+        refuse_without_window(source)
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -130,6 +134,23 @@ def needed_by(reason: Unreadable) -> int:
     return reason.needed_mb if isinstance(reason, TooLarge) else 0
 
 
+def refuse_without_window(source: Source) -> None:
+    """Raise DataError where an image has no window of its own, which "file-window" scales it by."""
+    windows = source.windows or (None,) * len(source.keys)
+    lacking = [key for key, window in zip(source.keys, windows, strict=True) if window is None]
+    if lacking:
+        raise DataError(
+            f"{len(lacking)} of {len(source.keys)} images have no window in their file, first {lacking[0]}",
+            fix=(Fix("give DICOM files that have one"), Run("pretrain", (("intensity", "range"),))),
+        )
+
+
+def windowed(image: Reduced, window: tuple[float, float] | None) -> Reduced:
+    """An image as float32 in [0, 1] between the low and high of its own window."""
+    assert window is not None
+    return replace(image, small=scaled(image.small, *window))
+
+
 def fill(source: Source, pixels: PixelSpec, cache: Path, depth: str, progress: bool) -> dict[str, Any]:
     """Decode everything once into a new entry of the cache: its key, what is unreadable, what was found."""
     folder = draft_path(cache / TEMPORARY)
@@ -148,6 +169,8 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, depth: str, progress: b
             if isinstance(image, Unreadable):
                 unreadable.append((i, str(image), needed_by(image)))
                 continue
+            if depth == WINDOWED and source.windows is not None:
+                image = windowed(image, source.windows[i])
             form.admit(source.keys[i], image)
             survey.add(source.keys[i], image.filled, image.far)
             small = form.fit(image.small)
@@ -166,7 +189,8 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, depth: str, progress: b
         np.save(folder / "content.npy", hashes)
         for path in (store.path, folder / "content.npy", folder):
             sync(path)
-        key = digest([json.dumps([FORMAT, side, store.shape, store.dtype.str])], hashes.tobytes())
+        windows = [json.dumps(source.windows)] if depth == WINDOWED else []  # they change pixels, and not the content
+        key = digest([json.dumps([FORMAT, side, store.shape, store.dtype.str]), *windows], hashes.tobytes())
         settle(folder, cache / key)
         found = survey.to_json(pixels.nodata)
         return {"key": key, "channels": store.shape[-1], "unreadable": unreadable, "found": found}

@@ -28,6 +28,6 @@ class PixelSpec:
 
     size: int  # side in pixels
     channels: int | None = None  # None: as the files have them
-    intensity: str = "range"  # range, dtype or per-image: see data/intensity.py
+    intensity: str = "range"  # see data/intensity.py
     pack_side: int | None = None  # side of the packed images, the margin of random crops; None: by the first image
     nodata: float | None = None  # value of pixels that hold nothing: see data/nodata.py

@@ -57,7 +57,7 @@ def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0, allow_leak:
     if dataset.groups is None:
         way, what = "by image content (no group column)", "images"
     else:
-        way, what = f"by {dataset.columns.group} ({origin(str(dataset.columns.group))})", "groups"
+        way, what = f"by {dataset.columns.group} ({dataset.columns.group_origin})", "groups"
     how = f"split {way}, {100 * fraction:g} % of {what}, seed {seed}"
     return Parts(np.flatnonzero(~test), np.array([], np.int64), np.flatnonzero(test), how, seed, fraction)
 

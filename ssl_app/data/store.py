@@ -16,6 +16,7 @@ from ssl_app.data.reduction import Reduced
 from ssl_app.errors import DataError, Fix, Set
 
 BLOCK = 2**20  # bytes of zeros written at a time where a system cannot allocate
+STRICT, SCALED, WINDOWED = "strict", "scaled", "windowed"  # one depth; mixed ones in [0, 1]; each by its own window
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -107,7 +108,7 @@ class Form:
         if self.dtype is None:
             self.first, self.native, self.dtype = key, image.channels, image.small.dtype
         if image.small.dtype != self.dtype:
-            if self.depth == "strict":
+            if self.depth != SCALED:
                 raise DataError(
                     f"{key} is {image.small.dtype} and {self.first} is {self.dtype}",
                     expected="one bit depth",

@@ -83,7 +83,7 @@ class Inputs:
                 fix=Change("method"),
             )
         backbone = spec.initialization.build(channels, size, spec.seed)
-        scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+        scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
         packed = replace(spec.pixels, channels=channels, pack_side=int(dataset.images.shape[1]))
         monitor = None if spec.probe is None else KnnMonitor.open(spec.probe, packed, scaling)
         return cls(spec, dataset, train, validation, scaling, backbone, monitor, notes)
@@ -134,7 +134,12 @@ def _open(spec: PretrainSpec, group: SingleProcess) -> Opened:
 def _scaling(spec: PretrainSpec, dataset: Dataset, seen: NDArray[np.int64]) -> PixelScaling:
     """The scaling of what is started from, else measured: on the same images for every method."""
     scaling = spec.initialization.scaling or measure(
-        dataset.images, np.sort(seen), spec.pixels.intensity, spec.seed, spec.pixels.nodata
+        dataset.images,
+        np.sort(seen),
+        spec.pixels.intensity,
+        spec.seed,
+        spec.pixels.nodata,
+        dataset.value_units,
     )
     if spec.method.needs.value_range == "symmetric":
         half = (0.5,) * int(dataset.images.shape[-1])

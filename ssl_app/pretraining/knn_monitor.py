@@ -11,7 +11,7 @@ from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows
 from ssl_app.data.opened import open_images
-from ssl_app.data.sources.base import UNUSED, Columns, Source, open_source
+from ssl_app.data.sources.base import UNUSED, Source, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import split
 from ssl_app.errors import DataError, Fix, Set
@@ -40,7 +40,7 @@ class KnnMonitor:
         dataset = open_images(spec, pixels, _source(spec))
         if not dataset.labeled.any():
             raise DataError(f"the probe data {spec.data} have no labels", fix=(Fix("take labeled images"), LEFT_OUT))
-        if scaling.intensity == "range" and scaling.dtype not in ("", dataset.images.dtype.name):
+        if not scaling.fits(dataset.images.dtype, dataset.value_units):
             raise DataError(
                 f"the probe data {dataset.name} hold {dataset.images.dtype} images, the data {scaling.dtype}",
                 expected="the same depth",
@@ -89,8 +89,9 @@ LEFT_OUT = Fix("leave the probe data out")
 def _source(spec: DataSpec) -> Source:
     """Labeled images, by the columns of the data; where they have no such columns, by their own."""
     requested = replace(spec.columns, label=None if spec.columns.label == UNUSED else spec.columns.label)
-    own = Columns(
-        *(column if column == UNUSED else None for column in (requested.label, requested.group, requested.split))
+    own = replace(
+        requested,
+        **{name: None for name in ("label", "group", "split") if getattr(requested, name) != UNUSED},
     )
     try:
         return open_source(spec.data, requested, spec.max_image_mb)

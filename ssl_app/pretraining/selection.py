@@ -59,9 +59,9 @@ def open_excluded(spec: DataSpec, pixels: PixelSpec, opened: Opened) -> Dataset:
     if opened.dataset.groups is None:
         logger.info(f"excluding by content only: {opened.dataset.name} has no groups (a column of a manifest)")
     try:
-        source = open_source(spec.data, Columns(UNUSED, group, UNUSED), spec.max_image_mb)
+        source = open_source(spec.data, Columns(UNUSED, group, UNUSED, spec.columns.axis), spec.max_image_mb)
     except DataError:
-        source = open_source(spec.data, Columns(UNUSED, UNUSED, UNUSED), spec.max_image_mb)
+        source = open_source(spec.data, Columns(UNUSED, UNUSED, UNUSED, spec.columns.axis), spec.max_image_mb)
         if group is not None:
             logger.info(f"excluding by content only: {spec.data} has no column {group}")
     channels = int(opened.dataset.images.shape[-1])

@@ -64,9 +64,14 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     _check(opened, planned, config)
     dataset, parts = opened.dataset, opened.parts
     scaling = start.scaling or measure(
-        dataset.images, everything, planned.pixels.intensity, config.seed, planned.pixels.nodata
+        dataset.images,
+        everything,
+        planned.pixels.intensity,
+        config.seed,
+        planned.pixels.nodata,
+        dataset.value_units,
     )
-    scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
+    scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     backbone = start.build(dataset.images.shape[-1], planned.pixels.size, config.seed)
     config.resizing(backbone)  # refuses a layer that is not there, and what the network cannot do
     hardware = measured(hardware, backbone, planned.data.cache)

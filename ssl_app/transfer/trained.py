@@ -46,6 +46,7 @@ def write_classifier(
         "channels": int(dataset.images.shape[-1]),
         "image_size": dataset.image_size,
         "pack_side": int(dataset.images.shape[1]),
+        "axis": dataset.columns.axis,
         "classes": list(dataset.classes),
         "head": setup.config.head,
         "layer": members[0].layer,

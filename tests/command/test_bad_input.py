@@ -82,8 +82,8 @@ def test_a_path_that_does_not_exist(refuse) -> None:
     assert refuse("pretrain", "--data", "scan") == "scan does not exist; did you mean scans?"
     assert refuse("pretrain", "--data", "digit") == "digit does not exist; did you mean digits?"
     assert refuse("pretrain", "--data", "elsewhere/far") == (
-        "elsewhere/far does not exist; expected a folder of images, a manifest (.csv, .tsv, .parquet), an .npz, "
-        "tar shards or a built-in name (digits)"
+        "elsewhere/far does not exist; expected a folder or file of images, a manifest (.csv, .tsv, .parquet), an "
+        ".npz, tar shards or a built-in name (digits)"
     )
 
 

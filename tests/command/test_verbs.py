@@ -412,7 +412,7 @@ def test_predict_without_labels_and_with_others(ssl, classified, trained, images
     out = ["--out", trained.out, "--threads", 1]
     answer = ssl("predict", "c", "--data", tmp_path / "new", *out, "--json")
     result = answer.result
-    assert "1 DICOM file found, not read yet" in answer.err
+    assert "1 DICOM file found, not read beside 25 pictures; type --data with a folder of them alone" in answer.err
     assert result["n"] == 25
     assert (
         b"\nR\xf6ntgen.png,class" in Path(result["predictions"]).read_bytes()

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from ssl_app.data.intensity import PixelScaling, measure
-from ssl_app.errors import DataError
+from ssl_app.data.intensity import PixelScaling, checked, measure
+from ssl_app.errors import DataError, SettingsError
+from tests import toys
 
 rng = np.random.default_rng(0)
 
@@ -98,3 +99,41 @@ def test_another_depth_than_was_measured_is_refused() -> None:
     old = pixels.to_json()
     del old["dtype"]  # as checkpoints were written before
     PixelScaling.from_json(old).refuse_other_depth(np.dtype(np.uint8), "new.csv")
+
+
+def test_a_window_is_taken_as_it_is_typed() -> None:
+    images = rng.integers(-1000, 2000, (4, 8, 8, 1)).astype(np.float32)
+    pixels = measure(images, np.arange(4), checked("window:-160.0,240"), 0)
+    assert (pixels.intensity, pixels.low, pixels.high) == ("window:-160,240", -160, 240)
+    assert np.allclose(pixels.scale(images), np.clip((images + 160) / 400, 0, 1), atol=1e-6)
+    assert PixelScaling.from_json(json.loads(json.dumps(pixels.to_json()))) == pixels
+
+
+@pytest.mark.parametrize("typed", [f"window:{text}" for text in ("", "1", "1,1", "2,1", "a,b", "0,inf", "1,2,3")])
+def test_a_window_needs_two_numbers_in_order(typed: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        checked(typed)
+    assert str(raised.value) == (
+        f"the intensity is '{typed}'; expected two numbers, the lower one first, such as window:-160,240"
+    )
+
+
+def test_values_with_units_mean_the_same_in_every_type() -> None:
+    images = rng.integers(0, 4096, (3, 8, 8, 1)).astype(np.float32)
+    for intensity in ("range", "window:0,100"):
+        pixels = measure(images, np.arange(3), intensity, 0, "modality")
+        pixels.refuse_other_depth(np.dtype(np.uint16), "mr", "modality")
+        with pytest.raises(DataError) as raised:
+            pixels.refuse_other_depth(np.dtype(np.float32), "float.csv")
+        assert "holds float32 images, the network was trained on float32 in modality units" in str(raised.value)
+    with pytest.raises(DataError, match="values in modality units have no range of their type; type intensity range"):
+        measure(images, np.arange(3), "dtype", 0, "modality")
+    whole = measure(images.astype(np.uint16), np.arange(3), "range", 0, "modality")
+    whole.refuse_other_depth(np.dtype(np.uint16), "png")  # the same integers, exported
+
+
+def test_twelve_bits_keep_their_levels_up_to_the_network() -> None:
+    images = np.arange(4096, dtype=np.uint16).reshape(1, 64, 64, 1)
+    rows = toys.rows(images, pixels=measure(images, [0], "range", 0))
+    batch = next(toys.loader_of(rows, 1, "none").ordered())
+    assert len(np.unique(batch.images.numpy())) > 4000

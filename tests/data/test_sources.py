@@ -14,7 +14,7 @@ from PIL import Image
 from ssl_app.data import npz
 from ssl_app.data.images import Unreadable
 from ssl_app.data.sources.base import Columns, Source, open_source
-from ssl_app.data.sources.folder import refuse_folder
+from ssl_app.data.survey import refuse_folder
 from ssl_app.errors import DataError
 
 NONE = Columns()
@@ -100,24 +100,28 @@ def test_a_folder_without_classes_is_unlabeled_and_says_why(tmp_path: Path) -> N
 
 
 def test_formats_not_read_yet_and_a_manifest_are_told(tmp_path: Path) -> None:
-    write(tmp_path / "1.png")
+    for number in range(3):
+        write(tmp_path / f"{number}.png")
+    (tmp_path / "a.nrrd").write_bytes(b"x")
     (tmp_path / "a.dcm").write_bytes(b"x")
     (tmp_path / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
     (tmp_path / "b.nii.gz").write_bytes(b"x")
     (tmp_path / "manifest.csv").write_text("path\n1.png\n")
+    alone = "type data with a folder of them alone, or list both in a manifest"
     assert notes_of(opened(tmp_path)) == (
-        "2 DICOM files found, not read yet",
-        "1 NIfTI file found, not read yet",
+        f"2 DICOM files found, not read beside 3 pictures; {alone}",
+        f"1 NIfTI file found, not read beside 3 pictures; {alone}",
+        "1 NRRD file found, not read yet",
         f"manifest.csv lies in {tmp_path}; type data {tmp_path}/manifest.csv to use it",
     )
-    assert opened(tmp_path).keys == ("1.png",)
+    assert opened(tmp_path).keys == ("0.png", "1.png", "2.png")
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
-    (tmp_path / "a.dcm").write_bytes(b"x")
+    (tmp_path / "a.nrrd").write_bytes(b"x")
     assert refusal(tmp_path) == (
-        f"no images found in {tmp_path}; 1 DICOM file found, not read yet; expected .bmp, .gif, .jfif, .jpe, "
-        ".jpeg, .jpg, .pbm, .pgm, .png, .pnm, .ppm, .tif, .tiff, .webp at any depth"
+        f"no images found in {tmp_path}; 1 NRRD file found, not read yet; expected .bmp, .gif, .jfif, .jpe, "
+        ".jpeg, .jpg, .pbm, .pgm, .png, .pnm, .ppm, .tif, .tiff, .webp, or files of one other kind, at any depth"
     )
 
 
@@ -492,8 +496,8 @@ def test_digits_are_bytes_and_not_mirrored() -> None:
 
 def test_what_is_of_no_known_kind_says_what_is(tmp_path: Path) -> None:
     expected = (
-        "expected a folder of images, a manifest (.csv, .tsv, .parquet), an .npz, tar shards "
-        "or a built-in name (digits)"
+        "expected a folder or file of images, a manifest (.csv, .tsv, .parquet), an .npz, tar shards or a built-in "
+        "name (digits)"
     )
     assert refusal("nowhere") == f"nowhere does not exist; {expected}"
     (tmp_path / "a.xyz").write_text("")

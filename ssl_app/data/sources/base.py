@@ -17,23 +17,16 @@ from numpy.typing import NDArray
 from ssl_app import registry
 from ssl_app.data.decoding.limits import MAX_IMAGE_MB
 from ssl_app.data.images import EXTENSIONS, Unreadable
+from ssl_app.data.survey import SPLITS as SPLITS
+from ssl_app.data.survey import survey
 from ssl_app.errors import DataError, Fix, Notice, Set
 
 A = TypeVar("A")
 T = TypeVar("T")
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 EXPECTED = (
-    "expected a folder of images, a manifest (.csv, .tsv, .parquet), an .npz, tar shards or a built-in name (digits)"
+    "expected a folder or file of images, a manifest (.csv, .tsv, .parquet), an .npz, tar shards or a built-in name "
+    "(digits)"
 )
 MOST_AHEAD = 2**27  # bytes of items that wait for a thread
 UNUSED = "none"  # a column that is there and not to be used
@@ -42,7 +35,7 @@ FOLDER_NAMES, SHARD_NAMES, ARRAY_NAMES = "folder names", "shard names", "array n
 
 @dataclass(frozen=True)
 class Columns:
-    """Where labels, groups and splits come from.
+    """Where labels, groups and splits come from, and along which axis volumes are cut into slices.
 
     As requested, None is the default and "none" is not to be used; as found, None is nowhere.
     """
@@ -50,6 +43,13 @@ class Columns:
     label: str | None = None
     group: str | None = None
     split: str | None = None
+    axis: str | None = None  # axial, coronal or sagittal; as requested only
+    group_from: str | None = None  # as found: what gives the groups where no column does, such as PatientID
+
+    @property
+    def group_origin(self) -> str:
+        """Where the groups come from, for a sentence."""
+        return self.group_from or origin(str(self.group))
 
 
 def origin(column: str) -> str:
@@ -72,8 +72,11 @@ class Source(ABC):
     splits: tuple[str | None, ...] | None = None  # "train", "val" or "test"
     columns: Columns = Columns()  # those used, for messages
     notes: tuple[Notice, ...] = ()
+    volumes: bool = False  # whether some of the images are slices
     mirrors: bool = True  # False where a mirrored image is another thing
     max_image_mb: int = MAX_IMAGE_MB  # of one decoded image: `read` gives it to `decode`
+    value_units: str = ""  # where values mean the same in every type: "modality", such as Hounsfield's
+    windows: tuple[tuple[float, float] | None, ...] | None = None  # (N,) low and high that the files ask to show
 
     @abstractmethod
     def __init__(self, data: str, columns: Columns) -> None: ...
@@ -151,7 +154,8 @@ def file_stamp(path: Path) -> str:
 
 def only_in_manifests(data: str, columns: Columns, kind: str) -> None:
     """Refuse columns where there can be none."""
-    for name, column in vars(columns).items():
+    for name in ("label", "group", "split"):
+        column = getattr(columns, name)
         if column not in {None, UNUSED}:
             listed = ", ".join(dict.fromkeys(["path", "label", column or ""]))
             raise DataError(
@@ -160,13 +164,20 @@ def only_in_manifests(data: str, columns: Columns, kind: str) -> None:
             )
 
 
+def kinds() -> list[type[Source]]:
+    """Every kind of data, by name: the files beside this one."""
+    return [registry.find("data.sources", name) for name in registry.names("data.sources")]
+
+
 def open_source(data: str, columns: Columns, max_image_mb: int = MAX_IMAGE_MB) -> Source:
     """The source that accepts what was typed. Raises DataError with what is known where none does."""
-    kinds: list[type[Source]] = [registry.find("data.sources", name) for name in registry.names("data.sources")]
-    for kind in sorted(kinds, key=lambda kind: kind.last_resort):
+    survey.cache_clear()
+    for kind in sorted(kinds(), key=lambda kind: kind.last_resort):
         if kind.accepts(data):
             source = kind(data, columns)
             source.max_image_mb = max_image_mb
+            if columns.axis is not None and not source.volumes:
+                source.notes += (Notice(f"{data} holds no volumes, and nothing is cut into {columns.axis} slices"),)
             return source
     if not Path(data).exists() and not glob.has_magic(data):
         near = get_close_matches(data, ["digits", *map(str, Path(data).parent.glob("*"))], n=1, cutoff=0.8)

@@ -1,61 +1,88 @@
-"""A table (.csv, .tsv, .parquet) that lists images: path, and label, group, split where it has them."""
+"""A table (.csv, .tsv, .parquet) that lists images: path, and label, group, split where it has them.
+
+A row may name a file of several images, which then have its label, group and split; or one of them, by `#`.
+"""
 
 import csv
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from numpy.typing import NDArray
 
-from ssl_app.data.images import decode
-from ssl_app.data.sources.base import SPLITS, UNUSED, Columns, Source, file_stamp
+from ssl_app.data.files import kind_for, looks
+from ssl_app.data.members import MARK, Listed, Look, Members, several_notice
+from ssl_app.data.sources.base import SPLITS, UNUSED, Columns
 from ssl_app.errors import DataError, Fix, Notice, Set, nearest
 
 KINDS = (".csv", ".tsv", ".parquet")
 PATH = "path"  # relative to the folder of the manifest, or absolute
 
 
-class Manifest(Source):
+class Manifest(Members):
     """Images listed in a table; every value is text, and an empty one means unknown."""
+
+    last_resort = True  # after the tables that hold the images themselves
 
     def __init__(self, data: str, columns: Columns) -> None:
         self.name = data
-        self.root = Path(data).resolve().parent
         table = read_table(Path(data))
         if PATH not in table.columns:
             raise DataError(
                 f"{data} has no column 'path' with the images' paths; its columns: {', '.join(table.columns)}; "
                 f"call the one that holds them path"
             )
+        self.fill(table, columns, Path(data).resolve().parent)
+
+    def fill(self, table: pd.DataFrame, columns: Columns, root: Path) -> None:
+        """Make the images of a table with the column path those of the source; paths begin at root."""
+        data = self.name
         self.columns = Columns(
             label=chosen(data, table, "label", columns.label),
             group=chosen(data, table, "group", columns.group),
             split=chosen(data, table, "split", columns.split),
+            axis=columns.axis,
         )
         others = [name for name in table.columns if name not in {PATH, *vars(self.columns).values()}]
         if self.columns.label is None and columns.label is None and others:
             found = f"{data} has no column label; its other columns: {', '.join(others)}"
             self.notes = (Notice(found, fixes=(Set("label", "COLUMN to name one of them"),)),)
-        self.keys = paths(data, self.root, values(table, PATH))
-        self.labels = known(table, self.columns.label)
-        self.groups = known(table, self.columns.group)
-        self.splits = read_splits(known(table, self.columns.split), self.columns.split)
+        listed = looks(list(named(root, paths(data, root, values(table, PATH)))), columns)
+        parents = self.take([in_a_table(file) for file in listed])
+
+        def known(column: str | None) -> tuple[str | None, ...] | None:
+            found = None if column is None else [value or None for value in values(table, column)]
+            return None if found is None else tuple(found[parent] for parent in parents)
+
+        self.labels, self.groups = known(self.columns.label), known(self.columns.group)
+        self.splits = read_splits(known(self.columns.split), self.columns.split)
+        if self.groups is None:
+            self.set_groups(listed, parents, columns)
+        self.notes += tuple(several_notice(listed))
 
     @classmethod
     def accepts(cls, data: str) -> bool:
         """Whether it is a file with the ending of a table."""
         return Path(data).suffix.lower() in KINDS and Path(data).is_file()
 
-    def read(self, i: int) -> NDArray[Any]:
-        """Image i: (H, W, C). Raises Unreadable, for a file that is missing as well."""
-        return decode(self.root / self.keys[i], self.keys[i], self.max_image_mb)
 
-    def stamps(self) -> list[str]:
-        """(N,) path, size and time of change of the images; the table itself has no part in it."""
-        return [file_stamp(self.root / key) for key in self.keys]
+def named(root: Path, keys: Sequence[str]) -> Iterator[Listed]:
+    """The files that a table's paths name; of `volume.nii.gz#12`, where no file is called so, one image of it."""
+    for key in keys:
+        path, mark, within = (root / key).as_posix().rpartition(MARK)
+        if mark and not (root / key).exists() and (kind := kind_for(Path(path))) is not None:
+            yield Listed(key.rpartition(MARK)[0], Path(path), kind, within)
+        else:
+            yield Listed(key, root / key, kind_for(root / key))
+
+
+def in_a_table(file: Listed) -> Listed:
+    """A file that is listed is meant: where it holds no image, it is one that cannot be read."""
+    why = file.look.left_out
+    return file if why is None else replace(file, look=Look(unreadable=f"no image of the set: {why}"))
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -118,11 +145,6 @@ def refuse_twice(path: Path, between: str) -> None:
 def values(table: pd.DataFrame, column: str) -> list[str]:
     """One column as stripped text."""
     return [str(value).strip() for value in table[column].tolist()]
-
-
-def known(table: pd.DataFrame, column: str | None) -> tuple[str | None, ...] | None:
-    """One column with None where it is empty."""
-    return None if column is None else tuple(value or None for value in values(table, column))
 
 
 def chosen(data: str, table: pd.DataFrame, default: str, requested: str | None) -> str | None:

@@ -1,0 +1,315 @@
+"""DICOM files, whatever they are called, in modality units such as Hounsfield's; the patient is the group.
+
+A file is one image, or several frames: `scan.dcm#3`. Values are rescaled by slope and intercept (PS3.3 C.11.1), and
+MONOCHROME1 is inverted (C.7.6.3.1.2). Masks, doses and objects without pixels are counted and left out; so is color
+beside gray.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_app.data.files import Files
+from ssl_app.data.images import Unreadable
+from ssl_app.data.members import ONE, Listed, Look, Read, Size, Window
+from ssl_app.data.sources.base import UNUSED, Columns, only_in_manifests
+from ssl_app.errors import DataError, nearest
+
+ENDINGS = (".dcm", ".dicom", ".ima")
+GROUPS = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
+GRAY = ("MONOCHROME1", "MONOCHROME2")
+NO_IMAGES = {
+    "1.2.840.10008.1.3.10": "DICOMDIR (an index)",
+    "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation (a mask)",
+    "1.2.840.10008.5.1.4.1.1.481.2": "RT Dose (no picture)",
+}
+HEADER = (
+    "SOPClassUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient",
+    "ImageOrientationPatient", "PhotometricInterpretation", "Rows", "Columns", "NumberOfFrames", "BitsAllocated",
+    "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
+    "WindowCenter", "WindowWidth", "VOILUTFunction", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
+NEEDED = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")  # of all that has pixels
+
+
+class Dicom(Files):
+    """Gray images, at the bits they store; the set is of one type, the narrowest that all of it fits in."""
+
+    kind = "DICOM"
+    packages = ("pydicom",)
+    group, group_from, groups_instead = "patient", "PatientID", "study, series or none"
+    value_units = "modality"
+
+    @classmethod
+    def recognizes(cls, name: str, head: bytes) -> bool:
+        """By DICOM's mark; files of older programs have an ending alone."""
+        return head[128:132] == b"DICM" or name.lower().endswith(ENDINGS)
+
+    @classmethod
+    def look(cls, path: Path, columns: Columns) -> Look:
+        """One image, or a frame each; the group, and the place in its series."""
+        from pydicom.datadict import tag_for_keyword
+
+        labeled = columns.label if columns.label and tag_for_keyword(columns.label) else None
+        header = read_header(path, (*HEADER, *([labeled] if labeled else [])))
+        reason = no_image(header)
+        if reason is not None:
+            return Look(left_out=reason)
+        frames = frames_of(header, path)
+        photometric = str(header.PhotometricInterpretation)
+        alike = frames if "PerFrameFunctionalGroupsSequence" not in header else 1
+        scales = [Scale.of(header, frame) for frame in range(0, frames, alike)]
+        group, remark = group_of(header, GROUPS.get(columns.group or "patient", "PatientID"))
+        return Look(
+            images=ONE if frames == 1 else tuple(map(str, range(frames))),
+            group=group,
+            owner=group_of(header, "PatientID")[0],
+            label=None if labeled is None else str(header.get(labeled) or "").strip() or None,
+            place=place_of(header),
+            dtype=dtype_of(header, scales),
+            largest=size_of(header),
+            windows=tuple(scale.window for scale in scales for _ in range(alike)),
+            spare=None if photometric in GRAY else f"{photometric} (color)",
+            remarks=remark,
+        )
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, columns: Columns, max_image_mb: int) -> Iterator[Read]:
+        """Frames in modality units; the file is read once, a frame decoded at a time."""
+        dataset = read_dataset(path)
+        yield lambda name: picture(dataset, int(name or 0))
+
+    def refuse_columns(self, data: str, columns: Columns) -> None:
+        """The group is the patient, study or series; the label may be an attribute, such as Modality."""
+        only_in_manifests(data, Columns(split=columns.split), "the DICOM data")
+        if columns.group not in {None, UNUSED, *GROUPS}:
+            raise DataError(f"DICOM files have no group '{columns.group}'{nearest(str(columns.group), GROUPS)}")
+
+    def set_groups(self, listed: Sequence[Listed], parents: list[int], columns: Columns) -> None:
+        """The patient, unless the study or the series is requested."""
+        super().set_groups(listed, parents, columns)
+        if self.groups is not None and columns.group is not None:
+            self.columns = replace(self.columns, group=columns.group, group_from=GROUPS[columns.group])
+
+    def set_labels(self, listed: Sequence[Listed], parents: list[int], columns: Columns) -> list[str]:
+        """Folders, unless an attribute is requested. Raises DataError where there is none of that name."""
+        from pydicom.datadict import tag_for_keyword
+
+        if columns.label not in {None, UNUSED} and tag_for_keyword(str(columns.label)) is None:
+            raise DataError(f"DICOM has no attribute '{columns.label}'", expected="one such as Modality")
+        return super().set_labels(listed, parents, columns)
+
+
+def quiet() -> None:
+    """Keep pydicom's remarks on files that bend the standard from the user: what cannot be read has its reason."""
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+def read_header(path: Path, keywords: Sequence[str]) -> Any:
+    """The attributes of these keywords; pixels are not read. Raises Unreadable where it is no DICOM."""
+    import pydicom
+
+    quiet()
+    header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(keywords))
+    if not header.file_meta and "SOPClassUID" not in header and "Rows" not in header:
+        raise Unreadable("it is no DICOM file, or its header is damaged")
+    return header
+
+
+def read_dataset(path: Path) -> Any:
+    """The whole file."""
+    import pydicom
+    from pydicom.uid import ImplicitVRLittleEndian
+
+    quiet()
+    dataset = pydicom.dcmread(path, force=True)
+    if "TransferSyntaxUID" not in dataset.file_meta:  # of a file without a preamble
+        little, implicit = dataset.original_encoding[1], dataset.original_encoding[0]
+        explicit = "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    return dataset
+
+
+def no_image(header: Any) -> str | None:
+    """Why an object is no image: what it is instead."""
+    from pydicom.uid import UID
+
+    uid: UID = UID(str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""))
+    if uid in NO_IMAGES:
+        return NO_IMAGES[uid]
+    if all(header.get(keyword) for keyword in NEEDED):
+        return None
+    name = uid.name.removesuffix(" Storage") if uid.name != uid else "object of unknown class"
+    return f"{name} (no pixels)"
+
+
+def frames_of(header: Any, path: Path) -> int:
+    """How many images the file holds. Raises Unreadable for more than it has room for."""
+    frames, size = int(header.get("NumberOfFrames") or 1), path.stat().st_size
+    if not 1 <= frames <= size:
+        raise Unreadable(f"the header counts {frames} frames in a file of {size} bytes")
+    return frames
+
+
+def size_of(header: Any) -> Size:
+    """Shape of one image, and bytes of a value."""
+    samples = 1 if str(header.PhotometricInterpretation) in GRAY else 3
+    return (int(header.Rows), int(header.Columns), samples), max(1, int(header.BitsAllocated) // 8)
+
+
+def group_of(header: Any, keyword: str) -> tuple[str | None, tuple[str, ...]]:
+    """The group by this attribute, and a remark where it is blank: the study then stands for the patient."""
+    named = str(header.get(keyword) or "").strip()
+    if named:
+        return named, ()
+    study = str(header.get("StudyInstanceUID") or "").strip()
+    if keyword == "PatientID" and study:
+        return study, ("PatientID is blank; StudyInstanceUID is the group",)
+    return None, (f"{keyword} is blank; the file is a group of its own",)
+
+
+def place_of(header: Any) -> tuple[Any, ...]:
+    """Patient, study and series, then the number in the series and the position along its normal (mm)."""
+    texts = [str(header.get(keyword) or "").strip() for keyword in GROUPS.values()]
+    try:
+        number = int(header.get("InstanceNumber") or 0)
+    except (TypeError, ValueError):
+        number = 0
+    try:
+        turns = np.array(header.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        position = float(np.dot(np.cross(*turns), np.array(header.ImagePositionPatient, dtype=float)))
+    except (AttributeError, TypeError, ValueError):
+        position = 0.0
+    return (*texts, number, position if np.isfinite(position) else 0.0)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From stored values to modality units, and the window that a file asks for."""
+
+    slope: float
+    intercept: float
+    mirror: float | None  # MONOCHROME1: the sum of the lowest and highest value, that each is taken from
+    window: Window | None  # in modality units, after the inversion
+
+    @classmethod
+    def of(cls, header: Any, frame: int) -> "Scale":
+        """The scale of a frame."""
+        rescale = functional(header, frame, "PixelValueTransformationSequence")
+        slope, intercept = (float(number(rescale, key, 0)) for key in ("RescaleSlope", "RescaleIntercept"))
+        if number(rescale, "RescaleSlope", None) is None or slope == 0:
+            slope = 1.0
+        mirror = None
+        if header.get("PhotometricInterpretation") == "MONOCHROME1":
+            lowest, highest = stored_range(header)
+            mirror = slope * (lowest + highest) + 2 * intercept
+        return cls(slope, intercept, mirror, window_of(functional(header, frame, "FrameVOILUTSequence"), mirror))
+
+    @property
+    def identical(self) -> bool:
+        """Whether stored values are the modality's."""
+        return self.slope == 1 and self.intercept == 0
+
+
+def number(item: Any, keyword: str, default: Any) -> Any:
+    """A number of the header; of several the first."""
+    value = item.get(keyword)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = value[0] if len(value) else None
+    return default if value in (None, "") else value
+
+
+def functional(header: Any, frame: int, macro: str) -> Any:
+    """The item that holds a frame's attributes: its functional group, the shared one, or the header itself."""
+    for groups, place in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        items = header.get(groups) or []
+        if place < len(items) and items[place].get(macro):
+            return items[place][macro][0]
+    return header
+
+
+def window_of(item: Any, mirror: float | None) -> Window | None:
+    """Low and high of the file's first window (PS3.3 C.11.2.1.2), or None."""
+    center, width = number(item, "WindowCenter", None), number(item, "WindowWidth", None)
+    if center is None or width is None or float(width) < 1:
+        return None
+    center, width = float(center), float(width)
+    if str(item.get("VOILUTFunction") or "LINEAR") == "LINEAR" and width > 1:
+        center, width = center - 0.5, width - 1
+    low, high = center - width / 2, center + width / 2
+    return (low, high) if mirror is None else (mirror - high, mirror - low)
+
+
+def stored_range(header: Any) -> Window:
+    """The lowest and the highest value that the stored bits can hold."""
+    bits = int(header.get("BitsStored") or header.BitsAllocated)
+    signed = bool(header.get("PixelRepresentation"))
+    return (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
+
+
+def dtype_of(header: Any, scales: Sequence[Scale]) -> str:
+    """The narrowest type that holds all that such a header allows: whether values are negative, it does not say."""
+    plain = not header.get("PixelRepresentation") and "ModalityLUTSequence" not in header
+    if not plain or not all(scale.identical for scale in scales) or header.BitsAllocated > 16:
+        return "float32"
+    return "uint8" if int(header.get("BitsStored") or header.BitsAllocated) <= 8 else "uint16"
+
+
+def picture(dataset: Any, frame: int) -> NDArray[Any]:
+    """A frame, (H, W) in modality units or (H, W, 3) in RGB. Raises whatever its decoder does."""
+    from pydicom.pixels import apply_color_lut, pixel_array
+    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+
+    quiet()
+    several = int(dataset.get("NumberOfFrames") or 1) > 1
+    photometric, syntax = str(dataset.PhotometricInterpretation), dataset.file_meta.TransferSyntaxUID
+    how = {"index": frame if several else 0, "raw": photometric in GRAY}
+    own = photometric in GRAY and syntax not in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
+    if own:
+        how["correct_unused_bits"] = False  # pydicom takes the lowest bits, wherever the highest one is
+    try:
+        array: NDArray[Any] = pixel_array(dataset, **how)
+    except RuntimeError as error:  # from the decoders of compressed pixels
+        raise Unreadable(f"compressed as {syntax.name}, cannot be decoded ({error})") from error
+    if photometric not in GRAY:
+        return np.asarray(apply_color_lut(array, dataset)) if photometric == "PALETTE COLOR" else array
+    return rescaled(stored_bits(array, dataset) if own else array, dataset, Scale.of(dataset, frame))
+
+
+def stored_bits(array: NDArray[Any], dataset: Any) -> NDArray[Any]:
+    """The values without the bits above and below those stored, where older files keep overlays; signs extended."""
+    allocated = 8 * array.dtype.itemsize
+    bits = int(dataset.get("BitsStored") or allocated)
+    if array.dtype.kind == "f" or bits >= allocated:
+        return array
+    shift = max(int(dataset.get("HighBit", bits - 1)) + 1 - bits, 0)
+    kept: NDArray[np.int64] = array.astype(np.int64) >> shift & (2**bits - 1)
+    if array.dtype.kind == "i":
+        kept = (kept ^ 2 ** (bits - 1)) - 2 ** (bits - 1)
+    return np.asarray(kept.astype(array.dtype))
+
+
+def rescaled(array: NDArray[Any], dataset: Any, scale: Scale) -> NDArray[Any]:
+    """Stored values in modality units, bright where the body is."""
+    from pydicom.pixels import apply_modality_lut
+
+    if dataset.get("ModalityLUTSequence"):
+        values = np.asarray(apply_modality_lut(array, dataset), np.float64)
+        bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
+        return values if scale.mirror is None else 2.0**bits - 1 - values
+    if scale.identical:
+        return array if scale.mirror is None else (scale.mirror - array).astype(array.dtype)
+    values = (
+        array.astype(np.float64) * scale.slope + scale.intercept
+    )  # in float64: 16 bits and a slope do not fit in less
+    return values if scale.mirror is None else scale.mirror - values
