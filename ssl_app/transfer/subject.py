@@ -35,8 +35,10 @@ def subject_of(
     predictor: Ensemble | None = None,
     tsne: bool = False,
 ) -> Subject:
-    """The subject of `report.learned.draw`. Features (N, d) of the pooled last layer, and clusters (N,), are of
-    `shown_images`; without features they are computed. `predictor` is a finished classifier of the set's classes.
+    """The subject of `report.learned.draw`; without layers, every named one of the backbone.
+
+    Features (N, d) of the pooled last layer, and clusters (N,), are of `shown_images`; without features they are
+    computed. `predictor` is a finished classifier of the set's classes.
     """
     dataset, indices = setup.dataset, shown_images(setup)
     rows = setup.rows(indices)
@@ -49,7 +51,7 @@ def subject_of(
     return Subject(
         name=setup.initialization.name,
         backbone=backbone,
-        layers=layers,
+        layers=layers or backbone.layers,
         rows=rows,
         hardware=setup.hardware,
         features=features,
