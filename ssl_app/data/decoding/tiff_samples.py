@@ -64,7 +64,12 @@ def segment_samples(data: bytes, page: Any, layout: Layout, rows: int) -> NDArra
         data, layout.compression, rows, row_bytes, int(page.keyframe.tags.valueof(options, default=0))
     )
     stored = np.frombuffer(found, np.uint8).reshape(rows, row_bytes)
-    return predicted(stored, layout, rows).reshape(rows, columns, layout.together)
+    samples = np.empty((rows, columns * layout.together), layout.dtype)
+    step = max(1, BLOCK // samples.shape[1])  # a predictor takes four times the room of what it is undone on
+    for top in range(0, rows, step):
+        some = stored[top : top + step]
+        samples[top : top + step] = predicted(some, layout, len(some))
+    return samples.reshape(rows, columns, layout.together)
 
 
 def predicted(stored: NDArray[np.uint8], layout: Layout, rows: int) -> NDArray[Any]:
