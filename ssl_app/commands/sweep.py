@@ -104,6 +104,7 @@ def _run(settings: Settings, part_of: str | None) -> Result:
     about = RunSpec("sweep", settings.out, settings.name, config.as_json(settings), settings.tracking_uri)
     with record(about, sweep.folder, started) as one:
         sweep.keep_identity()
+        _keep_about(sweep)
         trials = _trials(sweep, workers, one.tracker)
         tested = sweep.answered(sweep.trials(sweep.scratch_lengths()))
         one.more = _answered(settings, sweep, trials, tested, part_of)
@@ -114,6 +115,19 @@ def _run(settings: Settings, part_of: str | None) -> Result:
     picture = sweep.folder / "label-efficiency.png"
     logger.info(f"curves: type ssl-app ui{out_flag(settings.out)}, or look at {picture}")
     return one.result()
+
+
+def _keep_about(sweep: "Sweep") -> None:
+    """Write what the data and the machine are, for a report of a sweep that is not finished too."""
+    from ssl_app.data.summary import write_summary
+    from ssl_app.training.machine import write_machine
+
+    setup = next(iter(sweep.setups.values()))
+    opened, parts = setup.opened, setup.opened.parts
+    named = {"training": setup.unlabeled, "validation": parts.val, "test": parts.test}
+    kept = {name: indices for name, indices in named.items() if len(indices)}
+    write_summary(sweep.folder, opened.dataset, kept, parts.how, setup.scaling)
+    write_machine(sweep.folder, setup.hardware)
 
 
 def _resumed(given: Settings) -> Settings:
@@ -285,6 +299,7 @@ def _answered(
         "seen_in_pretraining": {name: found.total for name, found in seen.items()},
         "overlap": {name: overlap_sentence(setup) for name, setup in trained.items()},
         "n_test": len(next(iter(sweep.setups.values())).opened.parts.test),
+        "pooled": sweep.pooled(),
     }
 
 
