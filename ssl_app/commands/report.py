@@ -70,7 +70,7 @@ def write(folder: Path, result: Mapping[str, Any] | None = None, output: Path | 
     facts = RunFacts.read(folder, result)
     if facts.verb not in VERBS:
         raise RunError(f"run {folder} is of verb {facts.verb}", expected=f"one of {', '.join(VERBS)}")
-    makers = {"sweep": _sweep}
+    makers = {"sweep": _sweep, "pretrain": _pretrain, "finetune": _finetune, "compare": _compare}
     page = makers[facts.verb](facts)
     path = folder / PAGE if output is None else output
     runs.write_bytes(path, page.encode("utf-8", "replace"))
@@ -79,15 +79,11 @@ def write(folder: Path, result: Mapping[str, Any] | None = None, output: Path | 
 
 def _sweep(facts: "RunFacts") -> str:
     """The page of a sweep."""
-    from ssl_app.report.findings import Findings
     from ssl_app.report.sweep_page import SweepReport
     from ssl_app.transfer.saved_sweep import SavedSweep
 
     saved = SavedSweep(facts.folder, facts.settings, facts.result, facts.data)
-    tested = saved.tested
-    findings = (
-        None if tested is None else Findings(tested, saved.pooled, lambda one: saved.probabilities([one]).get(one))
-    )
+    findings = _findings(saved)
     errors, curves = ({}, {}) if findings is None else _calibrated(findings)
     return SweepReport(
         facts,
@@ -98,10 +94,100 @@ def _sweep(facts: "RunFacts") -> str:
         curves,
         _pretrainings(facts, saved),
         typed(facts),
-        f"ssl-app sweep --resume {quote(facts.name)}{out_flag(facts.folder.parent)}",
+        f"ssl-app sweep --resume {quote(facts.name)}{_out(facts)}",
         changed(facts),
         cache_of(facts.folder.parent),
     ).html()
+
+
+def _findings(saved: "SavedSweep") -> "Findings | None":
+    """The answers of a sweep's trials; None where none can be read."""
+    from ssl_app.report.findings import Findings
+
+    tested = saved.tested
+    return None if tested is None else Findings(tested, saved.pooled, lambda one: saved.probabilities([one]).get(one))
+
+
+def _pretrain(facts: "RunFacts") -> str:
+    """The page of a pretraining."""
+    from ssl_app.report.pretrain_page import PretrainReport
+
+    result = facts.result
+    history = _history(facts.folder)
+    warning = None if result is None else result.get("warning")
+    chance = {}
+    if result is not None and result.get("chance") is not None:
+        score = importlib.import_module("ssl_app.commands.pretrain").method_of(facts.settings["method"]).score
+        chance = {score: float(result["chance"])}
+    verb = "sweep --init" if result is not None else "pretrain --resume"
+    return PretrainReport(
+        facts,
+        history,
+        [] if warning is None else [warning],
+        chance,
+        typed(facts),
+        f"ssl-app {verb} {quote(facts.name)}{_out(facts)}",
+        changed(facts),
+    ).html()
+
+
+def _history(folder: Path) -> list[dict[str, float]]:
+    """Metrics of the epochs so far, from the checkpoint; none before the first of them was written."""
+    from ssl_app import checkpoints
+    from ssl_app.pretraining.run import TRAINING
+    from ssl_app.training.initialization import BACKBONE
+
+    for name in (BACKBONE, TRAINING):
+        if (folder / name).is_file():
+            _, meta = checkpoints.read(folder / name)
+            found: list[dict[str, float]] = meta["history"] if name == BACKBONE else meta["position"]["history"]
+            return found
+    return []
+
+
+def _finetune(facts: "RunFacts") -> str:
+    """The page of a finetune."""
+    from ssl_app.report.finetune_page import FinetuneReport
+    from ssl_app.transfer.predictions import read_test_predictions
+
+    path = facts.folder / "test.csv"
+    found = read_test_predictions(path) if path.is_file() else None
+    return FinetuneReport(
+        facts,
+        None if found is None else found.probabilities,
+        None if found is None else found.labels,
+        typed(facts),
+        changed(facts),
+        f"ssl-app predict {quote(facts.name)} --data NEW-IMAGES{_out(facts)}",
+        cache_of(facts.folder.parent),
+    ).html()
+
+
+def _compare(facts: "RunFacts") -> str:
+    """The page of a comparison, with the curves of its sweep."""
+    from ssl_app.report.compare_page import CompareReport
+    from ssl_app.report.run_facts import RunFacts
+    from ssl_app.transfer.saved_sweep import SavedSweep
+
+    out, result = facts.folder.parent, facts.result or {}
+    folder = out / f"{facts.name}-sweep"
+    sweep = RunFacts.read(folder) if (folder / runs.SETTINGS).is_file() else None
+    findings = None
+    if sweep is not None:
+        findings = _findings(SavedSweep(folder, sweep.settings, sweep.result, sweep.data))
+    warnings = {}
+    for one in result.get("ranking", ()):
+        path = out / f"{facts.name}-{one['name']}" / runs.RESULT
+        warning = runs.read_json(path).get("warning") if path.is_file() else None
+        if warning is not None:
+            warnings[one["name"]] = warning
+    again = f"{typed(facts)} --name {quote(facts.name)}"
+    return CompareReport(facts, findings, warnings, sweep, again, changed(facts)).html()
+
+
+def _out(facts: "RunFacts") -> str:
+    """The flag of the folder that a run lies in."""
+    return out_flag(facts.folder.parent)
 
 
 def _calibrated(findings: "Findings") -> tuple[dict[tuple[str, int], float], dict[str, Any]]:
@@ -163,7 +249,7 @@ def typed(facts: "RunFacts") -> str:
             words += [f"{flag} {quote(one)}" for one in several]
         else:
             words.append(f"{flag} {quote(str(value))}")
-    return " ".join(words) + out_flag(facts.folder.parent)
+    return " ".join(words) + _out(facts)
 
 
 def _settings_of(verb: str) -> type:

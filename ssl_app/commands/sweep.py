@@ -112,8 +112,8 @@ def _run(settings: Settings, part_of: str | None) -> Result:
     view = one.tracker.save_views(sweep.folder.name)
     if view is not None:
         logger.info(f"view: {one.tracker.view_path(view)}")
-    picture = sweep.folder / "label-efficiency.png"
-    logger.info(f"curves: type ssl-app ui{out_flag(settings.out)}, or look at {picture}")
+    logger.info(f"curves: type ssl-app ui{out_flag(settings.out)}")
+    logger.info(f"report: open this in a browser: {sweep.folder / 'report.html'}")
     return one.result()
 
 
@@ -263,7 +263,7 @@ def _answered(
     trained = {name: setup for name, setup in sweep.setups.items() if setup.initialization.pretrained}
     outside, lengths = sweep.outside(), sweep.scratch_lengths()
     answer = comparison.answer(tested, sweep.pooled(), _around(settings, sweep, seen))
-    lines = list(answer.verdict)
+    lines, typed = list(answer.verdict), []
     if answer.next is not None:
         why, commands = answer.next
         typed = [f"{command.command(config.flag)}{out_flag(settings.out)}" for command in commands]
@@ -295,6 +295,7 @@ def _answered(
         "scratch_steps": {per_class: vars(length) for per_class, length in lengths.items()},
         "outcome": answer.outcome,
         "verdict": verdict,
+        "next": typed if part_of is None else [],
         "labels_shared": tested.reuse,
         "seen_in_pretraining": {name: found.total for name, found in seen.items()},
         "overlap": {name: overlap_sentence(setup) for name, setup in trained.items()},
@@ -403,9 +404,10 @@ def _record(sweep: "Sweep", one: "PlannedTrial", content: dict[str, Any]) -> "Tr
 def _write_report(
     settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], tested: "Answered", one: RecordedRun
 ) -> None:
-    """The table as CSV, the curves and the labels saved as PNG."""
+    """The table as CSV, the curves and the labels saved as PNG, all of it as one page."""
     import csv
 
+    from ssl_app.commands import report
     from ssl_app.evaluation.labels_saved import LabelsSaved
     from ssl_app.report import plots
 
@@ -435,6 +437,8 @@ def _write_report(
     if any(row.factor is not None for row in saved):
         files.append("labels-saved.png")
         plots.labels_saved(sweep.folder / files[-1], saved, data)
+    report.write(sweep.folder, one.result().to_json())
+    files.append(report.PAGE)
     one.tracked.metrics({"trials": float(len(trials))}, 0)
     for name in files:
         one.tracked.artifact(sweep.folder / name)

@@ -109,14 +109,14 @@ def settings_section(facts_of: RunFacts, typed: str, changed: Mapping[str, Any])
     )
 
 
-def machine_section(facts_of: RunFacts, seconds: float | None) -> Section | None:
-    """Time, hardware and software."""
+def machine_section(facts_of: RunFacts, times: Mapping[str, float | None]) -> Section | None:
+    """Time, hardware and software. `times` are seconds, by what took them."""
     machine = facts_of.machine or {}
     memory = machine.get("memory")
     packages = machine.get("packages", {})
     pairs = [
         ("started", when(facts_of.started) if facts_of.started else None),
-        ("took", lasted(seconds) if seconds is not None else None),
+        *((name, None if seconds is None else lasted(seconds)) for name, seconds in times.items()),
         ("arithmetic", machine.get("arithmetic")),
         ("processor", machine.get("processor")),
         ("cores", machine.get("cores")),

@@ -97,10 +97,10 @@ def percent(share: float | None) -> str:
 
 
 def percent_with(interval: Interval) -> str:
-    """`72.9 [65.0, 80.1]`, in percent."""
+    """`72.9 [65.0, 80.1]`, in percent; what of the interval lies beyond 0 or 100 cannot be, and is cut off."""
     if interval.low is None or interval.high is None:
         return percent(interval.mean)
-    return f"{percent(interval.mean)} [{percent(interval.low)}, {percent(interval.high)}]"
+    return f"{percent(interval.mean)} [{percent(max(0.0, interval.low))}, {percent(min(1.0, interval.high))}]"
 
 
 def points(share: float) -> str:

@@ -44,7 +44,9 @@ class Curve:
     dots: Sequence[tuple[float, float]] = ()
     dashes: str | None = None
     line: bool = True
+    points: bool = True
     whiskers: bool = False  # intervals as lines, not as a band
+    band: bool = True
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Chart:
         ]
         if curve.whiskers:
             parts += [tag("line", class_="whisker", x1=x, x2=x, y1=low, y2=high) for x, low, high in ends]
-        elif len(ends) > 1:
+        elif curve.band and len(ends) > 1:
             outline = [f"{x},{low}" for x, low, _ in ends] + [f"{x},{high}" for x, _, high in reversed(ends)]
             parts.append(tag("path", class_="band", d=f"M{'L'.join(outline)}z"))
         if curve.line and len(points) > 1:
@@ -156,7 +158,7 @@ class Chart:
             parts.append(tag("path", class_="line", d=f"M{path}", stroke_dasharray=curve.dashes))
         for x, y in curve.dots:
             parts.append(tag("circle", class_="dot", cx=size.x(self.x.place(x)), cy=size.y(self.y.place(y)), r=2.2))
-        for mark, (x, y) in zip(curve.marks, points, strict=True):
+        for mark, (x, y) in zip(curve.marks, points, strict=True) if curve.points else ():
             shape = tag("path", class_="mark", d=SHAPES[curve.marker], transform=f"translate({x} {y})")
             hit = tag("circle", class_="hit", cx=x, cy=y, r=11)
             parts.append(tag("g", tag("title", mark.words), shape, hit, class_="point", tabindex=-1))

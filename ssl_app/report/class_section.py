@@ -1,7 +1,7 @@
 """The section on classes: of a sweep's variant over all draws against scratch, or of one classifier."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from ssl_app.report.blocks import (
     table,
 )
 from ssl_app.report.findings import Findings, ScoredImages
-from ssl_app.report.markup import Markup, join, tag
+from ssl_app.report.markup import Markup, tag
 from ssl_app.report.run_facts import RunFacts
 
 
@@ -118,20 +118,21 @@ def only(tested: Answered, chosen: NDArray[np.bool_]) -> Answered:
     return replace(tested, part=part, right={one: right[chosen] for one, right in tested.right.items()})
 
 
-def of_one(
-    probabilities: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    facts: RunFacts,
-    cache: Path,
-    rows: Sequence[Sequence[object]],
-) -> Section | None:
-    """Of one classifier: its figures by class, as they were reported, confusion and mistakes. (N, K), (N,)."""
-    columns = [
-        Column("class", number=False), Column("test images"), Column("recall, %"), Column("precision, %"),
-        Column("F1, %"),
-    ]  # fmt: skip
-    predictions = [probabilities.astype(np.float16)]
-    names = class_names(facts, probabilities.shape[1])
-    held = classes.matrix(classes.matrix_of(predictions, labels, len(names)), names)
-    body = join([table(columns, rows), heading("Confusion"), held, *mistakes(predictions, labels, facts, cache)])
-    return section("classes", "Classes", body)
+@dataclass(frozen=True, eq=False)
+class OneTest:
+    """What one classifier answered, and its figures by class as they were reported."""
+
+    probabilities: NDArray[np.float64]  # (N, K)
+    labels: NDArray[np.int64]  # (N,)
+    rows: Sequence[Sequence[object]]  # class, test images, recall, precision and F1 in percent
+
+
+def of_one(found: OneTest, facts: RunFacts, cache: Path) -> Section | None:
+    """One classifier: its figures by class, confusion and mistakes."""
+    names = ("test images", "recall, %", "precision, %", "F1, %")
+    columns = [Column("class", number=False), *(Column(name) for name in names)]
+    predictions = [found.probabilities.astype(np.float16)]
+    known = class_names(facts, found.probabilities.shape[1])
+    held = classes.matrix(classes.matrix_of(predictions, found.labels, len(known)), known)
+    wrong = mistakes(predictions, found.labels, facts, cache)
+    return section("classes", "Classes", table(columns, found.rows), heading("Confusion"), held, *wrong)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from html import escape
 
 Child = object  # Markup as it is, None as nothing, anything else as text
-EMPTY = frozenset({"img", "input", "br", "meta", "circle", "line", "path", "rect"})  # without a closing tag
+EMPTY = frozenset({"img", "input"})  # without a closing tag
 
 
 class Markup(str):

@@ -17,6 +17,7 @@ from ssl_app.report.blocks import (
     heading,
     paragraph,
     percent_with,
+    points,
     points_with,
     section,
     table,
@@ -121,12 +122,10 @@ def _saved_chart(known: Sequence[LabelsSaved]) -> Chart:
         words = f"{count(one.per_class, 'label')} per class: {saved_sentence(one)}"
         return Mark(one.per_class, one.factor, one.low or low, one.high or high, words)
 
+    line = Curve("factor", [mark(one) for one in known], 0, whiskers=True, points=False)
     kinds: tuple[tuple[str | None, str], ...] = ((None, "o"), ("at least", "^"), ("at most", "v"))
     marked = [(shape, [mark(one) for one in known if one.bound == bound]) for bound, shape in kinds]
-    line = Curve("factor", [mark(one) for one in known], 0, "o", whiskers=True)
-    shapes = [
-        Curve(f"bound {shape}", marks, 0, shape, line=False, whiskers=True) for shape, marks in marked[1:] if marks
-    ]
+    shapes = [Curve("factor", marks, 0, shape, line=False, band=False) for shape, marks in marked if marks]
     return Chart(
         "Labels saved", [line, *shapes], budget_axis("labels per class", [k.per_class for k in known]), y, 1.0
     )
@@ -142,6 +141,7 @@ def differences(rows: Sequence[Mapping[str, Any]], per_class: int) -> Section | 
     means = [row for row in known if row["per_class"] is None]
     others = [row for row in known if row["per_class"] not in (None, per_class) and "per_class" not in row["against"]]
     shown: list[object] = []
+    reach = max([0.01, *(abs(row[end]) for row in known for end in ("low", "high"))])
     for words, several in (
         (f"Minus scratch, {count(per_class, 'label')} per class", against),
         (f"Between strategies, {count(per_class, 'label')} per class", among),
@@ -149,9 +149,11 @@ def differences(rows: Sequence[Mapping[str, Any]], per_class: int) -> Section | 
         ("Against scratch with twice the labels", twice),
     ):
         if several:
-            shown += [heading(words), _bars(several)]
+            shown += [heading(words), _bars(several, reach)]
     if others:
-        shown.append(folded(f"{count(len(others), 'difference')} at other budgets", _bars(others, budgets=True)))
+        shown.append(
+            folded(f"{count(len(others), 'difference')} at other budgets", _bars(others, reach, budgets=True))
+        )
     if not shown:
         return None
     note = paragraph(
@@ -162,11 +164,11 @@ def differences(rows: Sequence[Mapping[str, Any]], per_class: int) -> Section | 
     return section("differences", "Paired differences", note, *shown)
 
 
-def _bars(rows: Sequence[Mapping[str, Any]], budgets: bool = False) -> Markup:
-    """A table with an interval drawn in every row, all on one scale."""
-    reach = max([0.01, *(abs(row[end]) for row in rows for end in ("low", "high"))])
+def _bars(rows: Sequence[Mapping[str, Any]], reach: float, budgets: bool = False) -> Markup:
+    """A table with an interval drawn in every row, all on one scale, which ends at `reach`."""
     columns = [Column("difference", number=False), *([Column("labels per class")] if budgets else [])]
-    columns += [Column("points [95 %]"), Column("", number=False), Column("n")]
+    scale = f"{points(-reach)} … 0 … {points(reach)}"
+    columns += [Column("points [95 %]"), Column(scale, number=False), Column("n")]
     lines: list[list[object]] = []
     for row in rows:
         ours, other = (row["init"], row["strategy"]), (row["against"]["init"], row["against"]["strategy"])

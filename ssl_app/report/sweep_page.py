@@ -69,9 +69,14 @@ class SweepReport:
             self._pretrainings(),
             about.data_section(facts, result.get("overlap", {})),
             about.settings_section(facts, self.typed, self.changed),
-            about.machine_section(facts, result.get("seconds")),
+            about.machine_section(facts, self._times()),
         ]
         return document(facts, f"What pretraining was worth on {_short(facts)}", self._first(), sections)
+
+    def _times(self) -> dict[str, float | None]:
+        """Seconds of the last command, and of all trials, which may be of several."""
+        last = None if self.facts.result is None else float(self.facts.result["seconds"])
+        return {"last command took": last, "all trials took": sum(float(one["seconds"]) for one in self.trials)}
 
     def _first(self) -> list[Markup]:
         """The verdict, or why there is none, and its numbers."""
@@ -85,10 +90,16 @@ class SweepReport:
             kind = "verdict failed" if failed else "verdict"
             return [tag("div", tag("p", "No verdict yet", class_="outcome"), *lines, class_=kind), *self._tiles()]
         outcome = result.get("outcome")
-        lines = [paragraph(line) for line in str(result["verdict"]).splitlines()]
+        *said, last = str(result["verdict"]).splitlines()
+        commands = [str(one) for one in result.get("next", ())]
+        typed = f", type {', and then '.join(commands)}."
+        end = [paragraph(last)]
+        if commands and last.endswith(typed):
+            end = [paragraph(f"{last.removesuffix(typed)}, type"), *map(command, commands)]
+        held = [*map(paragraph, said), *end]
         named = outcome or "no verdict"
         head = tag("p", named[:1].upper() + named[1:], class_="outcome")
-        return [tag("div", head, *lines, class_=f"verdict {OUTCOMES.get(named, '')}".strip()), *self._tiles()]
+        return [tag("div", head, *held, class_=f"verdict {OUTCOMES.get(named, '')}".strip()), *self._tiles()]
 
     def _tiles(self) -> list[Markup]:
         """Score, baseline, difference, labels saved."""
@@ -107,7 +118,7 @@ class SweepReport:
                 interval = points_with(gap.mean, gap.low, gap.high).partition(" ")[2]
                 cells.append(("difference, points", points(gap.mean), interval or "one draw gives no interval"))
         saved = (self.facts.result or {}).get("labels_saved")
-        if saved and saved["factor"] is not None:
+        if saved and saved["factor"] is not None and (saved["bound"] != "at least" or saved["factor"] > 1):
             bound = f"{saved['bound']} " if saved["bound"] else ""
             cells.append(("scratch needs, times the labels", f"{bound}{saved['factor']:.1f}", "for the same score"))
         return [tiles(cells)]
