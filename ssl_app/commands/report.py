@@ -227,19 +227,32 @@ def _pretrainings(facts: "RunFacts", saved: "SavedSweep") -> "list[RunFacts]":
 
 
 def changed(facts: "RunFacts") -> dict[str, Any]:
-    """The settings of a run that are not left to their defaults."""
-    default = config.as_json(_settings_of(facts.verb)())
+    """The settings of a run that are not left to their defaults, those of its method or strategy too."""
+    found = _unlike(facts.settings, _module(facts.verb).Settings())
+    for key, owner in (("method_settings", "method"), ("strategy_settings", "strategy")):
+        held = facts.settings.get(key)
+        if held:
+            kind = _module(facts.verb).joined({owner: facts.settings[owner]})
+            found |= _unlike(held, kind())
+    if "epochs" in found:  # the length that a budget came to: the two together are refused
+        found.pop("budget", None)
+    return found
+
+
+def _unlike(held: Mapping[str, Any], default: Any) -> dict[str, Any]:
+    """What differs from the defaults."""
+    usual = config.as_json(default)
     return {
         name: value
-        for name, value in facts.settings.items()
-        if name not in APART and value != default.get(name) and value not in ([], None)
+        for name, value in held.items()
+        if name not in APART and name in usual and value != usual[name] and value not in ([], None)
     }
 
 
 def typed(facts: "RunFacts") -> str:
     """The command that makes a run like this one."""
     words = [f"ssl-app {facts.verb}"]
-    repeated = {one.name for one in config.fields(_settings_of(facts.verb)) if one.repeat}
+    repeated = {one.name for one in config.fields(_module(facts.verb).Settings) if one.repeat}
     for name, value in changed(facts).items():
         flag = config.flag(name)
         if isinstance(value, bool):
@@ -252,6 +265,5 @@ def typed(facts: "RunFacts") -> str:
     return " ".join(words) + _out(facts)
 
 
-def _settings_of(verb: str) -> type:
-    found: type = importlib.import_module(f"ssl_app.commands.{verb}").Settings
-    return found
+def _module(verb: str) -> Any:
+    return importlib.import_module(f"ssl_app.commands.{verb}")

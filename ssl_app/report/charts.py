@@ -202,7 +202,7 @@ def number_axis(label: str, values: Sequence[float]) -> Axis:
     step = next(power * k for k in (1, 2, 2.5, 5, 10) if span / (power * k) <= 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
-    ticks = [(n * step, f"{n * step:.6g}") for n in range(first, last + 1)]
+    ticks = [(n * step, f"{n * step:.4g}") for n in range(first, last + 1)]
     return Axis(label, first * step, last * step, ticks)
 
 

@@ -14,7 +14,7 @@ from ssl_app.report.palette import MARKERS
 from ssl_app.report.pictures import embedded
 from ssl_app.report.run_facts import RunFacts
 
-PANEL = Size(352, 230, left=52, right=12)
+PANEL = Size(352, 230, left=60, right=12)
 MOST_MARKS = 16  # epochs, above which only a curve's line is drawn, with every few a mark
 LARGEST_FILE = 1_500_000  # bytes of a picture, above which it is named and not embedded
 WORDS = ("train", "val", "validation", "test")  # before the name of a metric that has a panel with others
