@@ -81,8 +81,8 @@ def make_sweep(out: Path, name: str, made: Made) -> Path:
     finished = planned[: round(made.done * len(planned))]
     contents = []
     for init, strategy, k, d in finished:
-        logits = random.normal(0, 1, (len(test), count)) + np.eye(count)[labels] * (1 + np.log2(k) / 3)
-        logits += np.eye(count)[labels] * (init != SCRATCH)
+        logits = random.normal(0, 1, (len(test), count)) + np.eye(count)[labels] * (0.4 + np.log2(k) / 4)
+        logits += np.eye(count)[labels] * (init != SCRATCH) / 2
         probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         scored = classification(probabilities, labels, made.classes)
         key = kept_predictions.key_of(init, strategy, k, d)

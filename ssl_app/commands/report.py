@@ -70,8 +70,8 @@ def write(folder: Path, result: Mapping[str, Any] | None = None, output: Path | 
     facts = RunFacts.read(folder, result)
     if facts.verb not in VERBS:
         raise RunError(f"run {folder} is of verb {facts.verb}", expected=f"one of {', '.join(VERBS)}")
-    makers = {"sweep": _sweep, "pretrain": _pretrain, "finetune": _finetune, "compare": _compare}
-    page = makers[facts.verb](facts)
+    pages = {"sweep": _sweep, "pretrain": _pretrain, "finetune": _finetune, "compare": _compare}
+    page = pages[facts.verb](facts)
     path = folder / PAGE if output is None else output
     runs.write_bytes(path, page.encode("utf-8", "replace"))
     return path

@@ -5,54 +5,60 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_app.checkpoints import SCRATCH
 from ssl_app.evaluation.comparison import Answered, Variant
 from ssl_app.evaluation.intervals import Interval
 
-FROZEN = ("feature-extraction",)
-TUNED = ("two-stage", "full-fine-tuning")
-WITH_UNLABELED = ("auto", "label-propagation", "self-training", "fixmatch")
+FROZEN, TUNED = ("feature-extraction",), ("two-stage", "full-fine-tuning")
+# a stage, its strategies, of which the first that a sweep has stands for it, and those that it is compared with
+LADDER = (
+    ("pretrained, frozen", FROZEN, ()),
+    ("frozen, with unlabeled images in stage two", ("label-propagation",), FROZEN),
+    ("pretrained, all trained", TUNED, FROZEN),
+    ("with unlabeled images in stage two", ("auto", "self-training", "fixmatch"), (*TUNED, *FROZEN)),
+)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage with its score, and its paired difference from the stage before, over draws and test images."""
+    """A stage with its score, and its paired difference from a stage before, over draws and test images."""
 
     name: str
     strategy: str
     score: Interval
-    gain: Interval | None  # None for the first
-    over: str | None  # strategy of the stage before
+    over: str | None  # strategy of the stage that it is compared with, or scratch; None for the first
+    gain: Interval | None  # None where the two share no draw
 
 
 def stages(tested: Answered, pretrainings: Sequence[str], per_class: int) -> list[Stage]:
     """From random weights to all that is used, at one budget; stages that the sweep lacks are left out.
 
-    Each is on the draws that it shares with the one before. Strategies are fixed by their order above, not by score.
+    Each is on the draws that it shares with the one it is compared with. Strategies are fixed by the order above, not
+    chosen by their score.
     """
-    steps: list[tuple[str, list[Variant]]] = []
-    if tested.scratch is not None and per_class in tested.variants[tested.scratch]:
-        steps.append(("random weights, all trained", [tested.scratch]))
-    for name, strategies in (
-        ("pretrained, frozen", FROZEN),
-        ("pretrained, all trained", TUNED),
-        ("unlabeled images in stage two too", WITH_UNLABELED),
-    ):
-        for strategy in strategies:
-            found = [
-                (init, strategy) for init in pretrainings if per_class in tested.variants.get((init, strategy), {})
-            ]
-            if found and len(found) == len(pretrainings):
-                steps.append((name, found))
-                break
-    rows: list[Stage] = []
-    for number, (name, variants) in enumerate(steps):
-        score = tested.curve(*variants).get(per_class)
-        if score is None:
+    known: dict[str, list[Variant]] = {}  # by strategy
+    found: list[Stage] = []
+    scratch = tested.scratch
+    if scratch is not None and per_class in tested.variants[scratch]:
+        known[SCRATCH] = [scratch]
+        score = tested.curve(scratch)[per_class].interval
+        found.append(Stage("random weights, all trained", scratch[1], score, None, None))
+    for name, strategies, before in LADDER:
+        held = [[(init, strategy) for init in pretrainings] for strategy in strategies]
+        variants = next((some for some in held if _complete(tested, some, per_class)), None)
+        if variants is None:
             continue
-        before = steps[number - 1][1] if rows else None
-        gain = None if before is None else difference(tested, variants, before, per_class)
-        rows.append(Stage(name, variants[0][1], score.interval, gain, None if before is None else before[0][1]))
-    return rows
+        strategy = variants[0][1]
+        known[strategy] = variants
+        over = next((one for one in (*before, SCRATCH) if one in known), None)
+        gain = None if over is None else difference(tested, variants, known[over], per_class)
+        found.append(Stage(name, strategy, tested.curve(*variants)[per_class].interval, over, gain))
+    return found
+
+
+def _complete(tested: Answered, variants: Sequence[Variant], per_class: int) -> bool:
+    """Whether all of them have been tested at the budget, on a draw that they share."""
+    return bool(variants) and all(one in tested.variants for one in variants) and per_class in tested.curve(*variants)
 
 
 def difference(
@@ -60,8 +66,9 @@ def difference(
 ) -> Interval | None:
     """Some variants minus others at one budget, paired over the draws that all have; None where they share none.
 
-    Where there are several of both they are paired in order: strategies of the same pretrainings.
+    `theirs` is one, or as many as `ours` and paired with them in order: strategies of the same pretrainings.
     """
+    assert len(theirs) in (1, len(ours))
     tables = [tested.variants[variant].get(per_class, []) for variant in (*ours, *theirs)]
     draws = sorted(set.intersection(*(set(table) for table in tables)))
     if not draws:

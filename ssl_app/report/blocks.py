@@ -45,7 +45,10 @@ class Column:
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Child]], caption: str | None = None) -> Markup:
     """A table that scrolls within itself where it is too wide. The first cell of a row names it."""
     kinds = ["num" if column.number else None for column in columns]
-    head = [tag("th", one.name, scope="col", class_=kind) for one, kind in zip(columns, kinds, strict=True)]
+    head = [
+        tag("th", one.name.replace("[95 %]", "[95\u00a0%]"), scope="col", class_=kind)
+        for one, kind in zip(columns, kinds, strict=True)
+    ]
     body = []
     for row in rows:
         first, *rest = row

@@ -37,6 +37,7 @@ from ssl_app.report.findings import Findings
 from ssl_app.report.markup import Markup, tag
 from ssl_app.report.palette import COLORS, MARKERS, places
 
+MOST_ROWS = 12  # of a table of differences that is shown without a click
 LOW = Size(760, 300), Size(352, 260, left=50, right=10)
 
 
@@ -141,19 +142,18 @@ def differences(rows: Sequence[Mapping[str, Any]], per_class: int) -> Section | 
     means = [row for row in known if row["per_class"] is None]
     others = [row for row in known if row["per_class"] not in (None, per_class) and "per_class" not in row["against"]]
     shown: list[object] = []
-    reach = max([0.01, *(abs(row[end]) for row in known for end in ("low", "high"))])
     for words, several in (
         (f"Minus scratch, {count(per_class, 'label')} per class", against),
         (f"Between strategies, {count(per_class, 'label')} per class", among),
         ("Mean of the budgets from 8 to 64", means),
         ("Against scratch with twice the labels", twice),
     ):
-        if several:
-            shown += [heading(words), _bars(several, reach)]
+        if len(several) > MOST_ROWS:
+            shown.append(folded(f"{words}: {len(several):,} differences", _bars(several)))
+        elif several:
+            shown += [heading(words), _bars(several)]
     if others:
-        shown.append(
-            folded(f"{count(len(others), 'difference')} at other budgets", _bars(others, reach, budgets=True))
-        )
+        shown.append(folded(f"{count(len(others), 'difference')} at other budgets", _bars(others, budgets=True)))
     if not shown:
         return None
     note = paragraph(
@@ -164,8 +164,9 @@ def differences(rows: Sequence[Mapping[str, Any]], per_class: int) -> Section | 
     return section("differences", "Paired differences", note, *shown)
 
 
-def _bars(rows: Sequence[Mapping[str, Any]], reach: float, budgets: bool = False) -> Markup:
-    """A table with an interval drawn in every row, all on one scale, which ends at `reach`."""
+def _bars(rows: Sequence[Mapping[str, Any]], budgets: bool = False) -> Markup:
+    """A table with an interval drawn in every row, all on one scale, whose ends the column names."""
+    reach = max([0.01, *(abs(row[end]) for row in rows for end in ("low", "high"))])
     columns = [Column("difference", number=False), *([Column("labels per class")] if budgets else [])]
     scale = f"{points(-reach)} … 0 … {points(reach)}"
     columns += [Column("points [95 %]"), Column(scale, number=False), Column("n")]
@@ -209,7 +210,8 @@ def ablation(findings: Findings) -> Section | None:
         Column("stage", number=False),
         Column("strategy", number=False),
         Column("balanced accuracy, % [95 %]"),
-        Column("minus the row above, points [95 %]"),
+        Column("minus", number=False),
+        Column("points [95 %]"),
     ]
     rows: list[list[object]] = []
     for one in found:
@@ -217,7 +219,7 @@ def ablation(findings: Findings) -> Section | None:
         if one.gain is not None:
             kind = direction(one.gain.low, one.gain.high)
             gain = tag("span", points_with(one.gain.mean, one.gain.low, one.gain.high), class_=kind)
-        rows.append([one.name, one.strategy, percent_with(one.score), gain])
+        rows.append([one.name, one.strategy, percent_with(one.score), one.over or "–", gain])
     whose = findings.pooled[0] if len(inits) == 1 else f"{len(inits)} pretrainings"
     note = f"At {count(findings.per_class, 'label')} per class, from {whose}."
     return section("stages", "Ablation by stage", table(columns, rows, note))
