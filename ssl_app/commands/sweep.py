@@ -113,7 +113,8 @@ def _run(settings: Settings, part_of: str | None) -> Result:
     if view is not None:
         logger.info(f"view: {one.tracker.view_path(view)}")
     logger.info(f"curves: type ssl-app ui{out_flag(settings.out)}")
-    logger.info(f"report: open this in a browser: {sweep.folder / 'report.html'}")
+    if (sweep.folder / "report.html").is_file():
+        logger.info(f"report: open this in a browser: {sweep.folder / 'report.html'}")
     return one.result()
 
 
@@ -437,8 +438,13 @@ def _write_report(
     if any(row.factor is not None for row in saved):
         files.append("labels-saved.png")
         plots.labels_saved(sweep.folder / files[-1], saved, data)
-    report.write(sweep.folder, one.result().to_json())
-    files.append(report.PAGE)
+    try:
+        files.append(report.write(sweep.folder, one.result().to_json()).name)
+    except Exception as error:  # hours of trials are worth more than their page
+        why = f"{type(error).__name__}: {error}"
+        logger.warning(
+            f"warning: the report could not be made ({why}); to try again, type ssl-app report {sweep.folder}"
+        )
     one.tracked.metrics({"trials": float(len(trials))}, 0)
     for name in files:
         one.tracked.artifact(sweep.folder / name)

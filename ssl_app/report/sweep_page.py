@@ -57,7 +57,7 @@ class SweepReport:
         sections: list[Section | None] = []
         if findings is not None:
             sections += [
-                sweep_figures.efficiency(findings, _scored(facts.settings)),
+                sweep_figures.efficiency(findings, self._scored()),
                 sweep_figures.saved(result.get("labels_saved_by_budget", ())),
                 sweep_figures.differences(result.get("comparisons", ()), findings.per_class),
                 sweep_figures.ablation(findings),
@@ -72,6 +72,13 @@ class SweepReport:
             about.machine_section(facts, self._times()),
         ]
         return document(facts, f"What pretraining was worth on {_short(facts)}", self._first(), sections)
+
+    def _scored(self) -> str:
+        """What the scores are of."""
+        if any("fold" in one for one in self.trials):
+            return "images by cross-validation"
+        validation = self.facts.settings.get("evaluate_on") == "validation"
+        return "held-out training images" if validation else "test images"
 
     def _times(self) -> dict[str, float | None]:
         """Seconds of the last command, and of all trials, which may be of several."""
@@ -90,13 +97,15 @@ class SweepReport:
             kind = "verdict failed" if failed else "verdict"
             return [tag("div", tag("p", "No verdict yet", class_="outcome"), *lines, class_=kind), *self._tiles()]
         outcome = result.get("outcome")
-        *said, last = str(result["verdict"]).splitlines()
+        *found, last = str(result["verdict"]).splitlines()
         commands = [str(one) for one in result.get("next", ())]
         typed = f", type {', and then '.join(commands)}."
         end = [paragraph(last)]
         if commands and last.endswith(typed):
             end = [paragraph(f"{last.removesuffix(typed)}, type"), *map(command, commands)]
-        held = [*map(paragraph, said), *end]
+        held = [*map(paragraph, found), *end]
+        if outcome and not found:  # its verdict is that of the comparison
+            return [tag("div", tag("p", "Part of a comparison", class_="outcome"), *held, class_="verdict")]
         named = outcome or "no verdict"
         head = tag("p", named[:1].upper() + named[1:], class_="outcome")
         return [tag("div", head, *held, class_=f"verdict {OUTCOMES.get(named, '')}".strip()), *self._tiles()]
@@ -163,11 +172,11 @@ class SweepReport:
         ]
         missing = self.missing[:MOST_MISSING]
         rest = [f"and {len(self.missing) - MOST_MISSING:,} more"] if len(self.missing) > MOST_MISSING else []
-        gone = [paragraph(f"{count(len(self.missing), 'trial')} without a result:"), bullets([*missing, *rest])]
+        gone = folded(f"{count(len(self.missing), 'trial')} without a result", bullets([*missing, *rest]))
         return section(
             "trials",
             "Trials",
-            *(gone if self.missing else ()),
+            gone if self.missing else None,
             table(columns, rows),
             bullets(warnings),
             folded(f"All {len(self.trials):,} trials", self._every()) if self.trials else None,
@@ -203,11 +212,6 @@ class SweepReport:
             seconds = result.get("training_seconds")
             rows.append([one.name, method, epochs, lasted(seconds), result.get("warning") or "none"])
         return section("pretrainings", "Pretrainings", table(columns, rows))
-
-
-def _scored(settings: Mapping[str, Any]) -> str:
-    """What the scores are of."""
-    return "held-out training images" if settings.get("evaluate_on") == "validation" else "test images"
 
 
 def _short(facts: RunFacts) -> str:
