@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_app.commands import report
+from ssl_app import config, runs
+from ssl_app.commands import compare, pretrain, report
 from ssl_app.report.blocks import percent_with
+from ssl_app.report.run_facts import RunFacts
 from ssl_app.transfer import kept_predictions
 from tests.saved_runs import Made, make_sweep
 
@@ -120,6 +122,45 @@ def test_a_finetune_shows_its_test(ssl: Type, trained: Any, tiny: tuple[str, ...
     assert f"{100 * result['test']['balanced_accuracy']:.1f} % balanced accuracy" in text
     for key in ("classes", "calibration", "data", "settings", "machine"):
         assert f'<section id="{key}">' in text, key
+
+
+def compared(out: Path) -> Path:
+    """A comparison of two methods with its sweep; it has not finished."""
+    make_sweep(out, "which-sweep", Made(strategies=("auto",), inits=("which-sela", "which-mae"), per_class=(8,)))
+    return runs.new_run(out, "which", "compare", config.as_json(compare.Settings(methods=("sela", "mae"))))
+
+
+def test_a_comparison_shows_its_advice_ranking_and_curves(tmp_path: Path) -> None:
+    folder = compared(tmp_path)
+    assert "No recommendation yet" in page(folder)
+
+    def interval(mean: float) -> dict[str, Any]:
+        return {"mean": mean, "low": mean - 0.02, "high": mean + 0.02, "n": 3}
+
+    ranked = [{"name": "sela", "mean": 0.7, "over_scratch": interval(0.1), "behind_best": None}]
+    ranked.append({"name": "mae", "mean": 0.65, "over_scratch": interval(0.05), "behind_best": interval(0.05)})
+    both = {"knn": 0.5, "linear": 0.6}
+    result = {
+        "verb": "compare", "run": str(folder), "seconds": 60.0, "settings": {}, "ranking": ranked, "wanted": ["sela"],
+        "frozen": {"sela": both, "mae": both, "scratch": both}, "seconds_each": {"sela": 30.0, "mae": 31.0},
+        "does_not_apply": {"colorization": "it needs color"}, "overlap": {}, "advice": "sela may help here.",
+    }  # fmt: skip
+    runs.write_json(folder / "result.json", result)
+    text = page(folder)
+    for words in ("Take sela", "sela may help here.", "+10.0 [+8.0, +12.0]", "colorization: it needs color"):
+        assert words in text
+    for key in ("ranking", "curves", "left-out", "data"):
+        assert f'<section id="{key}">' in text, key
+
+
+def test_the_command_to_type_again_has_one_length_and_quotes_its_words(tmp_path: Path) -> None:
+    stored = config.as_json(pretrain.Settings(data="my scans/", budget="5m")) | {"epochs": 7}
+    folder = runs.new_run(tmp_path, "p", "pretrain", stored)
+    facts = RunFacts.read(folder)
+    assert report.typed(facts) == f"ssl-app pretrain --data 'my scans/' --epochs 7 --out {tmp_path}"
+    text = page(folder)
+    assert "No epoch is known." in text
+    assert f"ssl-app pretrain --resume p --out {tmp_path}" in text
 
 
 def test_what_has_no_report_is_refused(ssl: Type, swept: Path, tmp_path: Path) -> None:
