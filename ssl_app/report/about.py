@@ -78,7 +78,7 @@ def _overlap(overlap: Mapping[str, str | None]) -> Markup:
     if not overlap:
         return Markup("")
     lines = [f"{name}: {found or 'no test image was seen in pretraining'}" for name, found in overlap.items()]
-    return join([heading("Test images seen in pretraining"), bullets(lines)])
+    return join([heading("Test images seen in training or pretraining"), bullets(lines)])
 
 
 def _unreadable(found: list[Any]) -> Markup:
