@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_app import runs
-
-DATA, MACHINE = "data.json", "machine.json"  # written by data/summary.py and training/machine.py
+from ssl_app.data import summary
+from ssl_app.training import machine
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class RunFacts:
             float(content.get("started", 0.0)),
             result,
             ended,
-            _json(folder / DATA),
-            _json(folder / MACHINE),
+            _json(folder / summary.FILE),
+            _json(folder / machine.FILE),
         )
 
     @property

@@ -22,7 +22,7 @@ def write_test_predictions(path: Path, dataset: Dataset, outcome: Outcome) -> No
 
 
 @dataclass(frozen=True, eq=False)
-class KeptPredictions:
+class PredictionTable:
     """What a classifier predicted for the test images, as its table holds it."""
 
     paths: tuple[str, ...]  # (N,)
@@ -31,14 +31,14 @@ class KeptPredictions:
     labels: NDArray[np.int64]  # (N,) place in classes
 
 
-def read_test_predictions(path: Path) -> KeptPredictions:
+def read_test_predictions(path: Path) -> PredictionTable:
     """The table that `write_test_predictions` wrote. Raises RunError where it is damaged."""
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = csv.reader(file, strict=True)
         classes = tuple(name.removeprefix("p_") for name in header[3:])
         place = {name: k for k, name in enumerate(classes)}
-        return KeptPredictions(
+        return PredictionTable(
             tuple(row[0] for row in rows),
             classes,
             np.array([[float(cell) for cell in row[3:]] for row in rows], dtype=np.float64),
