@@ -154,6 +154,9 @@ def differences(rows: Sequence[Mapping[str, Any]], per_class: int) -> Section | 
             shown += [heading(words), _bars(several)]
     if others:
         shown.append(folded(f"{count(len(others), 'difference')} at other budgets", _bars(others, budgets=True)))
+    if len(known) < len(rows):
+        left = f"{count(len(rows) - len(known), 'difference')} of one draw, without an interval, not shown."
+        shown.append(paragraph(left, quiet=True))
     if not shown:
         return None
     note = paragraph(
@@ -177,13 +180,11 @@ def _bars(rows: Sequence[Mapping[str, Any]], budgets: bool = False) -> Markup:
         name = f"{name_of(ours)} minus {name_of(other)}"
         name += f", {row['per_class']} minus {twice} per class" if twice else ""
         cells: list[object] = [name, *([f"{row['per_class']:,}"] if budgets else [])]
-        numbers = tag("span", points_with(row["mean"], row["low"], row["high"]), class_=_side(row))
+        numbers = tag(
+            "span", points_with(row["mean"], row["low"], row["high"]), class_=direction(row["low"], row["high"])
+        )
         lines.append([*cells, numbers, _bar(row["mean"], row["low"], row["high"], reach), row["n"]])
     return table(columns, lines)
-
-
-def _side(row: Mapping[str, Any]) -> str | None:
-    return direction(row["low"], row["high"])
 
 
 def _bar(mean: float, low: float, high: float, reach: float) -> Markup:
