@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ssl_app.evaluation.ablation import difference
 from ssl_app.evaluation.comparison import Answered
 from ssl_app.evaluation.difference import ScoredPart
-from ssl_app.report import classes, pictures
+from ssl_app.report import classes, embedded
 from ssl_app.report.blocks import (
     Column,
     Section,
@@ -67,10 +67,10 @@ def mistakes(
     drawn: list[Markup] | None = None
     note = None
     if images is not None and facts.data is not None:
-        arrays = pictures.packed(cache, facts.data, [images.rows[one.image] for one in shown])
+        arrays = embedded.packed(cache, facts.data, [images.rows[one.image] for one in shown])
         if arrays is not None:
             paths = [images.paths[one.image] for one in shown]
-            drawn = [pictures.picture(array, path) for array, path in zip(arrays, paths, strict=True)]
+            drawn = [embedded.picture(array, path) for array, path in zip(arrays, paths, strict=True)]
             height, width = arrays[0].shape[:2]
             note = f"Pictures are enlarged from the {width} × {height} px that are kept for the network."
         else:

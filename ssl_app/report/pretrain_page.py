@@ -9,9 +9,9 @@ from ssl_app.report import about
 from ssl_app.report.blocks import Column, Section, bullets, command, paragraph, section, table, tiles
 from ssl_app.report.charts import Axis, Chart, Curve, Mark, Size, legend, number_axis
 from ssl_app.report.document import document
+from ssl_app.report.embedded import from_file
 from ssl_app.report.markup import Markup, tag
 from ssl_app.report.palette import MARKERS
-from ssl_app.report.pictures import embedded
 from ssl_app.report.run_facts import RunFacts
 
 PANEL = Size(352, 230, left=60, right=12)
@@ -141,7 +141,7 @@ def _picture(path: Path) -> Markup:
     if path.stat().st_size > LARGEST_FILE:
         return paragraph(f"{path.name} lies in the run; it is too large for this page.", quiet=True)
     words = CAPTIONS.get(path.stem, f"{path.stem.replace('-', ' ').replace('_', ' ').capitalize()}, by the method.")
-    return tag("figure", embedded(path, words), tag("figcaption", words))
+    return tag("figure", from_file(path, words), tag("figcaption", words))
 
 
 def stem(name: str) -> str:

@@ -17,7 +17,7 @@ SMALL = 96  # pixels: a picture below is enlarged without smoothing, and kept wi
 LARGEST = 256  # side of an embedded image
 
 
-def embedded(path: Path, words: str) -> Markup:
+def from_file(path: Path, words: str) -> Markup:
     """A PNG file of the run."""
     address = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
     return tag("img", src=address, alt=words, class_="sheet")
