@@ -16,12 +16,11 @@ from ssl_app.report.run_facts import RunFacts
 
 PANEL = Size(352, 230, left=60, right=12)
 MOST_MARKS = 16  # epochs, above which only a curve's line is drawn, with every few a mark
-LARGEST_FILE = 1_500_000  # bytes of a picture, above which it is named and not embedded
+ROOM = 3_000_000  # bytes of all pictures; what goes beyond is named and not embedded
 WORDS = ("train", "val", "validation", "test")  # before the name of a metric that has a panel with others
 NOT_SHOWN = ("history",)  # pictures that are drawn here anew
 CAPTIONS = {
-    "views": "Views that the network was trained on; those of one image lie side by side.",
-    "puzzles": "Puzzles as the network saw them, and as it solved them.",
+    "views": "What the network is given: images, their random views, and what the method makes of them.",
 }
 
 
@@ -130,17 +129,21 @@ class PretrainReport:
     def _pictures(self) -> Section | None:
         """What the run has drawn: the views it was trained on, and the method's own."""
         shown: list[Markup] = []
+        room = ROOM
         for path in sorted(self.facts.folder.glob("*.png"), key=lambda path: (path.stem != "views", path.name)):
             if path.stem in NOT_SHOWN:
                 continue
-            shown.append(_picture(path))
+            size = path.stat().st_size
+            shown.append(_picture(path, whole=size <= room))
+            room -= size if size <= room else 0
         return section("pictures", "Pictures", *shown)
 
 
-def _picture(path: Path) -> Markup:
-    if path.stat().st_size > LARGEST_FILE:
+def _picture(path: Path, whole: bool) -> Markup:
+    """The picture, or where it lies."""
+    if not whole:
         return paragraph(f"{path.name} lies in the run; it is too large for this page.", quiet=True)
-    words = CAPTIONS.get(path.stem, f"{path.stem.replace('-', ' ').replace('_', ' ').capitalize()}, by the method.")
+    words = CAPTIONS.get(path.stem, f"{path.stem.replace('-', ' ').replace('_', ' ').capitalize()}.")
     return tag("figure", from_file(path, words), tag("figcaption", words))
 
 
