@@ -19,7 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ssl_app.evaluation.intervals import Interval, paired_t
-from ssl_app.report.plots import COLORS, DPI, FAINT, INK, MARKERS
+from ssl_app.report.palette import COLORS, MARKERS
+from ssl_app.report.plots import DPI, FAINT, INK
 
 SCRATCH = ("scratch", "scratch")
 ROWS = {

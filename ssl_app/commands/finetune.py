@@ -100,6 +100,8 @@ def refuse_unused_maps(strategies: Sequence[str]) -> None:
 def run(settings: Settings, own: Any = None) -> Result:
     """Train and test one classifier. `own` is the strategy's Config; None: its defaults."""
     from ssl_app.data import splits
+    from ssl_app.data.summary import write_summary
+    from ssl_app.training.machine import write_machine
     from ssl_app.transfer import trial
     from ssl_app.transfer.joined import load_joined
     from ssl_app.transfer.setup import prepare
@@ -137,6 +139,9 @@ def run(settings: Settings, own: Any = None) -> Result:
     ) as one:
         logger.info(f"run {one.folder}: {settings.strategy} on {len(drawn)} labels, draw {settings.draw}")
         splits.write_draw(one.folder / "draw.csv", setup.dataset, drawn)
+        parts = {"training": setup.unlabeled, "test": setup.opened.parts.test}
+        write_summary(one.folder, setup.dataset, parts, setup.opened.parts.how, setup.scaling)
+        write_machine(one.folder, setup.hardware)
         outcome = trial.run(setup, trial.Job(settings.strategy, drawn, settings.draw, own))
         one.more = _written(settings, setup, outcome, one)
         one.more |= {"init": init}

@@ -105,6 +105,8 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
             one = group.run_in_all(lambda: stack.enter_context(recorded))
             folder: Path = group.broadcast(one.folder)
             logger.info(f"run {folder}")
+            if leader:
+                _keep_about(work, folder)
             with _resumable(folder, settings.out):
                 one.more = work.train(folder, _checkpointing(settings, folder), one.tracked, stored)
             one.more["labeled"] = int(work.inputs.dataset.labeled.sum())
@@ -307,6 +309,18 @@ def _resolved(settings: Settings, work: "Pretraining") -> Settings:
         augment=settings.augment or work.task.defaults.augment,  # type: ignore[arg-type]  # a preset's name
         precision=work.hardware.precision,  # type: ignore[arg-type]  # bf16 or fp32
     )
+
+
+def _keep_about(work: "Pretraining", folder: Path) -> None:
+    """Write what the data and the machine are, for a report."""
+    from ssl_app.data.summary import write_summary
+    from ssl_app.training.machine import write_machine
+
+    inputs = work.inputs
+    named = {"training": inputs.train, "validation": inputs.validation}
+    kept = {name: indices for name, indices in named.items() if len(indices)}
+    write_summary(folder, inputs.dataset, kept, "the test part of the data is left out", inputs.scaling)
+    write_machine(folder, work.hardware)
 
 
 def _checkpointing(settings: Settings, folder: Path) -> Any:

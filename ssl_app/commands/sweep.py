@@ -104,6 +104,7 @@ def _run(settings: Settings, part_of: str | None) -> Result:
     about = RunSpec("sweep", settings.out, settings.name, config.as_json(settings), settings.tracking_uri)
     with record(about, sweep.folder, started) as one:
         sweep.keep_identity()
+        _keep_about(sweep)
         trials = _trials(sweep, workers, one.tracker)
         tested = sweep.answered(sweep.trials(sweep.scratch_lengths()))
         one.more = _answered(settings, sweep, trials, tested, part_of)
@@ -112,9 +113,23 @@ def _run(settings: Settings, part_of: str | None) -> Result:
     view = one.tracker.save_views(sweep.folder.name)
     if view is not None:
         logger.info(f"view: {one.tracker.view_path(view)}")
-    picture = sweep.folder / "label-efficiency.png"
-    logger.info(f"curves: type ssl-app ui{out_flag(settings.out)}, or look at {picture}")
+    logger.info(f"curves: type ssl-app ui{out_flag(settings.out)}")
+    if (sweep.folder / "report.html").is_file():
+        logger.info(f"report: open this in a browser: {sweep.folder / 'report.html'}")
     return one.result()
+
+
+def _keep_about(sweep: "Sweep") -> None:
+    """Write what the data and the machine are, for a report of a sweep that is not finished too."""
+    from ssl_app.data.summary import write_summary
+    from ssl_app.training.machine import write_machine
+
+    setup = next(iter(sweep.setups.values()))
+    opened, parts = setup.opened, setup.opened.parts
+    named = {"training": setup.unlabeled, "validation": parts.val, "test": parts.test}
+    kept = {name: indices for name, indices in named.items() if len(indices)}
+    write_summary(sweep.folder, opened.dataset, kept, parts.how, setup.scaling)
+    write_machine(sweep.folder, setup.hardware)
 
 
 def _resumed(given: Settings) -> Settings:
@@ -250,7 +265,7 @@ def _answered(
     trained = {name: setup for name, setup in sweep.setups.items() if setup.initialization.pretrained}
     outside, lengths = sweep.outside(), sweep.scratch_lengths()
     answer = comparison.answer(tested, sweep.pooled(), _around(settings, sweep, seen))
-    lines = list(answer.verdict)
+    lines, typed = list(answer.verdict), []
     if answer.next is not None:
         why, commands = answer.next
         typed = [f"{command.command(config.flag)}{out_flag(settings.out)}" for command in commands]
@@ -282,10 +297,12 @@ def _answered(
         "scratch_steps": {per_class: vars(length) for per_class, length in lengths.items()},
         "outcome": answer.outcome,
         "verdict": verdict,
+        "next": typed if part_of is None else [],
         "labels_shared": tested.reuse,
         "seen_in_pretraining": {name: found.total for name, found in seen.items()},
         "overlap": {name: overlap_sentence(setup) for name, setup in trained.items()},
         "n_test": len(next(iter(sweep.setups.values())).opened.parts.test),
+        "pooled": sweep.pooled(),
     }
 
 
@@ -403,9 +420,10 @@ def _record(sweep: "Sweep", one: "PlannedTrial", content: dict[str, Any]) -> "Tr
 def _write_report(
     settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], tested: "Answered", one: RecordedRun
 ) -> None:
-    """The table as CSV, the curves and the labels saved as PNG."""
+    """The table as CSV, the curves and the labels saved as PNG, all of it as one page."""
     import csv
 
+    from ssl_app.commands import report
     from ssl_app.evaluation.labels_saved import LabelsSaved
     from ssl_app.report import plots
 
@@ -436,6 +454,13 @@ def _write_report(
     if any(row.factor is not None for row in saved):
         files.append("labels-saved.png")
         plots.labels_saved(sweep.folder / files[-1], saved, data)
+    try:
+        files.append(report.write(sweep.folder, one.result().to_json()).name)
+    except Exception as error:  # hours of trials are worth more than their page
+        why = f"{type(error).__name__}: {error}"
+        logger.warning(
+            f"warning: the report could not be made ({why}); to try again, type ssl-app report {sweep.folder}"
+        )
     one.tracked.metrics({"trials": float(len(trials))}, 0)
     for name in files:
         one.tracked.artifact(sweep.folder / name)

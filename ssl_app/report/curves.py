@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from ssl_app.report.plots import COLORS, DPI, FAINT, INK
+from ssl_app.report.palette import COLORS
+from ssl_app.report.plots import DPI, FAINT, INK
 
 OVER_EPOCHS = {"labels": "clusters against labels", "before": "clusters against the epoch before"}
 Curves = Mapping[str, Sequence[float | None]]  # by name, and `epoch`

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.report.plots import COLORS
+from ssl_app.report.palette import COLORS
 from ssl_app.report.sheet import (
     BODY,
     GAP,

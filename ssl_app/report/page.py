@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -11,18 +12,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-DATA, POLICY = "{{data}}", "{{policy}}"
-SHARED = ("naming.css", "naming.js")  # of pages on which images are named
+PLACE = re.compile(r"\{\{(\w+)\}\}")  # of what a page is filled with: {{data}}
+SHARED = re.compile(r"\{\{([\w.]+\.(?:css|js))\}\}\n")  # a file of this package that several pages have
 QUALITY = 88  # of JPEG, in percent
 
 
 def filled(template: str, held: dict[str, Any]) -> str:
     """A template of this package with what pages share, its data, and a policy that lets its own script run alone."""
-    page = _text(template)
-    for name in SHARED:
-        page = page.replace("{{" + name + "}}\n", _text(name))
-    page = page.replace(POLICY, _policy(page))
-    return page.replace(DATA, as_data(held))  # last: whatever the data hold is not looked at again
+    return assembled(template, {"data": as_data(held)})
+
+
+def assembled(template: str, parts: Mapping[str, str]) -> str:
+    """A template with what pages share, a policy that lets its own script run alone, and its parts.
+
+    The parts are HTML or JSON already. What they hold is not looked at again.
+    """
+    page = SHARED.sub(lambda found: _text(found[1]), _text(template))
+    every = {"policy": _policy(page), **parts}
+    return PLACE.sub(lambda found: every[found[1]], page)
 
 
 def as_data(held: Any) -> str:

@@ -13,10 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssl_app.evaluation.comparison import Point
 from ssl_app.evaluation.labels_saved import LabelsSaved
+from ssl_app.report.palette import COLORS, MARKERS, places
 
-# Okabe and Ito's colors, which every kind of color vision tells apart; each series also has its own marker
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A6A6A", "#000000")
-MARKERS = "osD^vPX*"
 INK, FAINT = "#222222", "#DDDDDD"
 DPI = 150
 
@@ -25,8 +23,9 @@ def label_efficiency(path: Path, series: Mapping[str, Mapping[int, Point]], titl
     """Score over labels per class: the mean as a line, every draw as a dot, its interval as a band."""
     figure, axes = new_figure(7.5, 4.8)
     budgets = sorted({budget for scores in series.values() for budget in scores})
+    placed = places(series)
     for index, (name, scores) in enumerate(series.items()):
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        color, marker = COLORS[placed[name]], MARKERS[placed[name]]
         x = np.array(sorted(scores), dtype=np.float64)
         intervals = [scores[budget].interval for budget in sorted(scores)]
         means = [interval.mean for interval in intervals]

@@ -66,6 +66,26 @@ def right(folder: Path, wanted: Sequence[str], labels: NDArray[np.int64]) -> dic
     return found
 
 
+def part(folder: Path) -> ScoredPart | None:
+    """The images that trials were tested on; None before any were gathered. Raises RunError."""
+    with _gathered(folder) as arrays:
+        return ScoredPart(arrays[LABELS], arrays[GROUPS]) if LABELS in arrays else None
+
+
+def probabilities(folder: Path, wanted: Sequence[str]) -> dict[str, NDArray[np.float16]]:
+    """What each of these predicted, (N, K), by its key; those that are not kept are left out. Raises RunError."""
+    found = {}
+    with _gathered(folder) as arrays:
+        for key in wanted:
+            own = folder / "trials" / key / OWN
+            if own.is_file():
+                with _readable(own):
+                    found[key] = np.load(own, allow_pickle=False)
+            elif key in arrays:
+                found[key] = arrays[key]
+    return found
+
+
 def gather(
     folder: Path,
     trials: Mapping[str, Sequence[tuple[str, Rows]]],

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from ssl_app import runs
 from ssl_app.data.dataset import Dataset
+from ssl_app.errors import RunError
 from ssl_app.transfer.trial import Outcome
 
 
@@ -17,6 +19,33 @@ def write_test_predictions(path: Path, dataset: Dataset, outcome: Outcome) -> No
     keys = [dataset.keys[index] for index in outcome.indices]
     truth = [dataset.classes[label] for label in outcome.labels]
     write_table(path, keys, dataset.classes, outcome.probabilities, truth)
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionTable:
+    """What a classifier predicted for the test images, as its table holds it."""
+
+    paths: tuple[str, ...]  # (N,)
+    classes: tuple[str, ...]  # (K,)
+    probabilities: NDArray[np.float64]  # (N, K)
+    labels: NDArray[np.int64]  # (N,) place in classes
+
+
+def read_test_predictions(path: Path) -> PredictionTable:
+    """The table that `write_test_predictions` wrote. Raises RunError where it is damaged."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            header, *rows = csv.reader(file, strict=True)
+        classes = tuple(name.removeprefix("p_") for name in header[3:])
+        place = {name: k for k, name in enumerate(classes)}
+        return PredictionTable(
+            tuple(row[0] for row in rows),
+            classes,
+            np.array([[float(cell) for cell in row[3:]] for row in rows], dtype=np.float64),
+            np.array([place[row[2]] for row in rows], dtype=np.int64),
+        )
+    except (ValueError, KeyError, IndexError, csv.Error) as error:
+        raise RunError(f"{path} cannot be read ({error})", expected="the table that finetune wrote") from error
 
 
 def write_table(

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ssl_app.errors import SettingsError
 from ssl_app.report.grid import Grid, Tile
+from ssl_app.report.palette import COLORS
 from ssl_app.report.pictures.base import Picture, Subject, as_array, two_sided
-from ssl_app.report.plots import COLORS
 from ssl_app.training.class_maps import mean_class_maps
 from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.inference import map_images, probabilities

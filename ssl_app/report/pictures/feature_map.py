@@ -14,8 +14,8 @@ from ssl_app import runs
 from ssl_app.errors import SettingsError
 from ssl_app.evaluation.projection import Projection, principal, tsne
 from ssl_app.report import lettering
+from ssl_app.report.palette import COLORS
 from ssl_app.report.pictures.base import Picture, Subject
-from ssl_app.report.plots import COLORS
 from ssl_app.report.sheet import DPI, FAINT, INK, fitted
 
 FEWEST, MOST_TSNE = 5, 2000  # images

@@ -7,8 +7,8 @@ import numpy as np
 from ssl_app.errors import SettingsError
 from ssl_app.evaluation.nearest import nearest
 from ssl_app.report.grid import Grid, Tile
+from ssl_app.report.palette import COLORS
 from ssl_app.report.pictures.base import Picture, Subject
-from ssl_app.report.plots import COLORS
 
 QUERIES, NEIGHBORS = 6, 7
 SAME, OTHER = COLORS[0], COLORS[1]  # class; blue and orange are told apart by every kind of color vision

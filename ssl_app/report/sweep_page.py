@@ -1,0 +1,220 @@
+"""The report of a sweep: its verdict, its curves, what its classifiers know and how sure they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_app.evaluation.ablation import difference
+from ssl_app.evaluation.calibration import BINS, Calibration
+from ssl_app.evaluation.comparison import METRIC, Variant, name_of
+from ssl_app.report import about, class_section, sweep_figures
+from ssl_app.report.blocks import (
+    Column,
+    Section,
+    bullets,
+    command,
+    count,
+    folded,
+    lasted,
+    paragraph,
+    percent,
+    points,
+    points_with,
+    section,
+    table,
+    tiles,
+)
+from ssl_app.report.document import document
+from ssl_app.report.findings import Findings
+from ssl_app.report.markup import Markup, tag
+from ssl_app.report.reliability import reliability
+from ssl_app.report.run_facts import RunFacts
+
+MOST_MISSING = 20  # trials that are named
+OUTCOMES = {"helped": "helped", "hurt": "hurt"}  # classes of the page's style
+
+
+@dataclass(frozen=True, eq=False)
+class SweepReport:
+    """All that the report says beside what lies in every run."""
+
+    facts: RunFacts
+    findings: Findings | None  # None where no trial's predictions can be read
+    trials: Sequence[Mapping[str, Any]]
+    missing: Sequence[str]
+    calibrations: Mapping[tuple[str, int], float]  # ECE, mean over trials, by variant's name and labels per class
+    reliability: Mapping[str, Calibration]  # of the details
+    pretrainings: Sequence[RunFacts]
+    typed: str  # the command of the sweep
+    go_on: str  # and the one that finishes it
+    changed: Mapping[str, Any]  # its settings that are no defaults
+    cache: Path
+
+    def html(self) -> str:
+        """The page."""
+        facts, findings, result = self.facts, self.findings, self.facts.result or {}
+        sections: list[Section | None] = []
+        if findings is not None:
+            sections += [
+                sweep_figures.efficiency(findings, self._scored()),
+                sweep_figures.saved(result.get("labels_saved_by_budget", ())),
+                sweep_figures.differences(result.get("comparisons", ()), findings.per_class),
+                sweep_figures.ablation(findings),
+                class_section.of_sweep(findings, facts, self.cache),
+                self._calibration(),
+            ]
+        sections += [
+            self._trials(),
+            self._pretrainings(),
+            about.data_section(facts, result.get("overlap", {})),
+            about.settings_section(facts, self.typed, self.changed),
+            about.machine_section(facts, self._times()),
+        ]
+        return document(facts, f"What pretraining was worth on {_short(facts)}", self._first(), sections)
+
+    def _scored(self) -> str:
+        """What the scores are of."""
+        if any("fold" in one for one in self.trials):
+            return "images by cross-validation"
+        validation = self.facts.settings.get("evaluate_on") == "validation"
+        return "held-out training images" if validation else "test images"
+
+    def _times(self) -> dict[str, float | None]:
+        """Seconds of the last command, and of all trials, which may be of several."""
+        last = None if self.facts.result is None else float(self.facts.result["seconds"])
+        return {"last command took": last, "all trials took": sum(float(one["seconds"]) for one in self.trials)}
+
+    def _first(self) -> list[Markup]:
+        """The verdict, or why there is none, and its numbers."""
+        result = self.facts.result
+        if result is None:
+            failed = self.facts.ended is not None and self.facts.ended["status"] == "FAILED"
+            done = f"{len(self.trials):,} of {len(self.trials) + len(self.missing):,} trials have finished."
+            state = self.facts.state
+            lines = [paragraph(state[:1].upper() + state[1:], ". ", done), paragraph("To go on, type")]
+            lines.append(command(self.go_on))
+            kind = "verdict failed" if failed else "verdict"
+            return [tag("div", tag("p", "No verdict yet", class_="outcome"), *lines, class_=kind), *self._tiles()]
+        outcome = result.get("outcome")
+        *found, last = str(result["verdict"]).splitlines()
+        commands = [str(one) for one in result.get("next", ())]
+        typed = f", type {', and then '.join(commands)}."
+        end = [paragraph(last)]
+        if commands and last.endswith(typed):
+            end = [paragraph(f"{last.removesuffix(typed)}, type"), *map(command, commands)]
+        held = [*map(paragraph, found), *end]
+        if outcome and not found:  # its verdict is that of the comparison
+            return [tag("div", tag("p", "Part of a comparison", class_="outcome"), *held, class_="verdict")]
+        named = outcome or "no verdict"
+        head = tag("p", named[:1].upper() + named[1:], class_="outcome")
+        return [tag("div", head, *held, class_=f"verdict {OUTCOMES.get(named, '')}".strip()), *self._tiles()]
+
+    def _tiles(self) -> list[Markup]:
+        """Score, baseline, difference, labels saved."""
+        findings = self.findings
+        if findings is None:
+            return []
+        budget = count(findings.per_class, "label") + " per class"
+        ours = findings.tested.curve(*findings.subject).get(findings.per_class)
+        cells = [] if ours is None else [(findings.subject_name, f"{percent(ours.interval.mean)} %", budget)]
+        if findings.baseline is not None:
+            theirs = findings.tested.curve(findings.baseline).get(findings.per_class)
+            if theirs is not None:
+                cells.append(("scratch", f"{percent(theirs.interval.mean)} %", budget))
+            gap = difference(findings.tested, findings.subject, [findings.baseline], findings.per_class)
+            if gap is not None:
+                interval = points_with(gap.mean, gap.low, gap.high).partition(" ")[2]
+                cells.append(("difference, points", points(gap.mean), interval or "one draw gives no interval"))
+        saved = (self.facts.result or {}).get("labels_saved")
+        if saved and saved["factor"] is not None and (saved["bound"] != "at least" or saved["factor"] > 1):
+            bound = f"{saved['bound']} " if saved["bound"] else ""
+            cells.append(("scratch needs, times the labels", f"{bound}{saved['factor']:.1f}", "for the same score"))
+        return [tiles(cells)]
+
+    def _calibration(self) -> Section | None:
+        """Reliability of the details, and ECE of every variant at every budget."""
+        findings = self.findings
+        assert findings is not None
+        if not self.reliability:
+            return None
+        names = list(dict.fromkeys(name for name, _ in self.calibrations))
+        budgets = sorted({budget for _, budget in self.calibrations})
+        columns = [
+            Column("ECE, points, mean over trials", number=False),
+            *(Column(f"{k:,} per class") for k in budgets),
+        ]
+        rows = [[name, *(percent(self.calibrations.get((name, k))) for k in budgets)] for name in names]
+        note = paragraph(
+            "Expected calibration error (ECE): the mean distance between the probability of the predicted class and "
+            f"the share that is right, over {BINS} bins. The curves are of {count(findings.per_class, 'label')} per "
+            "class, all draws together. ECE has no interval, and is too large where images are few.",
+            quiet=True,
+        )
+        return section("calibration", "Calibration", note, reliability(self.reliability), table(columns, rows))
+
+    def _trials(self) -> Section | None:
+        """Times, warnings, what is missing, and every trial on demand."""
+        by_variant: dict[Variant, list[Mapping[str, Any]]] = {}
+        for one in self.trials:
+            by_variant.setdefault((one["init"], one["strategy"]), []).append(one)
+        columns = [
+            Column("variant", number=False), Column("trials"), Column("seconds a trial, mean"), Column("in all"),
+        ]  # fmt: skip
+        rows: list[list[object]] = []
+        for variant, several in sorted(by_variant.items()):
+            seconds = [float(one["seconds"]) for one in several]
+            rows.append([name_of(variant), len(several), f"{sum(seconds) / len(seconds):.1f}", lasted(sum(seconds))])
+        warnings = [
+            f"{name_of((one['init'], one['strategy']))}, {one['per_class']} per class, draw {one['draw']}: {warning}"
+            for one in self.trials
+            for warning in one.get("warnings", ())
+        ]
+        missing = self.missing[:MOST_MISSING]
+        rest = [f"and {len(self.missing) - MOST_MISSING:,} more"] if len(self.missing) > MOST_MISSING else []
+        gone = folded(f"{count(len(self.missing), 'trial')} without a result", bullets([*missing, *rest]))
+        return section(
+            "trials",
+            "Trials",
+            gone if self.missing else None,
+            table(columns, rows),
+            bullets(warnings),
+            folded(f"All {len(self.trials):,} trials", self._every()) if self.trials else None,
+        )
+
+    def _every(self) -> Markup:
+        names = ("labels per class", "draw", "labels", "steps", "balanced accuracy, %", "seconds")
+        columns = [Column("variant", number=False), *(Column(name) for name in names)]
+        rows = [
+            [
+                name_of((one["init"], one["strategy"])),
+                one["per_class"],
+                f"{one['draw']}, fold {one['fold']}" if "fold" in one else one["draw"],
+                one["labels_used"],
+                one["steps"],
+                percent(one[METRIC]),
+                f"{one['seconds']:.1f}",
+            ]
+            for one in self.trials
+        ]
+        return table(columns, rows)
+
+    def _pretrainings(self) -> Section | None:
+        """Where the networks come from, and whether their training was well."""
+        columns = [
+            Column("pretraining", number=False), Column("method", number=False), Column("epochs"),
+            Column("training"), Column("warning", number=False),
+        ]  # fmt: skip
+        rows: list[list[object]] = []
+        for one in self.pretrainings:
+            result = one.result or {}
+            epochs, method = one.settings.get("epochs"), one.settings.get("method")
+            seconds = result.get("training_seconds")
+            rows.append([one.name, method, epochs, lasted(seconds), result.get("warning") or "none"])
+        return section("pretrainings", "Pretrainings", table(columns, rows))
+
+
+def _short(facts: RunFacts) -> str:
+    """The data's name, without the folders that it lies in."""
+    name = str(facts.data["name"] if facts.data else facts.settings.get("data") or "these images")
+    return "/".join(Path(name).parts[-2:])
