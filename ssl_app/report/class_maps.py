@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from ssl_app.evaluation.crop_labels import EDGES, CropLabels
-from ssl_app.report.plots import COLORS, FAINT, INK, MARKERS, new_figure, save_figure
+from ssl_app.report.palette import COLORS, MARKERS
+from ssl_app.report.plots import FAINT, INK, new_figure, save_figure
 
 COLUMNS = 6  # pairs of an image and its map
 OTHERS = "#9A9A9A"  # of classes beyond those that have a color
