@@ -72,6 +72,7 @@ def run(settings: Settings) -> Result:
     if settings.what == "classifier" and made != trained.CLASSIFIER:
         raise SettingsError(f"run {folder} is a pretraining and has no classifier; type --what backbone")
     tensors, meta = checkpoints.read(folder / made)
+    tensors.pop(trained.LABELED, None)  # no weights
     members = meta.get("members")
     if members is None or settings.what == "backbone":
         body = "backbone.body." if members is None else "backbones.0.body."

@@ -20,6 +20,7 @@ class Batch:
     index: Tensor  # (B,) int64
     labels: Tensor | None  # (B,) int64
     seed: int  # of this micro-batch: from (seed, epoch, step, micro-batch)
+    boxes: Tensor | None = None  # (B, 4) where a loader gives them: x0, y0, x1, y1 of the first view in the image
 
     @property
     def images(self) -> Tensor:
@@ -35,7 +36,9 @@ class Batch:
         """The batch on a device; images in the memory format that the network is in."""
         views = tuple(view.to(device, non_blocking=True, memory_format=memory_format) for view in self.views)
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return replace(self, views=views, index=self.index.to(device, non_blocking=True), labels=labels)
+        boxes = None if self.boxes is None else self.boxes.to(device, non_blocking=True)
+        index = self.index.to(device, non_blocking=True)
+        return replace(self, views=views, index=index, labels=labels, boxes=boxes)
 
     def halved(self) -> "Batch":
         """The same images averaged down to half the side, which keeps of a texture what a stride would alias."""

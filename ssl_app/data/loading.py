@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch.utils.data import Dataset as TorchDataset
 from ssl_app.data.batch import Batch
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.seeding import mix
-from ssl_app.data.transforms import Augmentation, Frame, center
+from ssl_app.data.transforms import Augmentation, Box, Frame, LocatedAugmentation, Pipeline, center
+from ssl_app.errors import Change, SettingsError
 
 ORDERED_BATCH, FEWEST, NUMBERS = (
     512,
@@ -61,6 +62,7 @@ class Batching:
     rank: int = 0
     world: int = 1
     workers: int = 0  # loader processes
+    boxes: bool = False  # whether the first view of a training batch says which box of the image it shows
 
     def __post_init__(self) -> None:
         assert self.batch_size % self.micro == 0, f"{self.micro} micro-batches do not divide {self.batch_size}"
@@ -75,6 +77,7 @@ class Request:
     seed: int  # of the task's own randomness
     first: int | None  # its place in the epoch; None asks for center crops, not augmented
     views: int = 1
+    boxes: bool = False
 
 
 class Builder(TorchDataset[Batch]):
@@ -88,19 +91,27 @@ class Builder(TorchDataset[Batch]):
     def __getitem__(self, request: Request) -> Batch:
         rows = self.rows
         scaled = rows.scaling.scale(rows.images[rows.indices[request.index]])  # (B, P, P, C) in [0, 1]
-        views = tuple(self._view(scaled, request, view) for view in range(request.views))
+        boxes: list[Box] | None = [] if request.boxes else None
+        views = tuple(self._view(scaled, request, view, None if view else boxes) for view in range(request.views))
         labels = None if rows.labels is None else torch.from_numpy(rows.labels[request.index])
-        return Batch(views, torch.from_numpy(request.index), labels, request.seed)
+        located = None if boxes is None else torch.tensor(boxes, dtype=torch.float32)
+        return Batch(views, torch.from_numpy(request.index), labels, request.seed, located)
 
-    def _view(self, scaled: NDArray[np.float32], request: Request, view: int) -> Tensor:
+    def _view(self, scaled: NDArray[np.float32], request: Request, view: int, boxes: list[Box] | None) -> Tensor:
+        """One view of each image; where `boxes` is a list, their boxes join it."""
         if request.first is None:
             images = center(scaled, self.rows.image_size)
         else:
             # by place, not by image: drawn with replacement, an image comes often in one epoch, each time anew
             seeds = (mix(self.seed, request.epoch, request.first + place) for place in range(len(scaled)))
-            images = np.stack(
-                [self.augmentation(image, seed, view) for image, seed in zip(scaled, seeds, strict=True)]
-            )
+            pairs = zip(scaled, seeds, strict=True)
+            if boxes is None:
+                images = np.stack([self.augmentation(image, seed, view) for image, seed in pairs])
+            else:
+                augmentation = cast(LocatedAugmentation, self.augmentation)
+                located = [augmentation.located(image, seed, view) for image, seed in pairs]
+                images = np.stack([image for image, _ in located])
+                boxes += [box for _, box in located]
         normalized = (images - self.mean) / self.std
         return torch.from_numpy(np.ascontiguousarray(normalized)).permute(0, 3, 1, 2)  # NCHW seen, NHWC stored
 
@@ -112,6 +123,8 @@ class Loader:
         self.builder = Builder(rows, augmentation, batching.seed)
         self.rows, self.batching = rows, batching
         self.count = len(rows.indices)
+        if batching.boxes:
+            refuse_unlocated(augmentation)
         self.batch_size, self.seed = batching.batch_size, batching.seed
 
     @property
@@ -147,6 +160,7 @@ class Loader:
                 mix(self.seed, epoch, step, piece),
                 self.batch_size * step + size * piece,
                 one.views,
+                one.boxes,
             )
             for step, row in enumerate(self.order(epoch, steps, weights))
             if step >= start
@@ -206,6 +220,18 @@ class Loader:
             generator=torch.Generator(),  # else the loader draws its base seed from the global one
         )
         return iter(loader)
+
+
+def refuse_unlocated(augmentation: Augmentation) -> None:
+    """Raise SettingsError where views are no boxes of the image, or do not say which."""
+    if isinstance(augmentation, Pipeline):
+        augmentation.refuse_unlocated()
+    elif not hasattr(augmentation, "located"):
+        raise SettingsError(
+            f"targets are pooled from the box of a crop, and {type(augmentation).__name__} does not say it",
+            expected="an augmentation with `located`",
+            fix=Change("augment"),
+        )
 
 
 def _same(batch: Batch) -> Batch:

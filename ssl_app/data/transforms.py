@@ -15,8 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app.data.seeding import mix
+from ssl_app.errors import Change, SettingsError
 
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 of a view, in shares of the packed image's side
 FLAT = (3 / 4, 4 / 3)  # aspect ratios of a random crop
+CROPS = (A.RandomResizedCrop, A.RandomSizedCrop, A.RandomCrop, A.CenterCrop, A.Crop)
+# after which a view is still a box of the image along its axes
+BOXES = (*CROPS, A.Pad, A.PadIfNeeded, A.Resize, A.HorizontalFlip, A.VerticalFlip, A.ImageOnlyTransform, A.NoOp)
 DRAW = -1  # in the place of a view's number: what is drawn for an image, not for one of its views
 
 
@@ -42,6 +47,14 @@ class Augmentation(Protocol):
         ...
 
 
+class LocatedAugmentation(Augmentation, Protocol):
+    """An augmentation that says which box of the image its view shows."""
+
+    def located(self, image: NDArray[np.float32], seed: int, view: int) -> tuple[NDArray[np.float32], Box]:
+        """The same view as by a call, and its box, which may reach beyond an image that was padded."""
+        ...
+
+
 class Pipeline:
     """Transforms of albumentations, one after the other; without any, the center crop.
 
@@ -50,7 +63,7 @@ class Pipeline:
 
     def __init__(self, frame: Frame, transforms: Sequence[A.BasicTransform]) -> None:
         cv2.setNumThreads(0)  # albumentations runs in our threads or workers; OpenCV's own would fight them
-        self.image_size = frame.image_size
+        self.image_size, self.pack_size = frame.image_size, frame.pack_size
         self.compose = A.Compose(list(transforms)) if transforms else None
 
     def __call__(self, image: NDArray[np.float32], seed: int, view: int = 0) -> NDArray[np.float32]:
@@ -62,6 +75,74 @@ class Pipeline:
         self.compose.set_random_seed(mix(seed, view) % 2**32)
         found = self.compose(image=image)["image"]
         return found
+
+    def located(self, image: NDArray[np.float32], seed: int, view: int = 0) -> tuple[NDArray[np.float32], Box]:
+        """The view, and its box by what the transforms have drawn. Raises SettingsError as `refuse_unlocated`."""
+        found, whole = self(image, seed, view), self.pack_size
+        start = (whole - self.image_size) // 2 if self.compose is None else 0
+        across, down = Axis(start, whole), Axis(start, whole)
+        for transform in () if self.compose is None else self.compose.transforms:
+            across, down = followed(across, down, transform)
+        (x0, x1), (y0, y1) = across.ends(self.image_size), down.ends(self.image_size)
+        return found, (x0 / whole, y0 / whole, x1 / whole, y1 / whole)
+
+    def refuse_unlocated(self) -> None:
+        """Raise SettingsError where a transform makes a view that is no box along the axes."""
+        for transform in () if self.compose is None else self.compose.transforms:
+            if not isinstance(transform, BOXES):
+                raise SettingsError(
+                    f"targets are pooled from the box of a crop, and {type(transform).__name__} leaves none",
+                    expected="crops, flips and changes of intensity",
+                    fix=Change("augment"),
+                )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Along one axis: where the first pixel of a view begins in the packed image, and how far it is to the next."""
+
+    start: float  # pixels of the packed image
+    side: float  # of the view, in its own pixels
+    step: float = 1.0  # pixels of the packed image for one of the view; below 0 where it is mirrored
+
+    def ends(self, side: float) -> tuple[float, float]:
+        """Where a view of so many pixels begins and ends in the packed image, in ascending order."""
+        end = self.start + self.step * side
+        return min(self.start, end), max(self.start, end)
+
+    def cut(self, low: float, high: float, side: float | None = None) -> "Axis":
+        """From pixel `low` to pixel `high` of the view, resized to `side`. Both may lie outside: it is padded."""
+        side = high - low if side is None else side
+        return Axis(self.start + self.step * low, side, self.step * (high - low) / side)
+
+    def mirrored(self) -> "Axis":
+        """Counted from the other end."""
+        return Axis(self.start + self.step * self.side, self.side, -self.step)
+
+
+def followed(across: Axis, down: Axis, transform: A.BasicTransform) -> tuple[Axis, Axis]:
+    """Both axes after one more transform, by what it has drawn last; of BOXES."""
+    drawn = transform.params  # albumentations 2.0.8 empties it where the transform was not applied
+    if not drawn:
+        return across, down
+    if isinstance(transform, CROPS):
+        pad = drawn.get("pad_params") or {}
+        left, top = pad.get("pad_left", 0), pad.get("pad_top", 0)
+        x0, y0, x1, y1 = drawn["crop_coords"]
+        height, width = getattr(transform, "size", (y1 - y0, x1 - x0))
+        return across.cut(x0 - left, x1 - left, width), down.cut(y0 - top, y1 - top, height)
+    if isinstance(transform, A.Pad | A.PadIfNeeded):
+        return (
+            across.cut(-drawn["pad_left"], across.side + drawn["pad_right"]),
+            down.cut(-drawn["pad_top"], down.side + drawn["pad_bottom"]),
+        )
+    if isinstance(transform, A.Resize):
+        return across.cut(0, across.side, transform.width), down.cut(0, down.side, transform.height)
+    if isinstance(transform, A.HorizontalFlip):
+        return across.mirrored(), down
+    if isinstance(transform, A.VerticalFlip):
+        return across, down.mirrored()
+    return across, down
 
 
 class Mixed:

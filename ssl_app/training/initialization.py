@@ -156,7 +156,7 @@ def _plain(path: Path, backbone: str | None, network: str | None = None) -> Init
             f"{path} does not say which network it is of", fix=Set("backbone", "B, such as resnet18")
         )
     tensors = read_weights(path)
-    name, content = path.stem, _digest(tensors)
+    name, content = path.stem, digest_of(tensors)
     if network is not None:
         name, content = f"{name}:{network}", f"{content}:{network}"
     return Initialization(name, backbone, tensors, str(path), content=content, ancestry_known=False, network=network)
@@ -188,7 +188,7 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
         PixelScaling.from_json(meta["pixels"]),
         seen,
         meta["settings"],
-        _digest(tensors),
+        digest_of(tensors),
         meta.get("pack_side"),
         meta.get("ancestry_known", True),
         tuple(meta.get("doubts", ())),
@@ -196,7 +196,8 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
     )
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits over names and values."""
     digest = hashlib.blake2b(digest_size=8)
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssl_app import checkpoints
@@ -19,13 +21,21 @@ from ssl_app.models import backbones
 from ssl_app.models.heads import build_head
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.ensemble import Ensemble
+from ssl_app.training.initialization import digest_of
 from ssl_app.transfer.trial import TrialSetup
 
 CLASSIFIER = "classifier.safetensors"
+LABELED = "labeled.content"  # the tensor of hashes of labeled images
 
 
-def write_classifier(path: Path, setup: TrialSetup, predictor: Ensemble) -> None:
-    """Write what predicts with its classes, its pixel scaling and its hardware: all that `predict` needs."""
+def write_classifier(
+    path: Path, setup: TrialSetup, predictor: Ensemble, labeled: NDArray[np.int64] | None = None
+) -> None:
+    """Write what predicts with its classes, its pixel scaling and its hardware: all that `predict` needs.
+
+    `labeled` (n,) are the hashes of the images whose labels it has seen, for whoever learns from it.
+    """
+    seen = {} if labeled is None else {LABELED: torch.from_numpy(np.unique(labeled))}
     dataset, members = setup.dataset, predictor.classifiers
     networks = list({id(one.backbone): one.backbone for one in members}.values())
     places = {id(network): number for number, network in enumerate(networks)}
@@ -43,7 +53,7 @@ def write_classifier(path: Path, setup: TrialSetup, predictor: Ensemble) -> None
         "mirrored": predictor.mirrored,
     }
     if len(members) == 1:
-        checkpoints.write(path, members[0].state_dict(), meta)
+        checkpoints.write(path, members[0].state_dict() | seen, meta)
         return
     tensors: dict[str, Tensor] = {}
     for number, network in enumerate(networks):
@@ -54,7 +64,7 @@ def write_classifier(path: Path, setup: TrialSetup, predictor: Ensemble) -> None
     meta["members"] = [
         {"backbone": places[id(one.backbone)], "layer": one.layer, "weight": weight} for one, weight in shares
     ]
-    checkpoints.write(path, tensors, meta)
+    checkpoints.write(path, tensors | seen, meta)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ class TrainedClassifier:
     predictor: Ensemble
     scaling: PixelScaling
     meta: Mapping[str, Any]
+    labeled: NDArray[np.int64] | None = None  # hashes of the images whose labels it has seen; None: not known
+    digest: str = ""  # of the weights
 
 
 def load_classifier(run: Path) -> TrainedClassifier:
@@ -72,6 +84,8 @@ def load_classifier(run: Path) -> TrainedClassifier:
     if not path.is_file():
         raise RunError(f"run {run} holds no {CLASSIFIER}", expected="a finished finetune run")
     tensors, meta = checkpoints.read(path)
+    digest = digest_of(tensors)
+    labeled = tensors.pop(LABELED, None)
     if "members" not in meta:
         tensors = {f"{part}s.0.{name}": tensor for (part, name), tensor in _apart(tensors).items()}
     about = meta.get("members", [{"backbone": 0, "layer": meta["layer"], "weight": 1.0}])
@@ -90,7 +104,8 @@ def load_classifier(run: Path) -> TrainedClassifier:
     except RuntimeError as error:
         raise CheckpointError(f"{path} is damaged: it does not fit the {meta['backbone']} that it names") from error
     predictor = Ensemble(members, [one["weight"] for one in about], meta.get("mirrored", False))
-    return TrainedClassifier(predictor.eval(), PixelScaling.from_json(meta["pixels"]), meta)
+    seen = None if labeled is None else labeled.numpy()
+    return TrainedClassifier(predictor.eval(), PixelScaling.from_json(meta["pixels"]), meta, seen, digest)
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
