@@ -212,6 +212,10 @@ class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSetting
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE", path="file"
     )
     strict: bool = option(False, "refuse test images that pretraining has seen, or where that is not known")
+    relabel: str | None = option(
+        None, "class maps of ssl-app relabel, for strategies label-pooling and relabel: its run, or its file",
+        metavar="RUN|FILE",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

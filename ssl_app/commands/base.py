@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
-from ssl_app.errors import Fix, UserError
+from ssl_app.errors import Fix, Run, RunError, UserError
 from ssl_app.settings import DataSettings, PixelSettings, RunSettings, StageTwoSettings, TransferSettings
 
 if TYPE_CHECKING:
@@ -106,7 +106,23 @@ def planned_of(settings: StageTwoSettings, start: "Initialization", tested: "Tes
     data = data_of(merged, settings.out, settings.labels)
     pixels = pixels_of(merged, start, open_source(data.data, data.columns))
     inherited = settings.data is None and bool(start.settings)
-    return Planned(start, data, pixels, inherited, tested, settings.strict)
+    maps = None if settings.relabel is None else class_maps_of(settings.relabel, settings.out)
+    return Planned(start, data, pixels, inherited, tested, settings.strict, maps)
+
+
+def class_maps_of(named: str, out: Path) -> Path:
+    """The file of class maps that a user names by itself or by its run. Raises RunError where the run holds none."""
+    from ssl_app.data.class_maps import FILE
+
+    if Path(named).is_file():
+        return Path(named)
+    folder = runs.find_run(out, named)
+    path = folder / FILE
+    if path.is_file():
+        return path
+    stopped = runs.read_json(folder / runs.SETTINGS).get("verb") == "relabel"
+    fixes = (Run("relabel", (("resume", folder.name),)),) if stopped else (Run("relabel", (("teacher", named),)),)
+    raise RunError(f"run {folder} holds no {FILE}", expected="finished class maps", fix=fixes)
 
 
 def stage_two_of(settings: RunSettings) -> StageTwoSettings:

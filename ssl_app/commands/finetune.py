@@ -7,7 +7,7 @@ part is looked at once.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from ssl_app import config, registry, runs
 from ssl_app.commands import RecordedRun, RunSpec, record
 from ssl_app.commands.base import hardware_of, newest_or, planned_of, transfer_config
 from ssl_app.config import option
-from ssl_app.errors import SettingsError
+from ssl_app.errors import Set, SettingsError, Unset
 from ssl_app.runs import Result
 from ssl_app.settings import StageTwoSettings
 
@@ -28,6 +28,7 @@ EXAMPLES = """
 ssl-app finetune --strategy two-stage --per-class 32
 ssl-app finetune --init pretrain-20261121-101500 --data labeled.csv --group patient
 ssl-app finetune --init none --strategy full-fine-tuning --per-class 8 --data folders/
+ssl-app finetune --relabel my-maps --per-class 16
 ssl-app finetune --init resnet18.pth --backbone resnet18 --data folders/ --per-class 16
 """
 
@@ -61,13 +62,17 @@ class Settings(StageTwoSettings):
 
 def joined(values: Mapping[str, Any]) -> type | None:
     """The settings of the strategy that the flags or the recipe name."""
-    name = _fitting(str(values.get("strategy", "auto")), str(values.get("head", "linear")))
+    name = _fitting(
+        str(values.get("strategy", "auto")), str(values.get("head", "linear")), bool(values.get("relabel"))
+    )
     config_class: type = strategy_of(name).Config
     return config_class
 
 
-def _fitting(strategy: str, head: str) -> str:
-    """The strategy, or the usual one of a head that `auto` cannot fit."""
+def _fitting(strategy: str, head: str, class_maps: bool) -> str:
+    """The strategy, or the usual one of class maps, and of a head that `auto` cannot fit."""
+    if class_maps and strategy == "auto":
+        return "label-pooling"
     return "two-stage" if (strategy, head) == ("auto", "mlp") else strategy
 
 
@@ -83,6 +88,15 @@ def strategy_of(name: str) -> Any:
     return strategy
 
 
+def refuse_unused_maps(strategies: Sequence[str]) -> None:
+    """Raise SettingsError where class maps are given, and none of the strategies takes them."""
+    if not any(getattr(strategy_of(name), "takes_maps", False) for name in strategies):
+        raise SettingsError(
+            f"class maps are given, and {' and '.join(strategies)} take{'s' * (len(strategies) == 1)} none",
+            fix=(Set("strategy", "label-pooling"), Set("strategy", "relabel"), Unset("relabel")),
+        )
+
+
 def run(settings: Settings, own: Any = None) -> Result:
     """Train and test one classifier. `own` is the strategy's Config; None: its defaults."""
     from ssl_app.data import splits
@@ -92,10 +106,15 @@ def run(settings: Settings, own: Any = None) -> Result:
 
     started = time.monotonic()
     named = settings.strategy
-    settings = replace(settings, strategy=_fitting(named, settings.head))
+    settings = replace(settings, strategy=_fitting(named, settings.head, settings.relabel is not None))
     if settings.strategy != named:
-        logger.info(f"strategy: {settings.strategy} ({named} fits linear heads, the head is an {settings.head})")
+        why = f"{named} fits linear heads, the head is an {settings.head}"
+        if settings.relabel is not None:
+            why = f"{named} takes no class maps"
+        logger.info(f"strategy: {settings.strategy} ({why})")
     strategy = strategy_of(settings.strategy)  # refused before anything is opened
+    if settings.relabel is not None:
+        refuse_unused_maps([settings.strategy])
     own = strategy.Config() if own is None else own
     runs.prepare(settings.out, settings.name, "finetune")
     init = newest_or(settings.init, settings.out)
@@ -143,7 +162,7 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
     predicted = outcome.probabilities.argmax(1)
     interval = bootstrap_balanced_accuracy(outcome.labels, predicted, groups, seed=settings.seed)
     test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
-    write_classifier(folder / CLASSIFIER, setup, outcome.predictor)
+    write_classifier(folder / CLASSIFIER, setup, outcome.predictor, outcome.labels_seen)
     write_test_predictions(folder / "test.csv", dataset, outcome)
     plots.confusion(folder / "confusion.png", test["confusion"], dataset.classes)
     one.tracked.data(dataset.name, dataset.hash, "transfer")
@@ -155,6 +174,7 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
         "test": test,
         "labels_used": outcome.labels_used,
         "unlabeled_used": outcome.unlabeled_used,
+        "teacher_labels": outcome.teacher_labels,
         "validation": "separate" if outcome.validation_used else "within",
         "how": outcome.how,
         "warnings": list(outcome.warnings),
@@ -170,6 +190,11 @@ def _sentence(settings: Settings, setup: "TrialSetup", more: Mapping[str, Any]) 
     unit = "images" if dataset.groups is None else f"{dataset.columns.group}s"
     separate = "; selected on separate labels beside the draw" if more["validation"] == "separate" else ""
     unlabeled = f" and {more['unlabeled_used']} unlabeled images" if more["unlabeled_used"] else ""
+    teacher = more["teacher_labels"]
+    if teacher is None:
+        unlabeled += ", targets by a teacher whose labels are not known"
+    elif teacher:
+        unlabeled += f", targets by a teacher with {teacher} labels outside the draw"
     return (
         f"{settings.strategy} on {more['labels_used']} labels{unlabeled}: balanced accuracy "
         f"{test['balanced_accuracy']:.3f}{interval} (bootstrap over test {unit}), accuracy {test['accuracy']:.3f}, "

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ssl_app import config, runs
 from ssl_app.commands import RecordedRun, RunSpec, record
 from ssl_app.commands.base import DIGITS, hardware_of, newest_or, out_flag, planned_of, transfer_config
-from ssl_app.commands.finetune import strategy_of
+from ssl_app.commands.finetune import refuse_unused_maps, strategy_of
 from ssl_app.errors import RunError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import USUAL_DRAWS, USUAL_SIZES, SweepSettings
@@ -337,6 +337,8 @@ def _completed(settings: Settings) -> Settings:
 
     usual = USUAL_STRATEGIES if settings.head == "linear" else USUAL_STRATEGIES[1:]  # auto fits linear heads only
     strategies, further = _named(settings.strategy or usual), _named(settings.baseline_strategy)
+    if settings.relabel is not None:
+        refuse_unused_maps([*strategies, *further])
     if BASELINE in further:
         raise SettingsError(f"--baseline-strategy names {BASELINE}, which is the baseline itself; leave it out")
     if further and settings.baseline == "none":

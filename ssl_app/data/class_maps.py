@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from ssl_app.errors import DataError, Fix, RunError
 from ssl_app.runs import sync
 
+FILE = "maps.safetensors"  # in the folder of the run that made it
 FORMAT = "ssl-app class maps 1"
 MOST_CLASSES = 2**16  # that an id of 16 bits can tell apart
 LOWEST = -60_000.0  # a logit in half precision; what is lower has no mass

@@ -23,7 +23,7 @@ DPI = 150
 
 def label_efficiency(path: Path, series: Mapping[str, Mapping[int, Point]], title: str, y_label: str) -> None:
     """Score over labels per class: the mean as a line, every draw as a dot, its interval as a band."""
-    figure, axes = _figure(7.5, 4.8)
+    figure, axes = new_figure(7.5, 4.8)
     budgets = sorted({budget for scores in series.values() for budget in scores})
     for index, (name, scores) in enumerate(series.items()):
         color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
@@ -53,7 +53,7 @@ def label_efficiency(path: Path, series: Mapping[str, Mapping[int, Point]], titl
     axes.grid(axis="y", color=FAINT, lw=0.8)
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, wrap=True)
     _legend(figure, axes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def labels_saved(path: Path, found: Sequence[LabelsSaved], title: str) -> None:
@@ -62,7 +62,7 @@ def labels_saved(path: Path, found: Sequence[LabelsSaved], title: str) -> None:
     An end that is beyond scratch's budgets runs out of the figure; a factor that is a bound only is an arrow.
     """
     known = [one for one in found if one.factor is not None]
-    figure, axes = _figure(7.5, 3.6)
+    figure, axes = new_figure(7.5, 3.6)
     every = [value for one in known for value in (one.factor, one.low, one.high, 1.0) if value]
     lowest, highest = min(every, default=1.0) / 1.5, max(every, default=1.0) * 1.5
     x = [one.per_class for one in known]
@@ -86,7 +86,7 @@ def labels_saved(path: Path, found: Sequence[LabelsSaved], title: str) -> None:
     axes.set_ylabel("scratch needs so many\ntimes the labels")
     axes.grid(axis="y", color=FAINT, lw=0.8)
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, wrap=True)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
@@ -96,7 +96,7 @@ def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
     names = [_short(name, 24) for name in classes]
     side = min(14.0, max(3.6, 0.46 * size + 1.0))
     longest = 0.075 * max(map(len, names), default=0)
-    figure, axes = _figure(side + longest + 1.2, side + longest + 0.4)
+    figure, axes = new_figure(side + longest + 1.2, side + longest + 0.4)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     fits = size <= 25
@@ -119,7 +119,7 @@ def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
     bar.set_label("share of the true class", fontsize=8)
     bar.ax.tick_params(labelsize=8, length=0)
     bar.outline.set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def history(path: Path, metrics: Sequence[Mapping[str, float]], chance: Mapping[str, float] | None = None) -> None:
@@ -162,7 +162,7 @@ def history(path: Path, metrics: Sequence[Mapping[str, float]], chance: Mapping[
             axes.legend(frameon=False, fontsize=8)
         if place >= len(panels) - columns:
             axes.set_xlabel("epoch", fontsize=9)
-    _save(figure, path, measure=False)
+    save_figure(figure, path, measure=False)
 
 
 def augmentations(path: Path, images: ArrayLike, columns: int | None = None) -> None:
@@ -201,7 +201,8 @@ def _write_pixels(path: Path, sheet: NDArray[np.float64]) -> None:
     imsave(path, sheet)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches, with axes in our style."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     _plain(axes)
@@ -246,7 +247,8 @@ def _compact(count: int) -> str:
     return str(count) if count < 10_000 else f"{count / 1000:.0f}k"
 
 
-def _save(figure: Figure, path: Path, measure: bool = True) -> None:
+def save_figure(figure: Figure, path: Path, measure: bool = True) -> None:
+    """Write a figure; `measure` fits the page to what is drawn."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=DPI, facecolor="white", bbox_inches="tight" if measure else None, pad_inches=0.15)

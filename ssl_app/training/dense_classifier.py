@@ -81,7 +81,7 @@ def cells_of(network: DenseClassifier, rows: ImageRows, k: int, hardware: Hardwa
     network.eval()
     whole = replace(rows, image_size=int(rows.images.shape[1]))
     for batch in center_crops(whole).ordered() if len(rows.indices) else ():
-        for some in batch.to(hardware.device, hardware.memory_format).images.split(AT_ONCE):
+        for some in torch.split(batch.to(hardware.device, hardware.memory_format).images, AT_ONCE):
             with torch.no_grad(), hardware.autocast():
                 logits = network(some)
             yield packed(logits.cpu().numpy(), k)

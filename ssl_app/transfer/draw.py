@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app.data import splits, transforms
+from ssl_app.data.class_maps import ClassMaps
 from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augmentation
@@ -99,6 +100,14 @@ class Further:
 
 
 @dataclass(frozen=True, eq=False)
+class GivenMaps:
+    """Class maps by a teacher of the user's, which may have seen other labels than the draw's."""
+
+    maps: ClassMaps
+    content: NDArray[np.int64]  # (M,) hashes of the images of the whole set
+
+
+@dataclass(frozen=True, eq=False)
 class Draw:
     """What a strategy is given of the data. `used` is what the result says of it."""
 
@@ -111,7 +120,8 @@ class Draw:
     hardware: Hardware
     kept: Kept | None = None  # of the untrained backbone
     further: Sequence["Further"] = ()  # pretrainings beside the one that the classifier starts from
-    used: set[str] = field(default_factory=set)  # which of `unlabeled` and `validation` were asked for
+    given: "GivenMaps | None" = None  # class maps by the user
+    used: set[str] = field(default_factory=set)  # which of `unlabeled`, `validation` and `maps` were asked for
 
     @property
     def labeled(self) -> ImageRows:
@@ -130,6 +140,12 @@ class Draw:
         self.used.add("validation")
         return self.rows.validation
 
+    @property
+    def maps(self) -> GivenMaps | None:
+        """Class maps of the training part, where the user gave some."""
+        self.used.add("maps")
+        return self.given
+
     def loader(
         self,
         rows: ImageRows,
@@ -137,12 +153,16 @@ class Draw:
         augmentation: Augmentation | None = None,
         stage: int = 0,
         batch_size: int | None = None,
+        boxes: bool = False,
     ) -> Loader:
-        """Batches of some rows, in random views; without an augmentation or a size, as the trial's settings say."""
+        """Batches of some rows, in random views; without an augmentation or a size, as the trial's settings say.
+
+        With `boxes`, batches say which box of its image each first view shows.
+        """
         if augmentation is None:
             augmentation = transforms.preset(self.config.augment, rows.frame)
         size = batch_size or self.config.batch_size
-        return Loader(rows, augmentation, Batching(size, mix(self.seed, stage) >> 1, views))
+        return Loader(rows, augmentation, Batching(size, mix(self.seed, stage) >> 1, views, boxes=boxes))
 
     def features(self, classifier: Classifier, rows: ImageRows) -> NDArray[np.float32]:
         """What the head is given of center crops, by the backbone as it is, on the classifier's layer. (n, d).

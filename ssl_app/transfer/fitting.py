@@ -20,7 +20,7 @@ from ssl_app.training.inference import probabilities
 from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
 from ssl_app.transfer.draw import CHECKS, Draw
-from ssl_app.transfer.semi_supervised import SemiSupervised, loader_of_both
+from ssl_app.transfer.draw_task import DrawTask
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ def propagated(
     return propagated_head.fit(features, drawn, labels, draw.classes, neighbors=neighbors, alpha=alpha, graph=graph)
 
 
-def train(classifier: Classifier, draw: Draw, phase: Phase, beside: SemiSupervised | None = None) -> Stage:
-    """Train parts of a classifier on the labeled images; with validation images, keep the best weights.
+def train(classifier: Classifier, draw: Draw, phase: Phase, task: DrawTask | None = None) -> Stage:
+    """Train parts of a classifier on the labels; with validation images, keep the best weights.
 
-    With a task `beside` that trains the classifier on unlabeled images too, the result is its averaged weights.
+    A task of the classifier's trains it on other images or targets than these, and says which weights are the result.
     Raises SettingsError where the phase names a part that is not there.
     """
     unknown = phase.rates.keys() - classifier.parts().keys()
@@ -107,8 +107,8 @@ def train(classifier: Classifier, draw: Draw, phase: Phase, beside: SemiSupervis
         raise SettingsError(f"phase {phase.name} trains '{min(unknown)}'", expected=", ".join(classifier.parts()))
     config, validation = draw.config, draw.validation
     checks = 1 if validation is None else _checks(phase.steps)
-    loader = draw.loader(draw.labeled, stage=phase.number) if beside is None else loader_of_both(draw, phase.number)
-    result = classifier if beside is None else beside.averaged
+    loader = draw.loader(draw.labeled, stage=phase.number) if task is None else task.loader(draw, phase.number)
+    result = classifier if task is None else task.result
     resizing = config.resizing(classifier.backbone).within(phase.steps)
     half_size = resizing.share if "backbone" in phase.rates else 0.0
     plan = Plan(
@@ -137,10 +137,10 @@ def train(classifier: Classifier, draw: Draw, phase: Phase, beside: SemiSupervis
             best_state = {name: tensor.clone() for name, tensor in result.state_dict().items()}
 
     with console.muted():
-        history = fit(beside or classifier, loader, plan, draw.hardware, Hooks(phase.name, each_epoch=check))
-    if best_state is not None or beside is not None:
+        history = fit(task or classifier, loader, plan, draw.hardware, Hooks(phase.name, each_epoch=check))
+    if best_state is not None or result is not classifier:
         classifier.load_state_dict(best_state or result.state_dict())
-    last = "the last weights" if beside is None else "averaged weights"
+    last = "the last weights" if task is None else task.weights
     kept = last if validation is None else f"best of {checks} checks on separate labels"
     smaller = f" ({100 * half_size:.3g} % of them on images of half the side)" if half_size else ""
     return Stage(

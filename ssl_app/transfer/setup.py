@@ -2,11 +2,15 @@
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssl_app.data import splits
+from ssl_app.data.class_maps import ClassMaps
+from ssl_app.data.class_maps import read as read_maps
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import measure
 from ssl_app.data.opened import Opened, open_data
@@ -42,6 +46,7 @@ class Planned:
     inherited: bool = False  # whether the data are those of the pretraining, since the user named none
     tested: Tested = "test"
     strict: bool = False  # whether what pretraining has seen of the test images is refused
+    maps: Path | None = None  # class maps of the training part
 
 
 def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> TrialSetup:
@@ -65,7 +70,8 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     hardware = measured(hardware, backbone, planned.data.cache)
     if start.image_size not in (None, planned.pixels.size):
         logger.info(f"image size: {planned.pixels.size} px, and {start.image_size} px in pretraining")
-    found = TrialSetup(opened, everything, start, scaling, config, hardware)
+    maps = None if planned.maps is None else maps_of(planned.maps, opened, everything)
+    found = TrialSetup(opened, everything, start, scaling, config, hardware, maps=maps)
     if planned.strict:
         _refuse_overlap(found, planned)
     return found
@@ -77,6 +83,35 @@ def _refuse_overlap(setup: TrialSetup, planned: Planned) -> None:
     if clauses and planned.tested != "validation":
         again = Run("pretrain", (("exclude", planned.data.data),))
         raise DataError(f"{planned.initialization.name}: {'; '.join(clauses)}", fix=(again, Unset("strict")))
+
+
+def maps_of(path: Path, opened: Opened, training: NDArray[np.int64]) -> ClassMaps:
+    """The class maps of a file, for the classes of the set.
+
+    Raises DataError where an image of the training part has none, where they are of other classes, and where their
+    teacher was trained on labels of the test part.
+    """
+    dataset = opened.dataset
+    maps = read_maps(path).for_classes(dataset.classes)
+    lost = training[maps.rows_of(dataset.content[training]) < 0]
+    if len(lost):
+        raise DataError(
+            f"{path} has no map of {len(lost)} of {len(training)} training images of {dataset.name}, first "
+            f"{dataset.keys[lost[0]]}",
+            fix=Run("relabel", (("teacher", "RUN"), ("data", dataset.name))),
+        )
+    labeled = maps.index.labeled
+    if labeled is None:
+        logger.info(f"note: which labels the teacher of {path} has seen is not known")
+        return maps
+    test = dataset.content[opened.parts.test]
+    known = int(np.isin(test, labeled).sum())
+    if known:
+        raise DataError(
+            f"the teacher of {path} was trained on the labels of {known} of {len(test)} test images",
+            fix=Fix("make the maps with a teacher of the same split"),
+        )
+    return maps
 
 
 def _refuse_unlabeled(dataset: Dataset, planned: Planned) -> None:

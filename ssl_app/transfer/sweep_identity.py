@@ -59,6 +59,7 @@ def identify(spec: "SweepSpec", setups: dict[str, TrialSetup]) -> dict[str, Any]
             "train": _digest(setup.opened.parts.train.tobytes(), 8),
             "test": _digest(setup.opened.parts.test.tobytes(), 8),
             "config": asdict(setup.config),
+            **({} if setup.maps is None else {"maps": setup.maps.digest}),
         }
         for name, setup in setups.items()
     }

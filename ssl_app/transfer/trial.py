@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ssl_app import registry, runs
 from ssl_app.clustering.label_propagation import GRAPH, neighbor_graph
+from ssl_app.data.class_maps import ClassMaps
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows
@@ -34,7 +35,7 @@ from ssl_app.training.hardware import Hardware
 from ssl_app.training.history import History
 from ssl_app.training.inference import probabilities
 from ssl_app.training.initialization import Initialization
-from ssl_app.transfer.draw import Draw, DrawnRows, Further, TransferConfig
+from ssl_app.transfer.draw import Draw, DrawnRows, Further, GivenMaps, TransferConfig
 from ssl_app.transfer.fitting import Fitted
 from ssl_app.transfer.strategies.base import Budget, Strategy
 
@@ -52,6 +53,7 @@ class TrialSetup:
     scaling: PixelScaling
     config: TransferConfig
     hardware: Hardware
+    maps: ClassMaps | None = None  # by a teacher of the user's, for strategies that take them
     cache: Path | None = None  # where features of every image of the set are kept; None: each trial takes its own
 
     @property
@@ -132,6 +134,10 @@ class Outcome:
     labels_used: int
     unlabeled_used: int  # images without a label in the draw that the strategy looked at
     validation_used: bool  # whether it looked at labels set apart beside the draw
+    labels_seen: NDArray[np.int64]  # hashes of the images whose labels it, or its teacher, has learned from
+    teacher_labels: (
+        int | None
+    )  # labels outside the draw that a teacher of the user's has learned from; None: not known
     steps: int  # optimizer steps that it was given
     how: str  # what was chosen, and by what
     seconds: float
@@ -175,6 +181,7 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
         len(job.drawn),
         len(draw.rows.unlabeled.indices) if "unlabeled" in draw.used else 0,
         draw.rows.validation is not None and "validation" in draw.used,
+        *_seen(setup, job, draw),
         budget.steps,
         "; ".join(stage.how for stage in stages),
         time.monotonic() - started,
@@ -182,6 +189,20 @@ def run(setup: TrialSetup, job: Job) -> Outcome:
         predictor,
         tuple(warning for stage in stages for warning in stage.warnings),
     )
+
+
+def _seen(setup: TrialSetup, job: Job, draw: Draw) -> tuple[NDArray[np.int64], int | None]:
+    """Hashes of the images whose labels had a part in it, and how many of them only a teacher has seen."""
+    content = setup.dataset.content
+    seen = content[job.drawn]
+    if draw.rows.validation is not None and "validation" in draw.used:
+        seen = np.union1d(seen, content[draw.rows.validation.indices])
+    if setup.maps is None or "maps" not in draw.used:
+        return np.unique(seen), 0
+    of_teacher = setup.maps.index.labeled
+    if of_teacher is None:
+        return np.unique(seen), None
+    return np.union1d(seen, of_teacher), len(np.setdiff1d(of_teacher, seen))
 
 
 @contextmanager
@@ -227,6 +248,7 @@ def draw_of(setup: TrialSetup, job: Job, seed: int) -> Draw:
         hardware=setup.hardware,
         kept=None if setup.cache is None else setup,
         further=[_further(one, seed) for one in setup.further()],
+        given=None if setup.maps is None else GivenMaps(setup.maps, dataset.content),
     )
 
 

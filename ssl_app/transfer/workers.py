@@ -108,6 +108,7 @@ def _run(setup: TrialSetup, one: PlannedTrial, place: Place) -> dict[str, Any]:
         **({} if one.fold is None else {"fold": one.fold}),
         "labels_used": outcome.labels_used,
         "unlabeled_used": outcome.unlabeled_used,
+        **({} if outcome.teacher_labels == 0 else {"teacher_labels": outcome.teacher_labels}),
         "steps": outcome.steps,
         "how": outcome.how,
         **({"warnings": list(outcome.warnings)} if outcome.warnings else {}),

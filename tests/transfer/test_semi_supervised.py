@@ -19,7 +19,8 @@ from ssl_app.training.loop import Hooks, fit
 from ssl_app.training.optimizer import Plan
 from ssl_app.training.resume import Checkpointing
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.semi_supervised import DECAY, UNLABELED, both
+from ssl_app.transfer.draw_task import DECAY
+from ssl_app.transfer.semi_supervised import UNLABELED, both
 from ssl_app.transfer.strategies.fixmatch import Confident
 from ssl_app.transfer.strategies.self_training import GivenTargets
 from tests import toys
@@ -153,7 +154,7 @@ def test_the_result_is_the_moving_average_of_the_weights_after_each_step(monkeyp
     for step, weight in enumerate(seen, 1):
         decay = min(1 - 1 / (step + 1), DECAY)
         average = decay * average + (1 - decay) * weight
-    torch.testing.assert_close(task.averaged.head.last.weight, average)
+    torch.testing.assert_close(task.result.head.last.weight, average)
 
 
 def test_stopped_and_resumed_it_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Strategy(ABC, Generic[C]):
     """
 
     Config: ClassVar[type] = NoSettings
+    takes_maps: ClassVar[bool] = False  # whether class maps that the user gives (`draw.maps`) are its targets
     trainings: ClassVar[int] = 1  # how often it may spend the budget's steps: more for a mean of several trainings
 
     def __init__(self, config: C) -> None:

@@ -1,0 +1,108 @@
+"""Random crops whose label is not the image's: whether a set has the problem that ReLabel solves.
+
+A crop of a picture of several things often shows another one than the label names: 8 % of ImageNet's crops miss the
+object altogether (Yun et al., 2021, arXiv:2101.05022, section 1). Here the pooled label of a class map says what it
+shows.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+RATIOS = (3 / 4, 4 / 3)  # aspect ratios of a crop
+USUAL, PAPER = 0.5, 0.08  # least area of a crop in our training, and in the paper's
+EDGES = (0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0)  # of areas that are counted apart
+CROPS, MOST_IMAGES = 20, 2000  # crops of an image and kind; images
+FEWEST_CROPS = 1000  # that decide whether maps are transposed
+MATTERS = 0.01  # of crops, beyond what the maps of whole images get wrong
+
+Pooled = Callable[[Tensor, Tensor], Tensor]  # numbers of images (B,) and boxes (B, 4) to probabilities (B, K)
+
+
+@dataclass(frozen=True)
+class CropLabels:
+    """Shares of crops whose pooled label is not their image's, in [0, 1]."""
+
+    images: int
+    crops: int  # of each image, of each kind
+    whole: float  # of whole images: what the teacher gets wrong
+    usual: float  # of crops as they are trained on
+    paper: float  # of crops of 8 to 100 % of the area
+    by_area: tuple[float | None, ...]  # between EDGES, of the paper's crops; None where there are none
+
+    def sentence(self) -> str:
+        """What was found, and whether it matters here."""
+        extra = self.usual - self.whole
+        found = (
+            f"the pooled label is not the image's in {100 * self.whole:.1f} % of whole images, "
+            f"{100 * self.usual:.1f} % of crops of 50 to 100 % of the area and {100 * self.paper:.1f} % of crops of "
+            f"8 to 100 % ({self.images} images x {self.crops} crops)"
+        )
+        if extra >= MATTERS:
+            return f"{found}: crops add {100 * extra:.1f} points of labels that are wrong for what they show"
+        return f"{found}: crops of these images show what their labels say, so that pooled labels have little to add"
+
+
+def random_boxes(count: int, least: float, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Boxes as RandomResizedCrop draws them: x0, y0, x1, y1 in shares of a square. -> (n, 4)."""
+    width, height = np.full(count, 2.0), np.full(count, 2.0)
+    while (beyond := np.flatnonzero((width > 1) | (height > 1))).size:
+        area = generator.uniform(least, 1.0, len(beyond))
+        ratio = np.exp(generator.uniform(math.log(RATIOS[0]), math.log(RATIOS[1]), len(beyond)))
+        width[beyond], height[beyond] = np.sqrt(area * ratio), np.sqrt(area / ratio)
+    left, top = generator.random(count) * (1 - width), generator.random(count) * (1 - height)
+    return np.stack([left, top, left + width, top + height], axis=1).astype(np.float32)
+
+
+def crop_labels(pooled: Pooled, labels: NDArray[np.int64], seed: int) -> CropLabels | None:
+    """Of random crops of images with labels (N,), of a sample where there are many; None where there are none."""
+    if not len(labels):
+        return None
+    generator = np.random.default_rng(seed)
+    some = np.sort(generator.permutation(len(labels))[:MOST_IMAGES])
+    index = np.repeat(some, CROPS)
+
+    def wrong(index: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return np.asarray(_pooled(pooled, index, boxes).argmax(1) != labels[index])
+
+    whole = wrong(some, np.tile(np.array([0, 0, 1, 1], np.float32), (len(some), 1)))
+    usual = wrong(index, random_boxes(len(index), USUAL, generator))
+    boxes = random_boxes(len(index), PAPER, generator)
+    paper = wrong(index, boxes)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    kinds = np.digitize(areas, EDGES[1:-1])
+    by_area = [
+        float(paper[kinds == kind].mean()) if (kinds == kind).any() else None for kind in range(len(EDGES) - 1)
+    ]
+    return CropLabels(len(some), CROPS, float(whole.mean()), float(usual.mean()), float(paper.mean()), tuple(by_area))
+
+
+def cross_entropy_of_crops(
+    pooled: Pooled, labels: NDArray[np.int64], seed: int, least: int = 1000
+) -> NDArray[np.float64]:
+    """Cross-entropy of each crop's pooled target with its image's label, at least so many crops. (N,) -> (n,).
+
+    Crops of a tenth to a half of the area, far enough apart to tell a map from its transposed one.
+    """
+    generator = np.random.default_rng(seed)
+    some = generator.permutation(len(labels))[:MOST_IMAGES]
+    index = np.repeat(some, max(2, math.ceil(FEWEST_CROPS / len(some))))
+    boxes = random_boxes(len(index), PAPER, generator)
+    found = _pooled(pooled, index, boxes)
+    entropy: NDArray[np.float64] = -np.log(found[np.arange(len(index)), labels[index]].clip(1e-12))
+    return entropy
+
+
+def _pooled(pooled: Pooled, index: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities of many boxes, some at a time. (n,), (n, 4) -> (n, K)."""
+    pieces = zip(
+        torch.from_numpy(index).chunk(-(-len(index) // 1024)),
+        torch.from_numpy(boxes).chunk(-(-len(index) // 1024)),
+        strict=True,
+    )
+    return np.concatenate([pooled(numbers, some).double().numpy() for numbers, some in pieces])
