@@ -53,7 +53,7 @@ class Settings(RunSettings, DataSettings):
         None, "folder of published maps, a .pt for each image, in the place of a teacher", metavar="DIR"
     )
     transposed: Literal["auto", "yes", "no"] = option(
-        "auto", "whether published maps have rows for columns; auto: by the cross-entropy of random crops"
+        "auto", "whether published maps have rows for columns; auto: as they go with the images"
     )
     labels: Path | None = option(
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
@@ -135,6 +135,7 @@ def _of_teacher(settings: Settings, teacher: str) -> "MapSource":
 
 def _published(settings: Settings) -> "MapSource":
     from ssl_app.data.opened import open_data
+    from ssl_app.data.sources.base import open_source
     from ssl_app.data.spec import PixelSpec
     from ssl_app.transfer.map_sources import open_published
 
@@ -142,9 +143,11 @@ def _published(settings: Settings) -> "MapSource":
     if settings.data is None:
         raise DataError("published maps are of images of yours", fix=Set("data", "D"))
     pixels = PixelSpec(settings.image_size or SHOWN)
-    opened = open_data(data_of(settings, settings.out, settings.labels), pixels)
+    spec = data_of(settings, settings.out, settings.labels)
+    source = open_source(spec.data, spec.columns)
+    opened = open_data(spec, pixels, source)
     transposed = None if settings.transposed == "auto" else settings.transposed == "yes"
-    return open_published(opened, settings.published, transposed, settings.seed)
+    return open_published(opened, source, settings.published, transposed, settings.seed)
 
 
 def _data_of_teacher(settings: Settings, folder: Path) -> "DataSpec":
@@ -191,13 +194,17 @@ def _written(source: "MapSource", path: Path) -> "ClassMaps":
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Say how to go on where a signal ends what is inside."""
+    """Say how to go on where a signal ends what is inside; a mistake leaves nothing to go on from."""
+    from ssl_app.data.class_maps import part_of
     from ssl_app.training.signals import Stopped
 
     try:
         yield
     except Stopped:
         logger.info(f"stopped; to go on, type ssl-app relabel --resume {folder.name}")
+        raise
+    except DataError:
+        part_of(folder / MAPS).unlink(missing_ok=True)
         raise
 
 

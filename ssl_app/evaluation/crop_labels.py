@@ -18,7 +18,6 @@ RATIOS = (3 / 4, 4 / 3)  # aspect ratios of a crop
 USUAL, PAPER = 0.5, 0.08  # least area of a crop in our training, and in the paper's
 EDGES = (0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0)  # of areas that are counted apart
 CROPS, MOST_IMAGES = 20, 2000  # crops of an image and kind; images
-FEWEST_CROPS = 1000  # that decide whether maps are transposed
 MATTERS = 0.01  # of crops, beyond what the maps of whole images get wrong
 
 Pooled = Callable[[Tensor, Tensor], Tensor]  # numbers of images (B,) and boxes (B, 4) to probabilities (B, K)
@@ -68,7 +67,7 @@ def crop_labels(pooled: Pooled, labels: NDArray[np.int64], seed: int) -> CropLab
     index = np.repeat(some, CROPS)
 
     def wrong(index: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
-        return np.asarray(_pooled(pooled, index, boxes).argmax(1) != labels[index])
+        return np.asarray(pooled_at(pooled, index, boxes).argmax(1) != labels[index])
 
     whole = wrong(some, np.tile(np.array([0, 0, 1, 1], np.float32), (len(some), 1)))
     usual = wrong(index, random_boxes(len(index), USUAL, generator))
@@ -82,23 +81,7 @@ def crop_labels(pooled: Pooled, labels: NDArray[np.int64], seed: int) -> CropLab
     return CropLabels(len(some), CROPS, float(whole.mean()), float(usual.mean()), float(paper.mean()), tuple(by_area))
 
 
-def cross_entropy_of_crops(
-    pooled: Pooled, labels: NDArray[np.int64], seed: int, least: int = 1000
-) -> NDArray[np.float64]:
-    """Cross-entropy of each crop's pooled target with its image's label, at least so many crops. (N,) -> (n,).
-
-    Crops of a tenth to a half of the area, far enough apart to tell a map from its transposed one.
-    """
-    generator = np.random.default_rng(seed)
-    some = generator.permutation(len(labels))[:MOST_IMAGES]
-    index = np.repeat(some, max(2, math.ceil(FEWEST_CROPS / len(some))))
-    boxes = random_boxes(len(index), PAPER, generator)
-    found = _pooled(pooled, index, boxes)
-    entropy: NDArray[np.float64] = -np.log(found[np.arange(len(index)), labels[index]].clip(1e-12))
-    return entropy
-
-
-def _pooled(pooled: Pooled, index: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+def pooled_at(pooled: Pooled, index: NDArray[np.int64], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities of many boxes, some at a time. (n,), (n, 4) -> (n, K)."""
     pieces = zip(
         torch.from_numpy(index).chunk(-(-len(index) // 1024)),

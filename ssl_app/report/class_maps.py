@@ -1,11 +1,13 @@
 """Pictures of class maps: what a teacher sees where in an image, and how often a crop's label is not the image's."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -33,29 +35,35 @@ def overlays(path: Path, rows: Sequence[tuple[str, Sequence[Overlay]]], classes:
     shown = np.bincount(np.concatenate([one.top.ravel() for one in every]), minlength=len(classes))
     ranked = [int(number) for number in np.argsort(-shown, kind="stable") if shown[number]]
     colors = {number: COLORS[place] for place, number in enumerate(ranked[: len(COLORS)])}
-    lines = [(title, group[i : i + COLUMNS]) for title, group in rows for i in range(0, len(group), COLUMNS)]
-    figure = Figure(figsize=(2 * 1.05 * COLUMNS, 1.35 * len(lines) + 0.5), layout="constrained")
-    grid = figure.subplots(len(lines), 2 * COLUMNS, squeeze=False)
-    for axes in grid.ravel():
-        axes.axis("off")
-    for line, (title, group) in zip(grid, lines, strict=True):
-        line[0].set_title(title, loc="left", fontsize=8, fontweight="bold", color=INK, pad=14)
+    heights = [-(-len(group) // COLUMNS) for _, group in rows]
+    figure = Figure(figsize=(2 * 1.05 * COLUMNS, 1.2 * sum(heights) + 0.35 * len(rows) + 0.5), layout="constrained")
+    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, height, (title, group) in zip(parts, heights, rows, strict=True):
+        part.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold", color=INK)
+        grid = part.subplots(height, 2 * COLUMNS, squeeze=False)
+        for axes in grid.ravel():
+            axes.axis("off")
         for place, one in enumerate(group):
-            picture = one.image if one.image.shape[-1] == 3 else one.image[..., :1].repeat(3, -1)
-            height, width = picture.shape[:2]
-            left, right = line[2 * place], line[2 * place + 1]
-            left.imshow(picture, vmin=0, vmax=1)
-            right.imshow(picture.mean(-1), cmap="gray", vmin=0, vmax=1)
-            tint = np.array([[_rgb(colors.get(int(number), OTHERS)) for number in row] for row in one.top])
-            veil = np.concatenate([tint, 0.75 * one.probability[..., None]], axis=-1)
-            right.imshow(veil, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
-            if one.label is not None:
-                right.set_title(one.label, fontsize=7, color=INK, pad=2)
+            line, column = divmod(place, COLUMNS)
+            _draw(grid[line, 2 * column], grid[line, 2 * column + 1], one, colors)
     patches = [Patch(color=color, label=classes[number]) for number, color in colors.items()]
     if len(ranked) > len(colors):
         patches.append(Patch(color=OTHERS, label=f"{len(ranked) - len(colors)} other classes"))
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 6), frameon=False, fontsize=8)
     save_figure(figure, path)
+
+
+def _draw(left: Axes, right: Axes, one: Overlay, colors: Mapping[int, str]) -> None:
+    """The image, and its map over it."""
+    picture = one.image if one.image.shape[-1] == 3 else one.image[..., :1].repeat(3, -1)
+    height, width = picture.shape[:2]
+    left.imshow(picture, vmin=0, vmax=1)
+    right.imshow(picture.mean(-1), cmap="gray", vmin=0, vmax=1)
+    tint = np.array([[to_rgb(colors.get(int(number), OTHERS)) for number in row] for row in one.top])
+    veil = np.concatenate([tint, 0.75 * one.probability[..., None]], axis=-1)
+    right.imshow(veil, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
+    if one.label is not None:
+        right.set_title(one.label, fontsize=7, color=INK, pad=2)
 
 
 def crop_labels(path: Path, found: CropLabels, name: str) -> None:
@@ -67,16 +75,10 @@ def crop_labels(path: Path, found: CropLabels, name: str) -> None:
     axes.plot([x for x, _ in known], [y for _, y in known], "-o", color=COLORS[0], lw=1.8, mec="white", label="crops")
     axes.axhline(100 * found.whole, color=INK, lw=1, ls="--", label="whole images")
     axes.set_xlim(0, 100)
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.1 * max([100 * found.whole, *(y for _, y in known), 1]))
     axes.set_xlabel("area of the crop, % of the image")
     axes.set_ylabel("pooled label is not the image's, %")
     axes.grid(axis="y", color=FAINT, lw=0.8)
     axes.set_title(f"{name}: labels of random crops", loc="left", fontsize=12, fontweight="bold", color=INK)
     axes.legend(frameon=False, fontsize=9)
     save_figure(figure, path)
-
-
-def _rgb(color: str) -> tuple[float, float, float]:
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(color)

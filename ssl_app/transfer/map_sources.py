@@ -16,9 +16,10 @@ from ssl_app.data.intensity import measure
 from ssl_app.data.loading import ImageRows
 from ssl_app.data.opened import Opened
 from ssl_app.data.published_maps import frame_of, path_of, read_published
-from ssl_app.data.sources.base import open_source
+from ssl_app.data.sources.base import Source
 from ssl_app.errors import Change, DataError, Set
-from ssl_app.evaluation.crop_labels import MOST_IMAGES, cross_entropy_of_crops
+from ssl_app.evaluation.crop_labels import MOST_IMAGES
+from ssl_app.evaluation.map_orientation import orientation
 from ssl_app.training.dense_classifier import DenseClassifier, cells_of
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.label_pooling import PooledTargets
@@ -87,8 +88,8 @@ class TeacherMaps(MapSource):
 class PublishedMaps(MapSource):
     """Maps that others have made of the whole images, squashed; a file an image."""
 
-    def __init__(self, opened: Opened, folder: Path, transposed: bool) -> None:
-        """Images without a map are left out, with a line that counts them.
+    def __init__(self, opened: Opened, source: Source, folder: Path, transposed: bool) -> None:
+        """`source` has the images in full, for their shapes. Images without a map are left out, and counted in a line.
 
         Raises DataError where there is no map, or a file holds something else.
         """
@@ -106,7 +107,6 @@ class PublishedMaps(MapSource):
         content, rows = np.unique(dataset.content, return_index=True)
         kept = np.isin(rows, list(files))
         self.files, self.rows = files, rows[kept]
-        source = open_source(dataset.name, dataset.columns)
         place = {key: number for number, key in enumerate(source.keys)}
         frames = [frame_of(source.read(place[dataset.keys[row]]).shape) for row in self.rows]
         first = self._read(int(self.rows[0]))
@@ -130,20 +130,12 @@ class PublishedMaps(MapSource):
         """By the range of their values."""
         return measure(self.dataset.images, rows, "range", 0).scale(self.dataset.images[rows])
 
-    def cross_entropy(self, seed: int) -> NDArray[np.float64]:
-        """Of the targets of 1,000 random crops or more with their images' labels. (n,); the same crops for a seed.
-
-        Raises DataError where no image has a label.
-        """
-        known = np.flatnonzero(self.dataset.labeled[self.rows])
-        if not len(known):
-            raise DataError("no label says whether the maps are transposed", fix=Set("transposed", "yes or no"))
-        some = np.sort(np.random.default_rng(seed).permutation(known)[:MOST_IMAGES])
+    def targets(self, some: NDArray[np.int64]) -> PooledTargets:
+        """Targets of crops of some of the images, by their entries of the index."""
         frames, numbers = self.index.frames, np.arange(len(some))
         assert frames is not None
         cells = np.stack([self._read(row) for row in self.rows[some].tolist()])
-        maps = ClassMaps(self.form, Index(numbers, frames[some]), cells)
-        return cross_entropy_of_crops(PooledTargets(maps, numbers), self.dataset.labels[self.rows[some]], seed)
+        return PooledTargets(ClassMaps(self.form, Index(numbers, frames[some]), cells), numbers)
 
     def turned(self) -> "PublishedMaps":
         """The same maps, transposed the other way."""
@@ -160,35 +152,31 @@ class PublishedMaps(MapSource):
         return np.ascontiguousarray(found.swapaxes(1, 2)) if self.transposed else found
 
 
-def nearer_to_labels(as_stored: PublishedMaps, transposed: PublishedMaps, seed: int) -> PublishedMaps:
-    """Of maps and the same ones transposed, those whose targets of crops fit the labels better; as stored if unclear.
+def as_the_images_lie(as_stored: PublishedMaps, seed: int) -> PublishedMaps:
+    """The maps as stored, or transposed where that goes better with the images, up to MOST_IMAGES of them.
 
     The authors' loader hands boxes on with x and y exchanged, which is right for transposed maps only; nothing that
-    they publish says which it is.
+    they publish says which it is. Raises DataError where no image has a label.
     """
-    straight, turned = as_stored.cross_entropy(seed), transposed.cross_entropy(seed)
-    gain = straight - turned
-    error = 2 * float(gain.std()) / len(gain) ** 0.5
-    clear = abs(float(gain.mean())) > error
-    chosen = transposed if clear and gain.mean() > 0 else as_stored
-    way = (
-        "transposed" if chosen.transposed else "as stored" if clear else "as stored, since nothing speaks against it"
-    )
-    logger.info(
-        f"cross-entropy of the targets of {len(gain)} crops with the labels: {straight.mean():.3f} as stored, "
-        f"{turned.mean():.3f} transposed (difference within {error:.3f}): the maps are taken {way}"
-    )
-    return chosen
+    dataset, rows = as_stored.dataset, as_stored.rows
+    known = np.flatnonzero(dataset.labeled[rows])
+    if not len(known):
+        raise DataError("no label says whether the maps are transposed", fix=Set("transposed", "yes or no"))
+    some = np.sort(np.random.default_rng(seed).permutation(known)[:MOST_IMAGES])
+    turned = as_stored.turned()
+    pictures, labels = as_stored.pictures(rows[some]), dataset.labels[rows[some]]
+    found = orientation(as_stored.targets(some), turned.targets(some), pictures, labels)
+    logger.info(found.sentence())
+    return turned if found.is_transposed else as_stored
 
 
-def open_published(opened: Opened, folder: Path, transposed: bool | None, seed: int) -> PublishedMaps:
-    """Published maps; None: transposed or not by the labels. Raises DataError."""
+def open_published(opened: Opened, source: Source, folder: Path, transposed: bool | None, seed: int) -> PublishedMaps:
+    """Published maps; None: transposed or not by the images. Raises DataError."""
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder", expected="published maps, a .pt for each image")
     if transposed is not None:
-        return PublishedMaps(opened, folder, transposed)
-    as_stored = PublishedMaps(opened, folder, transposed=False)
-    return nearer_to_labels(as_stored, as_stored.turned(), seed)
+        return PublishedMaps(opened, source, folder, transposed)
+    return as_the_images_lie(PublishedMaps(opened, source, folder, transposed=False), seed)
 
 
 def _listed(classes: tuple[str, ...], most: int = 5) -> str:
