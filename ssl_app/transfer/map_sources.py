@@ -89,7 +89,7 @@ class PublishedMaps(MapSource):
     """Maps that others have made of the whole images, squashed; a file an image."""
 
     def __init__(self, opened: Opened, source: Source, folder: Path, transposed: bool) -> None:
-        """`source` has the images in full, for their shapes. Images without a map are left out, and counted in a line.
+        """`source` has the images in full, for their shapes. Images without a map are left out, with a count.
 
         Raises DataError where there is no map, or a file holds something else.
         """
