@@ -151,13 +151,22 @@ def _published(settings: Settings) -> "MapSource":
 
 
 def _data_of_teacher(settings: Settings, folder: Path) -> "DataSpec":
-    """The data that the user names, else those that the teacher was trained on, and its split."""
+    """The data that the user names, else those that the teacher was trained on, and its split.
+
+    Raises DataError where those were a pretraining's that is not there.
+    """
     from ssl_app.training.initialization import Initialization
 
     theirs = dict(runs.read_json(folder / runs.SETTINGS)["settings"])
-    init = settings.out / str(theirs.get("init"))
-    if theirs.get("data") is None and (init / runs.SETTINGS).is_file():
-        before = runs.read_json(init / runs.SETTINGS)["settings"]
+    init = str(theirs["init"])
+    if settings.data is None and theirs["data"] is None and init not in ("none", "scratch"):
+        places = (Path(init), settings.out / init, folder.parent / init)
+        found = next((one for one in places if (one / runs.SETTINGS).is_file()), None)
+        if found is None:
+            raise DataError(
+                f"teacher {folder.name} was trained on the data of {init}, which is no run here", fix=Set("data", "D")
+            )
+        before = runs.read_json(found / runs.SETTINGS)["settings"]
         theirs |= {name: before.get(name) for name, value in theirs.items() if value is None and name in before}
     labels = settings.labels
     if settings.data is None and labels is None and theirs.get("labels"):

@@ -104,15 +104,15 @@ class PublishedMaps(MapSource):
             if not files:
                 raise DataError(found, expected="files named as the images, ending in .pt")
             logger.info(f"note: {found}")
-        content, rows = np.unique(dataset.content, return_index=True)
-        kept = np.isin(rows, list(files))
-        self.files, self.rows = files, rows[kept]
+        having = np.array(sorted(files))
+        content, first_copies = np.unique(dataset.content[having], return_index=True)
+        self.files, self.rows = files, having[first_copies]
         place = {key: number for number, key in enumerate(source.keys)}
         frames = [frame_of(source.read(place[dataset.keys[row]]).shape) for row in self.rows]
         first = self._read(int(self.rows[0]))
         about = {"published": folder.name, "transposed": transposed}
         self.form = MapForm(dataset.classes, (len(first) - 1) // 2, (first.shape[1], first.shape[2]), about)
-        self.index = Index(content[kept], np.array(frames, np.float32))
+        self.index = Index(content, np.array(frames, np.float32))
 
     def cells(self, start: int) -> Iterator[NDArray[np.uint16]]:
         """From the files, one by one. Raises DataError where a map has another form than the first."""

@@ -148,6 +148,14 @@ def test_mistakes_of_the_maps_cost_one_line(relabel, mapped, images, tmp_path) -
         f"the teacher knows the classes class0, class1, class2, the labels of {others} are class0, class1; "
         "expected the same classes; type another --teacher, or --label COLUMN, or --labels FILE"
     )
+    moved = tmp_path / "moved"
+    shutil.copytree(mapped.out / "t", moved)
+    settings = json.loads((moved / "settings.json").read_text())
+    settings["settings"] |= {"data": None, "init": "gone"}
+    (moved / "settings.json").write_text(json.dumps(settings))
+    assert relabel("--teacher", moved).error == (
+        "teacher moved was trained on the data of gone, which is no run here; type --data D"
+    )
     transposed = relabel("--teacher", "t", "--transposed", "yes").error
     assert transposed == "maps of a teacher are never transposed; leave --transposed out"
     assert relabel("--resume", "t").error.endswith("expected class maps; type another --resume")
