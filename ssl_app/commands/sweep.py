@@ -107,6 +107,7 @@ def _run(settings: Settings, part_of: str | None) -> Result:
         trials = _trials(sweep, workers, one.tracker)
         tested = sweep.answered(sweep.trials(sweep.scratch_lengths()))
         one.more = _answered(settings, sweep, trials, tested, part_of)
+        _say_what_teachers_know(trials)
         _write_report(settings, sweep, trials, tested, one)
     view = one.tracker.save_views(sweep.folder.name)
     if view is not None:
@@ -315,6 +316,18 @@ def _around(settings: Settings, sweep: "Sweep", seen: dict[str, "Overlap"]) -> "
     )
 
 
+def _say_what_teachers_know(trials: list[dict[str, Any]]) -> None:
+    """Of strategies whose class maps come from a teacher with labels outside the draws."""
+    taught = [one for one in trials if one.get("teacher_labels", 0) != 0]
+    if taught:
+        known = [one["teacher_labels"] for one in taught if one["teacher_labels"] is not None]
+        how_many = f"up to {max(known)}" if known else "it is not known how many"
+        logger.info(
+            f"remark: the class maps of {' and '.join(sorted({one['strategy'] for one in taught}))} come from a "
+            f"teacher with labels outside the draws ({how_many}): label for label the other strategies had less"
+        )
+
+
 def _typed(settings: Settings, *names: str) -> tuple[tuple[str, object], ...]:
     """Those of the settings that are not left to their defaults."""
     default = Settings()
@@ -403,6 +416,7 @@ def _write_report(
         "draw",
         "labels_used",
         "unlabeled_used",
+        "teacher_labels",
         "steps",
         "n",
         *METRICS[:-1],

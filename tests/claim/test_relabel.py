@@ -11,6 +11,8 @@ from torchvision.ops import roi_align
 
 from ssl_app.data import transforms
 from ssl_app.data.class_maps import ClassMaps, Index, MapForm, dense, packed, unpacked
+from ssl_app.data.intensity import PixelScaling
+from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.data.transforms import Frame
 from ssl_app.errors import SettingsError
 from ssl_app.models import backbones
@@ -256,6 +258,29 @@ def test_the_box_says_which_pixels_a_view_shows(name: str, size: int, pack: int,
                 assert inner[..., channel].max() == pytest.approx(high - margin, abs=0.6 / pack)
         assert (x1 - x0) * (y1 - y0) <= 1 + 1e-9
     assert (beyond > 0) == (name == "light"), "padded by reflection, and so partly outside"
+
+
+@pytest.mark.parametrize("name", ["light", "crop"])
+def test_a_loader_gives_the_box_of_each_first_view(name: str) -> None:
+    """Pixels name their place, so that their mean over a view is the center of its box, mirrored or not."""
+    packed_images = np.stack([pattern(24)] * 6)
+    scaling = PixelScaling("dtype", 0.0, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "float32")
+    rows = ImageRows(packed_images, np.arange(6), scaling, 16)
+    augmentation = transforms.preset(name, rows.frame)
+    loader = Loader(rows, augmentation, Batching(batch_size=6, seed=3, views=2, boxes=True))
+    for batches in loader.epoch(0, 5):
+        batch = batches[0].to(torch.device("cpu"), torch.channels_last).halved()
+        assert batch.boxes is not None
+        inside = (batch.boxes.min(1).values >= 0) & (batch.boxes.max(1).values <= 1)
+        centers = (batch.boxes[:, :2] + batch.boxes[:, 2:]) / 2
+        means = batch.images.mean((2, 3))[:, :2]
+        torch.testing.assert_close(means[inside], centers[inside], atol=0.02, rtol=0)
+    without = Loader(rows, augmentation, Batching(batch_size=6, seed=3, views=2))
+    for one, other in zip(loader.epoch(1, 2), without.epoch(1, 2), strict=True):
+        assert other[0].boxes is None
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(one[0].views, other[0].views, strict=True))
+    with pytest.raises(SettingsError, match="Mixed does not say it"):
+        Loader(rows, transforms.Mixed(augmentation), Batching(batch_size=6, seed=3, boxes=True))
 
 
 @pytest.mark.parametrize("name", ["Rotate", "Perspective", "Affine", "RandomRotate90"])

@@ -15,6 +15,7 @@ import torch
 from ssl_app.data import class_maps
 from ssl_app.training import dense_classifier
 from ssl_app.training.signals import Stopped
+from ssl_app.transfer.trained import load_classifier
 
 QUICK = ("--steps", 4, "--batch-size", 8)
 
@@ -101,10 +102,13 @@ def test_finetune_pools_the_labels_of_its_draw(finetune) -> None:
     assert result["settings"]["strategy"] == "label-pooling"
     assert "strategy: label-pooling (auto takes no class maps)" in answer.err
     assert (result["labels_used"], result["unlabeled_used"], result["teacher_labels"]) == (18, 0, 0)
-    one = finetune("--relabel", "m", "--draw", 1, "--cutmix", 0.5, "--json").result
+    pooled = finetune("--relabel", "m", "--draw", 1, "--cutmix", 0.5, "--json")
+    one = pooled.result
     assert one["teacher_labels"] > 0
-    again = finetune("--relabel", "m", "--draw", 1, "--cutmix", 0.5).err
-    assert f"targets by a teacher with {one['teacher_labels']} labels outside the draw" in again
+    assert f"targets by a teacher with {one['teacher_labels']} labels outside the draw" in pooled.err
+    labeled = load_classifier(Path(one["run"])).labeled
+    assert labeled is not None
+    assert len(labeled) == 18 + one["teacher_labels"], "whoever learns from it has seen them, too"
 
 
 def test_the_relabel_strategy_uses_all_training_images(finetune, mapped) -> None:
@@ -131,6 +135,10 @@ def test_a_sweep_has_pooled_beside_plain_and_smoothed_labels(ssl, tiny, mapped) 
     trials = answer.result["trials"]
     assert {one["strategy"] for one in trials} == {"full-fine-tuning", "label-smoothing", "label-pooling"}
     assert all(one["teacher_labels"] > 0 for one in trials if one["strategy"] == "label-pooling")
+    assert (
+        "remark: the class maps of label-pooling come from a teacher with labels outside the draws (up to"
+        in answer.err
+    )
     assert not any("teacher_labels" in one for one in trials if one["strategy"] != "label-pooling")
 
 
