@@ -135,10 +135,7 @@ def test_a_sweep_has_pooled_beside_plain_and_smoothed_labels(ssl, tiny, mapped) 
     trials = answer.result["trials"]
     assert {one["strategy"] for one in trials} == {"full-fine-tuning", "label-smoothing", "label-pooling"}
     assert all(one["teacher_labels"] > 0 for one in trials if one["strategy"] == "label-pooling")
-    assert (
-        "remark: the class maps of label-pooling come from a teacher with labels outside the draws (up to"
-        in answer.err
-    )
+    assert "remark: the class maps of label-pooling come from a teacher with labels outside the draws (" in answer.err
     assert not any("teacher_labels" in one for one in trials if one["strategy"] != "label-pooling")
 
 
