@@ -214,7 +214,7 @@ class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSetting
     strict: bool = option(False, "refuse test images that pretraining has seen, or where that is not known")
     relabel: str | None = option(
         None, "class maps of ssl-app relabel, for strategies label-pooling and relabel: its run, or its file",
-        metavar="RUN|FILE",
+        metavar="RUN|FILE", path="file",
     )  # fmt: skip
 
 

@@ -48,15 +48,15 @@ SHOWN = 64  # pixels, of images whose maps others have made
 class Settings(RunSettings, DataSettings):
     """Settings of class maps."""
 
-    teacher: str | None = option(None, "finished finetune run: its name, or its folder", metavar="RUN")
+    teacher: str | None = option(None, "finished finetune run: its name, or its folder", metavar="RUN", path="any")
     published: Path | None = option(
-        None, "folder of published maps, a .pt for each image, in the place of a teacher", metavar="DIR"
+        None, "folder of published maps, a .pt for each image, in the place of a teacher", metavar="DIR", path="any"
     )
     transposed: Literal["auto", "yes", "no"] = option(
         "auto", "whether published maps have rows for columns; auto: as they go with the images"
     )
     labels: Path | None = option(
-        None, "table of path and label that takes the place of the data's own labels", metavar="FILE"
+        None, "table of path and label that takes the place of the data's own labels", metavar="FILE", path="file"
     )
     k: int = option(5, "classes that each place keeps; the others share the mass of the rest", at_least=1)
     image_size: int | None = option(
@@ -156,9 +156,10 @@ def _data_of_teacher(settings: Settings, folder: Path) -> "DataSpec":
     Raises DataError where those were a pretraining's that is not there.
     """
     from ssl_app.training.initialization import Initialization
+    from ssl_app.transfer.replicates import PLUS
 
     theirs = dict(runs.read_json(folder / runs.SETTINGS)["settings"])
-    init = str(theirs["init"])
+    init = str(theirs["init"]).partition(PLUS)[0]  # of several pretrainings joined the first has the data
     if settings.data is None and theirs["data"] is None and init not in ("none", "scratch"):
         places = (Path(init), settings.out / init, folder.parent / init)
         found = next((one for one in places if (one / runs.SETTINGS).is_file()), None)
