@@ -24,7 +24,7 @@ from ssl_app.transfer.draw import Draw
 from ssl_app.transfer.draw_task import Averaged, DrawTask
 from ssl_app.transfer.semi_supervised import batch_of_both, both, shares_of_both
 
-# time of a step on labeled and unlabeled images, in steps on labeled ones alone: it has 2.25 times the images
+# time of a step on labeled and unlabeled images, in steps on labeled ones alone: estimated, by 2.25 times the images
 COST = 2.4
 KEPT = 5  # classes at each place of maps that a strategy makes itself
 
