@@ -253,7 +253,7 @@ def _pictured(source: "MapSource", maps: "ClassMaps", one: RecordedRun, seed: in
     report.crop_labels(one.folder / CROP_LABELS, found, "/".join(Path(dataset.name).parts[-2:]))
     one.tracked.artifact(one.folder / CROP_LABELS)
     shares = {f"wrong_{name}": getattr(found, name) for name in ("whole", "usual", "paper")}
-    one.tracked.metrics(shares, 0)
+    one.tracked.metrics(shares | {"moved": found.moved}, 0)
     one.more |= {"crop_labels": asdict(found), "sentence": found.sentence()}
     logger.info(found.sentence())
 

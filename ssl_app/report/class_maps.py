@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from ssl_app.evaluation.crop_labels import EDGES, CropLabels
-from ssl_app.report.plots import COLORS, FAINT, INK, new_figure, save_figure
+from ssl_app.report.plots import COLORS, FAINT, INK, MARKERS, new_figure, save_figure
 
 COLUMNS = 6  # pairs of an image and its map
 OTHERS = "#9A9A9A"  # of classes beyond those that have a color
@@ -67,18 +67,26 @@ def _draw(left: Axes, right: Axes, one: Overlay, colors: Mapping[int, str]) -> N
 
 
 def crop_labels(path: Path, found: CropLabels, name: str) -> None:
-    """Share of crops whose pooled label is not the image's, over the area of the crop."""
+    """Shares of crops with another label than their image's, and than the whole image's map, over the crop's area."""
     figure, axes = new_figure(7.0, 3.8)
     centers = [100 * (low + high) / 2 for low, high in itertools.pairwise(EDGES)]
-    known = [(x, 100 * y) for x, y in zip(centers, found.by_area, strict=True) if y is not None]
     axes.axvspan(50, 100, color=FAINT, alpha=0.5, lw=0, label="crops that are trained on")
-    axes.plot([x for x, _ in known], [y for _, y in known], "-o", color=COLORS[0], lw=1.8, mec="white", label="crops")
-    axes.axhline(100 * found.whole, color=INK, lw=1, ls="--", label="whole images")
+    axes.axhline(100 * found.whole, color=INK, lw=1, ls="--", label="whole images, not the image's label")
+    highest = 100 * found.whole
+    series = (
+        ("crops, not the image's label", found.by_area),
+        ("crops, not what the whole shows", found.moved_by_area),
+    )
+    for place, (label, shares) in enumerate(series):
+        known = [(x, 100 * y) for x, y in zip(centers, shares, strict=True) if y is not None]
+        style = {"color": COLORS[place], "marker": MARKERS[place], "label": label}
+        axes.plot([x for x, _ in known], [y for _, y in known], lw=1.8, mec="white", **style)
+        highest = max([highest, *(y for _, y in known)])
     axes.set_xlim(0, 100)
-    axes.set_ylim(0, 1.1 * max([100 * found.whole, *(y for _, y in known), 1]))
+    axes.set_ylim(0, 1.1 * max(highest, 1))
     axes.set_xlabel("area of the crop, % of the image")
-    axes.set_ylabel("pooled label is not the image's, %")
+    axes.set_ylabel("pooled labels of crops, %")
     axes.grid(axis="y", color=FAINT, lw=0.8)
     axes.set_title(f"{name}: labels of random crops", loc="left", fontsize=12, fontweight="bold", color=INK)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     save_figure(figure, path)

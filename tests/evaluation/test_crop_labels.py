@@ -45,8 +45,9 @@ def test_maps_of_one_class_have_no_wrong_crop_and_those_of_another_none_that_is_
     assert found is not None
     assert (found.images, found.crops) == (4, CROPS)
     assert (found.whole, found.usual, found.paper) == (0.25, 0.25, 0.25)
+    assert found.moved == 0
     assert found.sentence().endswith(
-        "crops of these images show what their labels say, so that pooled labels have little to add"
+        "0.0 % of crops of 50 to 100 % show another class than their whole image: pooled labels have little to add"
     )
     assert crop_labels(targets(top), np.zeros(0, np.int64), seed=0) is None
 
@@ -61,7 +62,12 @@ def test_small_crops_of_images_of_two_things_are_wrong_more_often() -> None:
     by_area = [share for share in found.by_area if share is not None]
     assert by_area[0] > 0.2
     assert by_area == sorted(by_area, reverse=True)
-    assert "crops add" in found.sentence()
+    assert found.moved == found.usual, "the label is what the whole image shows"
+    assert found.moved_by_area == found.by_area
+    assert found.sentence().endswith("one label for all crops of an image is wrong here")
+    other = crop_labels(targets(top), np.full(50, 2), seed=0)
+    assert other is not None
+    assert (other.whole, other.usual, other.moved) == (1, 1, found.moved), "the teacher's errors apart"
 
 
 def blobs(count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
