@@ -46,8 +46,8 @@ class CropLabels:
         found = (
             f"the pooled label is not the image's in {100 * self.whole:.1f} % of whole images, "
             f"{100 * self.usual:.1f} % of crops of 50 to 100 % of the area and {100 * self.paper:.1f} % of crops of "
-            f"8 to 100 % ({self.images} images x {self.crops} crops); {100 * self.moved:.1f} % of crops of 50 to 100 % "
-            f"show another class than their whole image"
+            f"8 to 100 % ({self.images} images x {self.crops} crops); {100 * self.moved:.1f} % of crops of 50 to "
+            f"100 % show another class than their whole image"
         )
         if self.moved >= MATTERS:
             return f"{found}: one label for all crops of an image is wrong here"

@@ -79,9 +79,9 @@ def crop_labels(path: Path, found: CropLabels, name: str) -> None:
     )
     for place, (label, shares) in enumerate(series):
         known = [(x, 100 * y) for x, y in zip(centers, shares, strict=True) if y is not None]
-        style = {"color": COLORS[place], "marker": MARKERS[place], "label": label}
-        axes.plot([x for x, _ in known], [y for _, y in known], lw=1.8, mec="white", **style)
-        highest = max([highest, *(y for _, y in known)])
+        x, y = [at for at, _ in known], [share for _, share in known]
+        axes.plot(x, y, color=COLORS[place], marker=MARKERS[place], lw=1.8, mec="white", label=label)
+        highest = max([highest, *y])
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 1.1 * max(highest, 1))
     axes.set_xlabel("area of the crop, % of the image")
