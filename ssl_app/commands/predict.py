@@ -55,12 +55,10 @@ class Settings:
 
 def run(settings: Settings) -> Result:
     """Predict; where the images carry labels of the same classes, score the prediction too."""
-    import numpy as np
-
-    from ssl_app.data.loading import ImageRows
+    from ssl_app.data.loading import every_row
     from ssl_app.data.opened import describe, open_images
     from ssl_app.data.sources.base import UNUSED, Columns
-    from ssl_app.data.spec import DataSpec, PixelSpec
+    from ssl_app.data.spec import DataSpec
     from ssl_app.training.hardware import choose
     from ssl_app.training.inference import probabilities
     from ssl_app.transfer.predictions import write_table
@@ -71,9 +69,8 @@ def run(settings: Settings) -> Result:
         raise DataError("predict has nothing to classify; type --data FOLDER")
     runs.check_output(settings.output, (".csv",))
     trained = load_classifier(runs.find_run(settings.out, settings.run))
-    meta, scaling = trained.meta, trained.scaling
     runs.prepare(settings.out, settings.name, "predict")
-    hardware = choose(settings.device, "bf16" if meta["bf16"] else "fp32", settings.threads)
+    hardware = choose(settings.device, trained.precision, settings.threads)
     columns = Columns(settings.label, UNUSED, UNUSED)
     data = DataSpec(
         settings.data,
@@ -82,18 +79,16 @@ def run(settings: Settings) -> Result:
         max_unreadable=settings.max_unreadable,
         max_image_mb=settings.max_image_mb,
     )
-    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta.get("pack_side"), scaling.nodata)
-    dataset = open_images(data, pixels)
+    dataset = open_images(data, trained.pixels)
     describe(dataset)
-    scaling.refuse_other_depth(dataset.images.dtype, dataset.name)
-    rows = ImageRows(dataset.images, np.arange(len(dataset.keys)), scaling, meta["image_size"])
+    rows = every_row(dataset.images, trained.scaling, trained.pixels.size, dataset.name)
     found = probabilities(trained.predictor, rows, hardware)
     about = RunSpec("predict", settings.out, settings.name, config.as_json(settings), keep="predictions.csv")
     with record(about, None, started) as one:
         path = settings.output or one.folder / "predictions.csv"
-        write_table(path, list(dataset.keys), tuple(meta["classes"]), found)
+        write_table(path, list(dataset.keys), trained.classes, found)
         one.more = {"predictions": str(path), "n": len(dataset.keys), "unreadable": list(dataset.unreadable)}
-        one.more |= _scored(dataset, found, tuple(meta["classes"]))
+        one.more |= _scored(dataset, found, trained.classes)
     logger.info(f"{len(dataset.keys)} images classified: {path}")
     return one.result()
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ssl_app import checkpoints
 from ssl_app.data.intensity import PixelScaling
+from ssl_app.data.spec import PixelSpec
 from ssl_app.errors import CheckpointError, RunError
 from ssl_app.models import backbones
 from ssl_app.models.heads import build_head
@@ -76,6 +77,23 @@ class TrainedClassifier:
     meta: Mapping[str, Any]
     labeled: NDArray[np.int64] | None = None  # hashes of the images whose labels it has seen; None: not known
     digest: str = ""  # of the weights
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities."""
+        return tuple(self.meta["classes"])
+
+    @property
+    def precision(self) -> str:
+        """`bf16` or `fp32`, as in training."""
+        return "bf16" if self.meta["bf16"] else "fp32"
+
+    @property
+    def pixels(self) -> PixelSpec:
+        """The form of the images that it was trained on."""
+        meta, scaling = self.meta, self.scaling
+        side = meta.get("pack_side")
+        return PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, side, scaling.nodata)
 
 
 def load_classifier(run: Path) -> TrainedClassifier:
