@@ -18,6 +18,7 @@ Say = Callable[[str], None]
 OUT = Path("ssl-runs")  # where runs lie unless the user says otherwise
 RESULT = "result.json"
 SETTINGS = "settings.json"
+ENDED = "ended.json"  # how a run ended that has no result
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LONGEST_NAME = 100  # characters; file systems take 255 bytes, and files are named after runs
 

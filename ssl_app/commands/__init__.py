@@ -4,13 +4,13 @@ import fcntl
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import runs
-from ssl_app.errors import Change, Fix, RunError
+from ssl_app import config, runs
+from ssl_app.errors import Change, Fix, RunError, UserError
 from ssl_app.runs import Result
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def record(spec: RunSpec, folder: Path | None = None, started: float | None = No
         tracked = tracker.start(folder.name, folder, flat(spec.settings), {"verb": spec.verb})
         run = RecordedRun(spec, folder, tracked, tracker, began)
         status = "FAILED"
+        (folder / runs.ENDED).unlink(missing_ok=True)
         try:
             yield run
             run.seconds = time.monotonic() - began
@@ -80,9 +81,45 @@ def record(spec: RunSpec, folder: Path | None = None, started: float | None = No
             status = "FINISHED"
         except (Stopped, KeyboardInterrupt):
             status = "KILLED"
+            _keep_end(folder, status, "it was stopped")
+            raise
+        except Exception as error:
+            why = error.sentence(config.flag) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            _keep_end(folder, status, why)
             raise
         finally:
             tracked.finish(status)
+
+
+def _keep_end(folder: Path, status: str, why: str) -> None:
+    """Write how a run ended that has no result, for its report; a full disk is no second mistake."""
+    with suppress(OSError):
+        runs.write_json(folder / runs.ENDED, {"status": status, "why": why, "at": time.time()})
+
+
+def state_of(folder: Path) -> str:
+    """`running`, `finished`, `failed` or `stopped`: by a run's lock, its result, and the note of its end.
+
+    A run that was killed leaves no note and has stopped.
+    """
+    if _under_way(folder):
+        return "running"
+    if runs.finished(folder):
+        return "finished"
+    ended = runs.read_json(folder / runs.ENDED) if (folder / runs.ENDED).is_file() else {}
+    return "failed" if ended.get("status") == "FAILED" else "stopped"
+
+
+def _under_way(folder: Path) -> bool:
+    """Whether a process works on a run."""
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock, or another user's
+        return False
+    return False
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -161,9 +161,10 @@ def run(settings: Settings, own: Any = None) -> Result:
 
 def _calibrated(outcome: "Outcome", calibration: "Calibration") -> tuple["Outcome", dict[str, Any]]:
     """The outcome with calibrated probabilities, and what result.json says of them."""
-    from ssl_app.evaluation.temperature import calibration_error, tempered
+    from ssl_app.evaluation.calibration import calibration as measured
+    from ssl_app.evaluation.temperature import tempered
 
-    before = calibration_error(outcome.probabilities, outcome.labels)
+    before = measured(outcome.probabilities, outcome.labels).ece
     about = {"temperature": calibration.temperature, "n": calibration.n, "how": calibration.how}
     if calibration.temperature is None:
         more = "; --calibrate folds does that" if calibration.costly else ""
@@ -173,7 +174,7 @@ def _calibrated(outcome: "Outcome", calibration: "Calibration") -> tuple["Outcom
         return outcome, about | {"error": before, "error_before": before}
     outcome.predictor.temperature = calibration.temperature
     found = tempered(outcome.probabilities, calibration.temperature)
-    after = calibration_error(found, outcome.labels)
+    after = measured(found, outcome.labels).ece
     logger.info(
         f"probabilities are calibrated: temperature {calibration.temperature:.2f}, {calibration.how}; "
         f"test calibration error {after:.3f}, before {before:.3f}"

@@ -39,7 +39,7 @@ def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -
     """Reliability bins and ECE of the predicted class. (N, K) in [0, 1], (N,) -> Calibration.
 
     ECE is the mean of |accuracy - confidence| over bins, weighted by their images (section 2, equation 3). Of few
-    images it is too large: a bin of three cannot be right in 80 % of cases. Ties of probability go to the first class.
+    images it is too large: a bin of three cannot be right in 80 % of cases. Ties go to the first class.
     """
     scores = np.asarray(probabilities, dtype=np.float64)
     truth = np.asarray(labels, dtype=np.int64)

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RANGE = (0.05, 20.0)  # of temperatures
-BINS = 15  # of the calibration error, as in the paper
 LEAST = 1e-300  # probability
 
 
@@ -42,18 +41,6 @@ def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64
     """softmax(log p / T), of one classifier the softmax of its logits / T. (N, K) -> (N, K). The order stays."""
     given = np.asarray(probabilities, dtype=np.float64)
     return given if temperature == 1 else _softmax(_logs(given) / temperature)
-
-
-def calibration_error(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Expected calibration error: mean distance of confidence and accuracy over 15 bins of confidence, in [0, 1].
-
-    (N, K), (N,) -> (). Confidence is the largest probability; a bin counts by its images.
-    """
-    given, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
-    confidence, right = given.max(axis=1), given.argmax(axis=1) == truth
-    which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    apart = np.bincount(which, weights=confidence - right, minlength=BINS)  # (BINS,) sums over the images of a bin
-    return float(np.abs(apart).sum() / len(truth))
 
 
 def _logs(probabilities: ArrayLike) -> NDArray[np.float64]:

@@ -1,10 +1,11 @@
-"""Temperature against a slow search, and the calibration error against its definition."""
+"""Temperature against a slow search, and by what it does to the calibration error."""
 
 import numpy as np
 import pytest
 import torch
 
-from ssl_app.evaluation.temperature import BINS, calibration_error, fit, tempered
+from ssl_app.evaluation.calibration import calibration
+from ssl_app.evaluation.temperature import fit, tempered
 from ssl_app.models import backbones
 from ssl_app.models.heads import build_head
 from ssl_app.training.classifier import Classifier
@@ -45,9 +46,9 @@ def test_it_is_the_minimum_of_a_slow_grid_search(images: int, classes: int, shar
 def test_many_images_find_how_much_too_sure_a_classifier_is(sharpness: float) -> None:
     probabilities, labels = drawn(6000, 4, sharpness)
     assert fit(probabilities, labels) == pytest.approx(sharpness, rel=0.06)
-    after = calibration_error(tempered(probabilities, sharpness), labels)
+    after = calibration(tempered(probabilities, sharpness), labels).ece
     assert after < 0.02
-    assert sharpness == 1 or calibration_error(probabilities, labels) > 0.1
+    assert sharpness == 1 or calibration(probabilities, labels).ece > 0.1
 
 
 def test_a_few_images_that_are_all_right_do_not_make_it_certain() -> None:
@@ -69,16 +70,3 @@ def test_an_ensemble_is_tempered_as_its_table_is() -> None:
         assert np.allclose(one.probabilities(images).numpy(), tempered(before, 1.7))
     assert (tempered(before, 1.7).argmax(1) == before.argmax(1)).all()
     assert tempered([[1.0, 0.0]], 2.0) == pytest.approx(np.array([[1.0, 0.0]])), "a probability of 0 has a logarithm"
-
-
-def test_the_calibration_error_is_the_one_of_its_definition() -> None:
-    probabilities, labels = drawn(300, 3, 2.0)
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    wanted = 0.0
-    for number in range(BINS):
-        low, high = number / BINS, (number + 1) / BINS
-        inside = (confidence >= low) & ((confidence < high) | (number == BINS - 1))
-        if inside.any():
-            wanted += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
-    assert calibration_error(probabilities, labels) == pytest.approx(wanted)
-    assert calibration_error([[1.0, 0.0], [0.0, 1.0]], [0, 0]) == 0.5
