@@ -127,7 +127,6 @@ FIGURES: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "sweep": lambda result: result["outcome"] or f"{len(result['trials'])} trials",
     "fit": lambda result: result["outcome"] or _finetune(result),
     "compare": lambda result: ", ".join(result["wanted"]),
-    "probe": _best_layer,
     "evaluate": _best_layer,
     "predict": lambda result: f"{result['n']:,} images",
     "suggest": lambda result: f"{result['n']:,} images",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_app import runs
+from ssl_app import config, runs
 from ssl_app.commands import RunSpec, record
 from ssl_app.errors import DataError, RunError, SettingsError
 from ssl_app.tracking import Nowhere
@@ -97,16 +97,20 @@ def test_a_folder_that_holds_something_to_go_on_from_is_kept(
 
     with pytest.raises(type(error)):
         fail()
-    assert names(folder) == ["kept.txt", "settings.json"]
+    assert names(folder) == ["ended.json", "kept.txt", "settings.json"]
     with pytest.raises(DataError), record(spec, folder):
         raise THEIRS
-    assert names(folder) == ["kept.txt", "settings.json"], "nor is one that was there before taken away"
+    assert names(folder) == ["ended.json", "kept.txt", "settings.json"], "nor is one that was there before taken away"
+    ended = json.loads((folder / "ended.json").read_text())
+    assert (ended["status"], ended["why"]) == ("FAILED", THEIRS.sentence(config.flag))
+    with record(spec, folder):
+        assert names(folder) == ["kept.txt", "settings.json"], "how it ended before says nothing of this time"
 
 
 def test_a_mistake_of_ours_leaves_all_there_is_to_look_at(spec: RunSpec, folder: Path, tracked: Tracked) -> None:
     with pytest.raises(ZeroDivisionError), record(spec):
         raise OURS
-    assert names(folder) == ["settings.json"]
+    assert names(folder) == ["ended.json", "settings.json"]
     assert tracked.statuses == ["FAILED"]
 
 
