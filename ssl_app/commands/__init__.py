@@ -97,6 +97,31 @@ def _keep_end(folder: Path, status: str, why: str) -> None:
         runs.write_json(folder / runs.ENDED, {"status": status, "why": why, "at": time.time()})
 
 
+def state_of(folder: Path) -> str:
+    """`running`, `finished`, `failed` or `stopped`: by a run's lock, its result, and the note of its end.
+
+    A run that was killed leaves no note and has stopped.
+    """
+    if _under_way(folder):
+        return "running"
+    if runs.finished(folder):
+        return "finished"
+    ended = runs.read_json(folder / runs.ENDED) if (folder / runs.ENDED).is_file() else {}
+    return "failed" if ended.get("status") == "FAILED" else "stopped"
+
+
+def _under_way(folder: Path) -> bool:
+    """Whether a process works on a run."""
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock, or another user's
+        return False
+    return False
+
+
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as tracking shows them: a method's own beside the others, without where the run lies."""
     own = settings.get("method_settings") or {}

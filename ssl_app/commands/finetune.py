@@ -8,18 +8,19 @@ part is looked at once.
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_app import config, registry, runs
 from ssl_app.commands import RecordedRun, RunSpec, record
-from ssl_app.commands.base import hardware_of, newest_or, planned_of, transfer_config
+from ssl_app.commands.base import cache_of, hardware_of, newest_or, planned_of, transfer_config
 from ssl_app.config import option
 from ssl_app.errors import Set, SettingsError, Unset
 from ssl_app.runs import Result
 from ssl_app.settings import StageTwoSettings
 
 if TYPE_CHECKING:
+    from ssl_app.transfer.calibration import Calibration
     from ssl_app.transfer.trial import Outcome, TrialSetup
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ class Settings(StageTwoSettings):
     )
     evaluate_on: Literal["test", "validation"] = option(
         "test", "part that is evaluated; validation is a fifth of the training part, and leaves the test part alone"
+    )
+    calibrate: Literal["auto", "folds", "none"] = option(
+        "auto",
+        "temperature of the probabilities; auto: by folds of the draw where no network is trained; folds: in any "
+        "case, which trains up to five times more; none",
     )
 
 
@@ -103,6 +109,7 @@ def run(settings: Settings, own: Any = None) -> Result:
     from ssl_app.data.summary import write_summary
     from ssl_app.training.machine import write_machine
     from ssl_app.transfer import trial
+    from ssl_app.transfer.calibration import calibrate
     from ssl_app.transfer.joined import load_joined
     from ssl_app.transfer.setup import prepare
 
@@ -142,10 +149,13 @@ def run(settings: Settings, own: Any = None) -> Result:
         parts = {"training": setup.unlabeled, "test": setup.opened.parts.test}
         write_summary(one.folder, setup.dataset, parts, setup.opened.parts.how, setup.scaling)
         write_machine(one.folder, setup.hardware)
-        outcome = trial.run(setup, trial.Job(settings.strategy, drawn, settings.draw, own))
+        job = trial.Job(settings.strategy, drawn, settings.draw, own)
+        outcome = trial.run(setup, job)
+        logger.info(outcome.how)
+        calibration = calibrate(setup, job, outcome, settings.calibrate, cache_of(settings.out))
+        outcome, calibrated = _calibrated(outcome, calibration)
         one.more = _written(settings, setup, outcome, one)
-        one.more |= {"init": init}
-    logger.info(outcome.how)
+        one.more |= {"init": init, "calibration": calibrated}
     for warning in outcome.warnings:
         logger.warning(f"warning: {warning}")
     if settings.validation == "separate" and not outcome.validation_used:
@@ -154,8 +164,32 @@ def run(settings: Settings, own: Any = None) -> Result:
     return one.result()
 
 
+def _calibrated(outcome: "Outcome", calibration: "Calibration") -> tuple["Outcome", dict[str, Any]]:
+    """The outcome with calibrated probabilities, and what result.json says of them."""
+    from ssl_app.evaluation.calibration import calibration as measured
+    from ssl_app.evaluation.temperature import tempered
+
+    before = measured(outcome.probabilities, outcome.labels).ece
+    about = {"temperature": calibration.temperature, "n": calibration.n, "how": calibration.how}
+    if calibration.temperature is None:
+        more = "; --calibrate folds does that" if calibration.costly else ""
+        logger.info(
+            f"probabilities are not calibrated ({calibration.how}{more}), test calibration error {before:.3f}"
+        )
+        return outcome, about | {"error": before, "error_before": before}
+    outcome.predictor.temperature = calibration.temperature
+    found = tempered(outcome.probabilities, calibration.temperature)
+    after = measured(found, outcome.labels).ece
+    logger.info(
+        f"probabilities are calibrated: temperature {calibration.temperature:.2f}, {calibration.how}; "
+        f"test calibration error {after:.3f}, before {before:.3f}"
+    )
+    return replace(outcome, probabilities=found), about | {"error": after, "error_before": before}
+
+
 def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: RecordedRun) -> dict[str, Any]:
     """Files and metrics of a trial. -> what result.json adds."""
+    from ssl_app.evaluation.abstention import curve
     from ssl_app.evaluation.intervals import bootstrap_balanced_accuracy
     from ssl_app.report import plots
     from ssl_app.transfer.predictions import write_test_predictions
@@ -167,7 +201,8 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
     predicted = outcome.probabilities.argmax(1)
     interval = bootstrap_balanced_accuracy(outcome.labels, predicted, groups, seed=settings.seed)
     test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
-    write_classifier(folder / CLASSIFIER, setup, outcome.predictor, outcome.labels_seen)
+    covered = curve(outcome.probabilities, outcome.labels, groups)
+    write_classifier(folder / CLASSIFIER, setup, outcome.predictor, outcome.labels_seen, covered)
     write_test_predictions(folder / "test.csv", dataset, outcome)
     plots.confusion(folder / "confusion.png", test["confusion"], dataset.classes)
     one.tracked.data(dataset.name, dataset.hash, "transfer")
@@ -177,6 +212,7 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
         one.tracked.artifact(folder / name)
     return {
         "test": test,
+        "abstention": [asdict(one) for one in covered],
         "labels_used": outcome.labels_used,
         "unlabeled_used": outcome.unlabeled_used,
         "teacher_labels": outcome.teacher_labels,

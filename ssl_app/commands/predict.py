@@ -1,11 +1,14 @@
 """Classify images with a finished classifier: a CSV of path, label and one probability a class.
 
-The images are scaled, cut and computed as those that the classifier was trained on.
+The images are scaled, cut and computed as those that the classifier was trained on. With --abstain 0.9
+a label is left blank where its probability is lower, and the log says what that came to on the
+classifier's test images.
 """
 
 import logging
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ from ssl_app import config, runs
 from ssl_app.commands import RunSpec, record
 from ssl_app.commands.base import cache_of
 from ssl_app.config import option
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import MAX_IMAGE_MB
 
@@ -22,12 +25,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_app.data.dataset import Dataset
+    from ssl_app.transfer.trained import TrainedClassifier
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app predict finetune-20261121-101500 --data new-scans/
 ssl-app predict ssl-runs/my-run --data new.csv --output predicted.csv
+ssl-app predict my-run --data new-scans/ --abstain 0.9
 """
 
 
@@ -40,6 +45,9 @@ class Settings:
         None, "images to classify: whatever --data of the other verbs takes", metavar="D", path="any"
     )
     label: str | None = option(None, "column of known labels, to score the prediction by", metavar="COLUMN")
+    abstain: float | None = option(
+        None, "probability below which the label is left blank, in hundredths", at_least=0, at_most=0.99, metavar="P"
+    )
     output: Path | None = option(
         None, "CSV to write, not there yet; default: predictions.csv in a new run", metavar="FILE"
     )
@@ -55,12 +63,10 @@ class Settings:
 
 def run(settings: Settings) -> Result:
     """Predict; where the images carry labels of the same classes, score the prediction too."""
-    import numpy as np
-
-    from ssl_app.data.loading import ImageRows
+    from ssl_app.data.loading import every_row
     from ssl_app.data.opened import describe, open_images
     from ssl_app.data.sources.base import UNUSED, Columns
-    from ssl_app.data.spec import DataSpec, PixelSpec
+    from ssl_app.data.spec import DataSpec
     from ssl_app.training.hardware import choose
     from ssl_app.training.inference import probabilities
     from ssl_app.transfer.predictions import write_table
@@ -70,11 +76,12 @@ def run(settings: Settings) -> Result:
     if settings.data is None:
         raise DataError("predict has nothing to classify; type --data FOLDER")
     runs.check_output(settings.output, (".csv",))
+    if settings.abstain is not None and not math.isclose(100 * settings.abstain, round(100 * settings.abstain)):
+        raise SettingsError(f"--abstain is {settings.abstain}; expected hundredths, such as 0.9 or 0.95")
     trained = load_classifier(runs.find_run(settings.out, settings.run))
-    meta, scaling = trained.meta, trained.scaling
     runs.prepare(settings.out, settings.name, "predict")
-    hardware = choose(settings.device, "bf16" if meta["bf16"] else "fp32", settings.threads)
-    columns = Columns(settings.label, UNUSED, UNUSED, meta.get("axis"))
+    hardware = choose(settings.device, trained.precision, settings.threads)
+    columns = Columns(settings.label, UNUSED, UNUSED, trained.meta.get("axis"))
     data = DataSpec(
         settings.data,
         cache_of(settings.out),
@@ -82,20 +89,40 @@ def run(settings: Settings) -> Result:
         max_unreadable=settings.max_unreadable,
         max_image_mb=settings.max_image_mb,
     )
-    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta.get("pack_side"), scaling.nodata)
-    dataset = open_images(data, pixels)
+    dataset = open_images(data, trained.pixels)
     describe(dataset)
-    scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
-    rows = ImageRows(dataset.images, np.arange(len(dataset.keys)), scaling, meta["image_size"])
+    rows = every_row(dataset.images, trained.scaling, trained.pixels.size, dataset.name, dataset.value_units)
     found = probabilities(trained.predictor, rows, hardware)
     about = RunSpec("predict", settings.out, settings.name, config.as_json(settings), keep="predictions.csv")
     with record(about, None, started) as one:
         path = settings.output or one.folder / "predictions.csv"
-        write_table(path, list(dataset.keys), tuple(meta["classes"]), found)
+        blank = found.max(axis=1) < (settings.abstain or 0.0)
+        write_table(path, list(dataset.keys), trained.classes, found, blank=blank)
         one.more = {"predictions": str(path), "n": len(dataset.keys), "unreadable": list(dataset.unreadable)}
-        one.more |= _scored(dataset, found, tuple(meta["classes"]))
+        one.more |= {"calibrated": trained.meta.get("temperature") is not None}
+        if settings.abstain is not None:
+            one.more |= {"abstained": _abstained(settings.abstain, trained, blank)}
+        one.more |= _scored(dataset, found, trained.classes)
+    if not one.more["calibrated"]:
+        logger.info("the probabilities are not calibrated: they may be too high, or too low")
     logger.info(f"{len(dataset.keys)} images classified: {path}")
     return one.result()
+
+
+def _abstained(threshold: float, trained: "TrainedClassifier", blank: "NDArray[np.bool_]") -> dict[str, Any]:
+    """How many labels are left blank, here and among the classifier's test images. -> for result.json."""
+    counts = {"threshold": threshold, "blank": int(blank.sum()), "share": float(blank.mean())}
+    logger.info(f"{blank.sum()} of {len(blank)} labels left blank, of a probability below {threshold:g}")
+    known = next((one for one in trained.abstention if math.isclose(one.threshold, threshold)), None)
+    if known is None:
+        logger.info("what that does to the accuracy is unknown: the run was made by an earlier version")
+        return counts | {"test": None}
+    rest = "no label was left"
+    if known.accuracy is not None:
+        whole = trained.abstention[0].accuracy
+        rest = f"accuracy of the rest {known.accuracy:.3f} [{known.low:.3f}, {known.high:.3f}], of all {whole:.3f}"
+    logger.info(f"on the {known.n} test images of the run: {100 * known.blank:.0f} % left blank, {rest}")
+    return counts | {"test": asdict(known) | {"blank": known.blank}}
 
 
 def _scored(dataset: "Dataset", found: "NDArray[np.float64]", classes: tuple[str, ...]) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _published(settings: Settings) -> "MapSource":
         raise DataError("published maps are of images of yours", fix=Set("data", "D"))
     pixels = PixelSpec(settings.image_size or SHOWN)
     spec = data_of(settings, settings.out, settings.labels)
-    source = open_source(spec.data, spec.columns)
+    source = open_source(spec.data, spec.columns, spec.max_image_mb)
     opened = open_data(spec, pixels, source)
     transposed = None if settings.transposed == "auto" else settings.transposed == "yes"
     return open_published(opened, source, settings.published, transposed, settings.seed)

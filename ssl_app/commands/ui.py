@@ -1,4 +1,4 @@
-"""Serve MLflow's pages over the runs of --out, and print their addresses: the newest sweep's comparison first."""
+"""Serve MLflow's pages over the runs of --out, and print their address: that of the newest sweep's curves, if any."""
 
 import logging
 import os
@@ -47,7 +47,7 @@ class Settings:
 
 
 def run(settings: Settings) -> None:
-    """Serve until Ctrl-C or SIGTERM. Raises RunError where there is nothing to show."""
+    """Serve until Ctrl-C, SIGTERM or the end of the terminal. Raises RunError where there is nothing to show."""
     database = settings.out / "mlflow.db"
     if not database.is_file():
         raise RunError(
@@ -58,14 +58,11 @@ def run(settings: Settings) -> None:
     with _until_told_to_stop(), serve(settings.out, settings.port, settings.host) as server:
         from ssl_app.tracking.pages import pages_of
 
-        shown = pages_of(settings.out)
-        for title, path in shown:
-            logger.info(f"{title}: {server.address}/{path}")
-        if not shown:
-            logger.info(f"no runs yet: {server.address}")
+        title, path = next(iter(pages_of(settings.out)), ("no runs yet", ""))
+        logger.info(f"{title}: {server.address}/{path}")
         logger.info("Ctrl-C ends it")
         if settings.open:
-            webbrowser.open(f"{server.address}/{shown[0][1] if shown else ''}")
+            webbrowser.open(f"{server.address}/{path}")
         server.wait()
 
 
@@ -168,18 +165,19 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 @contextmanager
 def _until_told_to_stop() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end what is inside, quietly."""
+    """Ctrl-C, SIGTERM, and SIGHUP of a terminal that is closed, end what is inside, quietly."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     except KeyboardInterrupt:
         return
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def last_line(log: IO[bytes]) -> str:

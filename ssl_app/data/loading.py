@@ -47,6 +47,15 @@ class ImageRows:
         return Frame(self.image_size, side, channels, self.mirrors, self.vertical_flip)
 
 
+def every_row(images: NDArray[Any], scaling: PixelScaling, image_size: int, name: str, units: str = "") -> ImageRows:
+    """All of some packed images (N, P, P, C), as a trained network reads them.
+
+    Raises DataError where they are of another depth than those that it was trained on; `name` and `units` are theirs.
+    """
+    scaling.refuse_other_depth(images.dtype, name, units)
+    return ImageRows(images, np.arange(len(images)), scaling, image_size)
+
+
 @dataclass(frozen=True)
 class Batching:
     """How images become batches, and which of them this process builds.

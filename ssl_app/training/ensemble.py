@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ssl_app.models.backbones import Backbone
 from ssl_app.training.classifier import Classifier
 
+LEAST = 1e-300  # probability, for its logarithm
 Features = Callable[[Backbone, str | None], Tensor]  # of a layer: what heads on it are given, (B, d)
 
 
@@ -15,6 +16,7 @@ class Ensemble(nn.Module):
     """The weighted mean of its members' probabilities. Members may share a backbone.
 
     `mirrored`: logits are the mean over an image and its mirror image, worth about a point of accuracy.
+    `temperature`: the mean becomes softmax(log p / temperature); 1 until it is calibrated.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.weights = [weight / sum(given) for weight in given]
         self.mirrored = mirrored
+        self.temperature = 1.0
 
     @property
     def classifiers(self) -> list[Classifier]:
@@ -54,4 +57,5 @@ class Ensemble(nn.Module):
 
     def _mean(self, logits: Sequence[Tensor]) -> Tensor:
         shares = zip(self.weights, logits, strict=True)
-        return torch.stack([weight * torch.softmax(each.double(), 1) for weight, each in shares]).sum(0)
+        mean = torch.stack([weight * torch.softmax(each.double(), 1) for weight, each in shares]).sum(0)
+        return mean if self.temperature == 1 else torch.softmax(mean.clamp_min(LEAST).log() / self.temperature, 1)

@@ -61,7 +61,8 @@ class TeacherMaps(MapSource):
         self.trained, self.hardware = trained, hardware
         self.network = DenseClassifier(trained.predictor)
         side, classes = int(opened.dataset.images.shape[1]), tuple(trained.meta["classes"])
-        trained.scaling.refuse_other_depth(opened.dataset.images.dtype, opened.dataset.name)
+        dataset = opened.dataset
+        trained.scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
         if opened.dataset.classes and set(opened.dataset.classes) != set(classes):
             raise DataError(
                 f"the teacher knows the classes {_listed(classes)}, the labels of {opened.dataset.name} are "

@@ -54,8 +54,12 @@ def write_table(
     classes: tuple[str, ...],
     probabilities: NDArray[np.float64],
     truth: Sequence[str] | None = None,
+    blank: NDArray[np.bool_] | None = None,
 ) -> None:
-    """CSV of path, label (the predicted class) and one probability a class; `truth` adds a column."""
+    """CSV of path, label (the predicted class) and one probability a class.
+
+    `truth` adds a column; where `blank` (N,) is True the label is left out.
+    """
     with (
         runs.draft(path) as draft,
         draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -64,4 +68,5 @@ def write_table(
         writer.writerow(["path", "label", *(["truth"] if truth else []), *(f"p_{name}" for name in classes)])
         for row, (key, values) in enumerate(zip(keys, probabilities, strict=True)):
             known = [truth[row]] if truth else []
-            writer.writerow([key, classes[int(values.argmax())], *known, *(f"{value:.6f}" for value in values)])
+            label = "" if blank is not None and blank[row] else classes[int(values.argmax())]
+            writer.writerow([key, label, *known, *(f"{value:.6f}" for value in values)])

@@ -4,8 +4,8 @@ One network with a head keeps the names `backbone.` and `head.`. Where several p
 written once, as `backbones.0.`, each head as `heads.0.`, and the members say which of them they are.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from ssl_app import checkpoints
 from ssl_app.data.intensity import PixelScaling
+from ssl_app.data.spec import PixelSpec
 from ssl_app.errors import CheckpointError, RunError
+from ssl_app.evaluation.abstention import Covered
 from ssl_app.models import backbones
 from ssl_app.models.heads import build_head
 from ssl_app.training.classifier import Classifier
@@ -29,11 +31,16 @@ LABELED = "labeled.content"  # the tensor of hashes of labeled images
 
 
 def write_classifier(
-    path: Path, setup: TrialSetup, predictor: Ensemble, labeled: NDArray[np.int64] | None = None
+    path: Path,
+    setup: TrialSetup,
+    predictor: Ensemble,
+    labeled: NDArray[np.int64] | None = None,
+    curve: Sequence[Covered] = (),
 ) -> None:
     """Write what predicts with its classes, its pixel scaling and its hardware: all that `predict` needs.
 
-    `labeled` (n,) are the hashes of the images whose labels it has seen, for whoever learns from it.
+    `labeled` (n,) are the hashes of the images whose labels it has seen, for whoever learns from it; `curve` is what
+    its test predictions say of abstention.
     """
     seen = {} if labeled is None else {LABELED: torch.from_numpy(np.unique(labeled))}
     dataset, members = setup.dataset, predictor.classifiers
@@ -52,6 +59,8 @@ def write_classifier(
         "layer": members[0].layer,
         "bf16": setup.hardware.bf16,
         "mirrored": predictor.mirrored,
+        "temperature": None if predictor.temperature == 1 else predictor.temperature,
+        "abstention": [asdict(one) for one in curve],
     }
     if len(members) == 1:
         checkpoints.write(path, members[0].state_dict() | seen, meta)
@@ -77,6 +86,28 @@ class TrainedClassifier:
     meta: Mapping[str, Any]
     labeled: NDArray[np.int64] | None = None  # hashes of the images whose labels it has seen; None: not known
     digest: str = ""  # of the weights
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities."""
+        return tuple(self.meta["classes"])
+
+    @property
+    def abstention(self) -> list[Covered]:
+        """Share left blank and accuracy of the rest by threshold, on its test images; empty where it is unknown."""
+        return [Covered(**one) for one in self.meta.get("abstention", ())]
+
+    @property
+    def precision(self) -> str:
+        """`bf16` or `fp32`, as in training."""
+        return "bf16" if self.meta["bf16"] else "fp32"
+
+    @property
+    def pixels(self) -> PixelSpec:
+        """The form of the images that it was trained on."""
+        meta, scaling = self.meta, self.scaling
+        side = meta.get("pack_side")
+        return PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, side, scaling.nodata)
 
 
 def load_classifier(run: Path) -> TrainedClassifier:
@@ -105,6 +136,7 @@ def load_classifier(run: Path) -> TrainedClassifier:
     except RuntimeError as error:
         raise CheckpointError(f"{path} is damaged: it does not fit the {meta['backbone']} that it names") from error
     predictor = Ensemble(members, [one["weight"] for one in about], meta.get("mirrored", False))
+    predictor.temperature = meta.get("temperature") or 1.0
     seen = None if labeled is None else labeled.numpy()
     return TrainedClassifier(predictor.eval(), PixelScaling.from_json(meta["pixels"]), meta, seen, digest)
 

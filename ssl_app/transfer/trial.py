@@ -121,6 +121,7 @@ class Job:
     strategy_config: object = None  # an instance of the strategy's Config; None: its defaults
     steps: int | None = None  # None: by the number of labels
     tested: NDArray[np.int64] | None = None  # indices of the images to test on; None: the test part
+    per_class: float | None = None  # labels of a class that the strategy acts by; None: those of the draw
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,7 @@ def budget_of(setup: TrialSetup, job: Job) -> Budget:
     config = setup.config
     return Budget(
         job.steps or config.steps_for(len(job.drawn)),
-        len(job.drawn) / len(np.unique(setup.dataset.labels[job.drawn])),
+        job.per_class or len(job.drawn) / len(np.unique(setup.dataset.labels[job.drawn])),
         config.lr,
         setup.initialization.pretrained,
         config.head == "linear",

@@ -581,7 +581,8 @@ def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, tr
 
 
 @pytest.mark.parametrize(
-    ("network", "last"), [("wide_resnet50_2", "fc"), ("vgg16_bn", "classifier"), ("small-resnet", "head")]
+    ("network", "last"),
+    [("wide_resnet50_2", "fc"), ("vgg16_bn", "head"), ("efficientnet_b0", "classifier.1"), ("small-resnet", "head")],
 )
 def test_a_classifier_is_exported_under_the_networks_own_name(network: str, last: str, ssl, tmp_path: Path) -> None:
     from safetensors.torch import load_file
