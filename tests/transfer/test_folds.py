@@ -20,6 +20,8 @@ def test_unlabeled_images_of_tested_groups_are_left_out() -> None:
             rows=lambda indices, labeled=False: SimpleNamespace(indices=indices),
             hardware=None,
             cache=None,
+            further=lambda: [],
+            maps=None,
         ),
     )
     labeled = np.arange(0, 40, 4)  # one of each patient
