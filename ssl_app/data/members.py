@@ -202,7 +202,10 @@ def attempted(read: Callable[[], NDArray[Any]], work: Callable[[NDArray[Any]], T
         return error
     except Exception as error:  # readers raise anything on broken files
         return Unreadable(plain_reason(error))
-    return work(array)
+    try:
+        return work(array)
+    except Unreadable as reason:
+        return reason
 
 
 def plain_reason(error: Exception) -> str:

@@ -208,7 +208,8 @@ def test_no_labels_for_finetune(ssl, tiny, images) -> None:
     pretrained = ssl("pretrain", "--data", "scans", *ONCE, "--out", "o", "--name", "7", *tiny)
     assert "now type ssl-app finetune --per-class 32 --labels FILE --out o\n" in pretrained.err
     assert ssl("finetune", *SHORT, "--out", "o", *tiny).error == (
-        "run 7 was trained on scans, which has no labels; type --label COLUMN, or --labels FILE, or --data D"
+        f"run 7 was trained on {Path('scans').absolute()}, which has no labels; type --label COLUMN, or --labels FILE, "
+        "or --data D"
     )
     assert ssl("finetune", "--data", "scans", *SHORT, "--out", "o", *tiny).error == (
         "scans has no labels; type --label COLUMN, or --labels FILE, or put images into one folder a class"

@@ -82,6 +82,8 @@ def test_pretrain_leaves_a_checkpoint_and_the_result_of_the_table(trained) -> No
         "history.png",
         "result.json",
         "settings.json",
+        "data.json",
+        "machine.json",
         "views.png",
     }  # fmt: skip
     stored = json.loads((trained.out / "p" / "settings.json").read_text())

@@ -121,14 +121,14 @@ def test_a_window_needs_two_numbers_in_order(typed: str) -> None:
 def test_values_with_units_mean_the_same_in_every_type() -> None:
     images = rng.integers(0, 4096, (3, 8, 8, 1)).astype(np.float32)
     for intensity in ("range", "window:0,100"):
-        pixels = measure(images, np.arange(3), intensity, 0, "modality")
+        pixels = measure(images, np.arange(3), intensity, 0, units="modality")
         pixels.refuse_other_depth(np.dtype(np.uint16), "mr", "modality")
         with pytest.raises(DataError) as raised:
             pixels.refuse_other_depth(np.dtype(np.float32), "float.csv")
         assert "holds float32 images, the network was trained on float32 in modality units" in str(raised.value)
     with pytest.raises(DataError, match="values in modality units have no range of their type; type intensity range"):
-        measure(images, np.arange(3), "dtype", 0, "modality")
-    whole = measure(images.astype(np.uint16), np.arange(3), "range", 0, "modality")
+        measure(images, np.arange(3), "dtype", 0, units="modality")
+    whole = measure(images.astype(np.uint16), np.arange(3), "range", 0, units="modality")
     whole.refuse_other_depth(np.dtype(np.uint16), "png")  # the same integers, exported
 
 

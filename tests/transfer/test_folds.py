@@ -21,6 +21,7 @@ def test_unlabeled_images_of_tested_groups_are_left_out() -> None:
             hardware=None,
             cache=None,
             further=lambda: [],
+            maps=None,
         ),
     )
     labeled = np.arange(0, 40, 4)  # one of each patient
