@@ -21,14 +21,26 @@ def two(tmp_path_factory: pytest.TempPathFactory, ssl, tiny, images):
 def test_a_sweep_pools_the_seeds_of_joined_pretrainings(two: Path, ssl, tiny) -> None:
     init = "rotnet+autoencoder"
     assert with_replicates(two, init) == [init, "rotnet-seed1+autoencoder-seed1"]
-    words = ["--strategy", "auto,two-stage", "--per-class", 2, "--draws", 2, "--steps", 2, "--jobs", 1]
-    answer = ssl("sweep", "--init", init, "--init", "rotnet", *words, "--out", two, "--name", "w", "--json", *tiny)
+    words = [
+        "--strategy",
+        "auto",
+        "--per-class",
+        2,
+        "--draws",
+        1,
+        "--steps",
+        2,
+        "--jobs",
+        1,
+        "--baseline-length",
+        "same",
+    ]
+    answer = ssl("sweep", "--init", init, *words, "--out", two, "--name", "w", "--json", *tiny)
     assert answer.code == 0, answer.err
     assert "as many seeds of rotnet+autoencoder as all of them have (rotnet: 3, autoencoder: 2)" in answer.err
     found = {one["init"] for one in answer.result["trials"]}
-    alone = {"rotnet", "rotnet-seed1", "rotnet-seed2"}
-    assert found == {init, "rotnet-seed1+autoencoder-seed1", *alone, "scratch"}
-    assert "auto from 2 pretrainings" in answer.result["verdict"], "the verdict is about the joined ones"
+    assert found == {init, "rotnet-seed1+autoencoder-seed1", "scratch"}
+    assert answer.result["pooled"] == [init, "rotnet-seed1+autoencoder-seed1"]
     hows = {one["how"] for one in answer.result["trials"] if one["strategy"] == "auto" and one["init"] == init}
     assert hows == {"mean of 4 frozen candidates of 2 pretrainings, by rule below 8 labels per class"}
 
