@@ -38,24 +38,27 @@ from ssl_app.report.markup import Markup, tag
 from ssl_app.report.palette import COLORS, MARKERS, places
 
 MOST_ROWS = 12  # of a table of differences that is shown without a click
+ALONE = 0.3  # octaves that the variants share where there is one budget
 LOW = Size(760, 300), Size(352, 260, left=50, right=10)
 
 
 def curves_of(series: Mapping[str, Mapping[int, Point]]) -> list[Curve]:
     """A curve for each variant: means, intervals, and every score as a dot."""
     placed = places(series)
+    alone = len({budget for scores in series.values() for budget in scores}) == 1  # then means stand by their dots
     found = []
     for number, (name, scores) in enumerate(series.items()):
+        step = ALONE / len(series) if alone else 0.05
+        aside = 2 ** (step * (number - (len(series) - 1) / 2))  # no dot hides another
         marks = []
         for budget in sorted(scores):
             one = scores[budget].interval
             words = f"{name}\n{count(budget, 'label')} per class: {percent_with(one)} %\nn = {one.n}"
-            marks.append(Mark(budget, one.mean, one.low, one.high, words))
-        aside = 2 ** (0.05 * (number - (len(series) - 1) / 2))  # no dot hides another
+            marks.append(Mark(budget * aside if alone else budget, one.mean, one.low, one.high, words))
         dots = [(budget * aside, score) for budget in sorted(scores) for score in scores[budget].scores]
         place = placed[name]
         dashes = "7 4" if name == SCRATCH else DASHES[number // (len(COLORS) - 1) % len(DASHES)]
-        found.append(Curve(name, marks, place, MARKERS[place], dots, dashes))
+        found.append(Curve(name, marks, place, MARKERS[place], dots, dashes, whiskers=alone, band=not alone))
     return found
 
 
