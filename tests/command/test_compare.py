@@ -128,6 +128,7 @@ def test_what_was_stopped_midway_is_made_anew(compared: Compared, ssl, tiny) -> 
         (out / "aside").rename(out / "which-rotnet")
 
 
+@pytest.mark.slow  # six pretrainings and a sweep
 def test_the_first_two_are_confirmed_on_what_has_chosen_nothing(
     compared: Compared, ssl, tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:

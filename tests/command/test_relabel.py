@@ -126,6 +126,7 @@ def test_label_smoothing_is_a_strategy(finetune) -> None:
     assert error == "--smoothing is 2.0; expected at most 1"
 
 
+@pytest.mark.slow
 def test_a_sweep_has_pooled_beside_plain_and_smoothed_labels(ssl, tiny, mapped) -> None:
     answer = ssl(
         "sweep", "--init", "none", "--data", mapped.data, "--relabel", "m", "--baseline-strategy",

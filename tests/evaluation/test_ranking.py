@@ -79,7 +79,7 @@ def test_where_none_can_be_separated_the_leader_is_tried_first() -> None:
     assert advice([], [8], 3, "5m", "") == "None of the methods applies to these images."
 
 
-@pytest.mark.parametrize("noise_of_scratch", [1.0, 2.0])
+@pytest.mark.parametrize("noise_of_scratch", [pytest.param(1.0, marks=pytest.mark.slow), 2.0])
 def test_intervals_hold_at_once_as_often_as_they_say(noise_of_scratch: float) -> None:
     random = np.random.default_rng(0)
     missed = behind = wrong = 0
