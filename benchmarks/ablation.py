@@ -22,7 +22,7 @@ from ssl_app.evaluation.intervals import Interval, paired_t
 from ssl_app.report.palette import COLORS, MARKERS
 from ssl_app.report.plots import DPI, FAINT, INK
 
-SCRATCH = ("scratch", "scratch")
+SCRATCH = ("scratch", "full-fine-tuning")
 ROWS = {
     SCRATCH: "scratch",
     ("scratch", "fixmatch"): "scratch + FixMatch",
@@ -57,7 +57,8 @@ def main() -> None:
 
 def read(folder: Path, per_class: int) -> tuple[Scores, dict[tuple[str, str], float]]:
     """Scores of each draw, and seconds, by (scratch or pretrained, strategy)."""
-    trials = [json.loads(path.read_text()) for path in sorted(folder.glob("trials/*/result.json"))]
+    paths = [path for path in sorted(folder.glob("trials/*/result.json")) if "-length-" not in path.parent.name]
+    trials = [json.loads(path.read_text()) for path in paths]  # without those that chose scratch's length
     trials = [one for one in trials if one["per_class"] == per_class and "draw" in one]
     draws = sorted({one["draw"] for one in trials})
     scores: dict[tuple[str, str], dict[int, list[float]]] = {}
