@@ -27,4 +27,6 @@ def few_each(images: int, clusters: int) -> tuple[Notice, ...]:
     if images >= TOO_FEW_EACH * clusters:
         return (Notice(found),)
     small = f"{found}: below {TOO_FEW_EACH} a label is hardly more than an image's name"
-    return (Notice(small, fixes=(Set("clusters", f"{max(2, images // TOO_FEW_EACH)} or fewer"),)),)
+    fewer = images // TOO_FEW_EACH
+    fix = Set("clusters", f"{fewer} or fewer") if fewer > 2 else Set("clusters", 2) if clusters > 2 else None
+    return (Notice(small, fixes=() if fix is None else (fix,)),)
