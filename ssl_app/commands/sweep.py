@@ -422,6 +422,7 @@ def _write_report(
 ) -> None:
     """The table as CSV, the curves and the labels saved as PNG, all of it as one page."""
     import csv
+    from shlex import quote
 
     from ssl_app.commands import report
     from ssl_app.evaluation.labels_saved import LabelsSaved
@@ -457,10 +458,8 @@ def _write_report(
     try:
         files.append(report.write(sweep.folder, one.result().to_json()).name)
     except Exception as error:  # hours of trials are worth more than their page
-        why = f"{type(error).__name__}: {error}"
-        logger.warning(
-            f"warning: the report could not be made ({why}); to try again, type ssl-app report {sweep.folder}"
-        )
+        why, again = f"{type(error).__name__}: {error}", f"type ssl-app report {quote(str(sweep.folder))}"
+        logger.warning(f"warning: the report could not be made ({why}); to try again, {again}")
     one.tracked.metrics({"trials": float(len(trials))}, 0)
     for name in files:
         one.tracked.artifact(sweep.folder / name)

@@ -3,6 +3,7 @@
 A method is one file here: a class named like its file, with its settings in `Config`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,11 +155,11 @@ class _Given(Exception):
         self.images = images
 
 
-class SelfLabeling:
+class SelfLabeling(ABC):
     """For a Pretext that gives images cluster labels of its own: what `label` and `clusters` use."""
 
     clusters: int  # K of each head
 
+    @abstractmethod
     def log_clusters(self, images: Tensor) -> Tensor:
         """Log-probability of each head's clusters; the largest is the image's. (B, C, S, S) -> (B, T, K)."""
-        raise NotImplementedError

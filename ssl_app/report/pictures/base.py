@@ -3,6 +3,7 @@
 A kind is one file here, and a class spelled like it (`top_activations.py`, `TopActivations`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,12 +116,12 @@ class Subject:
         return sorted(found, key=lambda image: int(self.labels[image]))
 
 
-class Picture:
+class Picture(ABC):
     """One kind of picture."""
 
+    @abstractmethod
     def draw(self, subject: Subject, folder: Path) -> list[Path]:
         """Draw it into a folder. -> the files. Raises SettingsError where the network has nothing of this kind."""
-        raise NotImplementedError
 
 
 def heated(picture: NDArray[np.float64], heat: NDArray[np.floating], colors: str = "inferno") -> NDArray[np.float64]:
