@@ -49,8 +49,8 @@ class Tiff(Files):
             return False
         try:
             return cls.look(path, Columns()).images != ONE
-        except Exception:  # damaged
-            return False
+        except Exception:  # damaged: as a source it says of what kind
+            return True
 
     @classmethod
     def look(cls, path: Path, columns: Columns) -> Look:
