@@ -42,7 +42,7 @@ def test_a_sweep_pools_the_seeds_of_joined_pretrainings(two: Path, ssl, tiny) ->
     assert found == {init, "rotnet-seed1+autoencoder-seed1", "scratch"}
     assert answer.result["pooled"] == [init, "rotnet-seed1+autoencoder-seed1"]
     hows = {one["how"] for one in answer.result["trials"] if one["strategy"] == "auto" and one["init"] == init}
-    assert hows == {"mean of 4 frozen candidates of 2 pretrainings, by rule below 8 labels per class"}
+    assert hows == {"mean of 4 frozen candidates of 2 pretrainings, by rule below 16 labels per class"}
 
 
 def test_a_classifier_of_joined_pretrainings_predicts(two: Path, ssl, tiny) -> None:

@@ -25,7 +25,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "python.md"
 @pytest.fixture(scope="module")
 def classified(ssl, tiny, trained) -> dict[str, Any]:
     """A classifier `c` that is a mean of two networks, at sides other than the files'."""
-    words = ["--strategy", "auto", "--steps", 4, "--batch-size", 8, "--per-class", 8, "--name", "c"]
+    words = ["--strategy", "auto", "--steps", 4, "--batch-size", 8, "--per-class", 16, "--name", "c"]
     found: dict[str, Any] = ssl("finetune", "--init", "p", *words, "--out", trained.out, *tiny, "--json").result
     return found
 

@@ -428,7 +428,20 @@ def test_predict_without_labels_and_with_others(ssl, classified, trained, images
 def test_export_of_a_mean_has_every_network_and_says_which_make_a_member(trained, ssl, tiny, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    words = ["--init", "p", "--strategy", "auto", "--per-class", 8, "--steps", 2, "--batch-size", 8, "--name", "mean"]
+    words = [
+        "--init",
+        "p",
+        "--strategy",
+        "auto",
+        "--per-class",
+        16,
+        "--steps",
+        2,
+        "--batch-size",
+        8,
+        "--name",
+        "mean",
+    ]
     assert ssl("finetune", *words, "--out", trained.out, *tiny).code == 0
     file = tmp_path / "mean.safetensors"
     assert ssl("export", "mean", "--output", file, "--out", trained.out).code == 0

@@ -30,13 +30,13 @@ from ssl_app.transfer.strategies.two_stage import SMALL, TwoStage
 
 # labels per class, from which on there are more members. Below it logistic heads cost: the mean with them had .620
 # and .709 at 1 and 4 labels per class where propagation alone had .635 and .716 (chest-xray, SeLa, validation images,
-# 8 draws), on steel .826 and .929 for .829 and .933 (10), on digits the same
-TRAINED_FROM = 8
-# say of all frozen ones together, where a trained one has 1: FROZEN at TRAINED_FROM, and as many times less as there
-# are more labels, since trained ones gain by them (neu-steel at 32: FixMatch .976, frozen .908). With 0, .5, 1, 2 and
-# 4 chest-xray had .698 .704 .709 .711 .716 (2 draws of 4 and of 8), neu-steel .951 .958 .966 .966 .965 (4) and .947
-# .943 .943 .946 .942 (8), validation images. Where the pretraining ended with a warning nothing was measured
-FROZEN, DOUBTED = 2.0, 0.5
+# 8 draws), on steel .826 and .929 for .829 and .933 (10), on digits the same. With 8 the mean with them and FixMatch
+# had .735 and .950, propagation alone .738 and .954 (4 draws), in a hundredth of the time
+TRAINED_FROM = 16
+# say of all frozen ones together, where a trained one has 1: as much with 16 labels per class, and as many times less
+# as there are more, since trained ones gain by them (neu-steel at 32: FixMatch .976, frozen .908). Where the
+# pretraining ended with a warning nothing was measured
+FROZEN, DOUBTED = 1.0, 0.5
 LEAST_RANK, LEAST_STD = 1.5, 0.02  # effective rank and std of features, below which a pretraining has collapsed
 JUDGED, FEWEST_JUDGED = 512, 6  # images that the features are judged on, at most and at least
 
@@ -51,9 +51,9 @@ class AutoConfig:
 
 
 class Auto(Strategy[AutoConfig]):
-    """Frozen: label propagation on the last layer and on the last two. From 8 labels per class on logistic heads on
+    """Frozen: label propagation on the last layer and on the last two. From 16 labels per class on logistic heads on
     both as well, and trained: FixMatch from the pretraining, two-stage where no image is unlabeled. All frozen ones
-    together have twice as much say as it with 8 labels per class, as much with 16, and half as much with 32.
+    together have as much say as it with 16 labels per class, and half as much with 32.
     Of several pretrainings (`A+B`) all give frozen candidates; what is trained starts from the first.
 
     Scratch joins where the pretraining ended with a warning, so that a bad one costs time and little else: always, it
