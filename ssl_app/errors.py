@@ -207,6 +207,15 @@ class SeveralErrors(UserError):
         return f"{self.found}: {' '.join(each)}"
 
 
+def together(errors: Iterable[UserError]) -> UserError:
+    """Several mistakes as one error, or the only one as it is."""
+    mistakes = Mistakes()
+    for error in errors:
+        with mistakes.collected():
+            raise error
+    return mistakes.errors[0] if len(mistakes.errors) == 1 else SeveralErrors(mistakes.errors)
+
+
 class Mistakes:
     """Collects mistakes that do not depend on each other, to refuse all of them at once."""
 
@@ -218,6 +227,8 @@ class Mistakes:
         """Keep a mistake of the block, and go on."""
         try:
             yield
+        except SeveralErrors as error:
+            self.errors += error.errors
         except UserError as error:
             self.errors.append(error)
 

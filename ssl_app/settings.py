@@ -70,6 +70,16 @@ class DataSettings:
     split_seed: int | None = option(
         None, "seed of the test split; default: the pretraining's, else 0", at_least=0, at_most=LARGEST_SEED
     )
+    omit: tuple[str, ...] = option(
+        ("auto",),
+        "patterns of files to leave out, such as '*_mask.png,thumbs/*'; auto: masks and thumbnails beside their "
+        "images; none: nothing",
+        metavar="P,P",
+    )
+    unlabeled: tuple[str, ...] = option(
+        (), "labels that stand for none, such as unknown,n/a; the images stay, unlabeled", metavar="L,L"
+    )
+    one_spelling: bool = option(False, "take class names that differ in case, blanks or accents' form for one")
     max_unreadable: int = option(0, "unreadable images allowed before a run is refused", at_least=0)
     allow_leak: bool = option(
         False, "take an existing split with copies or groups on both sides; the result says how many"
@@ -97,6 +107,11 @@ class PixelSettings:
         "scale by the set's percentiles, a window in the images' units (window:-160,240), the dtype's range, each "
         "image's own, or the window in each DICOM file; default: the checkpoint's, or range",
         choices=("range", "window:LOW,HIGH", "dtype", "per-image", "file-window"),
+    )
+    fit: Literal["crop", "pad", "stretch"] | None = option(
+        None,
+        "how an image becomes a square: its center is cut out, or all of it is kept, with bars of its mean, or "
+        "stretched; default: the checkpoint's, or crop",
     )
     nodata: float | None = option(
         None,

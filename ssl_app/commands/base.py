@@ -35,7 +35,10 @@ def columns_of(settings: DataSettings) -> "Columns":
     """The columns of labels, groups and splits."""
     from ssl_app.data.sources.base import Columns
 
-    return Columns(settings.label, settings.group, settings.split, settings.axis)
+    omit, unlabeled = tuple(settings.omit), tuple(settings.unlabeled)
+    return Columns(
+        settings.label, settings.group, settings.split, settings.axis, omit, unlabeled, settings.one_spelling
+    )
 
 
 def data_of(settings: DataSettings, out: Path, labels: Path | None = None, data: str | None = None) -> "DataSpec":
@@ -66,13 +69,14 @@ def pixels_of(settings: PixelSettings, start: "Initialization", source: "Source"
     from ssl_app.models.backbones import default_size
 
     requested = settings.intensity and checked(settings.intensity)
-    start.refuse_other_pixels(settings.channels, requested, settings.image_size, settings.nodata)
+    start.refuse_other_pixels(settings.channels, requested, settings.image_size, settings.nodata, settings.fit)
     size = settings.image_size or start.image_size
     size = size or default_image_size(source, partial(default_size, start.backbone))
     intensity = requested if start.scaling is None else start.scaling.intensity
     side = start.pack_side if size == start.image_size else None
     nodata = settings.nodata if start.scaling is None else start.scaling.nodata
-    return PixelSpec(size, settings.channels or start.channels, intensity or "range", side, nodata)
+    fit = settings.fit or "crop" if start.scaling is None else start.scaling.fit
+    return PixelSpec(size, settings.channels or start.channels, intensity or "range", side, nodata, fit)
 
 
 def hardware_of(settings: RunSettings, threads: int | None = None) -> "Hardware":

@@ -208,7 +208,9 @@ def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixe
             f"{data}, which {LABELS} of run {folder} was made from, is not there; type --data with its place now"
         ) from error
     spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=len(source.keys))  # those have no cluster
-    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata)
+    pixels = PixelSpec(
+        meta["image_size"], meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata, scaling.fit
+    )
     dataset = open_images(spec, pixels, source)
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     return dataset, scaling

@@ -83,7 +83,7 @@ def run(settings: Settings) -> Result:
     spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=unreadable, max_image_mb=largest)
     size = meta["image_size"]
     scaling = labeler.scaling
-    pixels = PixelSpec(size, meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata)
+    pixels = PixelSpec(size, meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata, scaling.fit)
     dataset = open_images(spec, pixels)
     describe(dataset)
     labeler.scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)

@@ -232,6 +232,7 @@ def _choose(
         settings.seed,
         planned.pixels.nodata,
         dataset.value_units,
+        planned.pixels.fit,
     )
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     backbone = start.build(dataset.images.shape[-1], dataset.image_size, settings.seed)

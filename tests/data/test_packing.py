@@ -119,7 +119,7 @@ def test_one_channel_beside_color_is_refused_with_the_cure(tmp_path: Path) -> No
     )
     assert packed(data, channels=3).images.shape == (2, 8, 8, 3)
     assert packed(data, channels=1).images.shape == (2, 8, 8, 1)
-    assert refusal(data, 5) == "1.png has 1 channels, 5 are requested; type channels 1"
+    assert refusal(data, 5) == "1.png has 1 channels, 5 are requested (2 of 2 images); type channels 1"
 
 
 def test_mixed_depth_is_refused_with_the_cure_and_scaled_fixes_it(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, TypeVar
 from numpy.typing import NDArray
 
 from ssl_app import registry
+from ssl_app.data import class_names
+from ssl_app.data.companions import AUTO
 from ssl_app.data.decoding.limits import MAX_IMAGE_MB
 from ssl_app.data.images import EXTENSIONS, Unreadable
 from ssl_app.data.survey import SPLITS as SPLITS
@@ -35,7 +37,7 @@ FOLDER_NAMES, SHARD_NAMES, ARRAY_NAMES = "folder names", "shard names", "array n
 
 @dataclass(frozen=True)
 class Columns:
-    """Where labels, groups and splits come from, and along which axis volumes are cut into slices.
+    """Where labels, groups and splits come from, what is left out, and how volumes are cut into slices.
 
     As requested, None is the default and "none" is not to be used; as found, None is nowhere.
     """
@@ -44,6 +46,9 @@ class Columns:
     group: str | None = None
     split: str | None = None
     axis: str | None = None  # axial, coronal or sagittal; as requested only
+    omit: tuple[str, ...] = (AUTO,)  # patterns of files to leave out; as requested only
+    unlabeled: tuple[str, ...] = ()  # labels that stand for none; as requested only
+    one_spelling: bool = False  # whether names that differ in case, blanks or accents' form are one class
     group_from: str | None = None  # as found: what gives the groups where no column does, such as PatientID
 
     @property
@@ -176,6 +181,7 @@ def open_source(data: str, columns: Columns, max_image_mb: int = MAX_IMAGE_MB) -
         if kind.accepts(data):
             source = kind(data, columns)
             source.max_image_mb = max_image_mb
+            name_classes(source, columns)
             if columns.axis is not None and not source.volumes:
                 source.notes += (Notice(f"{data} holds no volumes, and nothing is cut into {columns.axis} slices"),)
             return source
@@ -185,3 +191,15 @@ def open_source(data: str, columns: Columns, max_image_mb: int = MAX_IMAGE_MB) -
     if Path(data).suffix.lower() in EXTENSIONS:
         raise DataError(f"{data} is one image", expected="a set of them", fix=Set("data", Path(data).parent))
     raise DataError(f"{data} is of no known kind; {EXPECTED}")
+
+
+def name_classes(source: Source, columns: Columns) -> None:
+    """Take away labels that stand for none and join spellings, as requested; remark on the others."""
+    if source.labels is None:
+        return
+    labels = class_names.without(source.labels, columns.unlabeled, columns.one_spelling)
+    changed = sum(one != other for one, other in zip(source.labels, labels, strict=True))
+    if changed:
+        source.notes += (Notice(f"{changed} labels changed, as requested: spellings joined, or taken as none"),)
+    source.labels = labels
+    source.notes += tuple(class_names.notices(labels))
