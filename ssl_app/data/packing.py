@@ -275,19 +275,19 @@ def settle(folder: Path, final: Path) -> None:
     sync(final.parent)
 
 
-def counted(items: Iterator[T], total: int, progress: bool) -> Iterator[T]:
+def counted(items: Iterator[T], total: int, progress: bool, what: str = "packing") -> Iterator[T]:
     """The items, with a bar on stderr where that is a terminal, and a line every ten seconds elsewhere."""
     if not progress:
         yield from items
     elif sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc="packing", unit="image", leave=False)
+        yield from tqdm(items, total=total, desc=what, unit="image", leave=False)
     else:
         shown = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
             if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
                 shown = time.monotonic()
-                print(f"packing: {done} of {total} images", file=sys.stderr, flush=True)
+                print(f"{what}: {done} of {total} images", file=sys.stderr, flush=True)
 
 
 def remove_leftovers(cache: Path) -> None:

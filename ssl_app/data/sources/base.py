@@ -80,6 +80,7 @@ class Source(ABC):
     volumes: bool = False  # whether some of the images are slices
     mirrors: bool = True  # False where a mirrored image is another thing
     max_image_mb: int = MAX_IMAGE_MB  # of one decoded image: `read` gives it to `decode`
+    unused: tuple[str, ...] = ()  # columns of a table that are not used
     value_units: str = ""  # where values mean the same in every type: "modality", such as Hounsfield's
     windows: tuple[tuple[float, float] | None, ...] | None = None  # (N,) low and high that the files ask to show
 

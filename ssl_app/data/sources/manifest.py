@@ -52,6 +52,7 @@ class Manifest(Members):
             self.notes += (Notice(f"{len(table) - len(kept)} rows left out, as requested"),)
             table = table[table[PATH].str.strip().isin(set(kept))]
         others = [name for name in table.columns if name not in {PATH, *vars(self.columns).values()}]
+        self.unused = tuple(others)
         if self.columns.label is None and columns.label is None and others:
             only = f"{data} has no column label; its other columns: {', '.join(others)}"
             self.notes += (Notice(only, fixes=(Set("label", "COLUMN to name one of them"),)),)
