@@ -131,7 +131,9 @@ class Notice:
 
 
 class UserError(Exception):
-    """A mistake of the user, as a notice."""
+    """A mistake of the user, as a notice; `beside` is what else should be known of the same thing."""
+
+    beside: tuple[Notice, ...] = ()
 
     def __init__(self, found: str, *, expected: str | None = None, fix: Fix | Iterable[Fix] = ()) -> None:
         self.notice = Notice(" ".join(found.split()), expected, (fix,) if isinstance(fix, Fix) else tuple(fix))

@@ -34,7 +34,7 @@ def spellings(labels: Iterable[str | None]) -> list[list[str]]:
     """Names that are one when written plainly, two or more each; of each the most frequent first."""
     counts = Counter(label for label in labels if label is not None)
     alike: dict[str, list[str]] = {}
-    for name in sorted(counts, key=lambda name: (-counts[name], name)):
+    for name in sorted(counts, key=lambda name: (-counts[name], name != unicodedata.normalize("NFC", name), name)):
         alike.setdefault(plain(name), []).append(name)
     return sorted(names for names in alike.values() if len(names) > 1)
 

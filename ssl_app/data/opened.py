@@ -50,7 +50,7 @@ def open_images(spec: DataSpec, pixels: PixelSpec, source: Source | None = None)
     try:
         return open_dataset(source, pixels, spec.cache, spec.max_unreadable)
     except UserError as error:  # of what is wrong with a set all is said together
-        log_notes(source.notes)
+        log_notes((*source.notes, *error.beside))
         further = None if spec.allow_leak else group_overlap(source)
         raise together([error, *([] if further is None else [further])]) from error
 

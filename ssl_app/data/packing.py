@@ -89,7 +89,10 @@ def pack(
         for path in (wanted, *made):
             path.parent.mkdir(exist_ok=True)
             write_bytes(path, json.dumps(entry).encode())
-    refuse_unreadable(source, entry["unreadable"], max_unreadable)
+    notes = (*map(notice_of, entry["seen"]), *notices(entry["found"]))
+    if refusal := too_many(source, entry["unreadable"], max_unreadable):
+        refusal.beside = notes
+        raise refusal
     folder = cache / entry["key"]
     rows = np.delete(np.arange(len(source.keys)), [i for i, *_ in entry["unreadable"]])
     return Packed(
@@ -99,7 +102,7 @@ def pack(
         unreadable=tuple((source.keys[i], reason) for i, reason, _ in entry["unreadable"]),
         key=entry["key"],
         folder=folder,
-        notes=(*map(notice_of, entry["seen"]), *notices(entry["found"])),
+        notes=notes,
     )
 
 
@@ -123,14 +126,8 @@ def read_index(index: Path, cache: Path) -> dict[str, Any] | None:
     return entry if (cache / entry["key"] / "content.npy").is_file() else None
 
 
-def refuse_unreadable(source: Source, unreadable: list[tuple[int, str, int]], most: int) -> None:
-    """Raise DataError where more files than allowed cannot be read: position, reason, megabytes of one too large."""
-    if refusal := too_many(source, unreadable, most):
-        raise refusal
-
-
 def too_many(source: Source, unreadable: list[tuple[int, str, int]], most: int) -> DataError | None:
-    """The refusal of more unreadable files than allowed."""
+    """The refusal of more unreadable files than allowed: position, reason, megabytes of one too large."""
     if len(unreadable) > most:
         first, reason, _ = unreadable[0]
         return DataError(
@@ -214,10 +211,13 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int, pr
             content.append(image.content)
         if len(unreadable) == count:
             raise none_readable(source, [(f"{source.keys[i]}: {reason}", needed) for i, reason, needed in unreadable])
-        seen = form.settle()
+        seen = form.settle() + (cut.found() if pixels.fit == CROP else [])
+        found = survey.to_json(pixels.nodata)
         if refusals := form.refusals():
             too = too_many(source, unreadable, max_unreadable)
-            raise together([*([] if too is None else [too]), *refusals])
+            error = together([*([] if too is None else [too]), *refusals])
+            error.beside = (*map(notice_of, seen), *notices(found))
+            raise error
         if store is None or len(content) + len(unreadable) != count:
             raise changed
         if form.gray_at_last and store.shape[-1] == 3:
@@ -231,8 +231,6 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int, pr
         form_of = json.dumps([FORMAT, side, pixels.fit, store.shape, store.dtype.str])
         key = digest([form_of, *windows], hashes.tobytes())
         settle(folder, cache / key)
-        found = survey.to_json(pixels.nodata)
-        seen += cut.found() if pixels.fit == CROP else []
         return {"key": key, "channels": store.shape[-1], "unreadable": unreadable, "found": found, "seen": seen}
     except OSError as error:
         if error.errno not in DISK_FULL:

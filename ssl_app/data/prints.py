@@ -50,7 +50,8 @@ def thumbnail(array: NDArray[Any]) -> NDArray[np.int8]:
     spread = float(small.std())
     if not np.isfinite(spread) or spread <= 1e-6 * max(1.0, float(np.abs(small).max())):
         return np.zeros(SIDE * SIDE, np.int8)
-    return np.clip(np.rint(small * (STEPS / spread)), -127, 127).astype(np.int8)
+    found: NDArray[np.int8] = np.clip(np.rint(small * (STEPS / spread)), -127, 127).astype(np.int8)
+    return found
 
 
 def prints(thumbs: NDArray[np.int8]) -> Prints:
@@ -59,7 +60,7 @@ def prints(thumbs: NDArray[np.int8]) -> Prints:
     for number, thumb in enumerate(thumbs):
         low = cv2.dct(thumb.reshape(SIDE, SIDE).astype(np.float32))[ROWS, COLUMNS] > 0
         codes[number] = np.packbits(low).view(np.uint16)
-    return Prints(codes, thumbs, ~thumbs.any(axis=1))
+    return Prints(codes, thumbs, np.asarray(~thumbs.any(axis=1), bool))
 
 
 def near_pairs(images: Prints, near: float = NEAR) -> tuple[Pairs, NDArray[np.float32]]:

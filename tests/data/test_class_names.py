@@ -59,7 +59,7 @@ def test_labels_that_stand_for_none_are_taken_away_as_requested() -> None:
 def test_the_sentences_name_the_flags() -> None:
     labels = ["a", "A", "a", "?", unicodedata.normalize("NFD", "é"), "é"]
     assert [str(one) for one in notices(labels)] == [
-        "2 classes have several spellings: 'a' and 'A', 'e\\u0301' and '\\xe9'; type one_spelling",
+        "2 classes have several spellings: 'a' and 'A', '\\xe9' and 'e\\u0301'; type one_spelling",
         "1 label is taken for a class, and may mean none: '?' of 1 images; type unlabeled '?'",
     ]
     assert notices(["a", "b", None]) == []

@@ -64,7 +64,8 @@ def test_the_sentence_counts_and_names_the_first() -> None:
         "2 masks left out (x_mask.png of x.png the first); type omit none to take them as images"
     ]
     assert [str(one) for one in found.notices(left_out=False)] == [
-        "2 masks listed and taken as images (x_mask.png of x.png the first); type omit '*_mask.png', or remove their rows"
+        "2 masks listed and taken as images (x_mask.png of x.png the first); type omit '*_mask.png', or remove their "
+        "rows"
     ]
 
 
