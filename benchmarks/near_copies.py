@@ -4,8 +4,8 @@
 
 Three kinds of sets, made here. random: thumbnails of noise. scenes: smooth pictures, of which one in a hundred is
 there again, brighter and with noise. alike: variants of one picture, the worst case, where every image is a candidate
-for every other. Seconds are of the process's CPU: for the hashes, and for the pairs. N log N from 5 to 80 thousand is a
-factor of 21.
+for every other. Seconds are of the process's CPU: for the hashes, and for the pairs. N log N from 5 to 80 thousand is
+a factor of 21.
 """
 
 import argparse

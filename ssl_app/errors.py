@@ -94,10 +94,15 @@ class Run(Fix):
     def command(self, flag: Flag) -> str:
         """The command alone."""
         typed = [
-            flag(name) if value is None or value is True else f"{flag(name)} {quote(str(value))}"
+            flag(name) if value is None or value is True else f"{flag(name)} {quote(listed(value))}"
             for name, value in self.settings
         ]
         return " ".join(["ssl-app", self.words, *typed])
+
+
+def listed(value: object) -> str:
+    """A setting's value as it is typed: several with commas between."""
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,23 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class FileSettings:
+    """Which files are images, and which names are classes."""
+
+    omit: tuple[str, ...] = option(
+        ("auto",),
+        "patterns of files to leave out, such as '*_mask.png,thumbs/*'; auto: masks and thumbnails beside their "
+        "images; none: nothing",
+        metavar="P,P",
+    )
+    unlabeled: tuple[str, ...] = option(
+        (), "labels that stand for none, such as unknown,n/a; the images stay, unlabeled", metavar="L,L"
+    )
+    one_spelling: bool = option(False, "take class names that differ in case, blanks or accents' form for one")
+
+
+@dataclass(frozen=True)
+class DataSettings(FileSettings):
     """What to read, and which of it is test."""
 
     data: str | None = option(
@@ -70,16 +86,6 @@ class DataSettings:
     split_seed: int | None = option(
         None, "seed of the test split; default: the pretraining's, else 0", at_least=0, at_most=LARGEST_SEED
     )
-    omit: tuple[str, ...] = option(
-        ("auto",),
-        "patterns of files to leave out, such as '*_mask.png,thumbs/*'; auto: masks and thumbnails beside their "
-        "images; none: nothing",
-        metavar="P,P",
-    )
-    unlabeled: tuple[str, ...] = option(
-        (), "labels that stand for none, such as unknown,n/a; the images stay, unlabeled", metavar="L,L"
-    )
-    one_spelling: bool = option(False, "take class names that differ in case, blanks or accents' form for one")
     max_unreadable: int = option(0, "unreadable images allowed before a run is refused", at_least=0)
     allow_leak: bool = option(
         False, "take an existing split with copies or groups on both sides; the result says how many"

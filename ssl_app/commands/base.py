@@ -1,7 +1,7 @@
 """From the settings that verbs share to what the packages below take: data, pixels, initialization, hardware."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
 from ssl_app.errors import Fix, Run, RunError, UserError
-from ssl_app.settings import DataSettings, PixelSettings, RunSettings, StageTwoSettings, TransferSettings
+from ssl_app.settings import (
+    DataSettings,
+    FileSettings,
+    PixelSettings,
+    RunSettings,
+    StageTwoSettings,
+    TransferSettings,
+)
 
 if TYPE_CHECKING:
     from ssl_app.data.sources.base import Columns, Source
@@ -35,10 +42,22 @@ def columns_of(settings: DataSettings) -> "Columns":
     """The columns of labels, groups and splits."""
     from ssl_app.data.sources.base import Columns
 
-    omit, unlabeled = tuple(settings.omit), tuple(settings.unlabeled)
-    return Columns(
-        settings.label, settings.group, settings.split, settings.axis, omit, unlabeled, settings.one_spelling
-    )
+    return Columns(settings.label, settings.group, settings.split, settings.axis, *names_of(vars(settings)))
+
+
+def names_of(settings: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """What settings, or those of a run before there were these, say of files and classes."""
+    usual = FileSettings()
+    omit, unlabeled = settings.get("omit", usual.omit), settings.get("unlabeled", usual.unlabeled)
+    return tuple(omit), tuple(unlabeled), bool(settings.get("one_spelling", usual.one_spelling))
+
+
+def names_typed(settings: Mapping[str, Any]) -> dict[str, str | None]:
+    """The same three for a command to type, where they are not the default; None for a flag without a value."""
+    omit, unlabeled, one_spelling = names_of(settings)
+    typed: dict[str, str | None] = {} if omit == FileSettings().omit else {"omit": ",".join(omit)}
+    typed |= {"unlabeled": ",".join(unlabeled)} if unlabeled else {}
+    return typed | ({"one_spelling": None} if one_spelling else {})
 
 
 def data_of(settings: DataSettings, out: Path, labels: Path | None = None, data: str | None = None) -> "DataSpec":

@@ -164,7 +164,8 @@ class Checkup:
         best = int(alike.argmax())
         one, other = (self.keys[i] for i in pairs[best])
         images = len(np.unique(pairs))
-        clauses = [f"{images} images are near copies of others, in {len(pairs)} pairs ({other} and {one})"]
+        many = f"{len(pairs)} pair{'s' * (len(pairs) > 1)}"
+        clauses = [f"{images} images are near copies of others, in {many} ({other} and {one})"]
         marks = self._marks()
         if marks is not None:
             across = pairs[marks[pairs[:, 0]] != marks[pairs[:, 1]]]
@@ -173,7 +174,7 @@ class Checkup:
         groups = self.of_rows(self.source.groups)
         apart = sum(groups[one] != groups[other] for one, other in pairs) if self.source.groups else 0
         if apart:
-            clauses.append(f"{apart} pairs are of two {self.source.columns.group}s")
+            clauses.append(f"{apart} of the pairs are of two {self.source.columns.group}s")
         return [Finding("near copies", Notice("; ".join(clauses), fixes=(Fix("look at them on the page"),)), images)]
 
     def _marks(self) -> NDArray[np.bool_] | None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_app.data import copies
+from ssl_app.data import class_names, copies
 from ssl_app.data.dataset import Dataset, open_dataset
 from ssl_app.data.label_tables import numbered, read_labels
 from ssl_app.data.packing import first_image
-from ssl_app.data.sources.base import Source, open_source
+from ssl_app.data.sources.base import Columns, Source, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import Parts, group_overlap, split
 from ssl_app.errors import DataError, Fix, Notice, Run, UserError, together
@@ -40,7 +40,7 @@ def open_data(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -
     logger.info(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")
     logger.info(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")
     if spec.labels is not None:
-        dataset = with_labels(dataset, spec.labels)
+        dataset = with_labels(dataset, spec.labels, spec.columns)
     return Opened(dataset, parts)
 
 
@@ -55,9 +55,9 @@ def open_images(spec: DataSpec, pixels: PixelSpec, source: Source | None = None)
         raise together([error, *([] if further is None else [further])]) from error
 
 
-def with_labels(dataset: Dataset, path: Path) -> Dataset:
+def with_labels(dataset: Dataset, path: Path, columns: Columns) -> Dataset:
     """The set with the labels of a table instead of its own. Raises DataError unless it has two classes or more."""
-    relabeled, column = labeled_by(dataset, path)
+    relabeled, column = labeled_by(dataset, path, columns)
     logger.info("the test uses the labels of the table, too")
     classes = relabeled.classes
     if len(classes) < 2:
@@ -70,18 +70,20 @@ def with_labels(dataset: Dataset, path: Path) -> Dataset:
     return relabeled
 
 
-def labeled_by(dataset: Dataset, path: Path) -> tuple[Dataset, str]:
+def labeled_by(dataset: Dataset, path: Path, columns: Columns) -> tuple[Dataset, str]:
     """The set with the labels of a table, and the column they stand in; images that it does not name have none.
 
     Labels may be few, or none at all. Raises DataError.
     """
     table = read_labels(path)
     column = next(iter(table.columns))
-    classes, numbers = numbered(table.of(dataset.keys)[0])
+    named = class_names.without(table.of(dataset.keys)[0], columns.unlabeled, columns.one_spelling)
+    classes, numbers = numbered(named)
     labels = np.array(numbers, dtype=np.int64)
     known = labels >= 0
     found = f"{known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}"
     logger.info(f"labels: {found}")
+    log_notes(class_names.notices(named))
     lost = table.unmatched(dataset.keys)
     if lost:
         logger.info(f"note: {len(lost)} of {len(table.rows)} rows of {path} name no image, the first is '{lost[0]}'")

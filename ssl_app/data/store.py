@@ -139,7 +139,7 @@ class Form:
         have = f"1 of {self.count} images has" if colors == 1 else f"{colors} of {self.count} images have"
         if gray and colors <= FEW * self.count:
             self.gray_at_last = True
-            sentence = f"{have} color ({self.colors[0]}{' the first' * (colors > 1)}), and become gray as the others"
+            sentence = f"{have} color ({self.colors[0]}{' the first' * (colors > 1)}), made gray as the others"
             return [(sentence, [("channels", "3 to keep their color")])]
         if not gray or (not self.singles and colors > gray):
             return []

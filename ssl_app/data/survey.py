@@ -69,7 +69,7 @@ class Survey:
     archives: list[str] = field(default_factory=list)
     passed: Counter[str] = field(default_factory=Counter)  # all others, by ending; hidden and system ones in one
     beside_others: Companions = Companions({})  # masks and thumbnails that are left out
-    omitted: int = 0  # files that the user leaves out
+    omitted: int | None = None  # files that the user leaves out; None where there are no patterns
 
     @property
     def leading(self) -> str | None:
@@ -83,7 +83,7 @@ class Survey:
     def without(self, omit: tuple[str, ...]) -> "Survey":
         """What is left without masks and thumbnails (unless `none` is given), and without what matches a pattern."""
         files = {kind: left_after(paths, omit) for kind, paths in self.files.items()}
-        omitted = sum(map(len, self.files.values())) - sum(map(len, files.values()))
+        gone = sum(map(len, self.files.values())) - sum(map(len, files.values()))
         found: dict[str, dict[str, str]] = {}
         if NOTHING not in omit:
             for kind, paths in files.items():
@@ -92,7 +92,9 @@ class Survey:
                     found.setdefault(what, {}).update(of)
                 files[kind] = [path for path in paths if path not in aside.paths]
         files = {kind: paths for kind, paths in files.items() if paths}
-        return replace(self, files=files, beside_others=Companions(found), omitted=omitted)
+        return replace(
+            self, files=files, beside_others=Companions(found), omitted=gone if patterns_of(omit) else None
+        )
 
     def beside(self, read: str) -> list[Notice]:
         """All that is not read: files of other kinds than the one that is, each kind with its count and its cure."""
@@ -100,8 +102,8 @@ class Survey:
         alone = (Set("data", "with a folder of them alone"), Fix("list both in a manifest"))
         them = "pictures" if read == IMAGES else f"{read} files"
         found = self.beside_others.notices(left_out=True)
-        if self.omitted:
-            found.append(Notice(f"{self.omitted} files left out, as requested"))
+        if self.omitted is not None:
+            found.append(Notice(omitted(self.omitted, "file")))
         found += [
             Notice(f"{counted(n, kind)} found, not read beside {len(self.files.get(read, ()))} {them}", fixes=alone)
             for kind, n in others
@@ -128,9 +130,21 @@ def first_of(paths: list[str], one: str, several: str) -> str:
     return f"1 {one} ({paths[0]})" if len(paths) == 1 else f"{len(paths)} {several} ({min(paths)} the first)"
 
 
+def patterns_of(omit: tuple[str, ...]) -> list[str]:
+    """The patterns among what is to be left out."""
+    return [pattern for pattern in omit if pattern not in (AUTO, NOTHING)]
+
+
+def omitted(count: int, noun: str) -> str:
+    """How many files or rows match the patterns, in words."""
+    if not count:
+        return f"no {noun} matches the patterns to leave out"
+    return f"{count} {noun}{'s' * (count > 1)} left out, as requested"
+
+
 def left_after(paths: list[str], omit: tuple[str, ...]) -> list[str]:
     """The paths that match none of the patterns, by the whole path or by the name of the file."""
-    patterns = [re.compile(translate(pattern)) for pattern in omit if pattern not in (AUTO, NOTHING)]
+    patterns = [re.compile(translate(pattern)) for pattern in patterns_of(omit)]
     return [
         path for path in paths if not any(one.match(path) or one.match(path.rpartition("/")[2]) for one in patterns)
     ]

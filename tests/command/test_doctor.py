@@ -148,7 +148,7 @@ def test_copies_conflicts_and_the_split_are_found_and_cleaned(ssl: Callable, tmp
     )
     assert kinds["copies across the split"]["count"] == 1
     assert found["near"][0][:2] == ["0.png", "near.jpg"]
-    assert kinds["near copies"]["sentence"].startswith("2 images are near copies of others, in 1 pairs")
+    assert kinds["near copies"]["sentence"].startswith("2 images are near copies of others, in 1 pair ")
     lines = clean.read_text().splitlines()
     assert lines[0] == "path,label,group"
     assert "copy.png,a,p0" in lines  # of copies the one in test stays

@@ -350,7 +350,7 @@ def test_a_few_images_in_color_become_gray_with_a_line(tmp_path: Path, gray: tup
     save(data / "99.png", noise(8, 8, 3))
     found = packed(data)
     assert found.images.shape == (41, 8, 8, 1)
-    sentence = "1 of 41 images has color (99.png), and become gray as the others; type channels 3 to keep their color"
+    sentence = "1 of 41 images has color (99.png), made gray as the others; type channels 3 to keep their color"
     assert [str(note) for note in found.notes] == [sentence]
     assert np.array_equal(found.images, packed(data, channels=1).images)
     assert packed(data, channels=3).images.shape == (41, 8, 8, 3)

@@ -20,8 +20,8 @@ from ssl_app.data.companions import AUTO
 from ssl_app.data.decoding.limits import MAX_IMAGE_MB
 from ssl_app.data.images import EXTENSIONS, Unreadable
 from ssl_app.data.survey import SPLITS as SPLITS
-from ssl_app.data.survey import survey
-from ssl_app.errors import DataError, Fix, Notice, Set
+from ssl_app.data.survey import left_after, patterns_of, survey
+from ssl_app.errors import DataError, Fix, Notice, Set, Unset
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -196,11 +196,17 @@ def open_source(data: str, columns: Columns, max_image_mb: int = MAX_IMAGE_MB) -
 
 def name_classes(source: Source, columns: Columns) -> None:
     """Take away labels that stand for none and join spellings, as requested; remark on the others."""
+    patterns = patterns_of(columns.omit)
+    if patterns and len(left_after(list(source.keys), columns.omit)) < len(source.keys):
+        raise DataError(
+            f"{source.name} is no folder and no manifest, of which files can be left out", fix=Unset("omit")
+        )
     if source.labels is None:
         return
     labels = class_names.without(source.labels, columns.unlabeled, columns.one_spelling)
-    changed = sum(one != other for one, other in zip(source.labels, labels, strict=True))
-    if changed:
-        source.notes += (Notice(f"{changed} labels changed, as requested: spellings joined, or taken as none"),)
+    if columns.unlabeled or columns.one_spelling:
+        changed = sum(one != other for one, other in zip(source.labels, labels, strict=True))
+        done = "spellings joined, or taken for none" if changed else "none is spelled so"
+        source.notes += (Notice(f"{changed} labels changed, as requested: {done}"),)
     source.labels = labels
     source.notes += tuple(class_names.notices(labels))

@@ -17,7 +17,7 @@ from ssl_app.data.companions import NOTHING, companions
 from ssl_app.data.files import kind_for, looks
 from ssl_app.data.members import MARK, Listed, Look, Members, several_notice
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns
-from ssl_app.data.survey import left_after
+from ssl_app.data.survey import left_after, omitted, patterns_of
 from ssl_app.errors import DataError, Fix, Mistakes, Notice, Set, nearest
 
 KINDS = (".csv", ".tsv", ".parquet")
@@ -48,8 +48,8 @@ class Manifest(Members):
                 found[name] = chosen(data, table, name, getattr(columns, name))
         self.columns = Columns(found.get("label"), found.get("group"), found.get("split"), columns.axis)
         kept = left_after(values(table, PATH), columns.omit)
-        if len(kept) < len(table):
-            self.notes += (Notice(f"{len(table) - len(kept)} rows left out, as requested"),)
+        if patterns_of(columns.omit):
+            self.notes += (Notice(omitted(len(table) - len(kept), "row")),)
             table = table[table[PATH].str.strip().isin(set(kept))]
         others = [name for name in table.columns if name not in {PATH, *vars(self.columns).values()}]
         self.unused = tuple(others)
