@@ -94,10 +94,15 @@ class Run(Fix):
     def command(self, flag: Flag) -> str:
         """The command alone."""
         typed = [
-            flag(name) if value is None or value is True else f"{flag(name)} {quote(str(value))}"
+            flag(name) if value is None or value is True else f"{flag(name)} {quote(listed(value))}"
             for name, value in self.settings
         ]
         return " ".join(["ssl-app", self.words, *typed])
+
+
+def listed(value: object) -> str:
+    """A setting's value as it is typed: several with commas between."""
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,9 @@ class Notice:
 
 
 class UserError(Exception):
-    """A mistake of the user, as a notice."""
+    """A mistake of the user, as a notice; `beside` is what else should be known of the same thing."""
+
+    beside: tuple[Notice, ...] = ()
 
     def __init__(self, found: str, *, expected: str | None = None, fix: Fix | Iterable[Fix] = ()) -> None:
         self.notice = Notice(" ".join(found.split()), expected, (fix,) if isinstance(fix, Fix) else tuple(fix))
@@ -207,6 +214,15 @@ class SeveralErrors(UserError):
         return f"{self.found}: {' '.join(each)}"
 
 
+def together(errors: Iterable[UserError]) -> UserError:
+    """Several mistakes as one error, or the only one as it is."""
+    mistakes = Mistakes()
+    for error in errors:
+        with mistakes.collected():
+            raise error
+    return mistakes.errors[0] if len(mistakes.errors) == 1 else SeveralErrors(mistakes.errors)
+
+
 class Mistakes:
     """Collects mistakes that do not depend on each other, to refuse all of them at once."""
 
@@ -218,6 +234,8 @@ class Mistakes:
         """Keep a mistake of the block, and go on."""
         try:
             yield
+        except SeveralErrors as error:
+            self.errors += error.errors
         except UserError as error:
             self.errors.append(error)
 

@@ -35,7 +35,23 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class FileSettings:
+    """Which files are images, and which names are classes."""
+
+    omit: tuple[str, ...] = option(
+        ("auto",),
+        "patterns of files to leave out, such as '*_mask.png,thumbs/*'; auto: masks and thumbnails beside their "
+        "images; none: nothing",
+        metavar="P,P",
+    )
+    unlabeled: tuple[str, ...] = option(
+        (), "labels that stand for none, such as unknown,n/a; the images stay, unlabeled", metavar="L,L"
+    )
+    one_spelling: bool = option(False, "take class names that differ in case, blanks or accents' form for one")
+
+
+@dataclass(frozen=True)
+class DataSettings(FileSettings):
     """What to read, and which of it is test."""
 
     data: str | None = option(
@@ -97,6 +113,11 @@ class PixelSettings:
         "scale by the set's percentiles, a window in the images' units (window:-160,240), the dtype's range, each "
         "image's own, or the window in each DICOM file; default: the checkpoint's, or range",
         choices=("range", "window:LOW,HIGH", "dtype", "per-image", "file-window"),
+    )
+    fit: Literal["crop", "pad", "stretch"] | None = option(
+        None,
+        "how an image becomes a square: its center is cut out, or all of it is kept, with bars of its mean, or "
+        "stretched; default: the checkpoint's, or crop",
     )
     nodata: float | None = option(
         None,

@@ -1,7 +1,7 @@
 """From the settings that verbs share to what the packages below take: data, pixels, initialization, hardware."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
 from ssl_app.errors import Fix, Run, RunError, UserError
-from ssl_app.settings import DataSettings, PixelSettings, RunSettings, StageTwoSettings, TransferSettings
+from ssl_app.settings import (
+    DataSettings,
+    FileSettings,
+    PixelSettings,
+    RunSettings,
+    StageTwoSettings,
+    TransferSettings,
+)
 
 if TYPE_CHECKING:
     from ssl_app.data.sources.base import Columns, Source
@@ -35,7 +42,22 @@ def columns_of(settings: DataSettings) -> "Columns":
     """The columns of labels, groups and splits."""
     from ssl_app.data.sources.base import Columns
 
-    return Columns(settings.label, settings.group, settings.split, settings.axis)
+    return Columns(settings.label, settings.group, settings.split, settings.axis, *names_of(vars(settings)))
+
+
+def names_of(settings: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """What settings, or those of a run before there were these, say of files and classes."""
+    usual = FileSettings()
+    omit, unlabeled = settings.get("omit", usual.omit), settings.get("unlabeled", usual.unlabeled)
+    return tuple(omit), tuple(unlabeled), bool(settings.get("one_spelling", usual.one_spelling))
+
+
+def names_typed(settings: Mapping[str, Any]) -> dict[str, str | None]:
+    """The same three for a command to type, where they are not the default; None for a flag without a value."""
+    omit, unlabeled, one_spelling = names_of(settings)
+    typed: dict[str, str | None] = {} if omit == FileSettings().omit else {"omit": ",".join(omit)}
+    typed |= {"unlabeled": ",".join(unlabeled)} if unlabeled else {}
+    return typed | ({"one_spelling": None} if one_spelling else {})
 
 
 def data_of(settings: DataSettings, out: Path, labels: Path | None = None, data: str | None = None) -> "DataSpec":
@@ -66,13 +88,14 @@ def pixels_of(settings: PixelSettings, start: "Initialization", source: "Source"
     from ssl_app.models.backbones import default_size
 
     requested = settings.intensity and checked(settings.intensity)
-    start.refuse_other_pixels(settings.channels, requested, settings.image_size, settings.nodata)
+    start.refuse_other_pixels(settings.channels, requested, settings.image_size, settings.nodata, settings.fit)
     size = settings.image_size or start.image_size
     size = size or default_image_size(source, partial(default_size, start.backbone))
     intensity = requested if start.scaling is None else start.scaling.intensity
     side = start.pack_side if size == start.image_size else None
     nodata = settings.nodata if start.scaling is None else start.scaling.nodata
-    return PixelSpec(size, settings.channels or start.channels, intensity or "range", side, nodata)
+    fit = settings.fit or "crop" if start.scaling is None else start.scaling.fit
+    return PixelSpec(size, settings.channels or start.channels, intensity or "range", side, nodata, fit)
 
 
 def hardware_of(settings: RunSettings, threads: int | None = None) -> "Hardware":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
-from ssl_app.commands.base import cache_of
+from ssl_app.commands.base import cache_of, names_of
 from ssl_app.commands.label import ABOUT, LABELS
 from ssl_app.config import option
 from ssl_app.errors import DataError, RunError, SettingsError
@@ -197,7 +197,7 @@ def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixe
 
     _, meta = checkpoints.read(folder / initialization.BACKBONE)
     scaling = PixelScaling.from_json(meta["pixels"])
-    columns = Columns(held.data.get("label"), UNUSED, UNUSED, held.data.get("axis"))
+    columns = Columns(held.data.get("label"), UNUSED, UNUSED, held.data.get("axis"), *names_of(held.data))
     data = settings.data or str(held.data["data"])
     try:
         source = open_source(data, columns, held.data.get("max_image_mb", MAX_IMAGE_MB))
@@ -208,7 +208,9 @@ def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixe
             f"{data}, which {LABELS} of run {folder} was made from, is not there; type --data with its place now"
         ) from error
     spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=len(source.keys))  # those have no cluster
-    pixels = PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata)
+    pixels = PixelSpec(
+        meta["image_size"], meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata, scaling.fit
+    )
     dataset = open_images(spec, pixels, source)
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     return dataset, scaling

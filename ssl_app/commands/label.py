@@ -11,10 +11,10 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
-from ssl_app.commands.base import DIGITS, cache_of, out_flag
+from ssl_app.commands.base import DIGITS, cache_of, names_of, names_typed, out_flag
 from ssl_app.config import option
 from ssl_app.runs import Result
-from ssl_app.settings import MAX_IMAGE_MB
+from ssl_app.settings import MAX_IMAGE_MB, FileSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ SPLIT = ("label", "group", "split", "axis", "split_seed", "test_fraction")  # wh
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(FileSettings):
     """Settings of a labeling."""
 
     run: str = option("", "finished pretraining by sela or deepcluster: its name, or its folder", argument=True)
@@ -76,6 +76,7 @@ def run(settings: Settings) -> Result:
         theirs["group"] if same else UNUSED,
         UNUSED,
         theirs.get("axis"),
+        *names_of((theirs if same else {}) | _changed(settings)),
     )
     unreadable = max(settings.max_unreadable, theirs["max_unreadable"] if same else 0)
     hardware = choose(settings.device, theirs.get("precision", "auto"), settings.threads)
@@ -83,7 +84,7 @@ def run(settings: Settings) -> Result:
     spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=unreadable, max_image_mb=largest)
     size = meta["image_size"]
     scaling = labeler.scaling
-    pixels = PixelSpec(size, meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata)
+    pixels = PixelSpec(size, meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata, scaling.fit)
     dataset = open_images(spec, pixels)
     describe(dataset)
     labeler.scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
@@ -104,6 +105,9 @@ def run(settings: Settings) -> Result:
             "group": columns.group,
             "split": columns.split,
             "axis": columns.axis,
+            "omit": columns.omit,
+            "unlabeled": columns.unlabeled,
+            "one_spelling": columns.one_spelling,
         }
         | {"max_unreadable": unreadable, "max_image_mb": largest},
         "method": meta["method"],
@@ -133,9 +137,18 @@ def run(settings: Settings) -> Result:
         same_split = {name: theirs.get(name) for name in SPLIT}
         typed = {"labels": path, "data": data} | (same_split if same else {})
         flags = [f"--{name.replace('_', '-')} {quote(str(v))}" for name, v in typed.items() if v is not None]
+        flags += [
+            " ".join([config.flag(n), *([quote(v)] if v else [])]) for n, v in names_typed(about["data"]).items()
+        ]
         again = f"ssl-app pretrain --method from-labels {' '.join(flags)}{flag}"
         logger.info(f"now type ssl-app clusters {folder.name}{flag}, or {again}")
     return Result("label", folder, time.monotonic() - started, config.as_json(settings), more)
+
+
+def _changed(settings: Settings) -> dict[str, Any]:
+    """What was typed of files and classes."""
+    usual = vars(FileSettings())
+    return {name: getattr(settings, name) for name in usual if getattr(settings, name) != usual[name]}
 
 
 def _write(path: Path, keys: tuple[str, ...], found: "NDArray[np.float32]") -> None:

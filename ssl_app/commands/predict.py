@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
 from ssl_app.commands import RunSpec, record
-from ssl_app.commands.base import cache_of
+from ssl_app.commands.base import cache_of, names_of
 from ssl_app.config import option
 from ssl_app.errors import DataError, SettingsError
 from ssl_app.runs import Result
-from ssl_app.settings import MAX_IMAGE_MB
+from ssl_app.settings import MAX_IMAGE_MB, FileSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ ssl-app predict my-run --data new-scans/ --abstain 0.9
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(FileSettings):
     """Settings of a prediction."""
 
     run: str = option("", "finished finetune run: its name, or its folder", argument=True)
@@ -81,7 +81,7 @@ def run(settings: Settings) -> Result:
     trained = load_classifier(runs.find_run(settings.out, settings.run))
     runs.prepare(settings.out, settings.name, "predict")
     hardware = choose(settings.device, trained.precision, settings.threads)
-    columns = Columns(settings.label, UNUSED, UNUSED, trained.meta.get("axis"))
+    columns = Columns(settings.label, UNUSED, UNUSED, trained.meta.get("axis"), *names_of(vars(settings)))
     data = DataSpec(
         settings.data,
         cache_of(settings.out),

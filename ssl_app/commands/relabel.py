@@ -123,13 +123,13 @@ def _of_teacher(settings: Settings, teacher: str) -> "MapSource":
 
     folder = runs.find_run(settings.out, teacher)
     trained = load_classifier(folder)
-    meta = trained.meta
+    meta, scaling = trained.meta, trained.scaling
     precision = settings.precision if settings.precision != "auto" else "bf16" if meta["bf16"] else "fp32"
     hardware = choose(settings.device, precision, settings.threads)
     logger.info(hardware.sentence())
     side = settings.image_size or meta.get("pack_side") or meta["image_size"]
     size = settings.image_size or meta["image_size"]
-    pixels = PixelSpec(size, meta["channels"], trained.scaling.intensity, side)
+    pixels = PixelSpec(size, meta["channels"], scaling.intensity, side, scaling.nodata, scaling.fit)
     return TeacherMaps(trained, open_data(_data_of_teacher(settings, folder), pixels), hardware, settings.k)
 
 

@@ -18,6 +18,7 @@ from ssl_app.commands import RunSpec, record
 from ssl_app.commands.base import (
     columns_of,
     hardware_of,
+    names_typed,
     out_flag,
     planned_of,
     run_in_place_of_init,
@@ -170,7 +171,7 @@ def _open(settings: Settings, planned: "Planned", source: "Source") -> "Opened":
     if settings.labels == UNKNOWN:
         dataset = replace(dataset, classes=(), labeled=np.zeros_like(dataset.labeled))
     elif settings.labels is not None:
-        dataset, _ = labeled_by(dataset, Path(settings.labels))
+        dataset, _ = labeled_by(dataset, Path(settings.labels), columns_of(settings))
     return replace(opened, dataset=dataset)
 
 
@@ -232,6 +233,7 @@ def _choose(
         settings.seed,
         planned.pixels.nodata,
         dataset.value_units,
+        planned.pixels.fit,
     )
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     backbone = start.build(dataset.images.shape[-1], dataset.image_size, settings.seed)
@@ -311,5 +313,9 @@ def _next(verb: str, settings: Settings, start: "Initialization", table: Path) -
     given = {name: getattr(settings, name) for name in SAME if getattr(settings, name) is not None}
     init = settings.run if settings.run != NEWEST else start.name
     typed = {"init": init} | given | {"labels": table}
-    flags = " ".join(f"{config.flag(name)} {quote(str(value))}" for name, value in typed.items())
+    pairs = [*typed.items(), *names_typed(vars(settings)).items()]
+    flags = " ".join(
+        f"{config.flag(name)} {quote(str(value))}" if value is not None else config.flag(name)
+        for name, value in pairs
+    )
     return f"ssl-app {verb} {flags}{out_flag(settings.out)}"

@@ -48,7 +48,7 @@ ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18 --data labele
 # what another command on the same images needs
 DATA = (
     "data", "labels", "label", "group", "split", "axis", "split_seed", "test_fraction", "allow_leak", "image_size",
-    "channels",
+    "channels", "omit", "unlabeled", "one_spelling", "fit",
 )  # fmt: skip
 METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 

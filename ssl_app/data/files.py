@@ -62,8 +62,10 @@ class Files(Members):
         self.refuse_columns(data, columns)
         self.name = data
         path = Path(data).resolve()
-        found = survey(data, file_kinds()) if path.is_dir() else Survey({self.kind: [path.name]})
-        root, keys = path if path.is_dir() else path.parent, found.files[self.kind]
+        found = Survey({self.kind: [path.name]})
+        if path.is_dir():
+            found = survey(data, file_kinds()).without(columns.omit)
+        root, keys = path if path.is_dir() else path.parent, found.files.get(self.kind, [])
         every = without_spares(looks([Listed(key, root / key, type(self)) for key in keys], columns))
         listed = sorted((file for file in every if file.look.left_out is None), key=lambda f: (f.look.place, f.key))
         left = left_out(self.kind, every)

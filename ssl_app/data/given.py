@@ -50,7 +50,7 @@ def pack_given(given: Sequence[Picture], pixels: PixelSpec) -> NDArray[Any]:
     def reduced(numbered: tuple[int, Picture]) -> Reduced | DataError:
         number, picture = numbered
         try:
-            return reduce(_array(picture), side, pixels.nodata)
+            return reduce(_array(picture), side, pixels.nodata, pixels.fit)
         except Unreadable as reason:
             return DataError(f"{_named(number, picture)} cannot be read: {reason}")
 
@@ -61,6 +61,9 @@ def pack_given(given: Sequence[Picture], pixels: PixelSpec) -> NDArray[Any]:
             raise one
         form.admit(_named(number, picture), one)
         small.append(one.small)
+    form.settle()
+    for refusal in form.refusals():
+        raise refusal
     return np.stack([form.fit(one) for one in small])  # in the form of all: a mixed depth shows at the end only
 
 

@@ -40,8 +40,17 @@ KNOWN_UNREAD = {
     ".nrrd": "NRRD",
     ".mha": "MetaImage",
     ".mhd": "MetaImage",
-    ".jp2": "JPEG 2000",
+    **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx", ".j2c"), "JPEG 2000"),
+    ".jxl": "JPEG XL",
+    ".jxr": "JPEG XR",
     ".heic": "HEIC",
+    ".heif": "HEIC",
+    ".tga": "TGA",
+    ".pcx": "PCX",
+    ".psd": "Photoshop",
+    ".svg": "SVG",
+    **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2"), "camera raw"),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".wmv"), "video"),
     ".avif": "AVIF",
     ".exr": "OpenEXR",
     ".svs": "whole-slide",
@@ -50,6 +59,7 @@ KNOWN_UNREAD = {
     ".nd2": "ND2",
     ".lif": "LIF",
 }
+STARTS = {b"\xff\xd8\xff": "JPEG", SIGNATURE: "PNG", b"GIF8": "GIF", **dict.fromkeys(MAGIC, "TIFF")}  # of a file
 
 
 def decode(data: bytes | Path, name: str, max_image_mb: int = MAX_IMAGE_MB) -> NDArray[Any]:
@@ -96,6 +106,13 @@ def unread_kind(name: str, head: bytes) -> str | None:
         return "DICOM"
     lower = name.lower()
     return next((kind for end, kind in KNOWN_UNREAD.items() if lower.endswith(end)), None)
+
+
+def picture_format(head: bytes) -> str | None:
+    """The format of a picture by its first bytes, whatever its file is called; None for what is none of those."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    return next((name for start, name in STARTS.items() if head.startswith(start)), None)
 
 
 def decode_content(content: bytes, limit: Limit) -> NDArray[Any]:

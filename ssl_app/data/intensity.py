@@ -35,6 +35,7 @@ class PixelScaling:
     dtype: str = ""  # of the images measured
     nodata: float | None = None  # value of pixels that hold nothing
     units: str = ""  # of their values, where these mean the same in every type
+    fit: str = "crop"  # how an image became a square before, kept beside its scale for every later verb
 
     def refuse_other_depth(self, dtype: np.dtype[Any], name: str, units: str = "") -> None:
         """Raise DataError where low and high are of another depth: 8 bits on a scale of 16 are black.
@@ -69,7 +70,7 @@ class PixelScaling:
 
     def near(self, other: "PixelScaling") -> bool:
         """Whether both give a network much the same input: within NEAR of a deviation, from low to high."""
-        if (self.intensity, len(self.mean)) != (other.intensity, len(other.mean)):
+        if (self.intensity, self.fit, len(self.mean)) != (other.intensity, other.fit, len(other.mean)):
             return False
         inputs = [one.normalized(np.array([[self.low], [self.high]])) for one in (self, other)]
         return bool(np.abs(inputs[0] - inputs[1]).max() <= NEAR)
@@ -82,7 +83,10 @@ class PixelScaling:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the checkpoint."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        held = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        if self.fit == "crop":  # of checkpoints and sweeps from before there were others
+            del held["fit"]
+        return held
 
     @classmethod
     def from_json(cls, held: dict[str, Any]) -> "PixelScaling":
@@ -123,6 +127,7 @@ def measure(
     seed: int,
     nodata: float | None = None,
     units: str = "",
+    fit: str = "crop",
 ) -> PixelScaling:
     """Low, high, mean and std of the images (N, P, P, C) at indices, from a sample of 2,000 at most.
 
@@ -155,7 +160,7 @@ def measure(
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - np.square(mean), LEAST_STD**2))
     moments = tuple(map(float, mean)), tuple(map(float, std))
-    return PixelScaling(intensity, low, high, *moments, images.dtype.name, nodata, units)
+    return PixelScaling(intensity, low, high, *moments, images.dtype.name, nodata, units, fit)
 
 
 def limits(images: NDArray[Any], at: NDArray[np.int64]) -> tuple[float, float]:

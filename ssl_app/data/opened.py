@@ -1,23 +1,25 @@
 """Opening a set: images packed, labels and split known, every decision in the log."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ssl_app.data import class_names, copies
 from ssl_app.data.dataset import Dataset, open_dataset
 from ssl_app.data.label_tables import numbered, read_labels
 from ssl_app.data.packing import first_image
-from ssl_app.data.sources.base import Source, open_source
+from ssl_app.data.sources.base import Columns, Source, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
-from ssl_app.data.splits import Parts, split
-from ssl_app.errors import DataError, Fix
+from ssl_app.data.splits import Parts, group_overlap, split
+from ssl_app.errors import DataError, Fix, Notice, Run, UserError, together
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_SIDE = 16  # pixels, where the user names no image size
+MOST_NOTES, MOST_UNREADABLE = 12, 5  # lines about a set
 MANY_CHANNELS, MOST_CLASSES = 16, 12  # above which a set is remarked on, and classes are not all named
 
 
@@ -38,19 +40,24 @@ def open_data(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -
     logger.info(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")
     logger.info(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")
     if spec.labels is not None:
-        dataset = with_labels(dataset, spec.labels)
+        dataset = with_labels(dataset, spec.labels, spec.columns)
     return Opened(dataset, parts)
 
 
 def open_images(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -> Dataset:
     """Pack what a spec names (or find it packed), without a split. Raises DataError."""
     source = source or open_source(spec.data, spec.columns, spec.max_image_mb)
-    return open_dataset(source, pixels, spec.cache, spec.max_unreadable)
+    try:
+        return open_dataset(source, pixels, spec.cache, spec.max_unreadable)
+    except UserError as error:  # of what is wrong with a set all is said together
+        log_notes((*source.notes, *error.beside))
+        further = None if spec.allow_leak else group_overlap(source)
+        raise together([error, *([] if further is None else [further])]) from error
 
 
-def with_labels(dataset: Dataset, path: Path) -> Dataset:
+def with_labels(dataset: Dataset, path: Path, columns: Columns) -> Dataset:
     """The set with the labels of a table instead of its own. Raises DataError unless it has two classes or more."""
-    relabeled, column = labeled_by(dataset, path)
+    relabeled, column = labeled_by(dataset, path, columns)
     logger.info("the test uses the labels of the table, too")
     classes = relabeled.classes
     if len(classes) < 2:
@@ -63,18 +70,20 @@ def with_labels(dataset: Dataset, path: Path) -> Dataset:
     return relabeled
 
 
-def labeled_by(dataset: Dataset, path: Path) -> tuple[Dataset, str]:
+def labeled_by(dataset: Dataset, path: Path, columns: Columns) -> tuple[Dataset, str]:
     """The set with the labels of a table, and the column they stand in; images that it does not name have none.
 
     Labels may be few, or none at all. Raises DataError.
     """
     table = read_labels(path)
     column = next(iter(table.columns))
-    classes, numbers = numbered(table.of(dataset.keys)[0])
+    named = class_names.without(table.of(dataset.keys)[0], columns.unlabeled, columns.one_spelling)
+    classes, numbers = numbered(named)
     labels = np.array(numbers, dtype=np.int64)
     known = labels >= 0
     found = f"{known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}"
     logger.info(f"labels: {found}")
+    log_notes(class_names.notices(named))
     lost = table.unmatched(dataset.keys)
     if lost:
         logger.info(f"note: {len(lost)} of {len(table.rows)} rows of {path} name no image, the first is '{lost[0]}'")
@@ -89,12 +98,22 @@ def default_image_size(source: Source, fitting: Callable[[int], int]) -> int:
     return chosen
 
 
+def log_notes(notes: Sequence[Notice]) -> None:
+    """Log what should be known of a set, in MOST_NOTES lines at most."""
+    shown = notes if len(notes) <= MOST_NOTES else notes[: MOST_NOTES - 1]
+    for note in shown:
+        logger.info(note.prefixed("note: "))
+    if len(shown) < len(notes):
+        logger.info(Notice(f"note: {len(notes) - len(shown)} more", fixes=(Run("doctor DATA"),)))
+
+
 def describe(dataset: Dataset) -> None:
     """Log what the user should know of the files: what was left out, and what may not be what was meant."""
-    for note in dataset.notes:
-        logger.info(note.prefixed("note: "))
-    for name, reason in dataset.unreadable:
+    log_notes((*dataset.notes, *copies.notices(dataset)))
+    for name, reason in dataset.unreadable[:MOST_UNREADABLE]:
         logger.info(f"left out, unreadable: {name} ({reason})")
+    if len(dataset.unreadable) > MOST_UNREADABLE:
+        logger.info(f"left out, unreadable: {len(dataset.unreadable) - MOST_UNREADABLE} more")
     channels = dataset.images.shape[-1]
     if channels > MANY_CHANNELS:
         logger.info(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,16 +21,17 @@ from ssl_app.data.decoding.limits import TooLarge
 from ssl_app.data.images import Unreadable
 from ssl_app.data.intensity import FILE_WINDOW, scaled
 from ssl_app.data.nodata import Survey, notices
-from ssl_app.data.reduction import Reduced, pack_side, reduce
+from ssl_app.data.reduction import CROP, Cut, Reduced, pack_side, reduce
 from ssl_app.data.sources.base import Source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import SCALED, STRICT, WINDOWED, Form, Store
-from ssl_app.errors import DataError, Fix, Notice, Run, Set
+from ssl_app.errors import DataError, Fix, Notice, Run, Set, together
 from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
 
 T = TypeVar("T")
-FORMAT = 2  # of the cache: a new number makes every entry anew
+FORMAT = 3  # of the cache: a new number makes every entry anew
 TEMPORARY = "packing"
+LOOKED_AT = 5000  # images more of a set that cannot be one, for what else is wrong
 SECONDS_BETWEEN_LINES = 10.0
 DAY = 86_400.0  # seconds
 
@@ -59,7 +61,7 @@ def pack(
     set it lies in, and smaller images are enlarged to it.
     Raises DataError for files that cannot be read, mixed depths and mixed channels.
     """
-    channels, depth = pixels.channels, {"dtype": SCALED, FILE_WINDOW: WINDOWED}.get(pixels.intensity, STRICT)
+    channels, depth = pixels.channels, depth_of(pixels)
     if depth == WINDOWED:
         refuse_without_window(source)
     try:
@@ -70,24 +72,27 @@ def pack(
     stamps = source.stamps()
 
     def index(*settings: object) -> Path:
-        of = [FORMAT, depth, source.max_image_mb, pixels.nodata, *settings]
+        of = [FORMAT, depth, source.max_image_mb, pixels.nodata, pixels.fit, *settings]
         return cache / "index" / f"{digest([json.dumps(of), *stamps])}.json"
 
     wanted = index("wanted", pixels.size, pixels.pack_side, channels)
     entry = read_index(wanted, cache)
     if entry is None:
         shape = first_image(source).shape  # read in any case: it finds out whether anything can be read
-        chosen = pixels.pack_side or pack_side(shape, pixels.size)
+        chosen = pixels.pack_side or pack_side(shape, pixels.size, pixels.fit)
         entry = read_index(index("made", chosen, channels), cache)
         if entry is None:
-            entry = fill(source, replace(pixels, pack_side=chosen), cache, depth, progress)
+            entry = fill(source, replace(pixels, pack_side=chosen), cache, max_unreadable, progress)
             made = {index("made", chosen, c) for c in (channels, entry["channels"])}  # to ask for these is the same
         else:
             made = set()
         for path in (wanted, *made):
             path.parent.mkdir(exist_ok=True)
             write_bytes(path, json.dumps(entry).encode())
-    refuse_unreadable(source, entry["unreadable"], max_unreadable)
+    notes = (*map(notice_of, entry["seen"]), *notices(entry["found"]))
+    if refusal := too_many(source, entry["unreadable"], max_unreadable):
+        refusal.beside = notes
+        raise refusal
     folder = cache / entry["key"]
     rows = np.delete(np.arange(len(source.keys)), [i for i, *_ in entry["unreadable"]])
     return Packed(
@@ -97,8 +102,19 @@ def pack(
         unreadable=tuple((source.keys[i], reason) for i, reason, _ in entry["unreadable"]),
         key=entry["key"],
         folder=folder,
-        notes=notices(entry["found"]),
+        notes=notes,
     )
+
+
+def depth_of(pixels: PixelSpec) -> str:
+    """How mixed depths are taken."""
+    return {"dtype": SCALED, FILE_WINDOW: WINDOWED}.get(pixels.intensity, STRICT)
+
+
+def notice_of(seen: tuple[str, list[tuple[str, str]]]) -> Notice:
+    """What was seen of the pixels, with the settings that decide otherwise."""
+    sentence, settings = seen
+    return Notice(sentence, fixes=tuple(Set(name, value) for name, value in settings))
 
 
 def read_index(index: Path, cache: Path) -> dict[str, Any] | None:
@@ -110,11 +126,11 @@ def read_index(index: Path, cache: Path) -> dict[str, Any] | None:
     return entry if (cache / entry["key"] / "content.npy").is_file() else None
 
 
-def refuse_unreadable(source: Source, unreadable: list[tuple[int, str, int]], most: int) -> None:
-    """Raise DataError where more files than allowed cannot be read: position, reason, megabytes of one too large."""
+def too_many(source: Source, unreadable: list[tuple[int, str, int]], most: int) -> DataError | None:
+    """The refusal of more unreadable files than allowed: position, reason, megabytes of one too large."""
     if len(unreadable) > most:
         first, reason, _ = unreadable[0]
-        raise DataError(
+        return DataError(
             f"{len(unreadable)} of {len(source.keys)} images cannot be read, first {source.keys[first]}: {reason}",
             fix=(
                 Fix("fix or remove them"),
@@ -122,6 +138,7 @@ def refuse_unreadable(source: Source, unreadable: list[tuple[int, str, int]], mo
                 Set("max_unreadable", len(unreadable)),
             ),
         )
+    return None
 
 
 def larger(needed_mb: int) -> tuple[Set, ...]:
@@ -151,19 +168,25 @@ def windowed(image: Reduced, window: tuple[float, float] | None) -> Reduced:
     return replace(image, small=scaled(image.small, *window))
 
 
-def fill(source: Source, pixels: PixelSpec, cache: Path, depth: str, progress: bool) -> dict[str, Any]:
-    """Decode everything once into a new entry of the cache: its key, what is unreadable, what was found."""
+def fill(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int, progress: bool) -> dict[str, Any]:
+    """Decode everything once into a new entry of the cache: its key, what is unreadable, what was found.
+
+    Raises all that is wrong together; of a set that cannot be one it looks at LOOKED_AT images more, and no further.
+    """
+    depth = depth_of(pixels)
     folder = draft_path(cache / TEMPORARY)
     folder.mkdir()
-    form, store, survey = Form(pixels.channels, depth), None, Survey()
+    form, store, survey, cut = Form(pixels.channels, depth), None, Survey(), Cut()
     side = pixels.pack_side
     assert side is not None
     count = len(source.keys)
     content: list[int] = []
+    looked = 0  # images after the first that does not go with the others
     unreadable: list[tuple[int, str, int]] = []  # position, reason, megabytes
     changed = DataError(f"{source.name} has changed while it was read", fix=Fix("type the same again"))
     try:
-        for i, image in counted(source.each(lambda array: reduce(array, side, pixels.nodata)), count, progress):
+        work = partial(reduce, side=side, nodata=pixels.nodata, fit=pixels.fit)
+        for i, image in counted(source.each(work), count, progress):
             if len(content) + len(unreadable) == count:
                 raise changed
             if isinstance(image, Unreadable):
@@ -173,27 +196,42 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, depth: str, progress: b
                 image = windowed(image, source.windows[i])
             form.admit(source.keys[i], image)
             survey.add(source.keys[i], image.filled, image.far)
+            cut.add(source.keys[i], image)
+            if form.apart:
+                looked += 1
+                if looked > LOOKED_AT:
+                    break
+                continue
             small = form.fit(image.small)
             if store is None:
                 store = Store(folder / "images.npy", small, count)
             elif (small.shape, small.dtype) != (store.shape, store.dtype):
-                store.widen(form.fit)
+                store.rewrite(form.fit)
             store.add(small)
             content.append(image.content)
         if len(unreadable) == count:
             raise none_readable(source, [(f"{source.keys[i]}: {reason}", needed) for i, reason, needed in unreadable])
+        seen = form.settle() + (cut.found() if pixels.fit == CROP else [])
+        found = survey.to_json(pixels.nodata)
+        if refusals := form.refusals():
+            too = too_many(source, unreadable, max_unreadable)
+            error = together([*([] if too is None else [too]), *refusals])
+            error.beside = (*map(notice_of, seen), *notices(found))
+            raise error
         if store is None or len(content) + len(unreadable) != count:
             raise changed
+        if form.gray_at_last and store.shape[-1] == 3:
+            store.rewrite(form.fit)
         store.close()
         hashes = np.array(content, np.int64)
         np.save(folder / "content.npy", hashes)
         for path in (store.path, folder / "content.npy", folder):
             sync(path)
         windows = [json.dumps(source.windows)] if depth == WINDOWED else []  # they change pixels, and not the content
-        key = digest([json.dumps([FORMAT, side, store.shape, store.dtype.str]), *windows], hashes.tobytes())
+        form_of = json.dumps([FORMAT, side, pixels.fit, store.shape, store.dtype.str])
+        key = digest([form_of, *windows], hashes.tobytes())
         settle(folder, cache / key)
-        found = survey.to_json(pixels.nodata)
-        return {"key": key, "channels": store.shape[-1], "unreadable": unreadable, "found": found}
+        return {"key": key, "channels": store.shape[-1], "unreadable": unreadable, "found": found, "seen": seen}
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
@@ -235,19 +273,19 @@ def settle(folder: Path, final: Path) -> None:
     sync(final.parent)
 
 
-def counted(items: Iterator[T], total: int, progress: bool) -> Iterator[T]:
+def counted(items: Iterator[T], total: int, progress: bool, what: str = "packing") -> Iterator[T]:
     """The items, with a bar on stderr where that is a terminal, and a line every ten seconds elsewhere."""
     if not progress:
         yield from items
     elif sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc="packing", unit="image", leave=False)
+        yield from tqdm(items, total=total, desc=what, unit="image", leave=False)
     else:
         shown = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
             if time.monotonic() - shown >= SECONDS_BETWEEN_LINES:
                 shown = time.monotonic()
-                print(f"packing: {done} of {total} images", file=sys.stderr, flush=True)
+                print(f"{what}: {done} of {total} images", file=sys.stderr, flush=True)
 
 
 def remove_leftovers(cache: Path) -> None:

@@ -31,3 +31,4 @@ class PixelSpec:
     intensity: str = "range"  # see data/intensity.py
     pack_side: int | None = None  # side of the packed images, the margin of random crops; None: by the first image
     nodata: float | None = None  # value of pixels that hold nothing: see data/nodata.py
+    fit: str = "crop"  # how an image becomes a square: crop, pad or stretch, see data/reduction.py

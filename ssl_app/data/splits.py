@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from ssl_app.data.dataset import Dataset
-from ssl_app.data.sources.base import origin
+from ssl_app.data.sources.base import Source, origin
 from ssl_app.errors import Change, DataError, Fix, Set, Switch
 from ssl_app.runs import write_bytes
 
@@ -100,6 +100,24 @@ def leakage_between(dataset: Dataset, others: Indices, test: Indices, named: str
     if copies:
         found.append((f"{copies} of {count} test images", f"an exact copy in {named}"))
     return found
+
+
+def group_overlap(source: Source) -> DataError | None:
+    """The refusal of a given split by its groups alone, known before a pixel is read."""
+    if source.splits is None or source.groups is None:
+        return None
+    marks = [mark or "train" for mark in source.splits]
+    held = "test" if "test" in marks else "val"
+    met = {group for group, mark in zip(source.groups, marks, strict=True) if mark != held}
+    tested = [group for group, mark in zip(source.groups, marks, strict=True) if mark == held]
+    beside = sum(group is not None and group in met for group in tested)
+    if not beside:
+        return None
+    where, group = origin(str(source.columns.split)), source.columns.group
+    return DataError(
+        f"{where} puts {beside} of {len(tested)} test images beside a train image of the same {group}",
+        fix=(Set("split", f"none to split by {group}"), Switch("allow_leak")),
+    )
 
 
 def cross_validated(dataset: Dataset, parts: Parts) -> Parts:

@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from ssl_app.errors import DataError, Fix, Set
 
 BLOCK = 2**20  # bytes of zeros written at a time where a system cannot allocate
 STRICT, SCALED, WINDOWED = "strict", "scaled", "windowed"  # one depth; mixed ones in [0, 1]; each by its own window
+FEW = 0.05  # of a set: so few images in color become gray with the others, so few gray ones are repeated
 UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -70,15 +71,15 @@ class Store:
         self.file.write(np.ascontiguousarray(small).data)
         self.count += 1
 
-    def widen(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
-        """Rewrite what is there, image by image, by change: more channels, or another type."""
+    def rewrite(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        """Rewrite what is there, image by image, by change: another number of channels, or another type."""
         self.close()
-        narrow = self.path.with_suffix(".narrow")
-        os.replace(self.path, narrow)
+        before = self.path.with_suffix(".before")
+        os.replace(self.path, before)
         self.begin(change(np.zeros(self.shape, self.dtype)))
-        for image in open_memmap(narrow, mode="r"):
+        for image in open_memmap(before, mode="r"):
             self.add(change(image))
-        narrow.unlink()
+        before.unlink()
 
     def close(self) -> None:
         """Cut off the room of images that did not come, and put the count of those that did into the header."""
@@ -92,7 +93,7 @@ class Store:
 
 @dataclass
 class Form:
-    """Channels and depth of the pack, decided image by image."""
+    """Channels and depth of the pack, decided image by image; what does not go together is refused at the end."""
 
     requested: int | None
     depth: str
@@ -100,49 +101,94 @@ class Form:
     native: int = 0  # its channels
     dtype: np.dtype[Any] | None = None  # its depth
     mixed: bool = False
-    single: str | None = None  # the first file of one channel
-    color: str | None = None  # the first image of real color
+    count: int = 0  # images so far
+    singles: list[str] = field(default_factory=list)  # keys of files of one channel
+    colors: list[str] = field(default_factory=list)  # of images of real color
+    deeper: list[tuple[str, np.dtype[Any]]] = field(default_factory=list)  # of another depth, where one is wanted
+    unlike: list[tuple[str, int]] = field(default_factory=list)  # with another number of channels
+    gray_at_last: bool = False  # whether the few images of color become gray
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is sure already that the images cannot be one set."""
+        return bool(self.deeper or self.unlike)
 
     def admit(self, key: str, image: Reduced) -> None:
         """Take note of one more image."""
+        self.count += 1
         if self.dtype is None:
             self.first, self.native, self.dtype = key, image.channels, image.small.dtype
         if image.small.dtype != self.dtype:
-            if self.depth != SCALED:
-                raise DataError(
-                    f"{key} is {image.small.dtype} and {self.first} is {self.dtype}",
+            if self.depth == SCALED:
+                self.mixed = True
+            else:
+                self.deeper.append((key, image.small.dtype))
+        if image.channels == 1:
+            self.singles.append(key)
+        elif not image.gray:
+            self.colors.append(key)
+        wanted = self.native if self.requested is None else self.requested
+        if image.channels != wanted and not (image.channels in (1, 3) and wanted in (1, 3)):
+            self.unlike.append((key, image.channels))
+
+    def settle(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """At the end: decide between gray and color. -> sentences, each with settings that decide otherwise."""
+        if self.requested is not None or self.native not in (1, 3) or not self.colors:
+            return []
+        colors, gray = len(self.colors), self.count - len(self.colors)
+        have = f"1 of {self.count} images has" if colors == 1 else f"{colors} of {self.count} images have"
+        if gray and colors <= FEW * self.count:
+            self.gray_at_last = True
+            sentence = f"{have} color ({self.colors[0]}{' the first' * (colors > 1)}), made gray as the others"
+            return [(sentence, [("channels", "3 to keep their color")])]
+        if not gray or (not self.singles and colors > gray):
+            return []
+        if len(self.singles) <= FEW * self.count or not self.singles:
+            return [(f"{have} color, the others are gray and repeated", [("channels", "1 to make all gray")])]
+        return []
+
+    def refusals(self) -> list[DataError]:
+        """What cannot be one set, each with its cures. After `settle`."""
+        found = []
+        if self.deeper:
+            key, dtype = self.deeper[0]
+            more = f" ({len(self.deeper)} of {self.count} images are not)" if len(self.deeper) > 1 else ""
+            found.append(
+                DataError(
+                    f"{key} is {dtype} and {self.first} is {self.dtype}{more}",
                     expected="one bit depth",
                     fix=Set("intensity", "dtype to bring both to [0, 1]"),
                 )
-            self.mixed = True
-        if image.channels == 1:
-            self.single = self.single or key
-        elif not image.gray:
-            self.color = self.color or key
-        self.admit_channels(key, image.channels)
-
-    def admit_channels(self, key: str, channels: int) -> None:
-        """Refuse a number of channels that does not go with those before, or with the one requested for."""
-        if self.requested is not None:
-            if channels != self.requested and not (channels in (1, 3) and self.requested in (1, 3)):
-                raise DataError(
-                    f"{key} has {channels} channels, {self.requested} are requested", fix=Set("channels", channels)
+            )
+        if self.unlike:
+            found.append(self._unlike())
+        several = self.requested is None and self.native in (1, 3) and self.colors and self.singles
+        if several and not self.gray_at_last and len(self.singles) > FEW * self.count:
+            counts = f" ({len(self.colors)} and {len(self.singles)} of {self.count} images)" if self.count > 2 else ""
+            found.append(
+                DataError(
+                    f"{self.colors[0]} has color and {self.singles[0]} has one channel{counts}",
+                    fix=(Set("channels", "3 (gray is repeated)"), Set("channels", "1 (color becomes gray)")),
                 )
-        elif channels != self.native and not (channels in (1, 3) and self.native in (1, 3)):
-            raise DataError(
-                f"{key} has {channels} channels and {self.first} has {self.native}",
-                expected="one number of channels",
-                fix=Fix("list those that belong together in a manifest"),
             )
-        elif self.native in (1, 3) and self.single and self.color:
-            raise DataError(
-                f"{self.color} has color and {self.single} has one channel",
-                fix=(Set("channels", "3 (gray is repeated)"), Set("channels", "1 (color becomes gray)")),
-            )
+        return found
+
+    def _unlike(self) -> DataError:
+        key, channels = self.unlike[0]
+        more = f" ({len(self.unlike)} of {self.count} images)" if len(self.unlike) > 1 else ""
+        if self.requested is not None:
+            wanted = f"{self.requested} are requested"
+            return DataError(f"{key} has {channels} channels, {wanted}{more}", fix=Set("channels", channels))
+        return DataError(
+            f"{key} has {channels} channels and {self.first} has {self.native}{more}",
+            expected="one number of channels",
+            fix=Fix("list those that belong together in a manifest"),
+        )
 
     def fit(self, small: NDArray[Any]) -> NDArray[Any]:
         """(P, P, c) in a file's form -> (P, P, C) in the form of the pack so far."""
-        channels = self.requested or (self.native if self.native not in (1, 3) else 3 if self.color else 1)
+        colored = bool(self.colors) and not self.gray_at_last
+        channels = self.requested or (self.native if self.native not in (1, 3) else 3 if colored else 1)
         if small.shape[2] != channels:
             small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else small.repeat(3, 2)
         if self.mixed and small.dtype.kind == "u":

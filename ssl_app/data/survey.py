@@ -1,14 +1,17 @@
 """What lies in a folder: the files of every kind, by name or first bytes, and what the names of folders mean."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import translate
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from ssl_app.data.images import EXTENSIONS, unread_kind
+from ssl_app.data.companions import AUTO, NOTHING, Companions, companions
+from ssl_app.data.images import EXTENSIONS, picture_format, unread_kind
 from ssl_app.errors import DataError, Fix, Notice, Set
 
 # Never opened to look for DICOM, which often has no extension
@@ -27,6 +30,22 @@ MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
 SHOWN = 5  # classes named in a remark
 HEAD = 512  # bytes that tell a kind
 IMAGES = "image"
+HIDDEN = "hidden or of the system"
+# folders and files that systems make, never classes or images, beside all whose name begins with a dot
+SYSTEM = frozenset(
+    {
+        "__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__", "Thumbs.db",
+        "ehthumbs.db", "desktop.ini", "Icon\r", "RECYCLER",
+    }
+)  # fmt: skip
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+TO_PNG, TO_FRAMES = Fix("convert them to PNG or TIFF"), Fix("write their frames as PNG")
+CURES = {
+    "NRRD": Fix("convert them to NIfTI"),
+    "MetaImage": Fix("convert them to NIfTI"),
+    "whole-slide": Fix("cut them into tiles of TIFF"),
+    "video": TO_FRAMES,
+}
 
 
 class FileKind(Protocol):
@@ -42,10 +61,15 @@ class FileKind(Protocol):
 
 @dataclass
 class Survey:
-    """Files below a folder as sorted paths with slashes."""
+    """Files below a folder as sorted paths with slashes: those that are read, by kind, and all others in counts."""
 
     files: dict[str, list[str]] = field(default_factory=dict)  # by kind; "image": one picture, or a TIFF
     unread: Counter[str] = field(default_factory=Counter)  # files of known kinds that nothing reads
+    misnamed: list[str] = field(default_factory=list)  # pictures by their content, with another ending
+    archives: list[str] = field(default_factory=list)
+    passed: Counter[str] = field(default_factory=Counter)  # all others, by ending; hidden and system ones in one
+    beside_others: Companions = Companions({})  # masks and thumbnails that are left out
+    omitted: int | None = None  # files that the user leaves out; None where there are no patterns
 
     @property
     def leading(self) -> str | None:
@@ -56,16 +80,74 @@ class Survey:
         """Take note of one more file."""
         self.files.setdefault(kind, []).append(path)
 
+    def without(self, omit: tuple[str, ...]) -> "Survey":
+        """What is left without masks and thumbnails (unless `none` is given), and without what matches a pattern."""
+        files = {kind: left_after(paths, omit) for kind, paths in self.files.items()}
+        gone = sum(map(len, self.files.values())) - sum(map(len, files.values()))
+        found: dict[str, dict[str, str]] = {}
+        if NOTHING not in omit:
+            for kind, paths in files.items():
+                aside = companions(paths)
+                for what, of in aside.of.items():
+                    found.setdefault(what, {}).update(of)
+                files[kind] = [path for path in paths if path not in aside.paths]
+        files = {kind: paths for kind, paths in files.items() if paths}
+        return replace(
+            self, files=files, beside_others=Companions(found), omitted=gone if patterns_of(omit) else None
+        )
+
     def beside(self, read: str) -> list[Notice]:
-        """The files of other kinds than the one that is read, each kind with its count."""
+        """All that is not read: files of other kinds than the one that is, each kind with its count and its cure."""
         others = sorted((kind, len(paths)) for kind, paths in self.files.items() if kind != read)
         alone = (Set("data", "with a folder of them alone"), Fix("list both in a manifest"))
         them = "pictures" if read == IMAGES else f"{read} files"
-        found = [
-            Notice(f"{counted(n, kind)} found, not read beside {len(self.files[read])} {them}", fixes=alone)
+        found = self.beside_others.notices(left_out=True)
+        if self.omitted is not None:
+            found.append(Notice(omitted(self.omitted, "file")))
+        found += [
+            Notice(f"{counted(n, kind)} found, not read beside {len(self.files.get(read, ()))} {them}", fixes=alone)
             for kind, n in others
         ]
-        return found + [Notice(f"{counted(n, kind)} found, not read yet") for kind, n in sorted(self.unread.items())]
+        found += [
+            Notice(f"{counted(n, kind)} found, not read yet", fixes=(CURES.get(kind, TO_PNG),))
+            for kind, n in sorted(self.unread.items())
+        ]
+        if self.misnamed:
+            what = f"{first_of(self.misnamed, 'file is a picture', 'files are pictures')} by content and not by name"
+            found.append(Notice(what, fixes=(Fix("rename them"), Fix("list them in a manifest"))))
+        if self.archives:
+            what = f"{first_of(self.archives, 'archive', 'archives')} found, not opened"
+            found.append(Notice(what, fixes=(Fix("unpack them"),)))
+        if self.passed:
+            each = ", ".join(f"{n} {kind}" for kind, n in sorted(self.passed.items(), key=lambda one: (-one[1], one)))
+            files = "1 other file" if self.passed.total() == 1 else f"{self.passed.total()} other files"
+            found.append(Notice(f"{files} passed over: {each}"))
+        return found
+
+
+def first_of(paths: list[str], one: str, several: str) -> str:
+    """`2 archives (a.zip the first)`."""
+    return f"1 {one} ({paths[0]})" if len(paths) == 1 else f"{len(paths)} {several} ({min(paths)} the first)"
+
+
+def patterns_of(omit: tuple[str, ...]) -> list[str]:
+    """The patterns among what is to be left out."""
+    return [pattern for pattern in omit if pattern not in (AUTO, NOTHING)]
+
+
+def omitted(count: int, noun: str) -> str:
+    """How many files or rows match the patterns, in words."""
+    if not count:
+        return f"no {noun} matches the patterns to leave out"
+    return f"{count} {noun}{'s' * (count > 1)} left out, as requested"
+
+
+def left_after(paths: list[str], omit: tuple[str, ...]) -> list[str]:
+    """The paths that match none of the patterns, by the whole path or by the name of the file."""
+    patterns = [re.compile(translate(pattern)) for pattern in patterns_of(omit)]
+    return [
+        path for path in paths if not any(one.match(path) or one.match(path.rpartition("/")[2]) for one in patterns)
+    ]
 
 
 def counted(count: int, kind: str) -> str:
@@ -76,28 +158,42 @@ def counted(count: int, kind: str) -> str:
 
 @lru_cache(maxsize=1)  # each kind of data asks for the same one; open_source forgets it
 def survey(root: str, kinds: tuple[type[FileKind], ...]) -> Survey:
-    """All files below root that are an image, or of a known kind; names that begin with a dot are passed over."""
+    """All files below root: those that are an image or of a known kind, and a count of what is passed over."""
     found = Survey()
     seen: set[str] = set()
     for folder, below, files in os.walk(root, onerror=refuse_folder, followlinks=True):
         real = os.path.realpath(folder)
-        below[:] = sorted(name for name in below if not name.startswith((".", "__MACOSX")))
+        found.passed[HIDDEN] += sum(map(of_the_system, below))
+        below[:] = sorted(name for name in below if not of_the_system(name))
         if real in seen:  # a link that leads back
             below.clear()
             continue
         seen.add(real)
         inside = Path(folder).relative_to(root)
         for name in files:
-            if name.startswith("."):
-                continue
-            path = Path(folder) / name
-            if (kind := kind_of(path, kinds)) is not None:
-                found.add(kind, (inside / name).as_posix())
+            path, key = Path(folder) / name, (inside / name).as_posix()
+            if of_the_system(name):
+                found.passed[HIDDEN] += 1
+            elif (kind := kind_of(path, kinds)) is not None:
+                found.add(kind, key)
             elif unread := unread_file(path):
                 found.unread[unread] += 1
-    for paths in found.files.values():
+            elif name.lower().endswith(ARCHIVES):
+                if inside.parts or ".tar" not in name.lower():  # those at the top have a hint of their own
+                    found.archives.append(key)
+            elif picture_format(head_of(path)):
+                found.misnamed.append(key)
+            elif inside.parts or name not in MANIFESTS:
+                found.passed[path.suffix.lower() or "without an ending"] += 1
+    found.passed = +found.passed
+    for paths in (*found.files.values(), found.misnamed, found.archives):
         paths.sort()
     return found
+
+
+def of_the_system(name: str) -> bool:
+    """Whether a folder or file is hidden, or made by a system for itself."""
+    return name.startswith((".", "__MACOSX")) or name in SYSTEM
 
 
 def hints(folder: Path) -> list[Notice]:
@@ -115,10 +211,16 @@ def hints(folder: Path) -> list[Notice]:
 
 
 def kind_of(path: Path, kinds: Iterable[type[FileKind]]) -> str | None:
-    """The kind of a file: `image` by its extension, else the first of `kinds` that recognizes it."""
-    if path.suffix.lower() in EXTENSIONS:
+    """The kind of a file: `image` by its extension, else the first of `kinds` that recognizes it.
+
+    Without an extension, or with a number in its place, a picture is one by its first bytes.
+    """
+    ending = path.suffix.lower()
+    if ending in EXTENSIONS:
         return IMAGES
     head = head_of(path)
+    if picture_format(head) and (not ending or ending[1:].isdecimal()):
+        return IMAGES
     return next((kind.kind for kind in kinds if kind.recognizes(path.name, head)), None)
 
 

@@ -140,6 +140,7 @@ def _scaling(spec: PretrainSpec, dataset: Dataset, seen: NDArray[np.int64]) -> P
         spec.seed,
         spec.pixels.nodata,
         dataset.value_units,
+        spec.pixels.fit,
     )
     if spec.method.needs.value_range == "symmetric":
         half = (0.5,) * int(dataset.images.shape[-1])

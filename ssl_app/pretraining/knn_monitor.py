@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,10 +90,8 @@ LEFT_OUT = Fix("leave the probe data out")
 def _source(spec: DataSpec) -> Source:
     """Labeled images, by the columns of the data; where they have no such columns, by their own."""
     requested = replace(spec.columns, label=None if spec.columns.label == UNUSED else spec.columns.label)
-    own = replace(
-        requested,
-        **{name: None for name in ("label", "group", "split") if getattr(requested, name) != UNUSED},
-    )
+    free: dict[str, Any] = {n: None for n in ("label", "group", "split") if getattr(requested, n) != UNUSED}
+    own = replace(requested, **free)
     try:
         return open_source(spec.data, requested, spec.max_image_mb)
     except DataError as error:

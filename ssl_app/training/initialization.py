@@ -56,7 +56,12 @@ class Initialization:
         return self.tensors is not None
 
     def refuse_other_pixels(
-        self, channels: int | None, intensity: str | None, image_size: int | None, nodata: float | None = None
+        self,
+        channels: int | None,
+        intensity: str | None,
+        image_size: int | None,
+        nodata: float | None = None,
+        fit: str | None = None,
     ) -> None:
         """Raise CheckpointError where settings ask for other pixels than those that the weights were trained on."""
         if self.scaling is None:
@@ -78,6 +83,10 @@ class Initialization:
             )
             raise CheckpointError(
                 f"{self.name} was pretrained with {before}, not {nodata:.9g}", fix=(Unset("nodata"), random)
+            )
+        if fit not in (None, self.scaling.fit):
+            raise CheckpointError(
+                f"{self.name} was pretrained with the fit {self.scaling.fit}, not {fit}", fix=(Unset("fit"), random)
             )
         if self.image_size is None or image_size is None:
             return

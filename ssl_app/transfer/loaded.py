@@ -102,5 +102,7 @@ def load_run(
     hardware = choose(device, str(start.settings.get("precision", "auto")), threads)
     backbone, _ = start.load(start.channels, start.image_size, 0)
     scaling = start.scaling
-    pixels = PixelSpec(start.image_size, start.channels, scaling.intensity, start.pack_side, scaling.nodata)
+    pixels = PixelSpec(
+        start.image_size, start.channels, scaling.intensity, start.pack_side, scaling.nodata, scaling.fit
+    )
     return LoadedRun(folder.name, pixels, scaling, hardware, [backbone])

@@ -70,6 +70,7 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
         config.seed,
         planned.pixels.nodata,
         dataset.value_units,
+        planned.pixels.fit,
     )
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     backbone = start.build(dataset.images.shape[-1], planned.pixels.size, config.seed)

@@ -107,7 +107,7 @@ class TrainedClassifier:
         """The form of the images that it was trained on."""
         meta, scaling = self.meta, self.scaling
         side = meta.get("pack_side")
-        return PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, side, scaling.nodata)
+        return PixelSpec(meta["image_size"], meta["channels"], scaling.intensity, side, scaling.nodata, scaling.fit)
 
 
 def load_classifier(run: Path) -> TrainedClassifier:

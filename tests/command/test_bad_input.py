@@ -165,7 +165,7 @@ def test_color_beside_gray(refuse, images) -> None:
     images(Path("mixed/gray"), per_class=2)
     images(Path("mixed/color"), per_class=2, channels=3)
     assert refuse("pretrain", "--data", "mixed", *ONCE) == (
-        "color/class0/000.png has color and gray/class0/000.png has one channel; "
+        "color/class0/000.png has color and gray/class0/000.png has one channel (6 and 6 of 12 images); "
         "type --channels 3 (gray is repeated), or --channels 1 (color becomes gray)"
     )
 

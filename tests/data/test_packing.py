@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from ssl_app.data.packing import Packed, pack
-from ssl_app.data.reduction import content_hash, reduce, squared
+from ssl_app.data.reduction import content_hash, fitted, reduce, squared
 from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import allocate
-from ssl_app.errors import DataError
+from ssl_app.errors import DataError, UserError
 from ssl_app.runs import sync
 
 rng = np.random.default_rng(0)
@@ -119,7 +119,7 @@ def test_one_channel_beside_color_is_refused_with_the_cure(tmp_path: Path) -> No
     )
     assert packed(data, channels=3).images.shape == (2, 8, 8, 3)
     assert packed(data, channels=1).images.shape == (2, 8, 8, 1)
-    assert refusal(data, 5) == "1.png has 1 channels, 5 are requested; type channels 1"
+    assert refusal(data, 5) == "1.png has 1 channels, 5 are requested (2 of 2 images); type channels 1"
 
 
 def test_mixed_depth_is_refused_with_the_cure_and_scaled_fixes_it(tmp_path: Path) -> None:
@@ -338,3 +338,74 @@ def test_with_the_side_given_a_set_that_cannot_be_read_is_refused_alike(tmp_path
     (data / "0.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"^none of the 1 images in .* can be read, first 0.png: the file is empty$"):
         pack(open_source(str(data), Columns()), PixelSpec(8, pack_side=9), tmp_path / "c", max_unreadable=9)
+
+
+@pytest.mark.parametrize("gray", [(8, 8), (8, 8, 3)])
+def test_a_few_images_in_color_become_gray_with_a_line(tmp_path: Path, gray: tuple[int, ...]) -> None:
+    """Of one channel or of three equal ones: a handful in color does not decide for the set."""
+    data = tmp_path / "d"
+    for number in range(40):
+        one = noise(8, 8)
+        save(data / f"{number:02d}.png", one if len(gray) == 2 else np.stack([one] * 3, axis=2))
+    save(data / "99.png", noise(8, 8, 3))
+    found = packed(data)
+    assert found.images.shape == (41, 8, 8, 1)
+    sentence = "1 of 41 images has color (99.png), made gray as the others; type channels 3 to keep their color"
+    assert [str(note) for note in found.notes] == [sentence]
+    assert np.array_equal(found.images, packed(data, channels=1).images)
+    assert packed(data, channels=3).images.shape == (41, 8, 8, 3)
+
+
+def test_a_few_gray_files_among_color_are_repeated_with_a_line(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    for number in range(40):
+        save(data / f"{number:02d}.png", noise(8, 8, 3))
+    save(data / "99.png", noise(8, 8))
+    found = packed(data)
+    assert found.images.shape == (41, 8, 8, 3)
+    assert [str(note) for note in found.notes] == [
+        "40 of 41 images have color, the others are gray and repeated; type channels 1 to make all gray"
+    ]
+
+
+def test_all_that_does_not_go_together_is_refused_together(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    save(data / "1.png", noise(8, 8))
+    save(data / "2.png", noise(8, 8).astype(np.uint16))
+    save(data / "3.png", noise(8, 8, 3))
+    (data / "4.png").write_bytes(b"")
+    with pytest.raises(UserError) as raised:
+        packed(data)
+    sentence = raised.value.sentence(str)
+    for words in ("3 mistakes", "4.png: the file is empty", "2.png is uint16", "3.png has color"):
+        assert words in sentence
+
+
+@pytest.mark.parametrize(("height", "width"), [(10, 40), (40, 10), (15, 46)])
+def test_a_padded_image_is_whole_between_bars_of_its_mean(height: int, width: int) -> None:
+    array = np.zeros((height, width, 2), np.float32)
+    array[:, : width // 2, 0], array[..., 1] = 8, 5
+    square = fitted(array, 20, "pad")
+    assert square.shape == (20, 20, 2)
+    assert square[..., 1] == pytest.approx(5)
+    bar, inside = ((0, 0), (10, 0)) if height < width else ((10, 0), (10, 8))
+    assert square[bar].tolist() == [4, 5]
+    assert square[inside].tolist() == [8, 5]
+
+
+def test_a_stretched_image_has_every_row_and_column() -> None:
+    array = np.arange(16, dtype=np.uint8).reshape(2, 8, 1)
+    assert np.array_equal(fitted(array, 2, "stretch")[..., 0], [[2, 6], [10, 14]])
+    assert np.array_equal(fitted(array, 2, "crop")[..., 0], [[3, 4], [11, 12]])
+
+
+def test_an_image_that_is_kept_whole_has_no_margin(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    save(data / "1.png", noise(40, 90))
+    found = pack(open_source(str(data), Columns()), PixelSpec(16), tmp_path / "cache")
+    cut = "1 image loses more than a fifth to the center square (1.png, 90 x 40 pixels, 56 %)"
+    assert [str(note) for note in found.notes] == [f"{cut}; type fit pad to keep all, or fit stretch"]
+    for fit in ("pad", "stretch"):
+        found = pack(open_source(str(data), Columns()), PixelSpec(16, fit=fit), tmp_path / "cache")
+        assert found.images.shape[1] == 16
+        assert found.notes == ()

@@ -15,11 +15,13 @@ from typing import Any, ClassVar, TypeVar
 from numpy.typing import NDArray
 
 from ssl_app import registry
+from ssl_app.data import class_names
+from ssl_app.data.companions import AUTO
 from ssl_app.data.decoding.limits import MAX_IMAGE_MB
 from ssl_app.data.images import EXTENSIONS, Unreadable
 from ssl_app.data.survey import SPLITS as SPLITS
-from ssl_app.data.survey import survey
-from ssl_app.errors import DataError, Fix, Notice, Set
+from ssl_app.data.survey import left_after, patterns_of, survey
+from ssl_app.errors import DataError, Fix, Notice, Set, Unset
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -35,7 +37,7 @@ FOLDER_NAMES, SHARD_NAMES, ARRAY_NAMES = "folder names", "shard names", "array n
 
 @dataclass(frozen=True)
 class Columns:
-    """Where labels, groups and splits come from, and along which axis volumes are cut into slices.
+    """Where labels, groups and splits come from, what is left out, and how volumes are cut into slices.
 
     As requested, None is the default and "none" is not to be used; as found, None is nowhere.
     """
@@ -44,6 +46,9 @@ class Columns:
     group: str | None = None
     split: str | None = None
     axis: str | None = None  # axial, coronal or sagittal; as requested only
+    omit: tuple[str, ...] = (AUTO,)  # patterns of files to leave out; as requested only
+    unlabeled: tuple[str, ...] = ()  # labels that stand for none; as requested only
+    one_spelling: bool = False  # whether names that differ in case, blanks or accents' form are one class
     group_from: str | None = None  # as found: what gives the groups where no column does, such as PatientID
 
     @property
@@ -75,6 +80,7 @@ class Source(ABC):
     volumes: bool = False  # whether some of the images are slices
     mirrors: bool = True  # False where a mirrored image is another thing
     max_image_mb: int = MAX_IMAGE_MB  # of one decoded image: `read` gives it to `decode`
+    unused: tuple[str, ...] = ()  # columns of a table that are not used
     value_units: str = ""  # where values mean the same in every type: "modality", such as Hounsfield's
     windows: tuple[tuple[float, float] | None, ...] | None = None  # (N,) low and high that the files ask to show
 
@@ -176,6 +182,7 @@ def open_source(data: str, columns: Columns, max_image_mb: int = MAX_IMAGE_MB) -
         if kind.accepts(data):
             source = kind(data, columns)
             source.max_image_mb = max_image_mb
+            name_classes(source, columns)
             if columns.axis is not None and not source.volumes:
                 source.notes += (Notice(f"{data} holds no volumes, and nothing is cut into {columns.axis} slices"),)
             return source
@@ -185,3 +192,21 @@ def open_source(data: str, columns: Columns, max_image_mb: int = MAX_IMAGE_MB) -
     if Path(data).suffix.lower() in EXTENSIONS:
         raise DataError(f"{data} is one image", expected="a set of them", fix=Set("data", Path(data).parent))
     raise DataError(f"{data} is of no known kind; {EXPECTED}")
+
+
+def name_classes(source: Source, columns: Columns) -> None:
+    """Take away labels that stand for none and join spellings, as requested; remark on the others."""
+    patterns = patterns_of(columns.omit)
+    if patterns and len(left_after(list(source.keys), columns.omit)) < len(source.keys):
+        raise DataError(
+            f"{source.name} is no folder and no manifest, of which files can be left out", fix=Unset("omit")
+        )
+    if source.labels is None:
+        return
+    labels = class_names.without(source.labels, columns.unlabeled, columns.one_spelling)
+    if columns.unlabeled or columns.one_spelling:
+        changed = sum(one != other for one, other in zip(source.labels, labels, strict=True))
+        done = "spellings joined, or taken for none" if changed else "none is spelled so"
+        source.notes += (Notice(f"{changed} labels changed, as requested: {done}"),)
+    source.labels = labels
+    source.notes += tuple(class_names.notices(labels))

@@ -24,7 +24,7 @@ class Folder(Members):
         only_in_manifests(data, columns, "the folder")
         self.name = data
         root, at = Path(data), Path(data).resolve()
-        found = survey(data, file_kinds())
+        found = survey(data, file_kinds()).without(columns.omit)
         beside = found.beside(IMAGES)
         instead = hints(root)
         paths = found.files.get(IMAGES, [])

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from ssl_app.data.companions import NOTHING, companions
 from ssl_app.data.files import kind_for, looks
 from ssl_app.data.members import MARK, Listed, Look, Members, several_notice
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns
-from ssl_app.errors import DataError, Fix, Notice, Set, nearest
+from ssl_app.data.survey import left_after, omitted, patterns_of
+from ssl_app.errors import DataError, Fix, Mistakes, Notice, Set, nearest
 
 KINDS = (".csv", ".tsv", ".parquet")
 PATH = "path"  # relative to the folder of the manifest, or absolute
@@ -39,29 +41,41 @@ class Manifest(Members):
 
     def fill(self, table: pd.DataFrame, columns: Columns, root: Path) -> None:
         """Make the images of a table with the column path those of the source; paths begin at root."""
-        data = self.name
-        self.columns = Columns(
-            label=chosen(data, table, "label", columns.label),
-            group=chosen(data, table, "group", columns.group),
-            split=chosen(data, table, "split", columns.split),
-            axis=columns.axis,
-        )
+        data, mistakes = self.name, Mistakes()
+        found: dict[str, str | None] = {}
+        for name in ("label", "group", "split"):
+            with mistakes.collected():
+                found[name] = chosen(data, table, name, getattr(columns, name))
+        self.columns = Columns(found.get("label"), found.get("group"), found.get("split"), columns.axis)
+        kept = left_after(values(table, PATH), columns.omit)
+        if patterns_of(columns.omit):
+            self.notes += (Notice(omitted(len(table) - len(kept), "row")),)
+            table = table[table[PATH].str.strip().isin(set(kept))]
         others = [name for name in table.columns if name not in {PATH, *vars(self.columns).values()}]
+        self.unused = tuple(others)
         if self.columns.label is None and columns.label is None and others:
-            found = f"{data} has no column label; its other columns: {', '.join(others)}"
-            self.notes = (Notice(found, fixes=(Set("label", "COLUMN to name one of them"),)),)
-        listed = looks(list(named(root, paths(data, root, values(table, PATH)))), columns)
+            only = f"{data} has no column label; its other columns: {', '.join(others)}"
+            self.notes += (Notice(only, fixes=(Set("label", "COLUMN to name one of them"),)),)
+        keys: tuple[str, ...] = ()
+        with mistakes.collected():
+            keys = paths(data, root, values(table, PATH))
+        with mistakes.collected():
+            read_splits(of_rows(table, self.columns.split), self.columns.split)
+        mistakes.refuse()
+        listed = looks(list(named(root, keys)), columns)
         parents = self.take([in_a_table(file) for file in listed])
 
         def known(column: str | None) -> tuple[str | None, ...] | None:
-            found = None if column is None else [value or None for value in values(table, column)]
-            return None if found is None else tuple(found[parent] for parent in parents)
+            rows = of_rows(table, column)
+            return None if rows is None else tuple(rows[parent] for parent in parents)
 
         self.labels, self.groups = known(self.columns.label), known(self.columns.group)
         self.splits = read_splits(known(self.columns.split), self.columns.split)
         if self.groups is None:
             self.set_groups(listed, parents, columns)
         self.notes += tuple(several_notice(listed))
+        if NOTHING not in columns.omit:
+            self.notes += tuple(companions(self.keys).notices(left_out=False))
 
     @classmethod
     def accepts(cls, data: str) -> bool:
@@ -145,6 +159,11 @@ def refuse_twice(path: Path, between: str) -> None:
 def values(table: pd.DataFrame, column: str) -> list[str]:
     """One column as stripped text."""
     return [str(value).strip() for value in table[column].tolist()]
+
+
+def of_rows(table: pd.DataFrame, column: str | None) -> tuple[str | None, ...] | None:
+    """The values of a column, None where a cell is empty; None without a column."""
+    return None if column is None else tuple(value or None for value in values(table, column))
 
 
 def chosen(data: str, table: pd.DataFrame, default: str, requested: str | None) -> str | None:

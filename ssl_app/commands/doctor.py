@@ -1,0 +1,236 @@
+"""Look at a set of images before anything is trained: all that is wrong with it, and what to type.
+
+DATA is what --data takes. Every image is decoded once. Nothing is trained, and nothing is written but for --page and
+--clean. Exact copies are equal pixel by pixel; near copies look the same (size, compression, brightness).
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from ssl_app import config
+from ssl_app.commands.base import columns_of
+from ssl_app.config import option
+from ssl_app.errors import SettingsError, SeveralErrors, UserError
+from ssl_app.runs import Result, write_bytes
+from ssl_app.settings import DataSettings, PixelSettings
+
+if TYPE_CHECKING:
+    from ssl_app.data.against import Shared
+    from ssl_app.data.checkup import Checkup, Finding
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES = """
+ssl-app doctor scans/
+ssl-app doctor all.csv --group patient --page doctor.html --clean clean.csv
+ssl-app doctor scans/ --against labeled.csv --json
+"""
+SHOWN = 8  # sizes, classes and endings in the table
+PAIRS = 1000  # in the JSON
+KINDS = (".html", ".htm")
+
+
+@dataclass(frozen=True)
+class Settings(PixelSettings, DataSettings):
+    """What to look at."""
+
+    data: str | None = option(None, "set of images, as --data takes it", argument=True, path="any", names=("digits",))
+    against: str | None = option(
+        None, "another set: copies and groups that are in both", metavar="D", path="any", names=("digits",)
+    )
+    per_class: int | None = option(None, "labeled images of each class that a finetune is to have", at_least=1)
+    page: Path | None = option(None, "write a page with the pairs side by side", metavar="FILE.html")
+    clean: Path | None = option(
+        None, "write a manifest without extra copies and unreadable files, for --data", metavar="FILE.csv"
+    )
+
+
+def run(settings: Settings) -> Result:
+    """Look, print the table on stdout, write page and manifest. Raises DataError for a set to hold against."""
+    from ssl_app.data.against import shared
+    from ssl_app.data.cleaning import write_cleaned
+
+    started = time.monotonic()
+    _refuse_endings(settings)
+    try:
+        found = _examined(settings, str(settings.data))
+    except UserError as error:
+        return _unopened(settings, error, started)
+    other = None if settings.against is None else shared(found, _examined(settings, settings.against))
+    findings = [*found.findings, *([] if other is None else other.findings())]
+    suggested = _suggested(found)
+    sentences = [(one.notice.sentence(config.flag), one.refused) for one in findings]
+    cleaned = None if settings.clean is None else write_cleaned(settings.clean, found)
+    following = _next(settings, [typed for typed, _ in suggested], cleaned is not None)
+    _print(found, sentences, suggested, following)
+    if cleaned is not None:
+        print(f"cleaned: {cleaned.sentence()}")
+    if settings.page is not None:
+        _write_page(settings.page, found, other, (sentences, suggested, following))
+        print(f"page: {settings.page}")
+    more = _facts(found, findings, other) | {"suggested": dict(suggested), "next": following}
+    more |= {} if settings.clean is None else {"clean": str(settings.clean)}
+    more |= {} if settings.page is None else {"page": str(settings.page)}
+    return Result("doctor", Path(str(settings.data)), time.monotonic() - started, config.as_json(settings), more)
+
+
+def _refuse_endings(settings: Settings) -> None:
+    """Raise SettingsError for a page or a manifest that no browser and no --data would take for one."""
+    if settings.page is not None and settings.page.suffix.lower() not in KINDS:
+        raise SettingsError(f"--page {settings.page} is no HTML file; type --page {settings.page}.html")
+    if settings.clean is not None and settings.clean.suffix.lower() != ".csv":
+        raise SettingsError(f"--clean {settings.clean} is no CSV file; type --clean {settings.clean}.csv")
+
+
+def _examined(settings: Settings, data: str) -> "Checkup":
+    """Every image of a set, looked at. Raises UserError where it cannot be opened."""
+    from ssl_app.data.checkup import examine
+    from ssl_app.data.intensity import checked
+    from ssl_app.data.packing import counted
+    from ssl_app.data.sources.base import open_source
+    from ssl_app.data.spec import PixelSpec
+
+    source = open_source(data, columns_of(settings), settings.max_image_mb)
+    intensity = checked(settings.intensity or "range")
+    pixels = PixelSpec(64, settings.channels, intensity, None, settings.nodata, settings.fit or "crop")
+    found = examine(source, pixels, lambda items, total: counted(items, total, progress=True, what="looking"))
+    return replace(
+        found,
+        per_class=settings.per_class,
+        max_unreadable=settings.max_unreadable,
+        allow_leak=settings.allow_leak,
+    )
+
+
+def _unopened(settings: Settings, error: UserError, started: float) -> Result:
+    """A set that cannot be opened at all: why, all reasons together."""
+    errors = error.errors if isinstance(error, SeveralErrors) else (error,)
+    sentences = [one.sentence(config.flag) for one in errors]
+    print(f"{settings.data} cannot be opened")
+    _print_part("found", [f"refused  {sentence}" for sentence in sentences])
+    found = [{"kind": "unopened", "sentence": one, "count": 1, "refused": True} for one in sentences]
+    seconds = time.monotonic() - started
+    return Result("doctor", Path(str(settings.data)), seconds, config.as_json(settings), {"findings": found})
+
+
+def _suggested(found: "Checkup") -> list[tuple[str, str]]:
+    """Flags with their values, and the reason of each."""
+    from ssl_app.data.checkup import suggestions
+
+    return [
+        (f"{config.flag(name)} {quote(value)}" if value else config.flag(name), why)
+        for name, value, why in suggestions(found)
+    ]
+
+
+def _next(settings: Settings, flags: Sequence[str], cleaned: bool) -> str:
+    """The pretraining to type: with the columns given and the settings suggested, but those of stage two."""
+    given = {name: getattr(settings, name) for name in ("label", "group", "split")}
+    if cleaned:  # the manifest has columns of these names
+        given = {"data": settings.clean}
+        flags = [one for one in flags if one.split()[0] not in CLEANED]
+    typed = " ".join(f"{config.flag(name)} {quote(str(value))}" for name, value in given.items() if value)
+    suggested = " ".join(one for one in flags if not one.startswith("--per-class"))
+    data = "" if cleaned else f"--data {quote(str(settings.data))}"
+    return " ".join(part for part in ("ssl-app pretrain", data, typed, suggested) if part)
+
+
+CLEANED = ("--split", "--unlabeled", "--one-spelling", "--max-unreadable", "--group")
+
+
+def _print(
+    found: "Checkup", sentences: Sequence[tuple[str, bool]], suggested: Sequence[tuple[str, str]], following: str
+) -> None:
+    """The table."""
+    source = found.source
+    rows = [
+        ("images", f"{len(found.rows)}, and {len(found.unreadable)} that cannot be read"),
+        ("formats", _counted(found.formats)),
+        ("sizes", _counted({f"{width}x{height}": n for (height, width), n in found.sizes.most_common()})),
+        ("depths", _counted(found.depths)),
+        ("channels", _counted(found.channels) + (f"; {found.gray} of three equal ones" if found.gray else "")),
+        ("classes", _counted(found.class_counts)),
+    ]
+    if source.groups is not None:
+        rows.append(("groups", f"{len(set(source.groups) - {None})} by {source.columns.group}"))
+    if source.splits is not None:
+        marks = [mark or "train" for mark in source.splits]
+        rows.append(("split", _counted({mark: marks.count(mark) for mark in dict.fromkeys(marks)})))
+    print(source.name)
+    for name, words in rows:
+        if words:
+            print(f"  {name:<9} {words}")
+    _print_part("found", [f"{'refused' if refused else 'note':<8} {words}" for words, refused in sentences])
+    width = max((len(typed) for typed, _ in suggested), default=0)
+    _print_part("suggested settings", [f"{typed:<{width}}  {why}" for typed, why in suggested])
+    print(f"next: {following}")
+
+
+def _print_part(title: str, lines: Sequence[str]) -> None:
+    print(title if lines else f"{title}: nothing")
+    for line in lines:
+        print(f"  {line}")
+
+
+def _counted(counts: Mapping[Any, int]) -> str:
+    """`normal 1341, virus 1345`, the first few."""
+    shown = [f"{name} {n}" for name, n in list(counts.items())[:SHOWN]]
+    more = [f"{len(counts) - SHOWN} more"] if len(counts) > SHOWN else []
+    return ", ".join(shown + more)
+
+
+def _write_page(
+    path: Path,
+    found: "Checkup",
+    other: "Shared | None",
+    words: tuple[Sequence[tuple[str, bool]], Sequence[tuple[str, str]], str],
+) -> None:
+    from ssl_app.report.doctor_page import DoctorReport
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, DoctorReport(found, other, *words).html().encode("utf-8"))
+
+
+def _facts(found: "Checkup", findings: Sequence["Finding"], other: "Shared | None") -> dict[str, Any]:
+    """What the JSON holds."""
+    names = found.keys
+    pairs, alike = found.near
+    facts: dict[str, Any] = {
+        "images": len(names),
+        "unreadable": [list(one) for one in found.unreadable],
+        "formats": found.formats,
+        "sizes": {f"{width}x{height}": n for (height, width), n in found.sizes.most_common()},
+        "depths": dict(found.depths),
+        "channels": {str(channels): n for channels, n in found.channels.items()},
+        "gray": found.gray,
+        "classes": found.class_counts,
+        "findings": [
+            {
+                "kind": one.kind,
+                "sentence": one.notice.sentence(config.flag),
+                "count": one.count,
+                "refused": one.refused,
+            }
+            for one in findings
+        ],
+        "copies": [[names[i] for i in group] for group in found.copies.groups],
+        "near": [
+            [names[i], names[j], round(float(close), 4)] for (i, j), close in zip(pairs[:PAIRS], alike, strict=False)
+        ],
+    }
+    if other is not None:
+        theirs = other.other.keys
+        facts["against"] = {
+            "copies": [[names[i], theirs[j]] for i, j in other.copies[:PAIRS]],
+            "near": [
+                [names[i], theirs[j], round(float(close), 4)]
+                for (i, j), close in zip(other.near[:PAIRS], other.alike, strict=False)
+            ],
+            "groups": other.groups,
+        }
+    return facts

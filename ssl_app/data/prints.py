@@ -1,0 +1,110 @@
+"""Near copies by sight: a 128-bit perceptual hash finds candidates, the correlation of thumbnails decides.
+
+The hash is the sign of the 128 lowest frequencies of a 32 x 32 thumbnail (pHash, Zauner 2010), which brightness,
+contrast, size and compression hardly move. Images are candidates where one of eight bands of 16 bits is equal
+(locality-sensitive hashing); of a band only WINDOW neighbors in sorted order are compared, so that a set of much the
+same images does not cost all its pairs: N log N in any case.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 32  # pixels of a thumbnail
+BANDS, BITS = 8, 16  # of the hash
+STEPS = 31  # of a thumbnail's values, to a standard deviation
+WINDOW = 32  # neighbors that an image is compared with, in each band
+CHUNK = 65_536  # pairs whose thumbnails are compared at a time
+# chest X-rays and steel surfaces (5,216 and 1,800): the nearest other image correlates with .992 at most in 99.9 %;
+# JPEG of quality 40, noise of 8 gray levels, half the size, gamma .7: .99 and more in 98 to 100 % of the copies
+NEAR = 0.99
+LOW = sorted(((y, x) for y in range(SIDE) for x in range(SIDE) if y + x), key=lambda at: (sum(at), at))[
+    : BANDS * BITS
+]
+ROWS, COLUMNS = np.array(LOW).T
+FARTHEST = 32  # bits that a near copy differs by at most: the mean is 14, when 2 % of every side are cut off
+ONES = np.array([number.bit_count() for number in range(2**BITS)], np.uint16)  # set bits of every band
+Pairs = NDArray[np.int64]  # (M, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Prints:
+    """What is compared of N images; a blank one, all of one value, is near to none."""
+
+    codes: NDArray[np.uint16]  # (N, 8)
+    thumbs: NDArray[np.int8]  # (N, 1024), standardized
+    blank: NDArray[np.bool_]  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+def thumbnail(array: NDArray[Any]) -> NDArray[np.int8]:
+    """(H, W, C) -> (1024,): the whole image, gray, with mean 0 and deviation STEPS; zeros for a blank one."""
+    gray = array[..., 0] if array.shape[2] == 1 else array.mean(axis=2, dtype=np.float32)
+    small = cv2.resize(gray.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
+    small -= small.mean()
+    spread = float(small.std())
+    if not np.isfinite(spread) or spread <= 1e-6 * max(1.0, float(np.abs(small).max())):
+        return np.zeros(SIDE * SIDE, np.int8)
+    found: NDArray[np.int8] = np.clip(np.rint(small * (STEPS / spread)), -127, 127).astype(np.int8)
+    return found
+
+
+def prints(thumbs: NDArray[np.int8]) -> Prints:
+    """The hashes of thumbnails (N, 1024)."""
+    codes = np.empty((len(thumbs), BANDS), np.uint16)
+    for number, thumb in enumerate(thumbs):
+        low = cv2.dct(thumb.reshape(SIDE, SIDE).astype(np.float32))[ROWS, COLUMNS] > 0
+        codes[number] = np.packbits(low).view(np.uint16)
+    return Prints(codes, thumbs, np.asarray(~thumbs.any(axis=1), bool))
+
+
+def near_pairs(images: Prints, near: float = NEAR) -> tuple[Pairs, NDArray[np.float32]]:
+    """Pairs of images (i < j) that look the same, sorted, and their correlation."""
+    found = _candidates(images)
+    alike = np.concatenate(
+        [_correlation(images.thumbs, part) for part in np.array_split(found, len(found) // CHUNK + 1)]
+    )
+    kept = alike >= near
+    return found[kept], alike[kept]
+
+
+def _candidates(images: Prints) -> Pairs:
+    """Pairs that share a band and are neighbors there, each once."""
+    rows = np.flatnonzero(~images.blank)
+    found = [np.empty(0, np.int64)]
+    count = len(images)
+    for band in range(BANDS):
+        codes = np.roll(images.codes[rows], -band, axis=1)  # this band first, and the others as far as they are equal
+        order = np.lexsort(codes.T[::-1])
+        rows_in_order, codes = rows[order], codes[order]
+        for ahead in range(1, min(WINDOW, len(rows) - 1) + 1):
+            same = codes[:-ahead, 0] == codes[ahead:, 0]
+            if not same.any():
+                break
+            same[same] = _distance(codes[:-ahead][same], codes[ahead:][same]) <= FARTHEST
+            one, other = rows_in_order[:-ahead][same], rows_in_order[ahead:][same]
+            found.append(np.minimum(one, other) * count + np.maximum(one, other))
+    unique = np.unique(np.concatenate(found))
+    return np.stack([unique // max(count, 1), unique % max(count, 1)], axis=1)
+
+
+def _distance(one: NDArray[np.uint16], other: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """(M,) how many of the 128 bits differ. (M, 8), (M, 8)."""
+    bits = np.bitwise_xor(one, other)
+    counts = np.zeros(len(bits), np.uint16)
+    for band in range(BANDS):
+        counts += ONES[bits[:, band]]
+    return counts
+
+
+def _correlation(thumbs: NDArray[np.int8], pairs: Pairs) -> NDArray[np.float32]:
+    """(M,) of the thumbnails of pairs."""
+    one, other = (thumbs[pairs[:, side]].astype(np.float32) for side in (0, 1))
+    scale = np.sqrt((one * one).sum(axis=1) * (other * other).sum(axis=1))
+    found: NDArray[np.float32] = (one * other).sum(axis=1) / np.maximum(scale, 1)
+    return found

@@ -1,0 +1,92 @@
+"""Near copies: found where a picture was saved again, not where pictures are only of one kind."""
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ssl_app.data import prints as module
+from ssl_app.data.prints import Prints, near_pairs, prints, thumbnail
+
+rng = np.random.default_rng(0)
+
+
+def scene(seed: int, side: int = 96) -> NDArray[np.uint8]:
+    """A smooth picture of its own, (S, S, 1)."""
+    noise = np.random.default_rng(seed).normal(size=(12, 12)).astype(np.float32)
+    large = cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
+    return cv2.normalize(large, None, 20, 200, cv2.NORM_MINMAX).astype(np.uint8)[..., None]
+
+
+def again(how: str, image: NDArray[np.uint8]) -> NDArray[np.generic]:
+    if how == "JPEG":
+        return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_GRAYSCALE)[
+            ..., None
+        ]
+    if how == "half the size":
+        return cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA)[..., None]
+    if how == "brighter":
+        return np.clip(image * 1.2 + 5, 0, 255).astype(np.uint8)
+    if how == "color":
+        return image.repeat(3, 2)
+    if how == "16 bits":
+        return image.astype(np.uint16) * 200
+    if how == "noise":
+        return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+    return 255 - (255 - image.astype(np.float32)) * 0.5
+
+
+HOWS = ("JPEG", "half the size", "brighter", "color", "16 bits", "noise", "another window")
+
+
+def printed(images: list[NDArray[np.generic]]) -> Prints:
+    return prints(np.stack([thumbnail(image) for image in images]))
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_picture_that_was_saved_again_is_a_near_copy(how: str) -> None:
+    images: list[NDArray[np.generic]] = [scene(seed) for seed in range(30)]
+    pairs, alike = near_pairs(printed([*images, again(how, images[7])]))
+    assert pairs.tolist() == [[7, 30]]
+    assert alike[0] >= module.NEAR
+
+
+def test_pictures_of_one_kind_are_no_near_copies() -> None:
+    assert not len(near_pairs(printed([scene(seed) for seed in range(60)]))[0])
+
+
+def test_mirrored_and_inverted_pictures_are_no_near_copies() -> None:
+    image = scene(0)
+    assert not len(near_pairs(printed([image, image[:, ::-1], 255 - image, np.rot90(image)]))[0])
+
+
+def test_blank_pictures_are_near_to_none() -> None:
+    found = printed([np.full((8, 8, 1), 7, np.uint8), np.full((8, 8, 1), 9, np.uint8), scene(1)])
+    assert found.blank.tolist() == [True, True, False]
+    assert not len(near_pairs(found)[0])
+
+
+def test_the_pairs_are_those_of_all_pairs_compared() -> None:
+    base = [scene(seed) for seed in range(12)]
+    images = [*base, *(again(how, image) for how, image in zip(itertools.cycle(HOWS), base, strict=False))]
+    found = printed(images)
+    thumbs = found.thumbs.astype(np.float64)
+    thumbs /= np.linalg.norm(thumbs, axis=1, keepdims=True)
+    slow = {(i, j) for i, j in itertools.combinations(range(24), 2) if thumbs[i] @ thumbs[j] >= module.NEAR}
+    assert {tuple(pair) for pair in near_pairs(found)[0].tolist()} == slow
+    assert len(slow) == 12
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_images_are_no_special_case(count: int) -> None:
+    thumbs = np.array([thumbnail(scene(0))] * count, np.int8).reshape(count, 1024)
+    assert len(near_pairs(prints(thumbs))[0]) == (count == 2)
+
+
+def test_a_set_of_much_the_same_images_costs_a_window_of_neighbors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of n images that are all near copies n x WINDOW x 8 pairs are compared at most, not n^2 / 2."""
+    monkeypatch.setattr(module, "WINDOW", 2)
+    found = prints(np.stack([thumbnail(scene(0))] * 100))
+    assert len(module._candidates(found)) <= 100 * 2 * module.BANDS
