@@ -125,7 +125,7 @@ def affinity(features: ArrayLike, neighbors: int = NEIGHBORS) -> "csr_array":
     w = csr_array((weight, near.ravel(), np.arange(count + 1) * k), shape=(count, count))
     w = w.maximum(w.T).tocsr()
     w.eliminate_zeros()
-    degree = np.asarray(w.sum(axis=1)).ravel()
+    degree: Floats = np.asarray(w.sum(axis=1)).ravel()
     inverse = np.divide(1, np.sqrt(degree), out=np.zeros(count), where=degree > 0)
     w.data *= inverse[w.indices] * np.repeat(inverse, np.diff(w.indptr))
     return w
