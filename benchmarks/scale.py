@@ -13,6 +13,7 @@ label: one labeling by SeLa, one head of K = 1,000: all that is done for it but 
        projection of the pixels to as many features; the network is timed on NETWORK images.
 features: features of all images into a file, as for a sweep, by the same projection.
 propagate: those features, eight labels a class: graph, propagation, head.
+assign: SeLa's assignment alone, of features of noise in a mapped file, to the first balance; `graph` the graph alone.
 """
 
 import argparse
@@ -37,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 SIDE, CLASSES, CLUSTERS, STEPS, NETWORK, PER_CLASS = 32, 10, 1000, 10, 1024, 8
 PARTS = ("imports", "pack", "open", "epoch", "label", "features", "propagate")
+ALONE = ("assign", "graph")  # on noise, if asked for by name; no set is made
 BLOCK = 10_000  # images made at a time
 
 
@@ -57,15 +59,14 @@ def main() -> None:
     print(f"{processor()}, {asked.threads} threads, load {os.getloadavg()[0]:.1f}", flush=True)
     for count in map(int, asked.images.split(",")):
         place = asked.folder / f"{asked.kind}-{count}"
-        if not (place / "made").is_file():
+        wanted = [part for part in (*PARTS, *ALONE) if part in asked.only.split(",")]
+        if set(wanted) - set(ALONE) and not (place / "made").is_file():
             place.mkdir(parents=True, exist_ok=True)
             {"npz": make_npz, "tar": make_tars, "png": make_files}[asked.kind](place, count)
             (place / "made").touch()
-        for part in PARTS:
-            if part in asked.only.split(","):
-                words = [sys.executable, __file__, str(place), "--images", str(count), "--part", part]
-                words += ["--threads", str(asked.threads)]
-                subprocess.run(words, check=True)
+        for part in wanted:
+            words = [sys.executable, __file__, str(place), "--images", str(count), "--part", part]
+            subprocess.run([*words, "--threads", str(asked.threads)], check=True)
 
 
 def blocks(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -295,6 +296,44 @@ def propagate_part(place: Path, count: int, threads: int) -> dict[str, float]:
     right = (head.logits(np.asarray(features[:5000])).argmax(1) == labels[:5000]).mean()
     return {"cpu of the graph": made - began, "cpu of propagation and head": ended - made,
         "reached": float(found.reached.mean()), "right": float(right)}  # fmt: skip
+
+
+def noise_features(count: int) -> torch.Tensor:
+    """(N, 256) in loose groups, as the loop holds them."""
+    from ssl_app.training.rows import empty_rows
+
+    found = empty_rows(count, torch.zeros(1, 256), None)
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randn(CLUSTERS, 256, generator=generator)
+    for first in range(0, count, BLOCK):
+        some = found[first : first + BLOCK]
+        group = torch.randint(CLUSTERS, (len(some),), generator=generator)
+        torch.randn(some.shape, generator=generator, out=some).add_(centers[group])
+    return found
+
+
+def assign_part(place: Path, count: int, threads: int) -> dict[str, float]:
+    from ssl_app.clustering import sinkhorn
+
+    torch.set_num_threads(threads)
+    features = noise_features(count)
+    scores = sinkhorn.Linear(features, torch.randn(CLUSTERS, 256, generator=torch.Generator().manual_seed(1)) / 32)
+    began = time.process_time()
+    found = sinkhorn.balance(scores, 10.0, tolerance=0.1)
+    balanced = time.process_time()
+    sinkhorn.labels(scores, 10.0, found.potential)
+    return {"cpu of balance": balanced - began, "passes": found.iterations, "error": found.error,
+        "cpu of labels": time.process_time() - balanced}  # fmt: skip
+
+
+def graph_part(place: Path, count: int, threads: int) -> dict[str, float]:
+    from ssl_app.clustering.label_propagation import neighbor_graph
+
+    torch.set_num_threads(threads)
+    features = noise_features(count)
+    began = time.process_time()
+    graph = neighbor_graph(features)
+    return {"cpu of the graph": time.process_time() - began, "edges an image": graph.nnz / count}
 
 
 if __name__ == "__main__":

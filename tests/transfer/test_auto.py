@@ -209,7 +209,8 @@ def test_strategies_of_a_draw_share_the_heads_that_are_fitted(
     assert len(fits) == 1
     assert np.array_equal(one.probabilities, again.probabilities)
     assert one.how == again.how
-    assert np.array_equal(one.probabilities, outcome("label-propagation", 8, setup).probabilities)
+    alone = outcome("label-propagation", 8, setup)  # features are taken in other batches
+    assert np.allclose(one.probabilities, alone.probabilities, atol=1e-4)
     fits.clear()
     outcome("feature-extraction", 8), outcome("two-stage", 8)
     assert len(fits) == 1
