@@ -13,6 +13,7 @@ label: one labeling by SeLa, one head of K = 1,000: all that is done for it but 
        projection of the pixels to as many features; the network is timed on NETWORK images.
 features: features of all images into a file, as for a sweep, by the same projection.
 propagate: those features, eight labels a class: graph, propagation, head.
+names: what is held of each image beside its pixels: names, labels, hashes, stamps, split.
 assign: SeLa's assignment alone, of features of noise in a mapped file, to the first balance; `graph` the graph alone.
 """
 
@@ -23,6 +24,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import zipfile
@@ -38,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 SIDE, CLASSES, CLUSTERS, STEPS, NETWORK, PER_CLASS = 32, 10, 1000, 10, 1024, 8
 PARTS = ("imports", "pack", "open", "epoch", "label", "features", "propagate")
-ALONE = ("assign", "graph")  # on noise, if asked for by name; no set is made
+ALONE = ("names", "assign", "graph")  # on noise, if asked for by name; no set is made
 BLOCK = 10_000  # images made at a time
 
 
@@ -296,6 +298,24 @@ def propagate_part(place: Path, count: int, threads: int) -> dict[str, float]:
     right = (head.logits(np.asarray(features[:5000])).argmax(1) == labels[:5000]).mean()
     return {"cpu of the graph": made - began, "cpu of propagation and head": ended - made,
         "reached": float(found.reached.mean()), "right": float(right)}  # fmt: skip
+
+
+def names_part(place: Path, count: int, threads: int) -> dict[str, float]:
+    from ssl_app.data.dataset import Dataset, label_arrays
+    from ssl_app.data.packing import digest
+    from ssl_app.data.sources.base import Columns, open_source
+    from ssl_app.data.splits import split
+
+    with tempfile.TemporaryDirectory() as made:
+        path = Path(made) / "set.npz"
+        np.savez(path, images=np.zeros((count, 1, 1), np.uint8), labels=np.arange(count) % CLASSES)
+        source = open_source(str(path), Columns())
+        digest(source.stamps())
+    classes, labels, labeled = label_arrays(source, np.arange(count))
+    content = np.random.default_rng(0).integers(-(2**63), 2**63 - 1, count)
+    dataset = Dataset(source.name, np.zeros((1, 1, 1, 1)), tuple(source.keys), content, classes, labels, labeled,
+        None, None, source.columns, (), (), True, 1, "")  # fmt: skip
+    return {"train": len(split(dataset).train), "bits of the hash": 4 * len(dataset.hash)}
 
 
 def noise_features(count: int) -> torch.Tensor:

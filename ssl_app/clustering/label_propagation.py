@@ -87,9 +87,12 @@ def neighbor_graph(features: ArrayLike, neighbors: int = NEIGHBORS) -> "csr_arra
 
     As they are, a few directions that vary most decide who is near whom.
     """
-    rows = torch.tensor(np.asarray(features, dtype=np.float32))
+    held = np.asarray(features, dtype=np.float32)
+    rows = torch.from_numpy(held if held.flags.writeable else held.copy())
     assert rows.isfinite().all(), "features that are not finite"
-    return affinity(_whitened(rows), neighbors)
+    white = _whitened(rows)
+    del features, held, rows  # a gigabyte a million images: the graph needs the room
+    return affinity(white, neighbors)
 
 
 def _whitened(rows: Tensor) -> Tensor:

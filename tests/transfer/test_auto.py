@@ -212,9 +212,8 @@ def test_strategies_of_a_draw_share_the_heads_that_are_fitted(
     alone = outcome("label-propagation", 8, setup)  # features are taken in other batches
     assert np.allclose(one.probabilities, alone.probabilities, atol=1e-4)
     fits.clear()
-    outcome("feature-extraction", 8), outcome("two-stage", 8)
+    outcome("feature-extraction", 4), outcome("two-stage", 4)
     assert len(fits) == 1
-    outcome("feature-extraction", 8, draw=1)  # other folds
-    outcome("feature-extraction", 10)
-    outcome("label-propagation", 10)
-    assert len(fits) == 4
+    outcome("feature-extraction", 4, draw=1)  # other folds
+    outcome("label-propagation", 4)
+    assert len(fits) == 3
