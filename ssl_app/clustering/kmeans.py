@@ -75,7 +75,7 @@ def _stages(cloud: "_Cloud", k: int, iterations: int, seed: int) -> Iterator[tup
 
     Half of MANY points or more, or EACH_EARLY for a cluster, serve for half of the iterations; of HUGE sets they
     serve for all but LAST. Objective over that of all points from the start, 50,000 points of 256 numbers, 1,000
-    clusters, 20 iterations, half of the points for ten of them: NOISE on noise, MIXTURE on a mixture.
+    clusters, 20 iterations, half of the points for ten of them: .998 on noise, 1.003 on a mixture, one seed each.
     """
     count = len(cloud.points)
     some = min(count // 2, EACH_EARLY * k)
