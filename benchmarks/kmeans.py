@@ -1,7 +1,8 @@
 """What k-means costs and finds beside faiss and scikit-learn, as ratios measured in one run on one machine.
 
     python benchmarks/kmeans.py [--only mixture|noise] [--points 50000] [--dimensions 256] [--clusters 1000]
-                                [--rounds 5] [--iterations 20] [--threads N]
+                                [--rounds 5] [--iterations 20] [--threads N] [--clock wall|cpu]
+                                [--contenders f32,bf16,faiss,scikit-learn]
 
 mixture: rows of length 1 about as many centers as there are clusters; noise: rows of length 1.
 f32 and bf16 are `clustering.kmeans`, both from the same start; every contender's time holds its start, its
@@ -32,12 +33,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl_app.clustering import kmeans
-from ssl_app.clustering.products import bf16_pays
+from ssl_app.clustering.products import bf16_multiplies
 from ssl_app.training.hardware import choose, cores
 
 SETS = ("mixture", "noise")
 SLOW = "scikit-learn"  # in every third round
 WIDTH = 1.0  # of a mixture's clusters, in units of the centers' spread
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 Contender = Callable[[Tensor, int], Tensor]  # points and seed -> centroids
 
 
@@ -58,6 +60,8 @@ def main() -> None:
     reader.add_argument("--rounds", type=int, default=5)
     reader.add_argument("--iterations", type=int, default=20)
     reader.add_argument("--threads", type=int, help="default: torch's")
+    reader.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu is for a busy machine, one thread")
+    reader.add_argument("--contenders", default="f32,bf16,faiss,scikit-learn")
     asked = reader.parse_args()
     hardware = choose(device="cpu", threads=asked.threads)
     print(f"{processor()}, {cores()} cores, load {os.getloadavg()[0]:.1f}; {hardware.sentence()}")
@@ -65,15 +69,16 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {', '.join(f'{name} {installed(name)}' for name in names)}")
     if find_spec("faiss") is None:
         print("faiss is not here; type pip install faiss-cpu to compare with it")
-    if not bf16_pays(hardware.device):
-        print("bf16: this processor has no AMX, and these products are of f32 too")
+    if not bf16_multiplies(hardware.device):
+        print("bf16: this processor has no units for it, and takes f32 unless asked")
     print(
         f"{asked.points} x {asked.dimensions}, {asked.clusters} clusters, {asked.iterations} iterations", flush=True
     )
     for name in SETS if asked.only is None else (asked.only,):
         points = made(name, asked.points, asked.dimensions, asked.clusters)
-        running = contenders(asked.clusters, asked.iterations, hardware.threads)
-        compare(name, points, asked.clusters, running, asked.rounds)
+        every = contenders(asked.clusters, asked.iterations, hardware.threads)
+        running = {contender: run for contender, run in every.items() if contender in asked.contenders.split(",")}
+        compare(name, points, asked.clusters, running, asked.rounds, CLOCKS[asked.clock])
 
 
 def processor() -> str:
@@ -129,7 +134,9 @@ def contenders(k: int, iterations: int, threads: int) -> dict[str, Contender]:
     return found | {SLOW: scikit}
 
 
-def compare(name: str, points: Tensor, clusters: int, running: dict[str, Contender], rounds: int) -> None:
+def compare(
+    name: str, points: Tensor, clusters: int, running: dict[str, Contender], rounds: int, clock: Callable[[], float]
+) -> None:
     """Turn about: a b c d, d c b a, ... so that a change of the machine's pace meets all."""
     for run in running.values():
         run(points[: 2 * clusters], 0)  # warm: threads, kernels, memory
@@ -138,9 +145,9 @@ def compare(name: str, points: Tensor, clusters: int, running: dict[str, Contend
         for contender in list(running)[:: 1 if number % 2 == 0 else -1]:
             if contender == SLOW and number % 3:
                 continue
-            started = time.perf_counter()
+            started = clock()
             centroids = running[contender](points, number)
-            measured[contender].seconds[number] = time.perf_counter() - started
+            measured[contender].seconds[number] = clock() - started
             measured[contender].objectives[number] = objective(points, centroids)
     base = "faiss" if "faiss" in running else SLOW
     for contender, found in measured.items():

@@ -13,7 +13,7 @@ KINDS = {".py", ".md", ".toml", ".html", ".yaml"}
 # what stood here -> what the field says
 WORDS = {
     r"colour|grey|neighbour|labell|initialis|\bcentre|normalis|optimis|behaviour": "American spelling",
-    r"\bunlearning\b": "inference, map_batches",
+    r"\bunlearning\b": "inference, map_images",
     r"\bover_all\b": "map_dataset",
     r"\bremembers\b": "per_image_targets",
     r"\brenewed\b": "reinitialized",

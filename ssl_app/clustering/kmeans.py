@@ -1,22 +1,31 @@
 """K-means after Lloyd, in chunks that stay in the cache; no cluster is left empty (DeepCluster: arXiv:1807.05520)."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_app.clustering.products import arithmetic, bf16_pays
+from ssl_app.clustering.products import bf16_multiplies
 from ssl_app.errors import Change, DataError, Set
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 1 << 20  # scores computed at a time: with the centroids they stay in two cores' caches
 BLOCK_GPU = 1 << 27
 ROWS = 256  # at least, of a chunk: the centroids are read once for all of them
 LANES = 64  # columns that torch takes the minimum of at a time
 PIECE = 1024  # members summed in f32; the sums of pieces are added in f64
+MANY, HUGE = 2**15, 2**20  # points from which on the first iterations, and nearly all of them, go over some points
+EACH_EARLY, FEWEST_EARLY = 256, 16  # of these for a cluster, at most and at least
+LAST = 2  # iterations over all points of huge sets
 PART, EACH, TRIALS = 1024, 4, 16  # of the start: centroids drawn together, points for one, candidates of a draw
-ROUNDING = 2**-6  # of a difference of two bf16 products, in units of |x| |c| / sqrt(d)
+ROUNDING = 2**-6  # of a difference of two bf16 products, in units of |x - m| |c - m| / sqrt(d)
+LAST_DIGIT = 2**-8  # of two scores that are rounded to bf16, in units of the smaller
+SMALL = 2**30  # products of numbers in an iteration below which bf16 saves milliseconds
+PARTS, NEVER = 3, 3e38  # bf16 numbers that hold an f32; a score that is never the smallest
 TURNS = 4  # power iterations towards the main axis of a cluster that is split
 
 
@@ -40,32 +49,60 @@ def fit(
     that the last means would give. `start` takes centroids, (K, d); without it they are points that greedy
     k-means++ draws from some of all points. An empty cluster takes half of the cluster with the largest squared
     error, split across its main axis, which lowers the objective; where nothing is left but clusters of equal
-    points, half of these. `fast` computes products through bf16, and compares the two nearest centroids in f32
-    where bf16 cannot tell them apart; None asks whether this machine gains by it. The same bits for the same
-    seed and number of threads. Raises DataError where there are fewer points than clusters, and where a point is
-    not finite.
+    points, half of these. `fast` computes products in bf16, and compares the two nearest centroids in f32
+    where bf16 cannot tell them apart; None asks whether it is faster here. The same bits for the same
+    seed and number of threads. Without a start, the first iterations see some of many points: `_stages`. Raises
+    DataError where there are fewer points than clusters, and where a point is not finite.
     """
     assert k >= 1, "no clusters"
     assert iterations >= 1, "no iterations"
     if k > len(points):
         raise _too_few(len(points), k)
     cloud = _Cloud(points)
-    fast = bf16_pays(points.device) if fast is None else fast
+    fast = _bf16_is_faster(points, k) if fast is None else fast
     centroids = _drawn(cloud, k, seed) if start is None else start.to(cloud.points)
     assert centroids.shape == (k, points.shape[1]), "the start has another shape"
-    search = _Search(cloud, k, fast)
+    repaired = 0
+    for part, count in _stages(cloud, k, iterations, seed) if start is None else [(cloud, iterations)]:
+        centroids, labels, empties = _lloyd(part, centroids, count, fast)
+        repaired += empties
+    total = sum(float(part.sum(dtype=torch.float64)) for _, part in cloud.distances(centroids, labels))
+    return Clusters(centroids, labels, total / len(points), repaired)
+
+
+def _stages(cloud: "_Cloud", k: int, iterations: int, seed: int) -> Iterator[tuple["_Cloud", int]]:
+    """Points and iterations over them: of many points some, drawn at random, and at the end all.
+
+    Half of MANY points or more, or EACH_EARLY for a cluster, serve for half of the iterations; of HUGE sets they
+    serve for all but LAST. Objective over that of all points from the start, 50,000 points of 256 numbers, 1,000
+    clusters, 20 iterations, half of the points for ten of them: .998 on noise, 1.003 on a mixture, one seed each.
+    """
+    count = len(cloud.points)
+    some = min(count // 2, EACH_EARLY * k)
+    early = iterations // 2 if count < HUGE else max(iterations // 2, iterations - LAST)
+    if count >= MANY and some >= FEWEST_EARLY * k and early:
+        if count >= HUGE:
+            logger.info(f"k-means: {early} of {iterations} iterations go over {some:,} of {count:,} images")
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        yield _Cloud(cloud.points[order[:some].sort().values.to(cloud.points.device)]), early
+        iterations -= early
+    yield cloud, iterations
+
+
+def _lloyd(cloud: "_Cloud", centroids: Tensor, iterations: int, fast: bool) -> tuple[Tensor, Tensor, int]:
+    """Iterations from centroids on. -> means (K, d), labels (N,) that they are the means of, clusters repaired."""
+    search = _Search(cloud, len(centroids), fast)
     labels: Tensor | None = None
     repaired = 0
     for _ in range(iterations):
-        partition = _Partition(cloud, search.labels(centroids), k)
+        partition = _Partition(cloud, search.labels(centroids), len(centroids))
         repaired += partition.fill_empties()
         centroids = partition.means()
         if labels is not None and torch.equal(labels, partition.labels):
             break
         labels = partition.labels
     assert labels is not None
-    total = sum(float(part.sum(dtype=torch.float64)) for _, part in cloud.distances(centroids, labels))
-    return Clusters(centroids, labels, total / len(points), repaired)
+    return centroids, labels, repaired
 
 
 @torch.no_grad()
@@ -76,9 +113,9 @@ def nearest(points: Tensor, centroids: Tensor, *, fast: bool | None = None) -> t
     infinity where there is one centroid. Raises DataError where a point is not finite.
     """
     cloud = _Cloud(points)
-    fast = bf16_pays(points.device) if fast is None else fast
+    fast = _bf16_is_faster(points, len(centroids)) if fast is None else fast
     centroids = centroids.to(cloud.points)
-    first, second, _ = _Search(cloud, len(centroids), fast).two_nearest(centroids)
+    first, second, *_ = _Search(cloud, len(centroids), fast).two_nearest(centroids)
     one, other = torch.empty_like(cloud.reach), torch.empty_like(cloud.reach)
     for distance, labels in ((one, first), (other, second)):
         for chunk, part in cloud.distances(centroids, labels):
@@ -87,6 +124,10 @@ def nearest(points: Tensor, centroids: Tensor, *, fast: bool | None = None) -> t
         other.fill_(torch.inf)
     swap = other < one  # distances are those of f32, candidates may be those of bf16
     return torch.where(swap, second, first), torch.minimum(one, other), torch.maximum(one, other)
+
+
+def _bf16_is_faster(points: Tensor, k: int) -> bool:
+    return points.numel() * k >= SMALL and bf16_multiplies(points.device)
 
 
 def _too_few(count: int, k: int) -> DataError:
@@ -168,7 +209,8 @@ class _Search:
     """Nearest centroids of all points; its buffers serve every iteration.
 
     |x - c|^2 / 2 = |x - m|^2 / 2 + score, where, for c' = c - m, score = |c'|^2 / 2 + m c' - x c'. Points that
-    lie far from zero thereby cost few digits, and are not copied.
+    lie far from zero thereby cost few digits, and are not copied. In bf16 it is |c'|^2 / 2 - (x - m) c', with the
+    first term as further columns of the product: added in f32, it is rounded once, with the score.
     """
 
     def __init__(self, cloud: _Cloud, k: int, fast: bool) -> None:
@@ -181,10 +223,15 @@ class _Search:
         self.groups = -(-padded // self.columns)
         size = self.groups * self.columns
         self.rows = min(count, max(ROWS, cloud.step * width // size))
-        self.scores = self.points.new_empty(self.rows, size)
-        self.minima = self.points.new_empty(self.rows, self.columns)
-        self.weight = self.points.new_zeros(size, width)  # rows from K on are padding
-        self.bias = self.points.new_full((size,), torch.inf)
+        dtype = torch.bfloat16 if fast else torch.float32
+        self.scores = self.points.new_empty(self.rows, size, dtype=dtype)
+        self.minima = self.points.new_empty(self.rows, self.columns, dtype=dtype)
+        self.weight = self.points.new_zeros(size, width + PARTS * fast, dtype=dtype)  # rows from K on are padding
+        if fast:
+            self.weight[k:, width] = NEVER
+            self.chunk = self.points.new_ones(self.rows, width + PARTS, dtype=dtype)
+        else:
+            self.bias = self.points.new_full((size,), torch.inf)
 
     def labels(self, centroids: Tensor) -> Tensor:
         """Each point's nearest centroid, (N,) int64."""
@@ -195,11 +242,10 @@ class _Search:
                 group = _column(scores, column).argmin(1)
                 torch.add(column, group, alpha=self.columns, out=labels[chunk])
             return labels
-        first, second, gap = self.two_nearest(centroids)
-        longest = float(self.weight.square().sum(1).max()) ** 0.5
-        length = self.cloud.reach.sqrt() + self.cloud.mean.norm()  # at least |x|
-        error = length.mul_(ROUNDING * longest / self.points.shape[1] ** 0.5)
-        near = (gap < error).nonzero().squeeze(1)
+        first, second, best, gap = self.two_nearest(centroids)
+        longest = float((centroids - self.cloud.mean).square().sum(1).max()) ** 0.5
+        error = self.cloud.reach.sqrt().mul_(ROUNDING * longest / self.points.shape[1] ** 0.5)
+        near = (gap <= error.add_(best.abs_(), alpha=LAST_DIGIT)).nonzero().squeeze(1)
         swap = torch.empty(len(near), dtype=torch.bool, device=near.device)
         for chunk in _chunks(len(near), self.cloud.step):
             x = self.points[near[chunk]]
@@ -208,10 +254,14 @@ class _Search:
         first[near[swap]] = second[near[swap]]
         return first
 
-    def two_nearest(self, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The two nearest centroids by score, and the difference of their scores. (N,), (N,), (N,)."""
+    def two_nearest(self, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The two nearest centroids by score, the lower score, and their difference. (N,), (N,), (N,), (N,)."""
         first = torch.empty(len(self.points), dtype=torch.int64, device=self.points.device)
-        second, gap = torch.empty_like(first), self.points.new_empty(len(first))
+        second, lower, gap = (
+            torch.empty_like(first),
+            self.points.new_empty(len(first)),
+            self.points.new_empty(len(first)),
+        )
         for chunk, scores, minima in self._scored(centroids):
             best, column = minima.min(1)
             inside = _column(scores, column)  # (rows, groups)
@@ -223,20 +273,40 @@ class _Search:
             same = within <= beside
             torch.add(column, group, alpha=self.columns, out=first[chunk])
             second[chunk] = torch.where(same, column, its_column) + self.columns * torch.where(same, its_group, head)
-            torch.sub(torch.minimum(within, beside), best, out=gap[chunk])
-        return first, second.clamp_max_(self.k - 1), gap  # of one centroid, the second is padding
+            lower[chunk] = best
+            torch.sub(torch.minimum(within, beside).float(), lower[chunk], out=gap[chunk])
+        return first, second.clamp_max_(self.k - 1), lower, gap  # of one centroid, the second is padding
 
     def _scored(self, centroids: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Chunks with their scores, (rows, groups, columns), and the minima of these columns, (rows, columns)."""
-        shifted = torch.sub(centroids, self.cloud.mean, out=self.weight[: self.k])
-        self.bias[: self.k] = shifted.square().sum(1) / 2 + shifted @ self.cloud.mean
+        write = self._bf16_scores(centroids) if self.fast else self._f32_scores(centroids)
         for chunk in _chunks(len(self.points), self.rows):
             x = self.points[chunk]
             scores, minima = self.scores[: len(x)], self.minima[: len(x)]
-            with arithmetic(self.fast):
-                torch.addmm(self.bias, x, self.weight.t(), alpha=-1, out=scores)
+            write(x, scores)
             grouped = scores.view(len(x), self.groups, self.columns)
             yield chunk, grouped, torch.amin(grouped, 1, out=minima)
+
+    def _f32_scores(self, centroids: Tensor) -> Callable[[Tensor, Tensor], object]:
+        shifted = torch.sub(centroids, self.cloud.mean, out=self.weight[: self.k])
+        self.bias[: self.k] = shifted.square().sum(1) / 2 + shifted @ self.cloud.mean
+        return lambda x, scores: torch.addmm(self.bias, x, self.weight.t(), alpha=-1, out=scores)
+
+    def _bf16_scores(self, centroids: Tensor) -> Callable[[Tensor, Tensor], object]:
+        width = centroids.shape[1]
+        shifted = centroids - self.cloud.mean
+        self.weight[: self.k, :width] = shifted
+        rest = shifted.square().sum(1) / 2
+        for part in range(width, width + PARTS):
+            self.weight[: self.k, part] = rest
+            rest = rest - self.weight[: self.k, part]
+
+        def write(x: Tensor, scores: Tensor) -> None:
+            chunk = self.chunk[: len(x)]
+            torch.sub(self.cloud.mean, x, out=chunk[:, :width])
+            torch.mm(chunk, self.weight.t(), out=scores)
+
+        return write
 
 
 class _Partition:

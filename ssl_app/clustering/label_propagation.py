@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl_app.clustering import whitening
+from ssl_app.clustering.neighbors import CELL, EXACT, NEAR, nearest_by_cosine
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -29,8 +30,8 @@ POWER = 3  # of cosines, which gives near neighbors more say
 # .944 .955 .971; digits (DeepCluster) .881 .935 .940 .952 and .874 .940 .953 .966
 SHARE, FEWEST, MOST = 8, 8, 32
 WIDE = 2048  # features above which the axes are found by random projections, since all of them would take minutes
-GRAPH = ("whitened", POWER, SHARE, FEWEST, MOST, WIDE)  # what a graph that is kept depends on, beside its features
-BLOCK = 2**24  # cosines that are held at once: 64 MiB
+# what a graph that is kept depends on, beside its features
+GRAPH = ("whitened", POWER, SHARE, FEWEST, MOST, WIDE, EXACT, CELL, NEAR)
 
 Floats = NDArray[np.float64]
 
@@ -86,9 +87,12 @@ def neighbor_graph(features: ArrayLike, neighbors: int = NEIGHBORS) -> "csr_arra
 
     As they are, a few directions that vary most decide who is near whom.
     """
-    rows = torch.tensor(np.asarray(features, dtype=np.float32))
+    held = np.asarray(features, dtype=np.float32)
+    rows = torch.from_numpy(held if held.flags.writeable else held.copy())
     assert rows.isfinite().all(), "features that are not finite"
-    return affinity(_whitened(rows), neighbors)
+    white = _whitened(rows)
+    del features, held, rows  # a gigabyte a million images: the graph needs the room
+    return affinity(white, neighbors)
 
 
 def _whitened(rows: Tensor) -> Tensor:
@@ -108,9 +112,9 @@ def _whitened(rows: Tensor) -> Tensor:
 def affinity(features: ArrayLike, neighbors: int = NEIGHBORS) -> "csr_array":
     """S = D^-1/2 W D^-1/2 of W = max(cosine, 0)^3 between nearest neighbors. (N, D) -> (N, N), sparse.
 
-    W is the larger of both directions, its diagonal is 0. The neighbors are exact; which of several equally near
-    images are the last ones is not defined. An image without a neighbor of positive cosine has an empty row. Never
-    more than a block of cosines is in memory.
+    W is the larger of both directions, its diagonal is 0. The neighbors are exact up to `neighbors.EXACT` images,
+    and most of them beyond; which of several equally near images are the last ones is not defined. An image without
+    a neighbor of positive cosine has an empty row. Never more than a block of cosines is in memory.
     """
     from scipy.sparse import csr_array
 
@@ -118,18 +122,13 @@ def affinity(features: ArrayLike, neighbors: int = NEIGHBORS) -> "csr_array":
     assert unit.isfinite().all(), "features that are not finite"
     count = len(unit)
     k = min(neighbors, count - 1)
-    cosine, near = np.zeros((count, k)), np.zeros((count, k), dtype=np.int64)
-    size = max(1, BLOCK // max(count, 1))
-    for first in range(0, count if k else 0, size):
-        block = unit[first : first + size] @ unit.T  # (B, N)
-        block[torch.arange(len(block)), torch.arange(first, first + len(block))] = -2  # no image is its own neighbor
-        top = block.topk(k, dim=1)
-        cosine[first : first + size], near[first : first + size] = top.values.numpy(), top.indices.numpy()
-    weight = np.maximum(cosine, 0).ravel() ** POWER
+    cosine, near = nearest_by_cosine(unit, k)
+    del unit
+    weight = np.maximum(cosine, 0).ravel().astype(np.float64) ** POWER
     w = csr_array((weight, near.ravel(), np.arange(count + 1) * k), shape=(count, count))
     w = w.maximum(w.T).tocsr()
     w.eliminate_zeros()
-    degree = np.asarray(w.sum(axis=1)).ravel()
+    degree: Floats = np.asarray(w.sum(axis=1)).ravel()
     inverse = np.divide(1, np.sqrt(degree), out=np.zeros(count), where=degree > 0)
     w.data *= inverse[w.indices] * np.repeat(inverse, np.diff(w.indptr))
     return w

@@ -186,6 +186,11 @@ class Loader:
         return (rank + 1) * self.count // world - rank * self.count // world
 
     @property
+    def first(self) -> int:
+        """The first image of this process's share."""
+        return self.batching.rank * self.count // self.batching.world
+
+    @property
     def together(self) -> int:
         """Images of a batch of `ordered`: each worker holds some, and nothing is gained by large ones."""
         numbers = self.rows.image_size**2 * self.rows.images.shape[-1]
@@ -198,7 +203,7 @@ class Loader:
         in batches as large as in training. As in an epoch, `as_in`, augmented and shuffled: sets are often
         sorted by class, and a network in training mode would see one class at a time.
         """
-        first = self.batching.rank * self.count // self.batching.world
+        first = self.first
         index = np.arange(first, first + max(min(1, self.count), self.share))
         if as_in is not None:
             index = np.random.default_rng([self.seed, as_in, 4]).permutation(index)

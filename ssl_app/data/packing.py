@@ -6,10 +6,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +36,7 @@ TEMPORARY = "packing"
 LOOKED_AT = 5000  # images more of a set that cannot be one, for what else is wrong
 SECONDS_BETWEEN_LINES = 10.0
 DAY = 86_400.0  # seconds
+LINES = 4096  # that are hashed at a time
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,11 @@ def pack(
     except OSError as error:
         raise DataError(f"the cache {cache} cannot be made ({error.strerror}); name another place") from error
     remove_leftovers(cache)
-    stamps = source.stamps()
+    stamped = digest(source.stamps())  # of files as they are now, before one is read
 
     def index(*settings: object) -> Path:
         of = [FORMAT, depth, source.max_image_mb, pixels.nodata, pixels.fit, *settings]
-        return cache / "index" / f"{digest([json.dumps(of), *stamps])}.json"
+        return cache / "index" / f"{digest([json.dumps(of), stamped])}.json"
 
     wanted = index("wanted", pixels.size, pixels.pack_side, channels)
     entry = read_index(wanted, cache)
@@ -180,7 +183,7 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int, pr
     side = pixels.pack_side
     assert side is not None
     count = len(source.keys)
-    content: list[int] = []
+    content = array("q")
     looked = 0  # images after the first that does not go with the others
     unreadable: list[tuple[int, str, int]] = []  # position, reason, megabytes
     changed = DataError(f"{source.name} has changed while it was read", fix=Fix("type the same again"))
@@ -223,7 +226,7 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int, pr
         if form.gray_at_last and store.shape[-1] == 3:
             store.rewrite(form.fit)
         store.close()
-        hashes = np.array(content, np.int64)
+        hashes = np.frombuffer(content, np.int64)
         np.save(folder / "content.npy", hashes)
         for path in (store.path, folder / "content.npy", folder):
             sync(path)
@@ -297,8 +300,14 @@ def remove_leftovers(cache: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def digest(lines: list[str], content: bytes = b"") -> str:
-    """32 hexadecimal digits over lines and bytes; names need not be valid UTF-8."""
-    state = hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=16)
+def digest(lines: Iterable[str], content: bytes = b"") -> str:
+    """32 hexadecimal digits over lines, joined by newlines, and bytes; names need not be valid UTF-8.
+
+    The lines of a large set are never all in memory.
+    """
+    state, separator, rest = hashlib.blake2b(digest_size=16), "", iter(lines)
+    while block := list(islice(rest, LINES)):
+        state.update((separator + "\n".join(block)).encode("utf-8", "surrogateescape"))
+        separator = "\n"
     state.update(content)
     return state.hexdigest()

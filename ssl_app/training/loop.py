@@ -5,7 +5,7 @@ It knows nothing of what it trains. Each step's randomness is seeded by (seed, e
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from ssl_app.training.hardware import Hardware
 from ssl_app.training.history import EpochMetrics, History, Progress
 from ssl_app.training.optimizer import Plan, at_half_size, build_optimizer, factor, forget, freeze, set_rates
 from ssl_app.training.resume import Checkpointing, Position, State, arithmetic, restore, write
+from ssl_app.training.rows import empty_rows
 from ssl_app.training.signals import Stopped, StopRequest
 from ssl_app.training.task import BatchFunction, Metrics, Task
 
@@ -229,38 +230,48 @@ class _Run:
             return torch.cat([values * len(batch.index), values.new_tensor([len(batch.index)])])[None]
 
         views = self.task.needs.scoring_views or None
-        total = self.group.all_gather(self.map_batches(validation, scalars, position, views=views)).double().sum(0)
+        rows = torch.cat([row for _, row in self.each_batch(validation, scalars, position, views=views)])
+        total = self.group.all_gather(rows[: validation.share]).double().sum(0)
         return dict(zip(names, (total[:-1] / total[-1]).tolist(), strict=True))
 
-    def map_batches(
+    def map_images(self, fn: BatchFunction, position: Position, as_in: int | None = None) -> Tensor:
+        """The results of this process's share of the training images, in dataset order, a row an image.
+
+        Those of many images lie in a file of the run's folder that is mapped. Else as `each_batch`.
+        """
+        loader, one = self.loader, self.checkpointing
+        found: Tensor | None = None
+        for index, rows in self.each_batch(loader, fn, position, as_in):
+            if found is None:
+                found = empty_rows(max(1, loader.share), rows, None if one is None else one.path.parent)
+            found.index_copy_(0, (index - loader.first).to(found.device), rows)
+        assert found is not None, "no images"
+        return found[: loader.share]
+
+    def each_batch(
         self,
         loader: Loader,
         fn: BatchFunction,
         position: Position | None = None,
         as_in: int | None = None,
         views: int | None = None,
-    ) -> Tensor:
-        """The results of this process's share of the images, without gradients; see Loader.ordered for the views.
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Places and results of this process's images, without gradients; see Loader.ordered for the views.
 
-        In eval mode, or in the mode of the epoch `as_in`; at full size, or at that of a position.
-        fn is never given an empty batch.
+        In eval mode, or in the mode of the epoch `as_in`; at full size, or at that of a position. To be read to its
+        end. fn is never given an empty batch.
         """
         self.average_statistics()
         if as_in is None:
             self.task.eval()
         state = torch.get_rng_state()  # what a hook computes changes no later draw
-        with torch.no_grad(), self.hardware.autocast():
-            results, index = [], []
-            for batch in loader.ordered(as_in, views):
+        for batch in loader.ordered(as_in, views):
+            with torch.no_grad(), self.hardware.autocast():
                 self.hardware.seed(batch.seed >> 1)
-                results.append(fn(self.placed(batch, position)))
-                index.append(batch.index)
+                rows = fn(self.placed(batch, position))
+            yield batch.index, rows
         torch.set_rng_state(state)
         freeze(self.task, self.plan)
-        found = torch.cat(results)
-        if as_in is not None:  # shuffled; a row an image
-            found = found[torch.cat(index).argsort().to(found.device)]
-        return found[: loader.share]
 
     def average_statistics(self) -> None:
         """Let all processes hold the mean of their batch-norm statistics, which each takes from its own images."""
@@ -326,7 +337,7 @@ class _DatasetMap:
         return self.all_gather(self.local(fn, as_trained=as_trained))
 
     def local(self, fn: BatchFunction, *, as_trained: bool = False) -> Tensor:
-        return self.run.map_batches(self.run.loader, fn, self.position, self.position.epoch if as_trained else None)
+        return self.run.map_images(fn, self.position, self.position.epoch if as_trained else None)
 
     def all_gather(self, rows: Tensor) -> Tensor:
         return self.run.group.all_gather(rows)

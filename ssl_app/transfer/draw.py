@@ -1,6 +1,7 @@
 """A draw: the labels that a trial may use, the unlabeled images beside them, and nothing of the test part."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -13,6 +14,7 @@ from ssl_app.data.loading import Batching, ImageRows, Loader
 from ssl_app.data.seeding import mix
 from ssl_app.data.transforms import Augmentation
 from ssl_app.errors import Change, CheckpointError, Set
+from ssl_app.evaluation.logistic import Logistic
 from ssl_app.models.backbones import Backbone, PreferredOptimizer
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.hardware import Hardware
@@ -42,6 +44,10 @@ class Kept(Protocol):
 
     def graph_of(self, layer: str | None, indices: NDArray[np.int64], neighbors: int) -> "csr_array":
         """The graph of label propagation over some images, in ascending order, (N, N)."""
+        ...
+
+    def head_of(self, layer: str | None, what: bytes, fit: Callable[[], Logistic]) -> Logistic:
+        """A head fitted on a layer's features; `what` is all that it depends on beside them."""
         ...
 
 
@@ -187,6 +193,18 @@ class Draw:
         order = np.argsort(indices)
         places = np.argsort(order)  # of each image in ascending order
         return self.kept.graph_of(classifier.layer, indices[order], neighbors)[places][:, places]
+
+    def head(self, classifier: Classifier, what: Sequence[object], fit: Callable[[], Logistic]) -> Logistic:
+        """A head fitted on the features of center crops: once for all strategies, where features are kept.
+
+        `what` is all that it depends on beside the features: arrays and plain values.
+        """
+        if self.kept is None:
+            return fit()
+        state = hashlib.blake2b(digest_size=8)
+        for part in (*what, self.classes, self.labeled.labels, self.labeled.indices):
+            state.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
+        return self.kept.head_of(classifier.layer, state.digest(), fit)
 
     def folds(self, count: int = FOLDS) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None:
         """(fit, held out) positions among the labeled images, stratified, no unit on both sides; None: impossible."""

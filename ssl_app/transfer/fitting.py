@@ -63,17 +63,24 @@ def fit_head(classifier: Classifier, draw: Draw) -> Stage:
 
 
 def convex(classifier: Classifier, draw: Draw) -> logistic.Logistic:
-    """A linear head on features of center crops; C is chosen on validation images, else by folds of the draw."""
-    labels = draw.labeled.labels
+    """A linear head on features of center crops; C is chosen on validation images, else by folds of the draw.
+
+    Fitted once for all strategies of a draw.
+    """
+    labels, held = draw.labeled.labels, draw.validation
     assert labels is not None
-    validation, folds = None, None
-    if draw.validation is not None:
-        assert draw.validation.labels is not None
-        validation = (draw.features(classifier, draw.validation), draw.validation.labels)
-    else:
-        folds = draw.folds()
-    features = draw.features(classifier, draw.labeled)
-    return logistic.fit(features, labels, draw.classes, folds=folds, validation=validation)
+    folds = None if held is not None else draw.folds()
+
+    def fitted() -> logistic.Logistic:
+        validation = None
+        if held is not None:
+            assert held.labels is not None
+            validation = (draw.features(classifier, held), held.labels)
+        features = draw.features(classifier, draw.labeled)
+        return logistic.fit(features, labels, draw.classes, folds=folds, validation=validation)
+
+    by = ["folds", *(part for pair in folds or () for part in pair)] if held is None else [held.indices, held.labels]
+    return draw.head(classifier, ["convex", *by], fitted)
 
 
 def fill_in(classifier: Classifier, weight: Tensor, bias: Tensor) -> None:
@@ -94,6 +101,14 @@ def propagated(
     drawn = np.arange(len(labels))
     graph = draw.graph(classifier, np.concatenate([some.indices for some in rows]), neighbors)
     return propagated_head.fit(features, drawn, labels, draw.classes, neighbors=neighbors, alpha=alpha, graph=graph)
+
+
+def head_by_propagation(
+    classifier: Classifier, draw: Draw, neighbors: int = NEIGHBORS, alpha: float = ALPHA
+) -> logistic.Logistic:
+    """The head of `propagated` alone, fitted once for all strategies of a draw."""
+    what = ["propagated", draw.unlabeled.indices, neighbors, alpha]
+    return draw.head(classifier, what, lambda: propagated(classifier, draw, neighbors, alpha)[0])
 
 
 def train(classifier: Classifier, draw: Draw, phase: Phase, task: DrawTask | None = None) -> Stage:

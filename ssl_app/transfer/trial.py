@@ -5,7 +5,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_app import registry, runs
-from ssl_app.clustering.label_propagation import GRAPH, neighbor_graph
+from ssl_app.clustering.label_propagation import ALPHA, GRAPH, ITERATIONS, neighbor_graph
 from ssl_app.data.class_maps import ClassMaps
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
@@ -25,6 +25,8 @@ from ssl_app.data.loading import ImageRows
 from ssl_app.data.opened import Opened
 from ssl_app.data.seeding import mix
 from ssl_app.errors import SettingsError
+from ssl_app.evaluation import logistic, propagated_head
+from ssl_app.evaluation.logistic import Logistic
 from ssl_app.evaluation.metrics import classification
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
@@ -41,6 +43,9 @@ from ssl_app.transfer.strategies.base import Budget, Strategy
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+# what a head that is kept depends on, beside its features and labels
+HEADS = (logistic.STRENGTHS, logistic.RULE, logistic.PATIENCE, GRAPH, ALPHA, ITERATIONS, propagated_head.MOST)
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,19 @@ class TrialSetup:
             with _kept(path) as file:
                 save_npz(file, found, compressed=False)
         return csr_array(load_npz(path))
+
+    def head_of(self, layer: str | None, what: bytes, fit: Callable[[], Logistic]) -> Logistic:
+        """A head fitted on a layer's features, kept: all strategies of a draw share it."""
+        assert self.cache is not None
+        made = hashlib.blake2b(what + repr(HEADS).encode(), digest_size=8).hexdigest()
+        path = self.cache / frozen.FOLDER / f"{self._digest(layer)}-head-{made}.npz"
+        if path.is_file():
+            with np.load(path) as found:
+                return Logistic(found["weight"], found["bias"], float(found["strength"]), str(found["how"]))
+        head = fit()
+        with _kept(path) as file:
+            np.savez(file, weight=head.weight, bias=head.bias, strength=head.strength, how=head.how)
+        return head
 
     def _digest(self, layer: str | None) -> str:
         """Of all that features depend on."""

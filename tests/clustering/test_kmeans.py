@@ -6,7 +6,6 @@ from sklearn.cluster import KMeans
 
 from ssl_app.clustering import kmeans
 from ssl_app.clustering.kmeans import fit, nearest
-from ssl_app.clustering.products import arithmetic
 from ssl_app.errors import DataError
 
 
@@ -232,15 +231,6 @@ def test_what_bf16_leaves_undecided_is_decided_in_f32():
     assert torch.equal(search.labels(centroids), (points[:, 1] > 0).long())
 
 
-def test_arithmetic_is_chosen_for_the_products_and_then_left_as_it_was():
-    before = torch.get_float32_matmul_precision()
-    for fast, inside in ((True, "medium"), (False, "highest")):
-        with arithmetic(fast):
-            assert torch.get_float32_matmul_precision() == inside
-        fit(noise(50, 4), 3, seed=0, fast=fast)
-        assert torch.get_float32_matmul_precision() == before
-
-
 @pytest.mark.parametrize("fast", [False, True])
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(fast):
     points = noise(400, 16)
@@ -295,3 +285,55 @@ def test_the_line_for_points_that_are_not_numbers(value):
         with pytest.raises(DataError) as error:
             call()
         assert str(error.value) == line
+
+
+@pytest.mark.parametrize("make", [noise, lambda count, width: mixture(count, width, 40)])
+def test_some_points_for_the_first_iterations_cost_no_objective(monkeypatch, make):
+    points = make(2400, 32)
+    plain = fit(points, 30, seed=0, fast=False)
+    monkeypatch.setattr(kmeans, "MANY", 2400)
+    some, same = (fit(points, 30, seed=0, fast=False) for _ in range(2))
+    assert torch.equal(some.labels, same.labels)
+    assert some.objective < 1.01 * plain.objective
+    assert torch.allclose(some.centroids.double(), means(points, some.labels, 30), atol=1e-6)
+
+
+def test_of_huge_sets_all_points_come_at_the_end_and_it_is_announced(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    rows = []
+    search = kmeans._Search.labels
+    monkeypatch.setattr(kmeans._Search, "labels", lambda self, c: rows.append(len(self.points)) or search(self, c))
+    for name, value in (("MANY", 100), ("HUGE", 1000), ("EACH_EARLY", 20)):
+        monkeypatch.setattr(kmeans, name, value)
+    found = fit(noise(1000, 8), 10, iterations=7, seed=0)
+    assert rows == [200] * 5 + [1000] * 2
+    assert int(torch.bincount(found.labels, minlength=10).min()) > 0
+    assert caplog.messages == ["k-means: 5 of 7 iterations go over 200 of 1,000 images"]
+
+
+def test_few_points_a_cluster_and_a_given_start_are_left_to_all_points(monkeypatch):
+    rows = []
+    search = kmeans._Search.labels
+    monkeypatch.setattr(kmeans._Search, "labels", lambda self, c: rows.append(len(self.points)) or search(self, c))
+    monkeypatch.setattr(kmeans, "MANY", 100)
+    points = noise(200, 8)
+    fit(points, 20, seed=0)
+    fit(points, 5, seed=0, start=points[:5])
+    assert set(rows) == {200}
+    fit(points, 5, seed=0)
+    assert set(rows) == {100, 200}
+
+
+def test_bf16_is_left_to_large_problems(monkeypatch):
+    monkeypatch.setattr(kmeans, "bf16_multiplies", lambda device: True)
+    assert kmeans._bf16_is_faster(torch.zeros(2**15, 256), 1000)
+    assert not kmeans._bf16_is_faster(torch.zeros(2000, 256), 100)
+    monkeypatch.setattr(kmeans, "bf16_multiplies", lambda device: False)
+    assert not kmeans._bf16_is_faster(torch.zeros(2**15, 256), 1000)
+
+
+def test_bf16_tells_points_far_from_zero_apart():
+    points = noise(600, 32) + 50
+    labels, _, _ = nearest(points, points[:40], fast=True)
+    plain, _, _ = nearest(points, points[:40], fast=False)
+    assert (labels == plain).double().mean() > 0.99

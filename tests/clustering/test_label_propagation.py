@@ -4,7 +4,7 @@ from scipy.sparse import csr_array
 from sklearn.decomposition import PCA
 from sklearn.semi_supervised import LabelSpreading
 
-from ssl_app.clustering import label_propagation
+from ssl_app.clustering import label_propagation, neighbors
 from ssl_app.clustering.label_propagation import affinity, neighbor_graph, propagate, spread
 
 
@@ -50,7 +50,7 @@ def test_the_graph_is_that_of_the_paper():
 def test_blocks_change_nothing(monkeypatch):
     features, labels = clusters()
     whole = propagate(features, drawn(labels), 3)
-    monkeypatch.setattr(label_propagation, "BLOCK", 7 * len(features))
+    monkeypatch.setattr(neighbors, "BLOCK", 7 * len(features))
     assert np.allclose(propagate(features, drawn(labels), 3).targets, whole.targets, atol=1e-5)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
 from ssl_app.errors import CheckpointError
-from ssl_app.training import loop
+from ssl_app.training import loop, rows
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.history import History
 from ssl_app.training.loop import Diverged, Hooks, fit
@@ -284,7 +284,12 @@ def test_large_images_come_fewer_at_a_time() -> None:
     ]
 
 
-def test_a_map_as_trained_is_over_shuffled_views_and_its_results_come_in_order() -> None:
+@pytest.mark.parametrize("large", [2**27, 1])
+def test_a_map_as_trained_is_over_shuffled_views_and_its_results_come_in_order(
+    large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "LARGE", large)  # from 1 byte on they lie in a file
+
     class MapsEachEpoch(toys.Mean):
         def start_epoch(self, epoch: int, map_dataset: DatasetMap) -> Metrics:
             for as_trained in (False, True):

@@ -1,6 +1,7 @@
 """Decoded once: what is cut, what is kept, what the cache finds again, and what is refused."""
 
 import errno
+import hashlib
 import io
 import os
 import threading
@@ -12,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ssl_app.data.packing import Packed, pack
+from ssl_app.data import packing
+from ssl_app.data.packing import Packed, digest, pack
 from ssl_app.data.reduction import content_hash, fitted, reduce, squared
 from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.spec import PixelSpec
@@ -409,3 +411,22 @@ def test_an_image_that_is_kept_whole_has_no_margin(tmp_path: Path) -> None:
         found = pack(open_source(str(data), Columns()), PixelSpec(16, fit=fit), tmp_path / "cache")
         assert found.images.shape[1] == 16
         assert found.notes == ()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 8, 9])
+def test_a_digest_of_a_stream_is_that_of_all_lines(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "LINES", 4)
+    lines = [f"line {i} \udc80" for i in range(count)]
+    joined = "\n".join(lines).encode("utf-8", "surrogateescape")
+    assert digest(iter(lines), b"more") == hashlib.blake2b(joined + b"more", digest_size=16).hexdigest()
+
+
+def test_stamps_are_read_once_and_before_the_images(tmp_path: Path) -> None:
+    save(tmp_path / "d" / "1.png", noise(8, 8))
+    source = open_source(str(tmp_path / "d"), Columns())
+    seen: list[str] = []
+    stamps, each = list(source.stamps()), source.each
+    source.stamps = lambda: (seen.append("stamp") or stamp for stamp in stamps)  # type: ignore[method-assign]
+    source.each = lambda work: seen.append("image") or each(work)  # type: ignore[method-assign,assignment,func-returns-value]
+    pack(source, PixelSpec(8), tmp_path / "cache")
+    assert seen == ["stamp", "image"]

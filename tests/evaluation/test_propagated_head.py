@@ -52,3 +52,14 @@ def test_a_class_without_a_label_is_fitted():
     assert head.weight.shape == (3, 3)
     assert np.isfinite(head.weight).all()
     assert set(head.logits(features).argmax(1)) <= {0, 1}
+
+
+def test_of_many_images_some_are_fitted_to_and_it_is_said(monkeypatch):
+    features, labels = rings(400)
+    drawn = np.concatenate([np.flatnonzero(labels == label)[:3] for label in (0, 1)])
+    whole, _ = propagated_head.fit(features, drawn, labels[drawn], 2)
+    monkeypatch.setattr(propagated_head, "MOST", 150)
+    head, found = propagated_head.fit(features, drawn, labels[drawn], 2)
+    assert head.how == f"{whole.how}, and fitted to 156 of them"
+    assert found.targets.shape == (400, 2)
+    assert (head.logits(features).argmax(1) == whole.logits(features).argmax(1)).mean() > 0.95

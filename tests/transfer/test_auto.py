@@ -11,6 +11,7 @@ import torch
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.errors import CheckpointError
+from ssl_app.evaluation import logistic, propagated_head
 from ssl_app.models import backbones
 from ssl_app.training.hardware import choose
 from ssl_app.training.inference import probabilities
@@ -188,3 +189,31 @@ def test_where_every_image_is_labeled_two_stage_takes_the_place_of_fixmatch(setu
     found = run(setup, 18)
     assert found.unlabeled_used == 0
     assert found.how.startswith("mean of 4 frozen candidates and two-stage, since every image is labeled; head: ")
+
+
+def test_strategies_of_a_draw_share_the_heads_that_are_fitted(
+    setup: TrialSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[str] = []
+    for name, module in (("fit", logistic), ("fit", propagated_head)):
+        inner = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, of=module, inner=inner, **k: fits.append(of.__name__) or inner(*a, **k)
+        )
+    kept = with_features(setup, tmp_path / "kept")
+
+    def outcome(strategy: str, count: int, of: TrialSetup = kept, draw: int = 0) -> Outcome:
+        return trial.run(of, Job(strategy, np.arange(count), draw))
+
+    one, again = outcome("label-propagation", 8), outcome("label-propagation", 8)
+    assert len(fits) == 1
+    assert np.array_equal(one.probabilities, again.probabilities)
+    assert one.how == again.how
+    alone = outcome("label-propagation", 8, setup)  # features are taken in other batches
+    assert np.allclose(one.probabilities, alone.probabilities, atol=1e-4)
+    fits.clear()
+    outcome("feature-extraction", 4), outcome("two-stage", 4)
+    assert len(fits) == 1
+    outcome("feature-extraction", 4, draw=1)  # other folds
+    outcome("label-propagation", 4)
+    assert len(fits) == 3

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from sys import intern
 from typing import Any, TypeVar
 
 import numpy as np
@@ -102,10 +103,10 @@ class Arrays(Source):
 
         yield from in_order(done, enumerate(self.images.items()), size=lambda item: item[1].nbytes)
 
-    def stamps(self) -> list[str]:
+    def stamps(self) -> Iterator[str]:
         """(N,) path, size and time of change of the file, and the position."""
         stamp = file_stamp(self.path.resolve())
-        return [f"{stamp}|{key}" for key in self.keys]
+        return (f"{stamp}|{key}" for key in self.keys)
 
 
 def chosen(data: str, held: dict[str, Stored], usual: tuple[str, ...], requested: str | None) -> str | None:
@@ -186,12 +187,13 @@ def texts(data: str, kind: str, pieces: dict[str, list[Stored]], count: int) -> 
     if array.dtype.kind == "f":
         if np.isinf(array).any():
             raise DataError(f"{data} holds an infinite {kind}; expected numbers, or nan where it is unknown")
-        return tuple(None if np.isnan(v) else str(int(v)) if v == int(v) else str(v) for v in array.tolist())
+        written = {v: str(int(v)) if v == int(v) else str(v) for v in np.unique(array[~np.isnan(array)]).tolist()}
+        return tuple(written.get(v) for v in array.tolist())
     try:
         values = [value.decode() if isinstance(value, bytes) else str(value) for value in array.tolist()]
     except UnicodeDecodeError as error:
         raise DataError(f"{data} holds a {kind} that is no UTF-8 text; save it as an array of str") from error
-    return tuple(value.strip() or None for value in values)
+    return tuple(intern(value.strip()) or None for value in values)
 
 
 def splits_from(data: str, found: tuple[str | None, ...] | None) -> tuple[str | None, ...] | None:

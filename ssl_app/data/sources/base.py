@@ -97,8 +97,8 @@ class Source(ABC):
         """Image i at its true bit depth: (H, W, C). Raises Unreadable."""
 
     @abstractmethod
-    def stamps(self) -> list[str]:
-        """(N,) cheap identities of the images: path, size, time of change."""
+    def stamps(self) -> Iterable[str]:
+        """(N,) cheap identities of the images: path, size, time of change. Read once, from front to back."""
 
     def each(self, work: Callable[[NDArray[Any]], T]) -> Iterator[tuple[int, T | Unreadable]]:
         """(i, work(image i)) for every image, in order; reading and work run in threads, a little ahead."""

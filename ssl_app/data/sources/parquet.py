@@ -135,11 +135,11 @@ class Parquet(Source):
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{self.files[number]} is damaged after row {start} ({error})") from error
 
-    def stamps(self) -> list[str]:
+    def stamps(self) -> Iterator[str]:
         """(N,) path, size and time of change of the file, and the row."""
         stamps = [file_stamp(path.resolve()) for path in self.files]
         spans = zip(stamps, self.starts, self.starts[1:], strict=False)
-        return [f"{stamp}|{row}" for stamp, start, stop in spans for row in range(stop - start)]
+        return (f"{stamp}|{row}" for stamp, start, stop in spans for row in range(stop - start))
 
 
 def files_of(data: str) -> list[Path]:

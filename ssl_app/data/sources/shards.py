@@ -117,10 +117,10 @@ class Shards(Source):
         Limit(self.max_image_mb).admit_bytes(member.size)
         return decode(member.content, member.name, self.max_image_mb)
 
-    def stamps(self) -> list[str]:
+    def stamps(self) -> Iterator[str]:
         """(N,) path, size and time of change of the shard, and the member."""
         shards = [file_stamp(shard.resolve()) for shard in self.shards]
-        return [f"{shards[number]}|{member}" for number, member in self.members]
+        return (f"{shards[number]}|{member}" for number, member in self.members)
 
 
 def shards_of(data: str) -> list[Path]:

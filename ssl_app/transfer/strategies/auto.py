@@ -20,7 +20,7 @@ from ssl_app.training.classifier import Classifier
 from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.inference import probabilities
 from ssl_app.transfer.draw import Draw, Further
-from ssl_app.transfer.fitting import Fitted, Phase, Stage, convex, fill_in, propagated, train
+from ssl_app.transfer.fitting import Fitted, Phase, Stage, convex, fill_in, head_by_propagation, train
 from ssl_app.transfer.semi_supervised import COST, targets_of_both
 from ssl_app.transfer.strategies.base import Budget, NoSettings, Strategy
 from ssl_app.transfer.strategies.fixmatch import Fixmatch, FixmatchConfig
@@ -141,7 +141,7 @@ def _frozen(classifier: Classifier, draw: Draw, several: bool) -> list[Classifie
         for spread in (False, True) if several else (True,):
             empty = build_head("linear", classifier.backbone.shape(layer), draw.classes)
             one = Classifier(classifier.backbone, empty, layer, classifier.labels)
-            head = propagated(one, draw)[0] if spread else convex(one, draw)
+            head = head_by_propagation(one, draw) if spread else convex(one, draw)
             fill_in(one, torch.as_tensor(head.weight), torch.as_tensor(head.bias))
             found.append(one)
     return found
@@ -172,7 +172,7 @@ def _from_scratch(classifier: Classifier, draw: Draw, budget: Budget) -> tuple[C
 def _distilled(classifier: Classifier, teacher: Ensemble, draw: Draw, budget: Budget) -> tuple[Classifier, Stage]:
     """The pretrained network, trained to say of the unlabeled images what the mean says (Hinton et al., 2015)."""
     student = copy.deepcopy(classifier)
-    head, _ = propagated(student, draw)
+    head = head_by_propagation(student, draw)
     fill_in(student, torch.as_tensor(head.weight), torch.as_tensor(head.bias))
     teacher.mirrored = draw.labeled.mirrors
     targets = targets_of_both(draw, probabilities(teacher, draw.unlabeled, draw.hardware))

@@ -8,7 +8,7 @@ from ssl_app.config import option
 from ssl_app.errors import Set, SettingsError
 from ssl_app.training.classifier import Classifier
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.fitting import Fitted, Stage, fill_in, propagated
+from ssl_app.transfer.fitting import Fitted, Stage, fill_in, head_by_propagation
 from ssl_app.transfer.strategies.base import Budget, Strategy
 
 
@@ -33,7 +33,7 @@ class LabelPropagation(Strategy[LabelPropagationConfig]):
         """The head alone. Raises SettingsError for a head that has to be trained in steps."""
         if not budget.linear:
             raise SettingsError("label propagation fits a linear head, the head is an mlp", fix=Set("head", "linear"))
-        found, _ = propagated(classifier, draw, self.config.neighbors, self.config.alpha)
+        found = head_by_propagation(classifier, draw, self.config.neighbors, self.config.alpha)
         fill_in(classifier, torch.as_tensor(found.weight), torch.as_tensor(found.bias))
         return Fitted.alone(classifier, Stage(f"head: {found.how}"))
 

@@ -7,7 +7,7 @@ import torch
 
 from ssl_app.training.classifier import Classifier
 from ssl_app.transfer.draw import Draw
-from ssl_app.transfer.fitting import Fitted, Stage, fill_in, propagated
+from ssl_app.transfer.fitting import Fitted, Stage, fill_in, head_by_propagation
 from ssl_app.transfer.semi_supervised import both
 from ssl_app.transfer.soft_targets import COST, MixingConfig, PooledEverywhere, pooled_targets
 from ssl_app.transfer.soft_tuning import head_first, then_all
@@ -28,7 +28,7 @@ class Relabel(Strategy[MixingConfig]):
     def fit(self, classifier: Classifier, draw: Draw, budget: Budget) -> Fitted:
         """The teacher, or the head to begin with, then everything on the maps' labels."""
         if budget.pretrained and budget.linear:
-            head, _ = propagated(classifier, draw)
+            head = head_by_propagation(classifier, draw)
             fill_in(classifier, torch.as_tensor(head.weight), torch.as_tensor(head.bias))
             before, steps = [Stage(f"head: {head.how}")], budget.steps
         else:
