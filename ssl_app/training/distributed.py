@@ -1,6 +1,7 @@
 """Several processes under torchrun, or one: the same methods, so that the loop reads straight."""
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -235,6 +236,26 @@ class ProcessGroup(SingleProcess):
     def close(self) -> None:
         """Destroy the group."""
         dist.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The torchrun that started this process."""
+
+    name: str  # the same for all processes of it, and after a restart
+    restarts: int  # how often it has started them anew
+    leads: bool  # whether this is process 0
+
+    @classmethod
+    def here(cls) -> "Launch | None":
+        """None where torchrun has not started this process."""
+        name = os.environ.get("TORCHELASTIC_RUN_ID")
+        if name is None:
+            return None
+        if name == "none":  # torchrun's own where the user names none: then its process tells one from another
+            name = f"{socket.gethostname()} {os.getppid()}"
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        return cls(name, restarts, os.environ.get("RANK", "0") == "0")
 
 
 def processes(cuda: bool) -> SingleProcess:
