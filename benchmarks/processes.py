@@ -2,7 +2,7 @@
 
     torchrun --standalone --nproc-per-node 2 benchmarks/processes.py [--methods rotnet,simclr,sela] [--rounds 5]
 
-Both train the same batch, 256 images of 64 px gray, with one thread a process; while one process trains, the other
+Both train the same batch, 64 images of 64 px gray, with one thread a process; while one process trains, the other
 sleeps. The share is that of twice the images/s of one process: 1 is a perfect division. Where other programs run, the
 wall says little: the second share is of processor time, the images per second that processes computed.
 """
@@ -28,7 +28,7 @@ from ssl_app.training.hardware import choose
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizer import Plan
 
-BATCH, SIDE = 256, 64
+BATCH, SIDE = 64, 64
 EPOCHS = 1000  # that SeLa spreads its labelings over: three of them fall into the first
 
 

@@ -11,7 +11,9 @@ import logging
 import pickle
 import platform
 import signal
+import socket
 import sys
+import threading
 import uuid
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 
 import ssl_app
 from ssl_app import runs
-from ssl_app.errors import Change, Fix, RunError, Set, SettingsError, UserError
+from ssl_app.errors import Change, Fix, RunError, Set, SettingsError, Unset, UserError
 from ssl_app.training import frozen
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.machine import processor
@@ -132,7 +134,7 @@ class RayWorkers:
                 raise RunError(
                     f"the images or their features take {array.nbytes / 2**20:,.0f} MB, and the object store of the "
                     f"Ray node {node['NodeName']} holds {room / 2**20:,.0f} MB",
-                    fix=(Fix("start the node with a larger object-store-memory"), Set("jobs")),
+                    fix=(Fix("start the node with a larger object-store-memory"), Unset("ray")),
                 )
         found = ray.put(array.view(np.ndarray))
         if name is not None:
@@ -175,10 +177,6 @@ class RayWorkers:
 @contextmanager
 def connected(address: str, hardware: Hardware, gpu_share: float) -> Iterator[RayWorkers]:
     """Workers of the cluster at an address, or `auto`. Raises RunError where there is none, or no Ray here."""
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise RunError("Ray is not installed", fix=Fix('type pip install "ssl-app[ray]"')) from error
     if hardware.device.index is not None:
         raise SettingsError(f"{hardware.device} names a GPU of this machine alone", fix=Set("device", "cuda"))
     if address.startswith("ray://"):
@@ -189,14 +187,24 @@ def connected(address: str, hardware: Hardware, gpu_share: float) -> Iterator[Ra
         )
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        _reach(address)
+        import ray
+
+        ours = not ray.is_initialized()
+        if ours:
+            ray.init(address, log_to_driver=False, configure_logging=False)
+    except ModuleNotFoundError as error:
+        raise RunError("Ray is not installed", fix=Fix('type pip install "ssl-app[ray]"')) from error
+    except (OSError, RuntimeError, ValueError, OverflowError) as error:
+        why = str(error).partition(". ")[0]
         raise RunError(
-            f"no Ray cluster answers at {address} ({str(error).partition('. ')[0]})",
-            fix=(Fix("start one with ray start"), Change("ray"), Set("jobs")),
+            f"no Ray cluster answers at {address} ({why})",
+            expected="auto or HOST:PORT",
+            fix=(Fix("start one with ray start"), Change("ray"), Unset("ray")),
         ) from error
     try:
-        signal.signal(signal.SIGTERM, before)  # Ray's own would end the process without a word
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own would end the process without a word
         workers = RayWorkers(hardware, gpu_share)
         if not workers.at_once:
             raise RunError(
@@ -205,8 +213,15 @@ def connected(address: str, hardware: Hardware, gpu_share: float) -> Iterator[Ra
             )
         yield workers
     finally:
-        ray.shutdown()
-        signal.signal(signal.SIGTERM, before)
+        if ours:
+            ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError or ValueError where nobody listens: Ray would try for a minute, and log of it."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 # in the processes of the nodes

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ssl_app.errors import RunError, SettingsError
-from ssl_app.training.hardware import choose
+from ssl_app.training.hardware import Hardware, choose
 from ssl_app.transfer.ray_workers import _Receiver, _Sender, connected
 from ssl_app.transfer.trial import Job
 from ssl_app.transfer.workers import Finished, Place, PlannedTrial, read_trial
@@ -53,17 +54,22 @@ def test_what_comes_back_from_a_node_is_kept_as_a_local_trial_is(tmp_path: Path)
     ],
 )
 def test_what_a_cluster_cannot_do_is_refused_before_it_is_asked(address: str, device: str, said: str) -> None:
-    import torch
-
-    from ssl_app.training.hardware import Hardware
-
-    pytest.importorskip("ray")
     with (
         pytest.raises(SettingsError) as refused,
         connected(address, Hardware(torch.device(device), False, "", 1), 1.0),
     ):
         pass
     assert str(refused.value) == said
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "head", "local", "127.0.0.1:"])
+def test_an_address_where_nobody_listens_is_refused_at_once(address: str) -> None:
+    with pytest.raises(RunError) as refused, connected(address, choose("cpu", "fp32"), 1.0):
+        pass
+    assert str(refused.value).startswith(f"no Ray cluster answers at {address} (")
+    assert str(refused.value).endswith(
+        "); expected auto or HOST:PORT; start one with ray start, or type another ray, or leave ray out"
+    )
 
 
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
