@@ -26,6 +26,7 @@ HEAVY = {
     "torch",
     "torchvision",
     "mlflow",
+    "ray",
     "albumentations",
     "sklearn",
     "numpy",
@@ -89,9 +90,14 @@ def test_light_files_import_nothing_heavy(name: str) -> None:
             assert not tops & HEAVY, f"{path} imports {tops & HEAVY} at its top"
 
 
-def test_mlflow_and_albumentations_have_their_place() -> None:
+def test_some_packages_have_their_place() -> None:
     """MLflow is behind tracking; albumentations behind the presets, and the views that methods build of their own."""
-    for package, homes in (("mlflow", ("tracking",)), ("albumentations", ("data/transforms.py", "pretext/"))):
+    places = {
+        "mlflow": ("tracking",),
+        "albumentations": ("data/transforms.py", "pretext/"),
+        "ray": ("transfer/ray_workers.py",),
+    }
+    for package, homes in places.items():
         users = [p for p in files() if any(n.split(".")[0] == package for n in imports(p))]
         assert users
         assert all(str(user.relative_to(ROOT)).startswith(homes) for user in users), users

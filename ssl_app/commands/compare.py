@@ -23,6 +23,8 @@ from ssl_app.config import option
 from ssl_app.errors import DataError, RunError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import (
+    GPU_SHARE,
+    RAY,
     USUAL_SIZES,
     DataSettings,
     PixelSettings,
@@ -52,7 +54,7 @@ FEW = 10  # images of a class: below it one of them moves the score by points
 FINALISTS = 2  # which --confirm pretrains again
 FRESH = 1000  # added to the seed: of pretrainings and draws that have chosen nothing
 # may differ when a comparison goes on
-APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable", "max_image_mb", "confirm")
+APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable", "max_image_mb", "confirm", "ray", "gpu_share")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Settings(RunSettings, PixelSettings, DataSettings):
         False, "pretrain the first two again with three new seeds, and sweep them on new draws and the test part"
     )
     jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
+    ray: str | None = option(None, RAY, metavar="auto|ADDRESS")
+    gpu_share: float = option(1.0, GPU_SHARE, at_least=0.01, at_most=1)
 
 
 def run(settings: Settings) -> Result:
@@ -252,7 +256,7 @@ def _scored_on(settings: Settings, methods: int) -> tuple[str, str]:
 def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
     """The time of all methods, of the frozen features and of the sweep, by a few timed steps from random weights."""
     from ssl_app.checkpoints import SCRATCH
-    from ssl_app.commands.sweep import jobs_at_once
+    from ssl_app.commands.sweep import workers_of
     from ssl_app.data import splits
     from ssl_app.evaluation.verdict import USUAL_PRETRAININGS
     from ssl_app.pretraining.time_budget import seconds_of
@@ -266,7 +270,8 @@ def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
         drawn = splits.draw(setup.dataset, setup.opened.parts.train, per_class, seed=settings.seed, draw=0)
         job = Job(STRATEGY, drawn, 0)
         trials += [PlannedTrial(f"{n} of {per_class}", SCRATCH, per_class, job) for n in range(methods + 1)]
-    cost = SweepCost.measured(setup, trials, jobs_at_once(settings.jobs, settings.threads, setup.hardware))
+    with workers_of(settings, setup.hardware) as workers:
+        cost = SweepCost.measured(setup, trials, workers.at_once)
     trained, sweep = methods * seconds_of(settings.budget), settings.draws * cost.total
     frozen = (methods + 1) * len(setup.dataset.keys) * cost.test
     more = ""

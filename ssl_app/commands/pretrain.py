@@ -74,6 +74,9 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
 
     if settings.show_views:
         return _show_views(settings, own)
+    again = _restarted(settings)
+    if again is not None:
+        settings, own = again, None
     if several and _seeds(settings) > 1:
         return _every_seed(settings, own)
     started = time.monotonic()
@@ -106,6 +109,7 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
             folder: Path = group.broadcast(one.folder)
             logger.info(f"run {folder}")
             if leader:
+                _keep_launch(folder)
                 _keep_about(work, folder)
             with _resumable(folder, settings.out):
                 one.more = work.train(folder, _checkpointing(settings, folder), one.tracked, stored)
@@ -157,6 +161,42 @@ def _refuse_another(folder: Path, requested: Mapping[str, Any]) -> None:
     if content["verb"] != "pretrain" or unlike:
         what = f"other settings ({', '.join(unlike)})" if unlike else "another verb"
         raise RunError(f"run {folder} is of {what}; remove it, or type another --name")
+
+
+def _restarted(given: Settings) -> Settings | None:
+    """The settings to go on with where torchrun has started the same command anew; None: nothing is there.
+
+    A run that was killed before its first checkpoint is removed, by the process that will make it again.
+    """
+    from ssl_app.pretraining.run import TRAINING
+    from ssl_app.training.distributed import Launch
+    from ssl_app.transfer.replicates import first_of
+
+    launch = Launch.here()
+    if launch is None or not launch.restarts or given.resume is not None:
+        return None
+    for folder in reversed(runs.runs_of(given.out, "pretrain")):
+        name, restarts = runs.read_json(folder / runs.SETTINGS).get("launch", ("", 0))
+        if name != launch.name or restarts >= launch.restarts:  # what another process has made since is no end
+            continue
+        if (folder / TRAINING).is_file() or (runs.finished(folder) and given.seeds > 1):
+            first = first_of(given.out, folder.name)
+            logger.info(f"torchrun has started this anew: {first} goes on from its checkpoint")
+            kept = {name: getattr(given, name) for name in FREE}
+            return Settings(out=given.out, resume=first, seeds=given.seeds, **kept)
+        if launch.leads and not runs.finished(folder):
+            shutil.rmtree(folder)
+    return None
+
+
+def _keep_launch(folder: Path) -> None:
+    """Write which torchrun makes the run, so that its restart finds it."""
+    from ssl_app.training.distributed import Launch
+
+    launch = Launch.here()
+    if launch is not None:
+        content = runs.read_json(folder / runs.SETTINGS)
+        runs.write_json(folder / runs.SETTINGS, content | {"launch": [launch.name, launch.restarts]})
 
 
 def _seeds(settings: Settings) -> int:

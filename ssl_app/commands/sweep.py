@@ -20,11 +20,12 @@ from ssl_app import config, runs
 from ssl_app.commands import RecordedRun, RunSpec, record
 from ssl_app.commands.base import DIGITS, hardware_of, newest_or, out_flag, planned_of, transfer_config
 from ssl_app.commands.finetune import refuse_unused_maps, strategy_of
-from ssl_app.errors import RunError, SettingsError
+from ssl_app.errors import RunError, Set, SettingsError, Unset
 from ssl_app.runs import Result
 from ssl_app.settings import USUAL_DRAWS, USUAL_SIZES, SweepSettings
 
 if TYPE_CHECKING:
+    from ssl_app.commands import compare
     from ssl_app.data.overlap import Overlap
     from ssl_app.data.splits import Parts
     from ssl_app.evaluation.comparison import Answered
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ssl_app.training.hardware import Hardware
     from ssl_app.transfer.sweep import Sweep, SweepSpec
     from ssl_app.transfer.sweep_cost import SweepCost
-    from ssl_app.transfer.workers import PlannedTrial
+    from ssl_app.transfer.workers import PlannedTrial, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,6 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _run(settings: Settings, part_of: str | None) -> Result:
-    from ssl_app.transfer.sweep import Sweep
     from ssl_app.transfer.sweep_identity import begun
 
     started = time.monotonic()
@@ -98,8 +98,16 @@ def _run(settings: Settings, part_of: str | None) -> Result:
         runs.prepare(settings.out, settings.name, "sweep")
     settings = _completed(settings)
     hardware = hardware_of(settings, threads=1)
-    workers = jobs_at_once(settings.jobs, settings.threads, hardware)
-    logger.info(f"{hardware.sentence()}; {workers} trials at a time")
+    with workers_of(settings, hardware) as workers:
+        return _swept(settings, hardware, workers, started, part_of)
+
+
+def _swept(
+    settings: Settings, hardware: "Hardware", workers: "Workers", started: float, part_of: str | None
+) -> Result:
+    from ssl_app.transfer.sweep import Sweep
+
+    logger.info(f"{hardware.sentence()}; {workers.at_once} trials at a time")
     sweep = Sweep.prepare(_spec(settings), hardware)
     about = RunSpec("sweep", settings.out, settings.name, config.as_json(settings), settings.tracking_uri)
     with record(about, sweep.folder, started) as one:
@@ -141,7 +149,7 @@ def _resumed(given: Settings) -> Settings:
         raise RunError(f"run {folder} is of verb {content['verb']}; --resume takes a sweep")
     saved, default = config.from_json(Settings, content["settings"]), Settings()
     grow = ("init", "strategy", "per_class", "baseline_strategy", "baseline_per_class")
-    free = ("out", "jobs", "tracking_uri", "draws", *grow)
+    free = ("out", "jobs", "ray", "gpu_share", "tracking_uri", "draws", *grow)
     changed = {f.name: getattr(given, f.name) for f in fields(Settings)}
     changed = {name: value for name, value in changed.items() if value != getattr(default, name) and name != "resume"}
     for name, value in changed.items():
@@ -154,7 +162,11 @@ def _resumed(given: Settings) -> Settings:
         if name in changed:
             changed[name] = tuple(dict.fromkeys((*getattr(saved, name), *changed[name])))
     changed["draws"] = max(saved.draws or USUAL_DRAWS, given.draws or 0)
-    return replace(saved, **(changed | {"out": folder.parent, "name": folder.name, "resume": None}))
+    where = {
+        "jobs": None if given.ray is not None else given.jobs or saved.jobs,
+        "ray": given.ray,
+    }  # where it runs now
+    return replace(saved, **(changed | where | {"out": folder.parent, "name": folder.name, "resume": None}))
 
 
 def _spec(settings: Settings) -> "SweepSpec":
@@ -187,10 +199,10 @@ def _spec(settings: Settings) -> "SweepSpec":
     )
 
 
-def _trials(sweep: "Sweep", workers: int, tracker: "Tracker") -> list[dict[str, Any]]:
+def _trials(sweep: "Sweep", workers: "Workers", tracker: "Tracker") -> list[dict[str, Any]]:
     """Results of all trials, in order; those that are missing are run."""
     choosing = sweep.length_trials()
-    cost = _cost(sweep, choosing, workers)
+    cost = _cost(sweep, choosing, workers.at_once)
     _run_missing(sweep, choosing, cost, workers, None)
     lengths = sweep.scratch_lengths()
     for per_class, length in lengths.items():
@@ -226,7 +238,11 @@ def _cost(sweep: "Sweep", choosing: list["PlannedTrial"], workers: int) -> "Swee
 
 
 def _run_missing(
-    sweep: "Sweep", trials: list["PlannedTrial"], cost: "SweepCost | None", workers: int, tracker: "Tracker | None"
+    sweep: "Sweep",
+    trials: list["PlannedTrial"],
+    cost: "SweepCost | None",
+    workers: "Workers",
+    tracker: "Tracker | None",
 ) -> list[dict[str, Any]]:
     """Results of some trials, in order; those that are missing are run. With a tracker they are logged there."""
     from ssl_app.training.history import duration
@@ -387,6 +403,29 @@ def _named(strategies: tuple[str, ...]) -> tuple[str, ...]:
     for strategy in strategies:
         strategy_of(strategy)
     return tuple(dict.fromkeys(s if ":" in s else s.replace("_", "-") for s in strategies))
+
+
+@contextmanager
+def workers_of(settings: "Settings | compare.Settings", hardware: "Hardware") -> "Iterator[Workers]":
+    """What runs the trials: processes of this machine, or a Ray cluster. Raises SettingsError, RunError."""
+    from ssl_app.transfer.workers import LocalWorkers
+
+    if settings.ray is None:
+        if settings.gpu_share != 1:
+            raise SettingsError(
+                f"--gpu-share {settings.gpu_share:g} is of trials on a Ray cluster", fix=Set("ray", "auto")
+            )
+        yield LocalWorkers(jobs_at_once(settings.jobs, settings.threads, hardware))
+        return
+    if settings.jobs is not None:
+        raise SettingsError(
+            f"--jobs {settings.jobs} is of this machine, and a Ray cluster runs as many trials as it has room for",
+            fix=(Unset("jobs"), Unset("ray")),
+        )
+    from ssl_app.transfer.ray_workers import connected
+
+    with connected(settings.ray, hardware, settings.gpu_share) as workers:
+        yield workers
 
 
 def jobs_at_once(jobs: int | None, threads: int | None, hardware: "Hardware") -> int:

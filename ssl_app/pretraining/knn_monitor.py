@@ -19,8 +19,8 @@ from ssl_app.errors import DataError, Fix, Set
 from ssl_app.evaluation import knn, metrics
 from ssl_app.pretext.base import Pretext, SelfLabeling
 from ssl_app.pretraining import features
+from ssl_app.training.distributed import SingleProcess
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.inference import map_images
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +61,20 @@ class KnnMonitor:
         logger.info(f"kNN monitor on {dataset.name}, it chooses nothing: {how}")
         return cls(dataset, bank, queries)
 
-    def scores(self, task: Pretext[object], scaling: PixelScaling, hardware: Hardware) -> dict[str, float]:
+    def scores(
+        self, task: Pretext[object], scaling: PixelScaling, hardware: Hardware, group: SingleProcess | None = None
+    ) -> dict[str, float]:
         """`knn`, balanced accuracy of nearest neighbors; of a method with clusters `nmi` and `ami` of the queries.
 
-        Clusters are those of the first head. NMI rises with their number by itself, AMI does not.
+        Each process of a group computes its share of the features. Clusters are those of the first head. NMI rises
+        with their number by itself, AMI does not.
         """
         size = task.backbone.image_size
         rows = [ImageRows(self.dataset.images, indices, scaling, size) for indices in (self.bank, self.queries)]
-        found = {"knn": self._neighbors(*(features.pooled(task, part, hardware) for part in rows))}
+        found = {"knn": self._neighbors(*(features.pooled(task, part, hardware, group) for part in rows))}
         if isinstance(task, SelfLabeling):
-            clusters = map_images(task, lambda images: task.log_clusters(images)[:, 0].argmax(1), rows[1], hardware)
+            first = lambda images: task.log_clusters(images)[:, 0].argmax(1)  # noqa: E731
+            clusters = features.mapped(task, first, rows[1], hardware, group)
             labels = self.dataset.labels[self.queries]
             found |= {"nmi": nmi(clusters.numpy(), labels), "ami": ami(clusters.numpy(), labels)}
         return found

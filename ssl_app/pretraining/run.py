@@ -227,12 +227,12 @@ class Pretraining:
         if task.recalibrates_batch_norm:  # as the checkpoint will be
             task = copy.deepcopy(task)
             recalibrate_on(task.backbone, inputs.rows(spaced(inputs.train, MONITORED)), hardware)
-        found = features.pooled(task, inputs.rows(spaced(inputs.monitored, MONITORED)), hardware)
+        found = features.pooled(task, inputs.rows(spaced(inputs.monitored, MONITORED)), hardware, self.group)
         metrics = {"effective_rank": effective_rank(found), "feature_std": feature_std(found)}
         every = inputs.spec.probe_every or max(1, self.plan.epochs // 10)
         due = epoch % every == every - 1 or epoch == self.plan.epochs - 1
         if inputs.monitor is not None and due and np.isfinite(found).all():
-            scores = inputs.monitor.scores(task, inputs.scaling, hardware)
+            scores = inputs.monitor.scores(task, inputs.scaling, hardware, self.group)
             metrics |= {f"probe_{name}": score for name, score in scores.items()}
         return metrics
 

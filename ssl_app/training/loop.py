@@ -77,10 +77,12 @@ def fit(
                 batches = [run.placed(batch, position) for batch in micro_batches]
                 for player in task.players:
                     run.begin_player(player)
-                    for batch in batches:
+                    for number, batch in enumerate(batches, 1):
                         hardware.seed(batch.seed >> 1)
                         with hardware.autocast():
                             loss, metrics = task.loss(batch, player)
+                        if number == len(batches):
+                            run.gradients[player].last_backward()
                         (loss / len(batches)).backward()  # type: ignore[no-untyped-call]
                         run.add(player, loss.detach(), metrics, len(batches))
                     run.update(player, position, steps)
@@ -126,6 +128,7 @@ class _Run:
             player: [p for g in optimizer.param_groups for p in g["params"]]
             for player, optimizer in self.optimizers.items()
         }
+        self.gradients = {player: self.group.gradients(moved) for player, moved in self.moved.items()}
 
     def begin_epoch(self, position: Position) -> None:
         """Modes, seed, the task's own hook and sampling weights."""
@@ -171,7 +174,7 @@ class _Run:
     def update(self, player: str, position: Position, steps: int) -> None:
         """One step of the player's optimizer, on the mean gradient of all processes."""
         moved, optimizer = self.moved[player], self.optimizers[player]
-        self.group.average([p.grad for p in moved if p.grad is not None])
+        self.gradients[player].averaged()
         if self.plan.clip is not None:
             torch.nn.utils.clip_grad_norm_(moved, self.plan.clip)
         set_rates(optimizer, factor(self.plan, position.epoch * steps + position.step, self.plan.epochs * steps))

@@ -19,7 +19,7 @@ def write_machine(folder: Path, hardware: Hardware) -> None:
     """Write it: names of processor and device, cores, memory in bytes, the arithmetic, versions."""
     found: dict[str, object] = {
         "arithmetic": hardware.sentence(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "memory": _memory(),
         "system": platform.platform(),
@@ -31,7 +31,7 @@ def write_machine(folder: Path, hardware: Hardware) -> None:
     runs.write_json(folder / FILE, found)
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, as far as the system tells it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():

@@ -27,7 +27,7 @@ from ssl_app.transfer.scratch_length import ScratchLength, chosen, length_trials
 from ssl_app.transfer.setup import Planned, prepare
 from ssl_app.transfer.sweep_identity import identify, keep_draw, keep_identity, place_of
 from ssl_app.transfer.trial import Job, TrialSetup, with_features
-from ssl_app.transfer.workers import Place, PlannedTrial, read_trial, run_all
+from ssl_app.transfer.workers import Place, PlannedTrial, Workers, read_trial
 
 logger = logging.getLogger(__name__)
 
@@ -156,9 +156,9 @@ class Sweep:
         read = {one.key: read_trial(self.place, one) for one in trials if kept & {one.key, one.kept_as}}
         return {key: content for key, content in read.items() if content is not None}
 
-    def run(self, trials: list[PlannedTrial], workers: int) -> Generator[tuple[PlannedTrial, dict[str, Any]]]:
+    def run(self, trials: list[PlannedTrial], workers: Workers) -> Generator[tuple[PlannedTrial, dict[str, Any]]]:
         """Run trials. -> (trial, result) as they finish."""
-        return run_all(self.setups, trials, self.place, max(1, min(workers, len(trials))))
+        return workers.run(self.setups, trials, self.place)
 
     def answered(self, trials: Sequence[PlannedTrial]) -> Answered:
         """What trials that have run answered; their predictions are joined into one file."""

@@ -30,7 +30,7 @@ LAYOUT = 3  # of a sweep's folder: predictions of every trial, scratch's length 
 APART = (
     "out", "name", "jobs", "tracking_uri", "resume", "data", "init", "per_class", "baseline_strategy",
     "baseline_per_class", "draws", "strategy", "max_unreadable",
-    "max_image_mb",
+    "max_image_mb", "ray", "gpu_share",
 )  # fmt: skip
 
 

@@ -73,8 +73,7 @@ class TrialSetup:
 
     def features_of(self, layer: str | None) -> NDArray[np.float32]:
         """Features as `Draw.features` has them, of every image, (M, d), computed once for a checkpoint and set."""
-        assert self.cache is not None
-        path = self.cache / frozen.FOLDER / f"{self._digest(layer)}.npy"
+        path = self.features_file(layer)
         if not path.is_file():
             dataset = self.dataset
             backbone, _ = self.initialization.load(dataset.images.shape[-1], dataset.image_size, self.config.seed)
@@ -82,6 +81,11 @@ class TrialSetup:
             frozen.write({layer: path}, backbone, every, self.hardware, self.mirrors)
         kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
         return kept
+
+    def features_file(self, layer: str | None) -> Path:
+        """Where `features_of` keeps them."""
+        assert self.cache is not None
+        return self.cache / frozen.FOLDER / f"{self._digest(layer)}.npy"
 
     def graph_of(self, layer: str | None, indices: NDArray[np.int64], neighbors: int) -> "csr_array":
         """The graph of label propagation over some images, (N, N): all draws that leave none of them out share it."""

@@ -1,4 +1,7 @@
-"""Workers: trials in parallel, each in a process of its own thread count, so that their number changes no bit."""
+"""Workers: trials in parallel, each in a process of its own thread count, so that their number changes no bit.
+
+A sweep knows `Workers` alone: those of this machine are here, those of a cluster in `ray_workers`.
+"""
 
 import multiprocessing
 import os
@@ -10,10 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import reduction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ssl_app import environment, runs
 from ssl_app.errors import Fix, RunError, Set
@@ -61,39 +65,76 @@ class Place:
     identities: Mapping[str, str]
 
 
-def run_all(
-    setups: dict[str, TrialSetup], trials: Sequence[PlannedTrial], place: Place, workers: int
-) -> Generator[tuple[PlannedTrial, dict[str, Any]]]:
-    """Run trials as workers come free. -> (trial, its result without tables), in order of completion.
+class Workers(Protocol):
+    """Where trials run: in processes of this machine, or of others."""
 
-    Raises RunError where a trial diverges, or its process is killed.
-    """
-    if workers == 1:
-        for one in trials:
-            yield one, _run(setups[one.init], one, place)
-        return
-    reduction.ForkingPickler.register(np.memmap, _by_name)
-    context = multiprocessing.get_context("spawn")  # a fork of a process that has used OpenMP may hang
-    threads = torch.get_num_threads()
-    with ProcessPoolExecutor(workers, context, _enter, (setups, threads)) as pool:
-        waiting = {pool.submit(_run_here, one, place): one for one in trials}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not isinstance(error, Exception):  # stopped: nobody waits for the trials that are under way
-                for worker in multiprocessing.active_children():
-                    worker.kill()
-            if isinstance(error, BrokenProcessPool):
-                raise RunError(
-                    "a trial's process was killed, perhaps for memory; the finished trials are kept",
-                    fix=Set("jobs", 1),
-                ) from error
-            raise
+    @property
+    def at_once(self) -> int:
+        """Trials at a time, for a prediction of how long all of them take."""
+        ...
+
+    def run(
+        self, setups: dict[str, TrialSetup], trials: Sequence[PlannedTrial], place: Place
+    ) -> Generator[tuple[PlannedTrial, dict[str, Any]]]:
+        """Run trials as workers come free. -> (trial, its result without tables), in order of completion.
+
+        A trial that is yielded lies in its folder. Raises RunError where one diverges, or its process is killed.
+        """
+        ...
 
 
-def _run(setup: TrialSetup, one: PlannedTrial, place: Place) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Finished:
+    """What a trial leaves, in whatever process it ran."""
+
+    content: dict[str, Any]  # its result without tables
+    tables: dict[str, Any]
+    probabilities: NDArray[np.float64]  # (n, K)
+
+    def keep(self, folder: Path, key: str) -> None:
+        """Write it into the sweep's folder: the result last, by which a trial counts as finished."""
+        kept_predictions.write(folder, key, self.probabilities)
+        write_trial(folder, key, self.content, self.tables)
+
+
+@dataclass(frozen=True)
+class LocalWorkers:
+    """Processes of this machine; one at a time is this process itself."""
+
+    at_once: int
+
+    def run(
+        self, setups: dict[str, TrialSetup], trials: Sequence[PlannedTrial], place: Place
+    ) -> Generator[tuple[PlannedTrial, dict[str, Any]]]:
+        """See `Workers`. Each process writes what it has found."""
+        workers = max(1, min(self.at_once, len(trials)))
+        if workers == 1:
+            for one in trials:
+                yield one, _kept(setups[one.init], one, place)
+            return
+        reduction.ForkingPickler.register(np.memmap, _by_name)
+        context = multiprocessing.get_context("spawn")  # a fork of a process that has used OpenMP may hang
+        threads = torch.get_num_threads()
+        with ProcessPoolExecutor(workers, context, _enter, (setups, threads)) as pool:
+            waiting = {pool.submit(_run_here, one, place): one for one in trials}
+            try:
+                for done in as_completed(waiting):
+                    yield waiting[done], done.result()
+            except BaseException as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                if not isinstance(error, Exception):  # stopped: nobody waits for the trials that are under way
+                    for worker in multiprocessing.active_children():
+                        worker.kill()
+                if isinstance(error, BrokenProcessPool):
+                    raise RunError(
+                        "a trial's process was killed, perhaps for memory; the finished trials are kept",
+                        fix=Set("jobs", 1),
+                    ) from error
+                raise
+
+
+def finish(setup: TrialSetup, one: PlannedTrial, place: Place) -> Finished:
+    """Run a trial in this process. Raises TrialDiverged."""
     try:
         outcome = trial.run(setup, one.job)
     except Diverged as error:
@@ -115,9 +156,13 @@ def _run(setup: TrialSetup, one: PlannedTrial, place: Place) -> dict[str, Any]:
         "seconds": outcome.seconds,
         **{name: value for name, value in outcome.test.items() if name not in TABLES},
     }
-    kept_predictions.write(place.folder, one.key, outcome.probabilities)
-    write_trial(place.folder, one.key, content, {name: outcome.test[name] for name in TABLES})
-    return content
+    return Finished(content, {name: outcome.test[name] for name in TABLES}, outcome.probabilities)
+
+
+def _kept(setup: TrialSetup, one: PlannedTrial, place: Place) -> dict[str, Any]:
+    found = finish(setup, one, place)
+    found.keep(place.folder, one.key)
+    return found.content
 
 
 def write_trial(folder: Path, key: str, content: dict[str, Any], tables: dict[str, Any]) -> None:
@@ -141,11 +186,16 @@ HERE: dict[str, TrialSetup] = {}  # of a worker process
 
 def _enter(setups: dict[str, TrialSetup], threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the sweep's own ends these
+    prepare_process(threads)
+    HERE.update(setups)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def prepare_process(threads: int) -> None:
+    """Let a process that is to run trials compute as every other does."""
     environment.prepare_environment()
     torch.set_num_threads(threads)
     keep_freed_memory()
-    HERE.update(setups)
-    threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 def _follow_parent() -> None:
@@ -158,7 +208,7 @@ def _follow_parent() -> None:
 
 def _run_here(one: PlannedTrial, place: Place) -> dict[str, Any]:
     try:
-        return _run(HERE[one.init], one, place)
+        return _kept(HERE[one.init], one, place)
     except Stopped as stopped:  # a pool that takes it for a result would wait for this process for ever
         os._exit(int(str(stopped.code)))
 

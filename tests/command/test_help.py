@@ -12,7 +12,19 @@ import pytest
 from ssl_app import config, registry
 
 VERBS = registry.names("commands")
-HEAVY = ("torch", "numpy", "mlflow", "sklearn", "albumentations", "cv2", "pandas", "scipy", "matplotlib", "tqdm")
+HEAVY = (
+    "torch",
+    "numpy",
+    "mlflow",
+    "sklearn",
+    "albumentations",
+    "cv2",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "tqdm",
+    "ray",
+)
 README = Path(__file__).parents[2] / "README.md"
 
 

@@ -22,6 +22,7 @@ from ssl_app.pretext.base import TrainingSet
 from ssl_app.pretext.colorization import Colorization, ColorizationConfig
 from ssl_app.pretext.gan import GAN, PENALIZED_EVERY, GANConfig
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig
+from ssl_app.pretraining.features import mapped
 from ssl_app.training import loop
 from ssl_app.training.distributed import SingleProcess, processes
 from ssl_app.training.history import History
@@ -151,6 +152,16 @@ def gathered(work: Work) -> dict[str, object]:
     return {"rows": found}
 
 
+def shared_features(work: Work) -> dict[str, object]:
+    """Features of so many images, of which each process computes its share: uneven ones, and fewer than processes."""
+    found = {}
+    for count in (7, 1):
+        rows = work.loader(count).rows
+        task = _norms()
+        found[count] = mapped(task, lambda images: images.flatten(1)[:, :5], rows, toys.CPU, work.group)  # type: ignore[arg-type]
+    return {"rows": found}
+
+
 def balanced(work: Work) -> dict[str, object]:
     """An assignment of 501 rows, of which each process holds its own."""
     rows, rank, world = 501, work.group.rank, work.group.world
@@ -215,7 +226,19 @@ def _count_writes() -> list[int]:
 
 CASES: dict[str, Callable[[Work], dict[str, object]]] = {
     case.__name__: case
-    for case in (rotnet, gan, colorization, duel, labels, half_size, balanced, gathered, resumed, mistakes)
+    for case in (
+        rotnet,
+        gan,
+        colorization,
+        duel,
+        labels,
+        half_size,
+        balanced,
+        shared_features,
+        gathered,
+        resumed,
+        mistakes,
+    )
 }
 
 

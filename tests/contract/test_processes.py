@@ -21,7 +21,7 @@ BOTH = [
     "half_size",
 ]  # what one process does as well, to be compared with
 ALONE = ["gathered", "resumed", "mistakes"]
-ROWS = "balanced"
+ROWS = ("balanced", "shared_features")
 Found = dict[str, dict[str, object]]
 
 
@@ -32,11 +32,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     process = subprocess.Popen(
-        [*torchrun, processes_worker.__file__, str(folders["two"]), "2", *BOTH, ROWS, *ALONE],
+        [*torchrun, processes_worker.__file__, str(folders["two"]), "2", *BOTH, *ROWS, *ALONE],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
-        processes_worker.compute(folders["one"], 2, *BOTH, ROWS)
+        processes_worker.compute(folders["one"], 2, *BOTH, *ROWS)
         text = process.communicate(timeout=300)[0]
         assert process.returncode == 0, text
     finally:
@@ -91,14 +91,22 @@ def test_map_dataset_gathers_rows_in_dataset_order(found: dict[str, Found]) -> N
             assert rows.tolist() == [[i, 10 * i] for i in range(count)]
 
 
+def test_features_of_which_each_process_computed_its_share_are_those_of_one(found: dict[str, Found]) -> None:
+    one = found["one"]["shared_features-0"]["rows"]
+    for rank in (0, 1):
+        two = found["two"][f"shared_features-{rank}"]["rows"]
+        assert all(torch.equal(two[count], rows) for count, rows in one.items())
+        assert [len(rows) for rows in two.values()] == [7, 1]
+
+
 def test_two_processes_balance_their_rows_as_one_does(found: dict[str, Found]) -> None:
-    one = found["one"][f"{ROWS}-0"]
+    one = found["one"]["balanced-0"]
     assert one["error"] <= 1e-5
     for rank in (0, 1):
-        two = found["two"][f"{ROWS}-{rank}"]
+        two = found["two"][f"balanced-{rank}"]
         assert torch.equal(two["labels"], one["labels"])
         torch.testing.assert_close(two["potential"], one["potential"], atol=2e-3, rtol=1e-5)
-    assert torch.equal(found["two"][f"{ROWS}-0"]["potential"], found["two"][f"{ROWS}-1"]["potential"])
+    assert torch.equal(found["two"]["balanced-0"]["potential"], found["two"]["balanced-1"]["potential"])
 
 
 def test_a_signal_to_one_process_stops_both_with_one_checkpoint(found: dict[str, Found]) -> None:
