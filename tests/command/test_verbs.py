@@ -547,6 +547,7 @@ def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, tr
     from safetensors.torch import load_file
 
     words = ["--backbone", "resnet18", "--image-size", 32, "--channels", 3, "--epochs", 1, "--batch-size", 16]
+    words += ["--steps-per-epoch", 1]
     out = ["--out", tmp_path / "o"]
     assert ssl("pretrain", "--data", trained.data, *words, "--name", "r", *out, *tiny).code == 0
     result = ssl("export", "r", *out, "--json").result
