@@ -40,5 +40,6 @@ def one_thread() -> None:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small-resnet of a quarter of its width: what is learned on toys does not need more."""
     from ssl_app.models.backbones import small_resnet
+    from tests.toys import NARROW
 
-    monkeypatch.setattr(small_resnet, "WIDTHS", (8, 16, 32, 64))
+    monkeypatch.setattr(small_resnet, "WIDTHS", NARROW)

@@ -14,11 +14,12 @@ from ssl_app.data.batch import Batch
 from ssl_app.data.dataset import Dataset, alone, in_class_order
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import Batching, ImageRows, Loader
-from ssl_app.data.sources.base import Columns
+from ssl_app.data.sources.base import Columns, Source
 from ssl_app.models.backbones import Backbone
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.task import BatchFunction, DatasetMap, Metrics, Needs, Task
 
+NARROW = (8, 16, 32, 64)  # widths of a small-resnet of a quarter
 CPU = Hardware(torch.device("cpu"), False, "a test", 1)
 
 
@@ -34,6 +35,24 @@ def symmetric(channels: int = 1) -> PixelScaling:
 def images(count: int = 24, side: int = 12, channels: int = 1, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     return generator.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
+
+
+class InMemory(Source):
+    """A source of arrays, (H, W, C) each, of any sizes."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self.name, self.arrays = "made", arrays
+        self.keys = tuple(f"{i}.png" for i in range(len(arrays)))
+
+    @classmethod
+    def accepts(cls, data: str) -> bool:
+        return False
+
+    def read(self, i: int) -> np.ndarray:
+        return self.arrays[i]
+
+    def stamps(self) -> list[str]:
+        return list(self.keys)
 
 
 def rows(packed: np.ndarray, size: int | None = None, pixels: PixelScaling | None = None) -> ImageRows:

@@ -1,7 +1,8 @@
 """Make an offline page of a run's clusters, to look at them, name them, and take the names away as a table.
 
-It shows what `ssl-app label` wrote. The page opens in any browser without a server and asks no network; names
-are kept by the browser until they are downloaded, as CSV of path, cluster and label, one row an image.
+It shows what `ssl-app label` wrote. The page opens in any browser without a server and asks no network. Clusters are
+named there, and images that do not belong to theirs are moved out of it. The browser keeps this until it is
+downloaded, as CSV of path, cluster and label, one row an image, for --labels of the other verbs.
 """
 
 import csv
@@ -22,12 +23,13 @@ from ssl_app.settings import MAX_IMAGE_MB
 if TYPE_CHECKING:
     from ssl_app.data.dataset import Dataset
     from ssl_app.data.intensity import PixelScaling
+    from ssl_app.data.sources.base import Source
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = """
 ssl-app clusters pretrain-20261121-101500
-ssl-app clusters my-sela --head 2 --thumb 96
+ssl-app clusters my-sela --head 2 --enlarge 1024
 ssl-app clusters my-sela --data /mnt/elsewhere/scans/
 """
 FOLDER = "clusters"  # in the run
@@ -46,9 +48,15 @@ class Settings:
         None, "only this head, from 1; default: all, to choose from in the page", at_least=1, metavar="N"
     )
     per_cluster: int = option(
-        64, "images of a cluster shown at first, and lying on one sheet", at_least=1, at_most=400
+        24, "images of a cluster shown at first, and lying on one sheet", at_least=1, at_most=400
     )
-    thumb: int = option(48, "side of a thumbnail in pixels", at_least=16, at_most=256)
+    thumb: int = option(160, "side of a thumbnail in pixels, at most that of the images", at_least=16, at_most=256)
+    enlarge: int = option(
+        512,
+        "longest side in pixels of the picture that a click shows, from the image's file; 0: its thumbnail",
+        at_least=0,
+        at_most=2048,
+    )
     out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
 
 
@@ -56,13 +64,13 @@ def run(settings: Settings) -> Result:
     """Make the page, and say where it lies."""
     import numpy as np
 
-    from ssl_app.report.clusters import Labeling, write_page
+    from ssl_app.report.clusters import Labeling, Sizes, write_page
 
     started = time.monotonic()
     folder = runs.find_run(settings.out, settings.run)
     held = _read(folder, settings.run)
     heads = _heads(settings, folder, len(held.clusters))
-    dataset, pixels = _open(settings, folder, held)
+    dataset, pixels, source = _open(settings, folder, held)
     place = {key: row for row, key in enumerate(dataset.keys)}
     at = [i for i, path in enumerate(held.paths) if path in place]
     if not at:
@@ -70,19 +78,22 @@ def run(settings: Settings) -> Result:
             f"{LABELS} of run {folder} names none of the {len(dataset.keys)} images of {dataset.name}; its first "
             f"path is '{held.paths[0]}', theirs '{dataset.keys[0]}': type --data with the images that were labeled"
         )
-    rows = np.array([place[held.paths[i]] for i in at], dtype=np.int64)
+    paths = [held.paths[i] for i in at]
+    rows = np.array([place[path] for path in paths], dtype=np.int64)
+    in_source = {key: row for row, key in enumerate(source.keys)}
     labeling = Labeling(
         run=folder.name,
         identity=str(runs.read_json(folder / runs.SETTINGS).get("started", folder.name)),
         data=dataset.name,
-        paths=[held.paths[i] for i in at],
-        rows=rows,
+        paths=paths,
+        rows=np.array([in_source[path] for path in paths], dtype=np.int64),
         confidence=np.array([held.confidence[head - 1] for head in heads], dtype=np.float64)[:, at],
         heads=heads,
         sizes=tuple(held.sizes[head - 1] for head in heads),
         clusters=np.array([held.clusters[head - 1] for head in heads], dtype=np.int64)[:, at],
         classes=dataset.classes,
         labels=np.where(dataset.labeled[rows], dataset.labels[rows], -1),
+        channels=dataset.images.shape[-1],
     )
     for count, sentence in (
         (len(held.paths) - len(at), f"rows of {LABELS} are of no image of {dataset.name}, and left out"),
@@ -91,17 +102,13 @@ def run(settings: Settings) -> Result:
         if count:
             logger.info(f"note: {count} {sentence}")
     runs.clear_half_made(folder)
-    page = write_page(
-        folder / FOLDER,
-        labeling,
-        dataset.images,
-        pixels,
-        side=settings.thumb,
-        per_sheet=settings.per_cluster,
-    )
+    sizes = Sizes(settings.thumb, settings.enlarge, settings.per_cluster)
+    written = write_page(folder / FOLDER, labeling, source, pixels, sizes)
     used = [len(np.unique(clusters)) for clusters in labeling.clusters]
     more: dict[str, Any] = {
-        "page": str(page),
+        "page": str(written.page),
+        "bytes": written.bytes,
+        "pictures": written.pictures,
         "n": len(at),
         "heads": list(heads),
         "clusters": list(labeling.sizes),
@@ -109,8 +116,13 @@ def run(settings: Settings) -> Result:
         "unreadable": list(dataset.unreadable),
     }
     several = f", {len(heads)} heads" if len(heads) > 1 else ""
+    if written.unreadable:
+        logger.info(f"note: {written.unreadable} images cannot be read any more, and are black")
+    if written.left_out:
+        logger.info(f"note: of {written.left_out} images a click shows the thumbnail: the set is large")
     logger.info(
-        f"{len(at)} images in {used[0]} of {labeling.sizes[0]} clusters{several}; open this in a browser: {page}"
+        f"{len(at)} images in {used[0]} of {labeling.sizes[0]} clusters{several}, {written.bytes / 1e6:.1f} MB, "
+        f"thumbnails of {written.thumb} px; open this in a browser: {written.page}"
     )
     return Result("clusters", folder, time.monotonic() - started, config.as_json(settings), more)
 
@@ -186,8 +198,11 @@ def _heads(settings: Settings, folder: Path, count: int) -> tuple[int, ...]:
     return (settings.head,)
 
 
-def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, PixelScaling]":
-    """The labeled images as the run saw them, and how it scaled them. Raises DataError, CheckpointError."""
+def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, PixelScaling, Source]":
+    """The labeled images as the run saw them, how it scaled them, and their files.
+
+    Raises DataError, CheckpointError.
+    """
     from ssl_app import checkpoints
     from ssl_app.data.intensity import PixelScaling
     from ssl_app.data.opened import open_images
@@ -213,4 +228,4 @@ def _open(settings: Settings, folder: Path, held: _Held) -> "tuple[Dataset, Pixe
     )
     dataset = open_images(spec, pixels, source)
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
-    return dataset, scaling
+    return dataset, scaling, source

@@ -76,13 +76,12 @@ class Settings(RunSettings, PixelSettings, DataSettings):
         metavar="FILE|none",
     )
     count: int = option(20, "images to suggest", at_least=1)
-    thumb: int = option(320, "longest side of a picture on the page in pixels", at_least=16, at_most=2048)
+    thumb: int = option(640, "longest side of a picture on the page in pixels", at_least=16, at_most=2048)
 
 
 def run(settings: Settings) -> Result:
     """Choose, write table and page, and say where they lie."""
-    from ssl_app.data.nodata import filled
-    from ssl_app.report import suggested
+    from ssl_app.report import originals, suggested
 
     started = time.monotonic()
     start, planned, source = _planned(settings)
@@ -98,8 +97,7 @@ def run(settings: Settings) -> Result:
         suggested.write_table(table, suggestion)
         place = {key: row for row, key in enumerate(source.keys)}
         pictures = [
-            suggested.picture(filled(source.read(place[row.path]), scaling.nodata)[0], scaling, settings.thumb)
-            for row in suggestion.suggested
+            originals.picture(source, place[row.path], scaling, settings.thumb) for row in suggestion.suggested
         ]
         suggested.write_page(page, suggestion, pictures)
         one.tracked.data(opened.dataset.name, opened.dataset.hash, "suggest")

@@ -81,8 +81,9 @@ def bullets(lines: Iterable[Child]) -> Markup:
 
 
 def command(typed: str) -> Markup:
-    """A command to type."""
-    return tag("pre", tag("code", typed), class_="command", tabindex=0)
+    """A command to type. A line ends between its words alone: `--` at an end and `out` below are no flag."""
+    words = join((tag("span", word) for word in typed.split(" ")), " ")
+    return tag("pre", tag("code", words), class_="command", tabindex=0)
 
 
 def tiles(pairs: Iterable[tuple[str, str, str]]) -> Markup:

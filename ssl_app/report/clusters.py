@@ -1,28 +1,33 @@
-"""The cluster browser: one offline page beside sheets of thumbnails, to look at clusters and to name them.
+"""The cluster browser: one offline page beside pictures of its images, to look at clusters and to name them.
 
-The page holds the data of all images, the sheets their pictures. The members of a cluster come most confident
-first, in each head by its own confidence. Sheets follow the first head shown: every image is on one, and a further
-head has one sheet a cluster, of its first members, for the page to open quickly.
+The page holds the data of all images, sheets their thumbnails, and a file each the pictures that a click shows.
+The members of a cluster come most confident first, in each head by its own confidence. Sheets follow the first head
+shown: every image is on one, and a further head has one sheet a cluster, of its first members, for the page to open
+quickly.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app import runs
 from ssl_app.clustering import agreement
+from ssl_app.data.images import Unreadable
 from ssl_app.data.intensity import PixelScaling
+from ssl_app.data.reduction import squared
+from ssl_app.data.sources.base import Source
 from ssl_app.data.store import allocate
-from ssl_app.report import page
+from ssl_app.report import originals, page
 
-PAGE, SHEETS = "clusters.html", "sheets"
+PAGE, SHEETS, PICTURES = "clusters.html", "sheets", "pictures"
 DIGITS = 4  # of a confidence
-CHUNK = 256  # images reduced at a time
+MOST_PICTURES = 10_000  # files; of larger sets the surest and the least sure of each cluster have one
+IN_A_FOLDER = 1000  # pictures
+TRIED = 8  # images whose sides tell how large thumbnails can be
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,57 +38,76 @@ class Labeling:
     identity: str  # under which the browser keeps the names: they outlive a move of the run
     data: str  # as typed
     paths: Sequence[str]  # (N,)
-    rows: NDArray[np.int64]  # (N,) place among the packed images
+    rows: NDArray[np.int64]  # (N,) place in the source
     confidence: NDArray[np.float64]  # (T, N) in [0, 1]
     heads: tuple[int, ...]  # (T,) their numbers, from 1
     sizes: tuple[int, ...]  # (T,) clusters that a head can give
     clusters: NDArray[np.int64]  # (T, N)
     classes: tuple[str, ...]
     labels: NDArray[np.int64]  # (N,) place in classes, -1 where the data know none
+    channels: int = 1  # that the network sees
 
     def most_confident_first(self) -> "Labeling":
         """The same in the order of the page, that of its first head; equals stay as they were."""
         order = np.argsort(-self.confidence[0], kind="stable")
-        return Labeling(
-            self.run,
-            self.identity,
-            self.data,
-            [self.paths[i] for i in order],
-            self.rows[order],
-            self.confidence[:, order],
-            self.heads,
-            self.sizes,
-            self.clusters[:, order],
-            self.classes,
-            self.labels[order],
+        return replace(
+            self,
+            paths=[self.paths[i] for i in order],
+            rows=self.rows[order],
+            confidence=self.confidence[:, order],
+            clusters=self.clusters[:, order],
+            labels=self.labels[order],
         )
 
 
-def write_page(
-    folder: Path, labeling: Labeling, images: NDArray[Any], pixels: PixelScaling, *, side: int, per_sheet: int
-) -> Path:
-    """Write the page and its sheets into a folder, new or in place of the old one, and give the page's path.
+@dataclass(frozen=True)
+class Sizes:
+    """How large the pictures of a page are, and how many of a cluster are seen first."""
 
-    images are packed, (M, P, P, C); thumbnails have `side` pixels and lie `per_sheet` on a sheet. Memory is that
-    of the data and of a few sheets; the thumbnails lie on the disk meanwhile. Raises OSError.
+    thumb: int  # side in pixels, at most
+    enlarged: int  # longest side in pixels of what a click shows; 0: the thumbnail
+    per_sheet: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """A page, and what lies beside it."""
+
+    page: Path
+    thumb: int  # side in pixels
+    pictures: int  # files of what a click shows
+    left_out: int  # images without one, since the set is large
+    unreadable: int  # images whose files cannot be read any more: they are black
+    bytes: int
+
+
+def write_page(folder: Path, labeling: Labeling, source: Source, pixels: PixelScaling, sizes: Sizes) -> Written:
+    """Write the page and its pictures into a folder, new or in place of the old one.
+
+    Each image is read once from its file. Memory is that of the data and of a few sheets; the thumbnails lie on the
+    disk meanwhile. Raises OSError.
     """
     shown = labeling.most_confident_first()
-    columns = int(np.ceil(np.sqrt(per_sheet)))
+    columns = int(np.ceil(np.sqrt(sizes.per_sheet)))
     with runs.draft(folder) as draft:
         draft.mkdir()
-        thumbs = _thumbs(draft / "thumbs.npy", shown.rows, images, pixels, side)
+        thumbs, enlarged, unreadable = _pictures(draft, shown, source, pixels, sizes)
         for head, clusters, confidence in zip(shown.heads, shown.clusters, shown.confidence, strict=True):
             (draft / SHEETS / str(head)).mkdir(parents=True)
             for cluster, members in enumerate(_members(clusters, confidence)):
-                most = len(members) if head == shown.heads[0] else per_sheet
-                for number, start in enumerate(range(0, min(len(members), most), per_sheet)):
-                    sheet = _sheet(thumbs[members[start : start + per_sheet]], columns)
+                most = len(members) if head == shown.heads[0] else sizes.per_sheet
+                for number, start in enumerate(range(0, min(len(members), most), sizes.per_sheet)):
+                    sheet = _sheet(thumbs[members[start : start + sizes.per_sheet]], columns)
                     (draft / SHEETS / str(head) / f"{cluster}-{number}.jpg").write_bytes(sheet)
+        side = thumbs.shape[1]
         del thumbs
         (draft / "thumbs.npy").unlink()
-        layout = {"side": side, "perSheet": per_sheet, "columns": columns}
-        (draft / PAGE).write_text(page.filled(PAGE, content(shown) | layout), encoding="utf-8")
-    return folder / PAGE
+        layout = {"side": side, "perSheet": sizes.per_sheet, "columns": columns, "perFolder": IN_A_FOLDER}
+        flags = {"enlarged": "".join("1" if one else "0" for one in enlarged)}
+        (draft / PAGE).write_text(page.filled(PAGE, content(shown) | layout | flags), encoding="utf-8")
+        size = sum(path.stat().st_size for path in draft.rglob("*") if path.is_file())
+    left_out = int((~_chosen(shown, sizes)).sum()) if sizes.enlarged else 0
+    return Written(folder / PAGE, side, int(enlarged.sum()), left_out, unreadable, size)
 
 
 def content(shown: Labeling) -> dict[str, Any]:
@@ -143,22 +167,60 @@ def _members(clusters: NDArray[np.int64], confidence: NDArray[np.float64]) -> li
     return np.split(order, np.cumsum(np.bincount(clusters))[:-1])
 
 
-def _thumbs(
-    path: Path, rows: NDArray[np.int64], images: NDArray[Any], pixels: PixelScaling, side: int
-) -> NDArray[np.uint8]:
-    """Thumbnails of rows of packed images, on the disk. (M, P, P, C) -> (N, side, side, 1 or 3).
+def _pictures(
+    draft: Path, shown: Labeling, source: Source, pixels: PixelScaling, sizes: Sizes
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
+    """Thumbnails on the disk, (N, s, s, 1 or 3), s at most their size; which images have a picture; the unreadable.
 
-    Of other numbers of channels the first is shown. They are read in the order in which they lie.
+    A square image that is no larger than its thumbnail needs no picture of its own.
     """
-    shown = 3 if images.shape[-1] == 3 else 1
-    thumbs = allocate(path, np.uint8, (len(rows), side, side, shown))
-    how = cv2.INTER_AREA if images.shape[1] > side else cv2.INTER_LINEAR
-    for places in np.array_split(np.argsort(rows), -(-len(rows) // CHUNK)):
-        # made small before it is scaled: most pixels of a large image then need no arithmetic
-        small = [cv2.resize(images[row][..., :shown], (side, side), interpolation=how) for row in rows[places]]
-        values = pixels.scale(np.stack(small).reshape(-1, side, side, shown))
-        thumbs[places] = page.eight_bits(values)
-    return thumbs
+    wanted = _chosen(shown, sizes)
+    channels = 3 if shown.channels == 3 else 1
+    side = _thumb_side(shown, source, pixels, sizes.thumb)
+    longest = max(sizes.enlarged, 2 * side)
+    thumbs = allocate(draft / "thumbs.npy", np.uint8, (len(shown.rows), side, side, channels))
+
+    def work(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bytes | None]:
+        image = originals.in_channels(image, channels)
+        more = image.shape[:2] != (side, side)
+        return squared(image, side), page.jpeg(image) if more else None
+
+    enlarged, unreadable = np.zeros(len(shown.rows), dtype=np.bool_), 0
+    for place, found in enumerate(originals.each(source, shown.rows.tolist(), pixels, longest, work)):
+        if isinstance(found, Unreadable):
+            unreadable += 1
+            continue
+        thumbs[place], picture = found
+        if picture is not None and wanted[place]:
+            path = draft / PICTURES / str(place // IN_A_FOLDER) / f"{place}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture)
+            enlarged[place] = True
+    return thumbs, enlarged, unreadable
+
+
+def _chosen(shown: Labeling, sizes: Sizes) -> NDArray[np.bool_]:
+    """Which images get a picture: all, or of a large set the first and the last of each cluster. -> (N,)."""
+    count = len(shown.rows)
+    if not sizes.enlarged or count <= MOST_PICTURES:
+        return np.full(count, bool(sizes.enlarged))
+    groups = [members for members in _members(shown.clusters[0], shown.confidence[0]) if len(members)]
+    each = max(1, min(sizes.per_sheet, MOST_PICTURES // (2 * len(groups))))
+    chosen = np.zeros(count, dtype=np.bool_)
+    for members in groups:
+        chosen[members[:each]] = chosen[members[-each:]] = True
+    return chosen
+
+
+def _thumb_side(shown: Labeling, source: Source, pixels: PixelScaling, most: int) -> int:
+    """Side of the thumbnails: no larger than the images, by a few of them."""
+    some = shown.rows[:: max(1, len(shown.rows) // TRIED)].tolist()
+    sides = [
+        min(image.shape[:2])
+        for image in originals.each(source, some, pixels, 2**16, lambda image: image)
+        if not isinstance(image, Unreadable)
+    ]
+    return min(most, max(sides, default=most))
 
 
 def _sheet(thumbs: NDArray[np.uint8], columns: int) -> bytes:

@@ -97,7 +97,7 @@ class CompareReport:
             ])  # fmt: skip
         if rows and SCRATCH in frozen:
             own = frozen[SCRATCH]
-            rows.append([SCRATCH, "", "", "", percent(own.get("knn")), percent(own.get("linear")), ""])
+            rows.append([SCRATCH, "–", "–", "–", percent(own.get("knn")), percent(own.get("linear")), "–"])
         note = "Intervals of differences hold for all methods at once." if rows else None
         return section("ranking", "Ranking", table(columns, rows, note))
 
@@ -109,7 +109,7 @@ class CompareReport:
     def _left_out(self) -> Section | None:
         """Methods that do not apply, and warnings of those that do."""
         reasons = (self.facts.result or {}).get("does_not_apply", {})
-        lines = [f"{method}: {why}" for method, why in reasons.items()]
+        lines = [why if why.startswith(f"{method} ") else f"{method}: {why}" for method, why in reasons.items()]
         warned = [f"{method}: {words}" for method, words in self.warnings.items()]
         return section(
             "left-out",

@@ -65,7 +65,7 @@ class FinetuneReport:
         head = f"{percent(test['balanced_accuracy'])} % balanced accuracy"
         lines = [
             paragraph(f"Trained on {count(result['labels_used'], 'label')}{unlabeled} from {result['init']}."),
-            paragraph(str(result["how"])),
+            paragraph(f"How: {result['how']}."),
             bullets(result.get("warnings", ())),
             paragraph("To classify new images, type"),
             command(self.next),

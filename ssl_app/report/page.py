@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PLACE = re.compile(r"\{\{(\w+)\}\}")  # of what a page is filled with: {{data}}
-SHARED = re.compile(r"\{\{([\w.]+\.(?:css|js))\}\}\n")  # a file of this package that several pages have
+SHARED = re.compile(r"\{\{([\w.]+\.(?:html|css|js))\}\}\n")  # a file of this package that several pages have
 QUALITY = 88  # of JPEG, in percent
 
 

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app import runs
-from ssl_app.data.intensity import PixelScaling
 from ssl_app.report import page
 
 TABLE, PAGE = "suggested.csv", "suggested.html"
@@ -80,17 +78,3 @@ def content(suggestion: Suggestion, pictures: Sequence[NDArray[np.uint8]]) -> di
         "labeled": suggestion.cells(suggestion.labeled),
         "pictures": [base64.b64encode(page.jpeg(picture)).decode() for picture in pictures],
     }
-
-
-def picture(image: NDArray[Any], pixels: PixelScaling, side: int) -> NDArray[np.uint8]:
-    """A whole image, not its center square, for people: (H, W, C) -> at most `side` pixels long, 1 or 3 channels.
-
-    Of other numbers of channels the first is shown.
-    """
-    image = image if image.shape[-1] == 3 else image[..., :1]
-    height, width, channels = image.shape
-    scale = side / max(height, width)
-    if scale < 1:  # made small before it is scaled: most pixels of a large image then need no arithmetic
-        height, width = max(1, round(scale * height)), max(1, round(scale * width))
-        image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA)
-    return page.eight_bits(pixels.scale(image.reshape(height, width, channels)))

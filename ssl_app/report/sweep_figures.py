@@ -81,7 +81,7 @@ def efficiency(findings: Findings, scored: str) -> Section | None:
     ]
     n = len(findings.tested.part.labels)
     note = (
-        f"Balanced accuracy on {n:,} {scored}. Lines are means, dots labeled draws, bands 95 % intervals that "
+        f"Balanced accuracy on {n:,} {scored}. Lines are means, dots labeled draws, bands 95\u00a0% intervals that "
         "hold for other draws and other test images, and for other pretrainings where there are several."
     )
     figure = tag("figure", legend(curves), chart.drawn(), tag("figcaption", note))

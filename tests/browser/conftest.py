@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -23,14 +22,26 @@ def programs() -> tuple[str, str]:
     return chromium, driver
 
 
-@pytest.fixture
-def browser(programs: tuple[str, str], tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    """Chromium with a new profile, in which nobody has clicked anything."""
+@pytest.fixture(scope="session")
+def chromium(programs: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """One Chromium for all: to start and to end one takes longer than most of what is looked at in it."""
     options = webdriver.ChromeOptions()
     options.binary_location, driver = programs
     for flag in FLAGS.split():
         options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
     browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
     yield browser
     browser.quit()
+
+
+@pytest.fixture
+def browser(chromium: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    """Chromium in which nobody has clicked anything: nothing is stored, the window is as wide as at first."""
+    yield chromium
+    if chromium.current_url.startswith(("file:", "http:")):
+        chromium.execute_script("localStorage.clear(); sessionStorage.clear()")
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    chromium.get("about:blank")
+    chromium.get_log("browser")  # what is left of it

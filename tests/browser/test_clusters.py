@@ -18,7 +18,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.label_tables import read_labels
-from ssl_app.report.clusters import Labeling, write_page
+from ssl_app.report.clusters import Labeling, Sizes, write_page
+from tests.toys import InMemory
 
 ODD = "odd/\"<script>alert(1)</script>, ü'&amp;.png"
 N = 60
@@ -27,8 +28,10 @@ pytestmark = pytest.mark.browser
 
 
 def make_page(folder: Path, identity: str = "1763720000.5") -> str:
-    """60 images, ever less confident: clusters 0 to 3 of 40, 10, 8 and 2, a second head of three times 20."""
-    generator = np.random.default_rng(0)
+    """60 images, ever less confident: clusters 0 to 3 of 40, 10, 8 and 2, a second head of three times 20.
+
+    They are twice as wide as high, and white; their files hold more than a thumbnail shows.
+    """
     sizes = [40, 10, 8, 2]
     first = np.repeat(np.arange(4), sizes)
     paths = [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(N)]
@@ -46,11 +49,9 @@ def make_page(folder: Path, identity: str = "1763720000.5") -> str:
         classes=("cat", "<b>dog</b>"),
         labels=np.where(np.arange(N) % 10 == 0, 1, 0),
     )
-    images = generator.integers(0, 255, (N, 16, 16, 1), dtype=np.uint8)
-    page = write_page(
-        folder / "clusters", labeling, images, PixelScaling("dtype", 0, 255, (), ()), side=24, per_sheet=8
-    )
-    return page.absolute().as_uri()
+    source = InMemory([np.full((100, 200, 1), 255, np.uint8)] * N)
+    pixels = PixelScaling("dtype", 0, 255, (), ())
+    return write_page(folder / "clusters", labeling, source, pixels, Sizes(24, 150, 8)).page.absolute().as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,15 @@ class Page:
         return [str(line["message"]) for line in self.browser.get_log("browser")]
 
 
+ALTS = "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb img')].map(one => one.alt)"
+BUTTONS = (
+    "return [...document.querySelectorAll('.card')[0].querySelectorAll('.buttons button')]"
+    ".filter(one => !one.hidden).map(one => one.textContent)"
+)
+ASKED = (
+    "return performance.getEntriesByType('resource').map(one => one.name)"
+    ".filter(name => !name.startsWith('data:') && !name.startsWith('file:'))"
+)
 SHOWN = "return [...document.querySelectorAll('.card h2')].map(one => Number(one.textContent.split(' ')[1]))"
 PROGRESS = "return document.getElementById('progress').textContent"
 FOCUS = "return document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
@@ -230,32 +240,39 @@ def test_filters_and_orders(open_page: Page) -> None:
     open_page.find("#hits button").click()
     assert open_page.shown() == [0, 1, 2, 3], "its cluster was hidden: all are shown"
     assert open_page.run(FOCUS) == "Name of cluster 2"
-    found = open_page.run("return document.querySelector('.aimed .thumb.found').alt")
+    found = open_page.run("return document.querySelector('.aimed .thumb.found img').alt")
     assert found == "scans/a/056.png"
     assert open_page.complaints() == []
 
 
 def test_sheets_are_cut_into_thumbnails_nearest_first(open_page: Page) -> None:
-    alts = "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb')].map(one => one.alt)"
+    open_page.until(ALTS, [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(8)])
     loaded = (
-        "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb')]"
+        "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb img')]"
         ".every(one => one.complete && one.naturalWidth === 72)"
     )
-    open_page.until(alts, [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(8)])
     open_page.until(loaded, True)
-    assert open_page.run(
-        "const {src, style} = document.querySelectorAll('.card')[0].querySelectorAll('.thumb')[5];"
-        "return [src.split('/').slice(-3).join('/'), style.objectPosition]"
-    ) == ["sheets/1/0-0.jpg", "-48px -24px"]
-    framed = "return [...document.querySelectorAll('.thumb.other')].map(one => one.alt)"
+    where = (
+        "const thumb = document.querySelectorAll('.card')[0].querySelectorAll('.thumb')[5];"
+        "const img = thumb.querySelector('img');"
+        "const [outer, inner] = [thumb, img].map(one => one.getBoundingClientRect());"
+        "const side = outer.width - 2;"  # within its frame
+        "return [img.src.split('/').slice(-3).join('/'), Math.round((inner.left - outer.left - 1) / side),"
+        " Math.round((inner.top - outer.top - 1) / side), Math.round(inner.width / side)]"
+    )
+    assert open_page.run(where) == ["sheets/1/0-0.jpg", -2, -1, 3], "the sixth of three by three"
+    framed = "return [...document.querySelectorAll('.thumb.other img')].map(one => one.alt)"
     open_page.until(framed, ["scans/a/000.png", "scans/a/040.png", "scans/a/050.png"])
+    frame = "const of = getComputedStyle(document.querySelector('.thumb')); return [of.borderStyle, of.borderColor]"
+    style, color = open_page.run(frame)
+    assert style == "solid"
+    assert max(map(int, color.removeprefix("rgb(").rstrip(")").split(", "))) < 170, "a white image is framed on white"
 
-    more = "return [...document.querySelectorAll('.card')[0].querySelectorAll('button')].map(one => one.textContent)"
-    open_page.until(more, ["Least confident first", "8 more, of 32"])
-    open_page.run("document.querySelectorAll('.card')[0].querySelectorAll('button')[1].click()")
-    open_page.until(alts, [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(16)])
-    open_page.run("document.querySelectorAll('.card')[0].querySelectorAll('button')[0].click()")
-    open_page.until(alts, [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(39, 31, -1)])
+    open_page.until(BUTTONS, ["Least confident first", "8 more, of 32"])
+    open_page.run("document.querySelectorAll('.card')[0].querySelectorAll('.buttons button')[2].click()")
+    open_page.until(ALTS, [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(16)])
+    open_page.run("document.querySelectorAll('.card')[0].querySelectorAll('.buttons button')[0].click()")
+    open_page.until(ALTS, [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in range(39, 31, -1)])
     open_page.until(loaded, True)
 
     facts = "return document.querySelectorAll('.card .facts')[3].textContent"
@@ -263,23 +280,124 @@ def test_sheets_are_cut_into_thumbnails_nearest_first(open_page: Page) -> None:
     assert open_page.complaints() == []
 
 
+def test_a_click_enlarges_an_image_from_its_file_and_keys_step_and_close(open_page: Page) -> None:
+    seen = (
+        "const dialog = document.querySelector('dialog'), image = dialog.querySelector('.stage img');"
+        "return dialog.open ? [image.alt, image.naturalWidth, image.naturalHeight] : null"
+    )
+    open_page.until(f"{ALTS}.length", 8)
+    open_page.find(".thumb").click()
+    open_page.until(seen, ["scans/a/000.png", 150, 75])
+    words = open_page.run("return document.querySelector('dialog .facts').textContent")
+    assert words == "scans/a/000.png\ncluster 0\nconfidence 1.00\nlabel <b>dog</b>"
+    open_page.press(Keys.RIGHT * 2)
+    open_page.until(seen, ["scans/a/002.png", 150, 75])
+    open_page.press(Keys.LEFT * 9)
+    open_page.until(seen, ["scans/a/000.png", 150, 75])
+    open_page.press(Keys.ESCAPE)
+    assert open_page.run(seen) is None
+    assert open_page.run(FOCUS) == "Enlarge scans/a/000.png"
+
+    open_page.run("document.querySelector('.name').focus()")  # and without a mouse
+    open_page.press(Keys.ESCAPE + Keys.RIGHT + Keys.ENTER)
+    open_page.until(seen, ["scans/b/001.png", 150, 75])
+    open_page.press(Keys.RIGHT * 9)
+    open_page.until(seen, ["scans/a/010.png", 150, 75])
+    assert open_page.run(f"{ALTS}.length") == 16, "stepped on, the card shows more"
+    open_page.press(Keys.ESCAPE)
+    assert open_page.run(FOCUS) == "Enlarge scans/a/010.png"
+    assert open_page.run(ASKED) == [], "nobody is asked"
+    assert open_page.complaints() == []
+
+
+def test_a_misfit_is_moved_and_the_table_says_so(open_page: Page, page: str, tmp_path: Path) -> None:
+    belongs = (
+        "const select = document.getElementById('target'); select.value = arguments[0];"
+        "select.dispatchEvent(new Event('change'))"
+    )
+    enlarge = "enlarge(head.cards.get(arguments[0]), arguments[1])"
+    for number, name in ((0, "cat"), (1, "dog"), (2, "cat")):
+        open_page.type_in(f"input[aria-label='Name of cluster {number}']", name)
+    open_page.run(enlarge, 0, 3)
+    offered = open_page.run("return [...document.getElementById('target').options].map(one => one.textContent)")
+    assert offered == [
+        "cluster 0: cat (as found)", "no class", "a class that I type", "cluster 1: dog", "cluster 2: cat",
+        "cluster 3",
+    ]  # fmt: skip
+    open_page.run(belongs, "1")
+    open_page.run(enlarge, 0, 4)
+    open_page.run(belongs, "none")
+    open_page.run(enlarge, 0, 5)
+    open_page.run(belongs, "3")  # which has no name
+    open_page.run(enlarge, 3, 58)  # of that cluster
+    open_page.run(belongs, "class")
+    open_page.press("owl" + Keys.TAB + Keys.ESCAPE)
+    moved = "3 of 4 clusters named, covering 57 of 60 images; 4 images moved"
+    assert open_page.run(PROGRESS) == moved
+    assert open_page.run(BUTTONS) == ["Least confident first", "3 moved away", "8 more, of 29"]
+    away = "return [...head.cards.get(1).thumbs.querySelectorAll('.moved img')].map(one => one.alt)"
+    assert open_page.run(away) == ["scans/b/003.png"], "it is shown where it is now"
+
+    text = open_page.run("return namesCsv()")
+    by_path = {row["path"]: (row["cluster"], row["label"]) for row in rows(text)}
+    assert len(by_path) == len(rows(text)) == 59
+    assert by_path["scans/a/002.png"] == ("0", "cat")
+    assert by_path["scans/b/003.png"] == ("", "dog")
+    assert by_path["scans/a/004.png"] == by_path["scans/b/005.png"] == ("", "")
+    assert by_path["scans/a/058.png"] == ("", "owl")
+    (tmp_path / "names.csv").write_text(text, encoding="utf-8")
+    keys = [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in (2, 3, 4, 5, 58)]
+    assert read_labels(tmp_path / "names.csv").of(keys) == [["cat", "dog", None, None, "owl"]], "--labels takes it"
+
+    open_page.load(page)  # the browser has kept them
+    assert open_page.run(PROGRESS) == moved
+    open_page.run("localStorage.clear()")
+    open_page.load(page)
+    assert (
+        open_page.run("return loadNames(arguments[0], 'n.csv')", text)
+        == "3 clusters named from n.csv; 4 images moved."
+    )
+    assert open_page.run(PROGRESS) == moved
+    again = {row["path"]: (row["cluster"], row["label"]) for row in rows(open_page.run("return namesCsv()"))}
+    assert again == by_path
+    open_page.run("document.querySelectorAll('.card')[0].querySelectorAll('.buttons button')[1].click()")
+    assert open_page.run(ALTS) == keys[1:4], "those moved away, to be looked at and moved back"
+    open_page.run(enlarge, 0, 4)
+    open_page.run(belongs, "stay")
+    assert open_page.run(PROGRESS).endswith("covering 58 of 60 images; 3 images moved")
+    assert open_page.complaints() == []
+
+
+def test_pages_are_as_wide_as_their_window(open_page: Page) -> None:
+    beyond = "const root = document.documentElement; return root.scrollWidth - root.clientWidth"
+    for width in (400, 900, 1600):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        open_page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert open_page.run(beyond) == 0, width
+        open_page.run("enlarge(head.cards.get(0), 0)")
+        box = open_page.run("const box = document.querySelector('dialog').getBoundingClientRect(); return box.right")
+        assert box <= width
+        open_page.press(Keys.ESCAPE)
+
+
 def test_each_head_has_its_own_clusters_and_names(open_page: Page) -> None:
     choose = "at('head').value = arguments[0]; at('head').dispatchEvent(new Event('change'))"
     open_page.type_in("input[aria-label='Name of cluster 0']", "one")
     open_page.run(choose, "2")
     assert open_page.run(PROGRESS) == "0 of 3 clusters named, covering 0 of 60 images"
-    alts = "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb')].map(one => one.alt)"
-    assert open_page.run(alts)[:2] == ["scans/b/057.png", "scans/a/054.png"], "by its own confidence"
+    assert open_page.run(ALTS)[:2] == ["scans/b/057.png", "scans/a/054.png"], "by its own confidence"
     facts = "return document.querySelectorAll('.card .facts')[0].textContent"
     assert open_page.run(facts).startswith("20 images · confidence 0.59")
     open_page.type_in("input[aria-label='Name of cluster 0']", "two")
-    images = "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb')].map(one => one.src)"
+    images = "return [...document.querySelectorAll('.card')[0].querySelectorAll('.thumb img')].map(one => one.src)"
     sheets = {address.split("/sheets/")[1] for address in open_page.run(images)}
     assert sheets == {"2/0-0.jpg"}, "one sheet for what is seen first"
-    open_page.run("document.querySelector('.card button:last-child').click()")
+    open_page.run("document.querySelector('.card .buttons button:last-child').click()")
     sheets = {address.split("/sheets/")[1] for address in open_page.run(images)}
     assert sheets > {"2/0-0.jpg"}, "and those of the first head for what follows"
-    broken = "return [...document.querySelectorAll('.thumb')].filter(one => one.complete && !one.naturalWidth).length"
+    broken = (
+        "return [...document.querySelectorAll('.thumb img')].filter(one => one.complete && !one.naturalWidth).length"
+    )
     time.sleep(0.3)
     assert open_page.run(broken) == 0
     taken = rows(open_page.run("return namesCsv()"))
@@ -314,15 +432,19 @@ def test_tab_and_enter_go_from_name_to_name(open_page: Page) -> None:
     for key, expected in (
         (Keys.TAB, "Name of cluster 1"),
         (Keys.ENTER, "Name of cluster 2"),
-        (Keys.ESCAPE, "Least confident first"),
+        (Keys.ESCAPE, "Enlarge scans/a/050.png"),
         (Keys.ESCAPE, "Name of cluster 2"),
         (Keys.TAB, "Name of cluster 3"),
     ):
         open_page.press(key)
         assert open_page.run(FOCUS) == expected
     open_page.run("document.querySelector('.name').focus()")
-    open_page.press(Keys.ESCAPE + Keys.RIGHT)
+    open_page.press(Keys.ESCAPE + Keys.LEFT)
     assert open_page.run(FOCUS) == "8 more, of 32"
+    open_page.press(Keys.RIGHT + Keys.DOWN)
+    assert open_page.run("return document.activeElement.dataset.image") == str(open_page.run("return across"))
+    open_page.press(Keys.UP + Keys.UP)
+    assert open_page.run(FOCUS) == "Name of cluster 0"
     assert open_page.complaints() == []
 
 

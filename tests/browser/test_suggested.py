@@ -95,11 +95,27 @@ def test_a_table_without_labels_is_refused(browser: Chrome, page: Path) -> None:
     assert load("\ufefflabel;path\nb;scans/0.png\n") == "1 image named from n.csv."
 
 
-def test_a_click_enlarges_a_picture(browser: Chrome, page: Path) -> None:
+def test_a_picture_is_enlarged_and_named_there(browser: Chrome, page: Path) -> None:
     browser.get(page.as_uri())
-    picture = browser.find_element(By.CSS_SELECTOR, ".picture")
-    before = picture.size["height"]
-    picture.click()
-    assert picture.size["height"] > before
-    picture.click()
-    assert picture.size["height"] == before
+    seen = (
+        "const dialog = document.querySelector('dialog');"
+        "return dialog.open ? [dialog.querySelector('.stage img').alt, dialog.querySelector('input').value] : null"
+    )
+    focus = "return document.activeElement.getAttribute('aria-label')"
+    type_in = lambda keys: ActionChains(browser, duration=0).send_keys(keys).perform()  # noqa: E731
+    browser.find_element(By.CSS_SELECTOR, ".name").send_keys("cat")
+    browser.find_element(By.CSS_SELECTOR, ".open").click()
+    assert browser.execute_script(seen) == ["scans/0.png", "cat"]
+    box = "const one = document.querySelector('dialog .stage img').getBoundingClientRect(); return one.width"
+    assert browser.execute_script(box) > 400, "30 pixels"
+    type_in(Keys.RIGHT)
+    assert browser.execute_script(seen) == ["scans/1.png", ""]
+    browser.find_element(By.CSS_SELECTOR, "dialog input").send_keys("dog" + Keys.ENTER)
+    assert browser.execute_script(seen) == ["scans/2.png", ""]
+    type_in(Keys.ESCAPE)
+    assert browser.execute_script(seen) is None
+    assert browser.execute_script(focus) == "Enlarge image 3"
+    assert browser.execute_script(PROGRESS) == "2 of 5 images named as 2 classes"
+    type_in(Keys.ENTER)
+    assert browser.execute_script(seen) == ["scans/2.png", ""], "without a mouse, too"
+    assert complaints(browser) == []

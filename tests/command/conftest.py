@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ssl_app.cli import main
+from tests.toys import NARROW
 
 TINY = ("--threads", "1", "--precision", "fp32", "--tracking-uri", "none")
 
@@ -77,12 +78,32 @@ def make_images(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def figures() -> Iterator[None]:
-    """Figures are made and not rendered, a third of the time of a tiny run; test_verbs renders them."""
-    from matplotlib.figure import Figure
+def narrow_networks() -> Iterator[None]:
+    """A small-resnet of a quarter of its width: half the time of a tiny run.
+
+    Further processes do not know of it: a file that starts some overrides this.
+    """
+    from ssl_app.models.backbones import small_resnet
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, path, **how: Path(path).write_bytes(b""))
+        patch.setattr(small_resnet, "WIDTHS", NARROW)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures() -> Iterator[None]:
+    """Files of figures are empty: to draw them is a third of the time of a tiny run; test_verbs draws them."""
+    from matplotlib.figure import Figure
+
+    from ssl_app.report import plots
+
+    def empty(path: Path, *about: object, **more: object) -> None:
+        Path(path).write_bytes(b"")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("history", "confusion", "label_efficiency", "labels_saved"):
+            patch.setattr(plots, name, empty)
+        patch.setattr(Figure, "savefig", lambda figure, path, **how: empty(path))
         yield
 
 

@@ -132,6 +132,8 @@ def test_the_page_holds_every_image_most_confident_first(ssl, labeled: Labeled) 
         "seconds",
         "settings",
         "page",
+        "bytes",
+        "pictures",
         "n",
         "heads",
         "clusters",
@@ -139,12 +141,18 @@ def test_the_page_holds_every_image_most_confident_first(ssl, labeled: Labeled) 
     } | {"unreadable"}
     assert result["page"] == str(labeled.run / "clusters" / "clusters.html")
     assert (result["n"], result["heads"], result["clusters"], result["clusters_used"]) == (72, [1], [5], [4])
-    assert f"72 images in 4 of 5 clusters; open this in a browser: {result['page']}\n" in answer.err
+    page = Path(result["page"])
+    size = sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file())
+    assert (result["bytes"], result["pictures"]) == (size, 0), "the thumbnails show all that there is"
+    assert (
+        f"72 images in 4 of 5 clusters, {size / 1e6:.1f} MB, thumbnails of 16 px; open this in a browser: {page}\n"
+        in answer.err
+    )
     data = Page(Path(result["page"])).data
     assert data["paths"] == labeled.keys(), "the table was the other way round"
     assert data["heads"][0]["confidence"][:2] == [1.0, 0.995]
     assert data["heads"][0]["clusterOf"] == [i % 4 for i in range(72)]
-    assert (data["side"], data["perSheet"], data["columns"]) == (20, 4, 2)
+    assert (data["side"], data["perSheet"], data["columns"]) == (16, 4, 2), "no larger than the images"
     assert sheets(result["page"]) == [f"1/{cluster}-{number}.jpg" for cluster in range(4) for number in range(5)]
     assert {path.name for path in Path(result["page"]).parent.iterdir()} == {"clusters.html", "sheets"}
     assert not [path.name for path in labeled.run.iterdir() if path.name.startswith(".") and path.name != ".lock"]
@@ -177,6 +185,45 @@ def test_a_thumbnail_lies_where_the_page_looks_for_it(labeled: Labeled, clusters
     shown = found[16:32, 16:32].astype(float)
     assert np.corrcoef(image.ravel(), shown.ravel())[0, 1] > 0.97
     assert sheet(page, "1/1-2.jpg").shape == (32, 48), "6 of 24 are left: two lines"
+
+
+def test_a_click_shows_what_the_file_holds(ssl, labeled: Labeled, tmp_path: Path, images) -> None:
+    import cv2
+
+    large = images(tmp_path / "large", per_class=4, side=90)
+    for number in range(4):  # beside its square, as high as wide, there is more to see
+        path = large / "class0" / f"{number:03d}.png"
+        wide = np.tile(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), (1, 3))
+        cv2.imwrite(str(path), wide)
+    other = Labeled(large, labeled.out)
+    other.write(other.rows(lambda i: i % 2), [2])
+    words = ["clusters", "p", "--out", labeled.out, "--thumb", 24, "--per-cluster", 4, "--json"]
+    answer = ssl(*words, "--enlarge", 64)
+    page, result = Path(answer.result["page"]), answer.result
+    assert Page(page).data["enlarged"] == "1" * 12
+    shapes = [
+        cv2.imread(str(page.parent / "pictures" / "0" / f"{number}.jpg"), cv2.IMREAD_UNCHANGED).shape
+        for number in range(12)
+    ]
+    assert shapes == [(21, 64)] * 4 + [(64, 64)] * 8
+    assert result["pictures"] == 12
+    answer = ssl(*words, "--enlarge", 0)
+    assert not (page.parent / "pictures").exists()
+    assert answer.result["pictures"] == 0
+
+
+def test_of_a_large_set_the_surest_and_the_least_sure_are_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ssl_app.report import clusters
+
+    monkeypatch.setattr(clusters, "MOST_PICTURES", 12)
+    labeling = clusters.Labeling(
+        run="r", identity="1", data="made", paths=[f"{i}" for i in range(30)], rows=np.arange(30),
+        confidence=np.linspace(1, 0, 30)[None], heads=(1,), sizes=(3,), clusters=np.arange(30)[None] % 3, classes=(),
+        labels=np.full(30, -1),
+    )  # fmt: skip
+    chosen = clusters._chosen(labeling, clusters.Sizes(24, 64, 8))
+    assert np.flatnonzero(chosen).tolist() == [*range(6), *range(24, 30)]
+    assert not clusters._chosen(labeling, clusters.Sizes(24, 0, 8)).any()
 
 
 def test_several_heads_share_the_sheets_of_the_first(labeled: Labeled, clusters) -> None:
@@ -241,7 +288,7 @@ def test_made_again_the_page_takes_the_place_of_the_old_one(labeled: Labeled, cl
     clusters()
     labeled.write(labeled.rows(lambda i: 0), [4])
     result = clusters()
-    assert sheets(result["page"]) == ["1/0-0.jpg", "1/0-1.jpg"]
+    assert sheets(result["page"]) == ["1/0-0.jpg", "1/0-1.jpg", "1/0-2.jpg"]
     assert not [path.name for path in labeled.run.iterdir() if path.name.startswith(".") and path.name != ".lock"]
 
 
@@ -279,37 +326,67 @@ def test_without_labels_the_page_speaks_of_none(labeled: Labeled, clusters) -> N
 @pytest.mark.parametrize(
     ("shape", "dtype", "intensity", "channels"),
     [
-        ((6, 60, 60, 3), "uint8", "range", 3),
-        ((6, 20, 20, 1), "uint16", "range", 1),
-        ((6, 60, 60, 1), "float32", "dtype", 1),
-        ((6, 60, 60, 5), "uint8", "per-image", 1),
+        ((60, 60, 3), "uint8", "range", 3),
+        ((60, 60, 3), "uint8", "range", 1),
+        ((20, 20, 1), "uint16", "range", 1),
+        ((90, 60, 1), "float32", "dtype", 1),
+        ((60, 60, 5), "uint8", "per-image", 1),
     ],
 )
 def test_images_of_every_form_become_thumbnails(
     tmp_path: Path, shape: tuple[int, ...], dtype: str, intensity: str, channels: int
 ) -> None:
     from ssl_app.data.intensity import PixelScaling
-    from ssl_app.report.clusters import Labeling, write_page
+    from ssl_app.report.clusters import Labeling, Sizes, write_page
+    from tests.toys import InMemory
 
-    generator = np.random.default_rng(0)
-    images = np.zeros(shape, dtype)
+    image = np.zeros(shape, dtype)
     bright = 40_000 if dtype == "uint16" else 1 if dtype == "float32" else 200
-    images[:, : shape[1] // 2] = bright  # white above, black below, and red only
+    image[: shape[0] // 2] = bright  # white above, black below, and red only
     if channels == 3:
-        images[..., 1:] = 0
+        image[..., 1:] = 0
     labeling = Labeling(
-        run="r", identity="1", data="made", paths=[f"{i}" for i in range(6)], rows=generator.permutation(6),
-        confidence=np.full((1, 6), 0.5), heads=(1,), sizes=(1,), clusters=np.zeros((1, 6), np.int64), classes=(),
-        labels=np.full(6, -1),
+        run="r", identity="1", data="made", paths=[f"{i}" for i in range(6)],
+        rows=np.random.default_rng(0).permutation(6), confidence=np.full((1, 6), 0.5), heads=(1,), sizes=(1,),
+        clusters=np.zeros((1, 6), np.int64), classes=(), labels=np.full(6, -1), channels=channels,
     )  # fmt: skip
     pixels = PixelScaling(intensity, 0, float(bright), (), ())
-    page = write_page(tmp_path / "clusters", labeling, images, pixels, side=32, per_sheet=6)
-    found = sheet(str(page), "1/0-0.jpg").astype(int)
-    assert found.shape == (64, 96, 3)[: 3 if channels == 3 else 2]
-    assert (
-        np.abs(found[4:12, 4:28].reshape(-1, channels).mean(0) - ([0, 0, 255] if channels == 3 else 255)).max() < 65
-    )
-    assert found[20:28, 4:28].max() < 40
+    written = write_page(tmp_path / "clusters", labeling, InMemory([image] * 6), pixels, Sizes(32, 64, 6))
+    side = min(shape[0], 32)
+    found = sheet(str(written.page), "1/0-0.jpg").astype(int)
+    assert written.thumb == side
+    assert found.shape == (2 * side, 3 * side, 3)[: 3 if channels == 3 else 2]
+    above, below = found[2 : side // 2 - 4, 4 : side - 4], found[side // 2 + 4 : side - 2, 4 : side - 4]
+    assert np.abs(above.reshape(-1, channels).mean(0) - ([0, 0, 255] if channels == 3 else 255)).max() < 65
+    assert below.max() < 40
+
+
+def test_a_window_of_its_own_scales_an_image_as_it_was_packed() -> None:
+    from ssl_app.data.intensity import FILE_WINDOW, PixelScaling
+    from ssl_app.report.originals import picture
+    from tests.toys import InMemory
+
+    source = InMemory([np.array([[[-100.0], [0.0], [300.0]]], np.float32)])
+    source.windows = ((-50.0, 50.0),)
+    assert picture(source, 0, PixelScaling(FILE_WINDOW, 0, 1, (), ()), 64).ravel().tolist() == [0, 128, 255]
+
+
+def test_a_file_that_is_gone_is_black_and_counted(labeled: Labeled, ssl, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ssl_app.data.images import Unreadable
+    from ssl_app.report import originals
+
+    whole = originals.picture
+
+    def first_is_gone(source: Any, row: int, *about: Any) -> Any:
+        if row == 0:
+            raise Unreadable("the file is missing")
+        return whole(source, row, *about)
+
+    monkeypatch.setattr(originals, "picture", first_is_gone)
+    labeled.write(labeled.rows(), [4])
+    answer = ssl("clusters", "p", "--out", labeled.out, "--json")
+    assert "note: 1 images cannot be read any more, and are black\n" in answer.err
+    assert sheet(answer.result["page"], "1/0-0.jpg")[:16, :16].max() < 40
 
 
 def test_a_mistake_is_one_line(labeled: Labeled, refuse, tmp_path: Path) -> None:

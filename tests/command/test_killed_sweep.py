@@ -14,6 +14,11 @@ import pytest
 KILLS = 10
 
 
+@pytest.fixture(scope="module")
+def narrow_networks() -> None:
+    """As wide as its processes make them."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [("--jobs", 2, "--steps", 6), ("--jobs", 1)], ids=["workers", "length of scratch"])
 def test_a_sweep_killed_ten_times_ends_with_the_same_verdict(

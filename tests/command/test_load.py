@@ -98,7 +98,7 @@ def test_it_is_a_torch_module(classifier, trained) -> None:
     assert batch.shape == (3, 1, 16, 16)
     assert np.allclose(classifier(batch).detach().numpy(), classifier.predict(paths), atol=1e-6)
     classifier(batch).sum().backward()
-    assert classifier.features(paths).shape == (3, 512), "two networks of 256 features"
+    assert classifier.features(paths).shape == (3, 128), "two networks of 64 features"
     assert classifier.features(paths, "stage3").shape[0] == 3
     assert classifier.pixels == PixelSpec(16, 1, "range", 16)
     assert any(isinstance(module, torch.nn.Conv2d) for module in classifier.modules())
@@ -108,7 +108,7 @@ def test_a_pretraining_has_features_and_says_why_it_cannot_predict(trained) -> N
     model = ssl_app.load(trained.out / "p", threads=1)
     paths = sorted(trained.data.glob("class0/*.png"))[:5]
     features = model.features(paths)
-    assert features.shape == (5, 256)
+    assert features.shape == (5, 64)
     with torch.no_grad():
         assert np.allclose(model(model.preprocess(paths)).numpy(), features, atol=1e-5)
     assert model.classes == ()

@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from ssl_app.pretraining.labeler import labeling_methods
+from tests.toys import NARROW
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["--epochs", 2, "--batch-size", 16, "--clusters", 4]
@@ -134,8 +135,10 @@ def test_what_makes_no_clusters_is_refused(place: tuple[Path, Path], trained, tm
     )
 
 
-KILLED = """
+KILLED = f"""
 import os, signal, sys
+from ssl_app.models.backbones import small_resnet
+small_resnet.WIDTHS = {NARROW}
 from ssl_app.clustering import sinkhorn
 from ssl_app.cli import main
 original, calls = sinkhorn.labels, []

@@ -215,16 +215,17 @@ def test_the_page_shows_the_images_and_asks_no_network(suggest, ssl, tiny, train
 
 def test_the_pictures_are_whole_and_no_longer_than_wanted() -> None:
     from ssl_app.data.intensity import PixelScaling
-    from ssl_app.report.suggested import picture
+    from ssl_app.report.originals import picture
+    from tests.toys import InMemory
 
     scaling = PixelScaling("range", 1000.0, 3000.0, (), ())
     wide = np.full((100, 400, 1), 2000, np.uint16)
     wide[:, 200:] = 3000
-    shown = picture(wide, scaling, 80)
+    shown = picture(InMemory([wide]), 0, scaling, 80)
     assert shown.shape == (20, 80, 1)
     assert (int(shown[10, 10, 0]), int(shown[10, 70, 0])) == (128, 255)
-    assert picture(np.zeros((9, 7, 3), np.uint8), scaling, 80).shape == (9, 7, 3)
-    assert picture(np.zeros((9, 7, 5), np.float32), scaling, 80).shape == (9, 7, 1)
+    assert picture(InMemory([np.zeros((9, 7, 3), np.uint8)]), 0, scaling, 80).shape == (9, 7, 3)
+    assert picture(InMemory([np.zeros((9, 7, 5), np.float32)]), 0, scaling, 80).shape == (9, 7, 1)
 
 
 def test_a_mistake_is_one_line(refuse, suggest, trained, manifest, listed, tmp_path: Path) -> None:

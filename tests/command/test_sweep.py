@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ssl_app.settings import SweepSettings
-from ssl_app.training.hardware import choose
 from ssl_app.training.initialization import Initialization
 from ssl_app.transfer import draw, replicates, trial
 from ssl_app.transfer.draw import TransferConfig
@@ -67,13 +65,9 @@ def overlapping(place: Place) -> str:
 def strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of the user's own strategies."""
     (tmp_path / "swept_strategies.py").write_text(
-        "import os, signal\n"
         "from ssl_app.transfer.strategies.feature_extraction import FeatureExtraction\n"
         "class Own(FeatureExtraction):\n"
         "    pass\n"
-        "class Killed(FeatureExtraction):\n"
-        "    def fit(self, classifier, draw, budget):\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield "swept_strategies"
@@ -343,24 +337,6 @@ def test_a_stopped_sweep_says_what_to_type(
 def test_a_strategy_of_ones_own_keeps_its_underscores(place: Place, one: str, strategies: str) -> None:
     result = place.type("sweep", "--init", one, "--strategy", f"{strategies}:Own", *ONCE).result
     assert [trial["strategy"] for trial in result["trials"]] == ["swept_strategies:Own"]
-
-
-def test_a_killed_trial_costs_one_line(place: Place, one: str, strategies: str) -> None:
-    words = ["--strategy", f"{strategies}:Killed", *ONCE, "--draws", 2, "--jobs", 2]
-    assert place.type("sweep", "--init", one, *words).error == (
-        "a trial's process was killed, perhaps for memory; the finished trials are kept; type --jobs 1"
-    )
-
-
-@pytest.mark.slow
-def test_the_number_of_jobs_changes_no_metric_in_bf16(place: Place, one: str) -> None:
-    if not choose("cpu", "auto", torch.get_num_threads()).bf16:
-        pytest.skip("the CPU has no bf16 units")
-    words = ["--init", one, "--strategy", "feature-extraction", *ONCE, "--draws", 2, "--precision", "bf16"]
-    found = [
-        place.type("sweep", *words, "--jobs", jobs, "--name", f"jobs-{jobs}").result["trials"] for jobs in (1, 2)
-    ]
-    assert without_seconds(found[0]) == without_seconds(found[1])
 
 
 @pytest.mark.parametrize(
