@@ -74,7 +74,7 @@ def trials(sweep: str, chosen: str, metrics: Sequence[str], at: int) -> View:
         "orderByAsc": True,
         "selectedColumns": [*(f"params.`{name}`" for name in ("arm", "per_class", "draw")), f"metrics.`{score}`"],
         "compareRunCharts": charts,
-        "compareRunSections": [_section(section, "trials")],
+        "compareRunSections": [_section(section, "trials", columns=2)],
     }
     return _view(trials_id(sweep), f"{TRIALS} {sweep}", state, at)
 
@@ -149,7 +149,7 @@ def _state(chosen: str) -> dict[str, Any]:
     }
 
 
-def _section(identity: str, name: str) -> dict[str, Any]:
+def _section(identity: str, name: str, columns: int = 1) -> dict[str, Any]:
     return {
         "uuid": identity,
         "name": name,
@@ -157,8 +157,8 @@ def _section(identity: str, name: str) -> dict[str, Any]:
         "isReordered": False,
         "deleted": False,
         "isGenerated": True,
-        "columns": 1,
-        "cardHeight": 460,
+        "columns": columns,
+        "cardHeight": 460 if columns == 1 else 360,
     }
 
 
