@@ -14,11 +14,16 @@ from ssl_app.errors import Change, Fix, RunError, UserError
 from ssl_app.runs import Result
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ssl_app.data.dataset import Dataset
     from ssl_app.tracking import Run, Tracker
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "ssl-app"  # in MLflow
+DRAW = "labeled draw"  # context of data in MLflow, beside unlabeled, validation and test
 LOCK = ".lock"  # in a run's folder
 
 
@@ -44,7 +49,23 @@ class RecordedRun:
     tracker: "Tracker"
     started: float = field(default_factory=time.monotonic)
     more: dict[str, Any] = field(default_factory=dict)
+    note: str = ""  # what it came to, in Markdown, for the top of its page in MLflow
     seconds: float | None = None  # that it took; None while it is under way
+
+    def read(self, dataset: "Dataset", parts: "Mapping[str, NDArray[np.int64]]") -> None:
+        """Track which images the run reads, by what for; of a labeled draw the classes are part of the digest."""
+        from ssl_app.data.summary import digest, labeled_digest, profile
+
+        for context, indices in parts.items():
+            if len(indices):
+                found = (labeled_digest if context == DRAW else digest)(dataset, indices)
+                self.tracked.data(dataset.name, found, context, profile(dataset, indices))
+
+    def keep_model(self, weights: Path, context: str) -> None:
+        """Track a network of the run as a model, with the metrics so far, which are of the data of that context."""
+        from ssl_app.transfer.served import network_of
+
+        self.tracked.model(network_of(weights), context)
 
     def result(self) -> Result:
         """What the verb returns: once the run has ended, what its result.json holds."""
@@ -77,15 +98,19 @@ def record(spec: RunSpec, folder: Path | None = None, started: float | None = No
         try:
             yield run
             run.seconds = time.monotonic() - began
+            if run.note or not mine:  # what a resumed run said at its first end is gone
+                tracked.note(run.note)
             runs.write_json(folder / runs.RESULT, run.result().to_json())
             status = "FINISHED"
         except (Stopped, KeyboardInterrupt):
             status = "KILLED"
             _keep_end(folder, status, "it was stopped")
+            tracked.note("It was stopped.")
             raise
         except Exception as error:
             why = error.sentence(config.flag) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             _keep_end(folder, status, why)
+            tracked.note(f"It failed: {why}")
             raise
         finally:
             tracked.finish(status)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_app import config, registry, runs
-from ssl_app.commands import RecordedRun, RunSpec, record
+from ssl_app.commands import DRAW, RecordedRun, RunSpec, record
 from ssl_app.commands.base import cache_of, hardware_of, newest_or, planned_of, transfer_config
 from ssl_app.config import option
 from ssl_app.errors import Set, SettingsError, Unset
@@ -149,6 +149,7 @@ def run(settings: Settings, own: Any = None) -> Result:
         parts = {"training": setup.unlabeled, "test": setup.opened.parts.test}
         write_summary(one.folder, setup.dataset, parts, setup.opened.parts.how, setup.scaling)
         write_machine(one.folder, setup.hardware)
+        one.read(setup.dataset, {DRAW: drawn, "test": setup.opened.parts.test})
         job = trial.Job(settings.strategy, drawn, settings.draw, own)
         outcome = trial.run(setup, job)
         logger.info(outcome.how)
@@ -156,11 +157,13 @@ def run(settings: Settings, own: Any = None) -> Result:
         outcome, calibrated = _calibrated(outcome, calibration)
         one.more = _written(settings, setup, outcome, one)
         one.more |= {"init": init, "calibration": calibrated}
+        sentence = _sentence(settings, setup, one.more)
+        one.note = f"{sentence}.\n\nInitialization: {init}."
     for warning in outcome.warnings:
         logger.warning(f"warning: {warning}")
     if settings.validation == "separate" and not outcome.validation_used:
         logger.info(f"remark: {settings.strategy} selects nothing on labels beside the draw, and used none of them")
-    logger.info(_sentence(settings, setup, one.more))
+    logger.info(sentence)
     return one.result()
 
 
@@ -205,11 +208,13 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
     write_classifier(folder / CLASSIFIER, setup, outcome.predictor, outcome.labels_seen, covered)
     write_test_predictions(folder / "test.csv", dataset, outcome)
     plots.confusion(folder / "confusion.png", test["confusion"], dataset.classes)
-    one.tracked.data(dataset.name, dataset.hash, "transfer")
+    if outcome.unlabeled_used:
+        one.read(dataset, {"unlabeled": setup.unlabeled})
     numbers = {f"test_{k}": float(v) for k, v in test.items() if isinstance(v, int | float)}
     one.tracked.metrics(numbers, outcome.labels_used)
-    for name in ("draw.csv", "test.csv", "confusion.png", CLASSIFIER):
+    for name in ("draw.csv", "test.csv", "confusion.png"):
         one.tracked.artifact(folder / name)
+    one.keep_model(folder / CLASSIFIER, "test")
     return {
         "test": test,
         "abstention": [asdict(one) for one in covered],

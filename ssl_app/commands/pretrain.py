@@ -71,6 +71,7 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
     """
     from ssl_app.pretraining.run import TRAINING, Pretraining
     from ssl_app.training.distributed import processes
+    from ssl_app.training.initialization import BACKBONE
 
     if settings.show_views:
         return _show_views(settings, own)
@@ -111,11 +112,15 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
             if leader:
                 _keep_launch(folder)
                 _keep_about(work, folder)
+                one.read(work.inputs.dataset, {"unlabeled": work.inputs.train, "validation": work.inputs.validation})
             with _resumable(folder, settings.out):
                 one.more = work.train(folder, _checkpointing(settings, folder), one.tracked, stored)
             one.more["labeled"] = int(work.inputs.dataset.labeled.sum())
             warning = one.more["warning"]
             one.more["warning"] = None if warning is None else warning.sentence(config.flag)
+            if leader:
+                one.keep_model(folder / BACKBONE, "unlabeled")
+                one.note = _note(settings, work, one.more)
         if leader:
             (folder / TRAINING).unlink(missing_ok=True)  # not before: a kill in between would train all over
             finetune = f"ssl-app finetune {_labels(work)}{out_flag(settings.out)}"
@@ -361,6 +366,18 @@ def _keep_about(work: "Pretraining", folder: Path) -> None:
     kept = {name: indices for name, indices in named.items() if len(indices)}
     write_summary(folder, inputs.dataset, kept, "the test part of the data is left out", inputs.scaling)
     write_machine(folder, work.hardware)
+
+
+def _note(settings: Settings, work: "Pretraining", more: Mapping[str, Any]) -> str:
+    """What came of it, for its page in MLflow."""
+    numbers = ", ".join(f"{name} {value:.3f}" for name, value in more["final"].items() if isinstance(value, float))
+    length = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
+    lines = [
+        f"**{settings.method}** on {len(work.inputs.train):,} unlabeled images, {length}. At the end: {numbers}."
+    ]
+    if more["warning"] is not None:
+        lines.append(f"**Warning**: {more['warning']}")
+    return "\n\n".join(lines)
 
 
 def _checkpointing(settings: Settings, folder: Path) -> Any:

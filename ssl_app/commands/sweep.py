@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
-from ssl_app.commands import RecordedRun, RunSpec, record
+from ssl_app.commands import RecordedRun, RunSpec, record, ui
 from ssl_app.commands.base import DIGITS, hardware_of, newest_or, out_flag, planned_of, transfer_config
 from ssl_app.commands.finetune import refuse_unused_maps, strategy_of
 from ssl_app.errors import RunError, Set, SettingsError, Unset
@@ -113,18 +113,34 @@ def _swept(
     with record(about, sweep.folder, started) as one:
         sweep.keep_identity()
         _keep_about(sweep)
+        first = next(iter(sweep.setups.values()))
+        one.read(first.dataset, {"training": first.unlabeled, "test": first.opened.parts.test})
         trials = _trials(sweep, workers, one.tracker)
         tested = sweep.answered(sweep.trials(sweep.scratch_lengths()))
         one.more = _answered(settings, sweep, trials, tested, part_of)
         _say_what_teachers_know(trials)
+        pages = one.tracker.save_views(sweep.folder.name)
+        one.more["pages"] = {name: f"{ui.ADDRESS}/{path}" for name, path in pages.items()}
         _write_report(settings, sweep, trials, tested, one)
-    view = one.tracker.save_views(sweep.folder.name)
-    if view is not None:
-        logger.info(f"view: {one.tracker.view_path(view)}")
-    logger.info(f"curves: type ssl-app ui{out_flag(settings.out)}")
+        if part_of is None:
+            one.note = _note(one.more)
+            one.tracker.note(f"Newest sweep, {sweep.folder.name}:\n\n{one.note}")
+    for name, address in one.more["pages"].items():
+        logger.info(f"{name}: {address}")
+    if one.more["pages"]:
+        logger.info(f"to open these in a browser, type ssl-app ui{out_flag(settings.out)} and leave it running")
     if (sweep.folder / "report.html").is_file():
         logger.info(f"report: open this in a browser: {sweep.folder / 'report.html'}")
     return one.result()
+
+
+def _note(more: Mapping[str, Any]) -> str:
+    """The verdict with the pages that show it, in Markdown."""
+    verdict = "\n\n".join(str(more["verdict"]).splitlines())
+    outcome = f"**{more['outcome']}**\n\n" if more["outcome"] else ""
+    return f"{outcome}{verdict}\n\n" + " · ".join(
+        f"[{name}](#{address.partition('#')[2]})" for name, address in more["pages"].items()
+    )
 
 
 def _keep_about(sweep: "Sweep") -> None:

@@ -1,4 +1,4 @@
-"""Serve MLflow's pages over the runs of --out, and print their address: that of the newest sweep's curves, if any."""
+"""Serve MLflow's pages over the runs of --out, and print addresses: a sweep's curves and trials, all runs."""
 
 import logging
 import os
@@ -29,6 +29,8 @@ ssl-app ui
 ssl-app ui --out /data/ssl-runs --port 5001
 """
 
+PORT, HOST = 5000, "127.0.0.1"
+ADDRESS = f"http://{HOST}:{PORT}"  # where the pages are, unless the user says otherwise
 STARTS_WITHIN = 180.0  # seconds; 17 were measured on two busy cores
 STOPS_WITHIN = 10.0
 AGAIN = Fix("type the same again")
@@ -39,10 +41,8 @@ class Settings:
     """What to show, and where."""
 
     out: Path = option(OUT, "folder of the runs, with mlflow.db in it", metavar="DIR")
-    port: int = option(5000, "port on this machine; 0 takes a free one", at_least=0, at_most=65535)
-    host: str = option(
-        "127.0.0.1", "address to listen on; others than this machine's have no password", metavar="HOST"
-    )
+    port: int = option(PORT, "port on this machine; 0 takes a free one", at_least=0, at_most=65535)
+    host: str = option(HOST, "address to listen on; others than this machine's have no password", metavar="HOST")
     open: bool = option(False, "open the page in a browser")
 
 
@@ -58,11 +58,12 @@ def run(settings: Settings) -> None:
     with _until_told_to_stop(), serve(settings.out, settings.port, settings.host) as server:
         from ssl_app.tracking.pages import pages_of
 
-        title, path = next(iter(pages_of(settings.out)), ("no runs yet", ""))
-        logger.info(f"{title}: {server.address}/{path}")
+        pages = pages_of(settings.out) or [("no runs yet", "")]
+        for title, path in pages:
+            logger.info(f"{title}: {server.address}/{path}")
         logger.info("Ctrl-C ends it")
         if settings.open:
-            webbrowser.open(f"{server.address}/{path}")
+            webbrowser.open(f"{server.address}/{pages[0][1]}")
         server.wait()
 
 

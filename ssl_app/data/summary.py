@@ -35,7 +35,7 @@ def write_summary(
         "image_size": dataset.image_size,
         "classes": list(dataset.classes),
         "split": how,
-        "parts": {name: found | {"hash": _digest(dataset, parts[name])} for name, found in counts.items()},
+        "parts": {name: found | {"hash": digest(dataset, parts[name])} for name, found in counts.items()},
         "group": None if dataset.groups is None else dataset.columns.group,
         "groups": None if dataset.groups is None else len({units[i] for i in np.flatnonzero(dataset.grouped())}),
         "copies": len(dataset.content) - len(np.unique(dataset.content)),
@@ -46,6 +46,20 @@ def write_summary(
     runs.write_json(folder / FILE, content)
 
 
+def labeled_digest(dataset: Dataset, indices: Indices) -> str:
+    """16 hexadecimal digits over the pictures of a draw and their classes, in whatever order they lie."""
+    pairs = sorted(f"{dataset.content[k]} {dataset.classes[dataset.labels[k]]}" for k in indices)
+    return hashlib.blake2b("\n".join(pairs).encode(), digest_size=8).hexdigest()
+
+
+def profile(dataset: Dataset, indices: Indices) -> dict[str, object]:
+    """Images of a part for MLflow: how many, of which class, how large."""
+    counted = _counts(dataset, indices)
+    each = {name: n for name, n in zip(dataset.classes, counted["per_class"], strict=True) if n}
+    about = {"images": counted["n"], "unlabeled": counted["unlabeled"], "per_class": each}
+    return about | {"pixels": "x".join(map(str, dataset.images.shape[1:])), "dtype": dataset.images.dtype.name}
+
+
 def _counts(dataset: Dataset, indices: Indices) -> dict[str, Any]:
     """Images of a part: all, those of each class, and those without a label."""
     labeled = dataset.labeled[indices]
@@ -53,7 +67,7 @@ def _counts(dataset: Dataset, indices: Indices) -> dict[str, Any]:
     return {"n": len(indices), "per_class": each.tolist(), "unlabeled": int((~labeled).sum())}
 
 
-def _digest(dataset: Dataset, indices: Indices) -> str:
+def digest(dataset: Dataset, indices: Indices) -> str:
     """16 hexadecimal digits over the pictures of a part, in whatever order they lie."""
     return hashlib.blake2b(np.sort(dataset.content[indices]).tobytes(), digest_size=8).hexdigest()
 

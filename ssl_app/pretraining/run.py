@@ -159,7 +159,6 @@ class Pretraining:
         before = seconds_so_far(folder / TRAINING)
         if self.group.rank == 0 and not (folder / VIEWS).is_file():
             tracked.artifact(self.draw_views(folder / VIEWS))
-        tracked.data(inputs.dataset.name, inputs.dataset.hash, "pretraining")
         if task.score is not None and self.chance is not None:
             logger.info(f"chance: a network that knows nothing has {task.score} {self.chance:.3f}")
         few = len(inputs.validation)
@@ -175,7 +174,7 @@ class Pretraining:
         seconds = before + time.monotonic() - began
         self._write_checkpoint(folder, history, stored)
         if self.group.rank == 0:
-            for path in (folder / BACKBONE, *self._draw(folder, history)):
+            for path in self._draw(folder, history):
                 tracked.artifact(path)
         return {
             "checkpoint": str(folder / BACKBONE),

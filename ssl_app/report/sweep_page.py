@@ -27,7 +27,7 @@ from ssl_app.report.blocks import (
 )
 from ssl_app.report.document import document
 from ssl_app.report.findings import Findings
-from ssl_app.report.markup import Markup, tag
+from ssl_app.report.markup import Markup, join, tag
 from ssl_app.report.reliability import reliability
 from ssl_app.report.run_facts import RunFacts
 
@@ -177,9 +177,20 @@ class SweepReport:
             "trials",
             "Trials",
             gone if self.missing else None,
+            self._pages(),
             table(columns, rows),
             bullets(warnings),
             folded(f"All {len(self.trials):,} trials", self._every()) if self.trials else None,
+        )
+
+    def _pages(self) -> Markup | None:
+        """Links to MLflow's pages of the sweep; None where it was not tracked."""
+        pages = (self.facts.result or {}).get("pages") or {}
+        links = [tag("a", name, href=address) for name, address in pages.items()]
+        return (
+            paragraph("In MLflow, while ", tag("code", "ssl-app ui"), " runs: ", join(links, ", "), ".")
+            if links
+            else None
         )
 
     def _every(self) -> Markup:

@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from ssl_app.tracking.base import Run, Tracker, TrialRecord
+from ssl_app.tracking.base import Network, Run, Tracker, TrialRecord
 from ssl_app.tracking.nowhere import Nowhere
 
-__all__ = ["Nowhere", "Run", "Tracker", "TrialRecord", "open_tracker"]
+__all__ = ["Network", "Nowhere", "Run", "Tracker", "TrialRecord", "open_tracker"]
 
 
 def open_tracker(out: Path, uri: str | None, experiment: str) -> Tracker:

@@ -17,6 +17,22 @@ class TrialRecord:
     metrics: Mapping[str, float]  # of the test, without prefix: accuracy, balanced_accuracy, macro_f1
 
 
+@dataclass(frozen=True)
+class Network:
+    """A trained network as a model that MLflow serves: pixels in, as files hold them."""
+
+    weights: Path  # with all that loading needs; nothing is pickled
+    loader: str  # module whose `_load_pyfunc` loads it
+    channels: int
+    dtype: str  # of the pixels: uint8, uint16 or float32
+    classes: tuple[str, ...]  # empty: features come out, not probabilities
+
+    @property
+    def kind(self) -> str:
+        """`classifier` or `backbone`."""
+        return "classifier" if self.classes else "backbone"
+
+
 class Run(Protocol):
     """One run under way. No method waits for a server, or raises because of one."""
 
@@ -29,8 +45,14 @@ class Run(Protocol):
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a file, or a folder with all in it."""
 
-    def data(self, name: str, digest: str, context: str) -> None:
-        """Which data the run read, and what for (training, test)."""
+    def data(self, name: str, digest: str, context: str, profile: Mapping[str, object] | None = None) -> None:
+        """Which data the run read, and what for (unlabeled, labeled draw, test); numbers of images in `profile`."""
+
+    def model(self, network: Network, context: str) -> None:
+        """Keep a network as a model, with the metrics so far, which are of the data of that context."""
+
+    def note(self, text: str) -> None:
+        """What is said of the run at the top of its page, in Markdown, unless people have written there."""
 
     def finish(self, status: str = "FINISHED") -> None:
         """End the run: FINISHED, FAILED or KILLED."""
@@ -51,8 +73,11 @@ class Tracker(Protocol):
     def log_trials(self, trials: Sequence[TrialRecord], parent_folder: Path) -> None:
         """Keep finished trials, each once, however often this is called."""
 
-    def save_views(self, sweep: str) -> str | None:
-        """Save the pages that compare the trials of a sweep; the view's id, or None where it could not be."""
+    def save_views(self, sweep: str) -> Mapping[str, str]:
+        """Save the pages that compare the trials of a sweep.
 
-    def view_path(self, view: str) -> str:
-        """The part of the view's address that follows the server's."""
+        -> by name, what follows the server's address; empty where they could not be saved.
+        """
+
+    def note(self, text: str) -> None:
+        """What is said of all runs at the top of their page, in Markdown, unless people have written there."""

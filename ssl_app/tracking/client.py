@@ -1,5 +1,6 @@
 """The calls on an MLflow store that logging and synchronizing share."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,10 @@ METRICS_AT_ONCE, OTHERS_AT_ONCE, RUNS_AT_ONCE = 800, 100, 1000  # 1000 in all
 OWN_KEY = "ssl_app.key"  # tag: which run this is, in every store that holds it
 KIND = "ssl_app.kind"  # tag: run, trial or curve; the saved views filter by it
 SWEEP = "ssl_app.sweep"  # tag of a trial: key of its sweep's folder
+NOTE = "ssl_app.note"  # tag: digest of the note that we wrote, of a run or an experiment
 FILES = "ssl_app.files"  # tag: digests of the artifacts, a JSON object
 REMOTE = "ssl_app.remote"  # tag, in the local store only: the server that the run is sent on to
+MLFLOW_NOTE, PARENT, COMMIT = "mlflow.note.content", "mlflow.parentRunId", "mlflow.source.git.commit"  # its own tags
 FAILURES = (MlflowException, SQLAlchemyError, OSError)  # OSError: those of requests, and of the artifacts' disk
 
 
@@ -75,6 +78,15 @@ class StoreClient:
         found = list(self.runs([experiment_id], f"tags.`{OWN_KEY}` = '{key}'"))
         return min(found, key=lambda run: (is_deleted(run), run.info.run_id), default=None)
 
+    def note(self, experiment_id: str, text: str) -> bool:
+        """Write the experiment's note, unless people have written there; whether anything was written."""
+        tags = self.mlflow.get_experiment(experiment_id).tags
+        if tags.get(MLFLOW_NOTE) == text or not note_is_ours(tags):
+            return False
+        for tag, value in note_tags(text).items():
+            self.mlflow.set_experiment_tag(experiment_id, tag, value)
+        return True
+
     def log(
         self,
         run_id: str,
@@ -91,6 +103,17 @@ class StoreClient:
         )
         for some_metrics, some_params, some_tags in batches:
             self.mlflow.log_batch(run_id, some_metrics, some_params, some_tags, synchronous=True)
+
+
+def note_tags(text: str) -> dict[str, str]:
+    """The tags of a note in Markdown: MLflow's own, and ours, by which a change by people is seen."""
+    return {NOTE: hashlib.sha256(text.encode()).hexdigest(), MLFLOW_NOTE: text}
+
+
+def note_is_ours(tags: Mapping[str, str]) -> bool:
+    """Whether there is no note, or none that people have written or changed."""
+    there = tags.get(MLFLOW_NOTE)
+    return not there or hashlib.sha256(there.encode()).hexdigest() == tags.get(NOTE)
 
 
 def is_deleted(run: MlflowRun) -> bool:

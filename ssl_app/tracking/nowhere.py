@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ssl_app.tracking.base import Run, TrialRecord
+from ssl_app.tracking.base import Network, Run, TrialRecord
 
 
 class Nowhere:
@@ -20,13 +20,12 @@ class Nowhere:
     def log_trials(self, trials: Sequence[TrialRecord], parent_folder: Path) -> None:
         """Nothing."""
 
-    def save_views(self, sweep: str) -> str | None:
+    def save_views(self, sweep: str) -> Mapping[str, str]:
         """No view."""
-        return None
+        return {}
 
-    def view_path(self, view: str) -> str:
-        """No page."""
-        return ""
+    def note(self, text: str) -> None:
+        """Nothing."""
 
 
 class NowhereRun:
@@ -38,7 +37,13 @@ class NowhereRun:
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Nothing."""
 
-    def data(self, name: str, digest: str, context: str) -> None:
+    def data(self, name: str, digest: str, context: str, profile: Mapping[str, object] | None = None) -> None:
+        """Nothing."""
+
+    def model(self, network: Network, context: str) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
         """Nothing."""
 
     def finish(self, status: str = "FINISHED") -> None:

@@ -11,7 +11,7 @@ from ssl_app.tracking.store import OTHER_OUT, cannot_be_used, local_store
 
 
 def pages_of(out: Path) -> list[tuple[str, str]]:
-    """(title, path after the server's address): the newest sweep's view, then all runs of each experiment.
+    """(title, path after the server's address): the newest sweep's views, then all runs of each experiment.
 
     Raises RunError where the database cannot be used.
     """
@@ -25,7 +25,8 @@ def pages_of(out: Path) -> list[tuple[str, str]]:
         for experiment in experiments
         for view in views.saved_views(experiment.tags)
     ]
-    sweeps = [(name, path) for _, name, path in sorted(saved, reverse=True)][:1]
+    newest = max(saved, default=(0, "", ""))[1].rpartition(" of ")[2]
+    sweeps = [(name, path) for _, name, path in sorted(saved) if name.rpartition(" of ")[2] == newest]
     filled = [each for each in experiments if each.name != "Default"]  # MLflow makes that one, empty
     runs = [(f"runs of {each.name}", views.runs_path(each.experiment_id)) for each in filled]
     return sweeps + runs

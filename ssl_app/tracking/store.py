@@ -1,4 +1,8 @@
-"""MLflow stores: an SQLite file that is whole before anyone can see it, and what a tracking URI names."""
+"""MLflow stores: an SQLite file that is whole before anyone can see it, and what a tracking URI names.
+
+MLflow keeps the places of artifacts as absolute addresses. A store that was moved, or copied, with its folder is made
+to point to where its artifacts lie now.
+"""
 
 import contextlib
 import os
@@ -9,6 +13,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import sqlalchemy
 from mlflow.exceptions import MlflowException
@@ -26,6 +31,13 @@ OTHER_OUT: tuple[Fix, ...] = (Change("out"), Set("tracking_uri", "none"))
 OTHER_REMOTE: tuple[Fix, ...] = (Change("tracking_uri"),)
 HALF_MADE = ".mlflow-*.db*"
 STALE = 3600  # seconds; a database takes 7 to make
+ADDRESSES = (  # columns of MLflow's tables that hold an artifact's place
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +50,13 @@ class Store:
 
 
 def local_store(out: Path) -> Store:
-    """The store in the output folder, its database made where it is missing. Raises RunError."""
+    """The store in the output folder, its database made where it is missing. Raises RunError.
+
+    Where the folder was moved or copied, its artifacts are found in the new place.
+    """
     path, artifacts = out.absolute() / DATABASE, (out.absolute() / ARTIFACTS).as_uri()
     make_database(path, artifacts, OTHER_OUT)
+    _rebase(path, artifacts)
     return Store(f"sqlite:///{path}", artifacts, str(out / DATABASE))
 
 
@@ -152,6 +168,33 @@ def _check(path: Path, fixes: tuple[Fix, ...]) -> None:
         raise RunError(f"{path} cannot be read as a database ({error})", fix=fixes) from error
     if not {"experiments", "runs", "metrics", "alembic_version"} <= {name for (name,) in rows}:
         raise RunError(f"{path} is not a whole MLflow database", fix=fixes)
+
+
+def _rebase(path: Path, artifacts: str) -> None:
+    """Have a store of ours name its artifacts where they lie now. Raises RunError where it cannot be written."""
+    try:
+        connection = sqlite3.connect(path, timeout=20, isolation_level=None)
+        try:
+            root = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
+            before = root[0].rpartition("/")[0] if root else artifacts
+            if before != artifacts and before.endswith(f"/{ARTIFACTS}") and not _one_folder(before, artifacts):
+                connection.execute("BEGIN IMMEDIATE")
+                for table, column in ADDRESSES:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                        (artifacts, len(before) + 1, len(before) + 1, f"{before}/"),
+                    )
+                connection.execute("COMMIT")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise RunError(f"{path} was moved, and cannot be brought up to date ({error})", fix=OTHER_OUT) from error
+
+
+def _one_folder(before: str, now: str) -> bool:
+    """Whether two addresses are one folder: reached by a link, or mounted twice."""
+    one, other = (Path(url2pathname(urlsplit(uri).path)) for uri in (before, now))
+    return one.is_dir() and other.is_dir() and one.samefile(other)
 
 
 def cannot_be_used(store: Store, error: Exception, fixes: tuple[Fix, ...]) -> RunError:

@@ -9,7 +9,7 @@ import fcntl
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,26 +17,31 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from mlflow.entities import DatasetInput, Metric
+from mlflow.entities import DatasetInput, LoggedModel, Metric
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from ssl_app.errors import Change, RunError, Set, SettingsError
 from ssl_app.errors import Run as Verb
-from ssl_app.tracking import views
+from ssl_app.tracking import models, views
 from ssl_app.tracking.client import (
     FAILURES,
     FILES,
+    KIND,
     METRICS_AT_ONCE,
+    MLFLOW_NOTE,
+    NOTE,
     OWN_KEY,
+    PARENT,
     REMOTE,
     StoreClient,
     is_deleted,
+    note_is_ours,
+    note_tags,
     pieces,
     read_digests,
 )
 from ssl_app.tracking.store import (
-    ARTIFACTS,
     DATABASE,
     OTHER_OUT,
     Store,
@@ -66,13 +71,15 @@ class Sent:
     runs: int = 0
     metrics: int = 0
     files: int = 0
+    models: int = 0
     views: int = 0
     refused: list[str] = field(default_factory=list)  # sentences
     changes: int = 0  # all that was sent, params, tags and states too
 
     def counts(self) -> dict[str, int]:
         """How many of each."""
-        return {"runs": self.runs, "metrics": self.metrics, "files": self.files, "views": self.views}
+        names = ("runs", "metrics", "files", "models", "views")
+        return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
         parts = [f"{n:,} {words if n > 1 else words[:-1]}" for words, n in self.counts().items() if n]
@@ -85,9 +92,10 @@ class _Here:
 
     run: MlflowRun
     experiment: str
-    tags: Mapping[str, str]
+    tags: dict[str, str]
     points: Mapping[str, list[Metric]]
     files: Mapping[str, Path]  # by their paths among the artifacts
+    models: Sequence[LoggedModel]
 
     @property
     def inputs(self) -> list[DatasetInput]:
@@ -99,6 +107,7 @@ class _There:
     """A run as the remote store has it, as far as it was asked and told."""
 
     run_id: str
+    experiment_id: str
     params: dict[str, str]
     tags: dict[str, str]
     measured: set[str]  # names of metrics that have points
@@ -107,6 +116,7 @@ class _There:
     end_time: int | None
     files: dict[str, int | None] | None  # sizes in bytes; None: not asked yet
     points: dict[str, set[Point]] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)  # ids of those that are whole, by their ids here
 
 
 @dataclass(frozen=True)
@@ -130,6 +140,7 @@ class Sync:
         self.remote = StoreClient(remote)
         self._experiments: dict[str, str] = {}  # names by local id
         self._there: dict[str, _There] = {}  # by key; only what has been confirmed
+        self._parents: dict[str, str | None] = {}  # remote ids of runs that have parts, by local id
 
     def send_run(self, run_id: str, sent: Sent) -> None:
         """Send what the remote store lacks of a local run. Raises Unreachable.
@@ -143,16 +154,23 @@ class Sync:
         before = sent.changes
         try:
             with self._alone(), self._reaching(key):
+                self._translate_parent(here, sent)
                 there = self._find(here, key, sent)
                 if there is not None:
                     self._send(here, there, sent)
         finally:
             sent.runs += sent.changes > before
 
+    def model_there(self, run_id: str, model_id: str) -> tuple[str, str] | None:
+        """Ids of a run and of its model in the remote store, after `send_run`; None where they are not there."""
+        there = self._there.get(self._here(run_id).tags[OWN_KEY])
+        return None if there is None or model_id not in there.models else (there.run_id, there.models[model_id])
+
     def send_views(self, experiment_id: str, sweeps: set[str], sent: Sent) -> None:
         """Send the saved views of some sweeps, which refer to their runs by params and tags. Raises Unreachable."""
         experiment = self.local.mlflow.get_experiment(experiment_id)
-        wanted = {views.TAG + views.view_id(name) for name in (*sweeps, views.TRAINING)}
+        identities = {one(name) for name in sweeps for one in (views.view_id, views.trials_id)}
+        wanted = {views.TAG + each for each in (*identities, views.view_id(views.TRAINING))}
         with self._alone(), self._reaching():
             there_id = self.remote.experiment_id(experiment.name)
             there = self.remote.mlflow.get_experiment(there_id).tags
@@ -161,6 +179,9 @@ class Sync:
                     self.remote.mlflow.set_experiment_tag(there_id, tag, value)
                     sent.views += 1
                     sent.changes += 1
+            noted = _note_there(experiment.tags, experiment_id, there_id)
+            if noted:
+                sent.changes += self.remote.note(there_id, noted[MLFLOW_NOTE])
 
     def _here(self, run_id: str) -> _Here:
         client = self.local.mlflow
@@ -170,13 +191,24 @@ class Sync:
             self._experiments[experiment] = client.get_experiment(experiment).name
         points = {key: list(client.get_metric_history(run_id, key)) for key in run.data.metrics}
         tags = {key: value for key, value in run.data.tags.items() if key != REMOTE}
-        return _Here(run, self._experiments[experiment], tags, points, self._files_of(run))
+        kept = models.models_of(self.local, experiment, run_id) if tags.get(KIND) == "run" else []
+        return _Here(run, self._experiments[experiment], tags, points, self._files_of(run), kept)
+
+    def _translate_parent(self, here: _Here, sent: Sent) -> None:
+        """Have a part of another run name that by its id in the remote store; a deleted one is not named."""
+        parent = here.tags.pop(PARENT, None)
+        if parent is None:
+            return
+        if parent not in self._parents:
+            of = self._here(parent)
+            there = None if is_deleted(of.run) else self._find(of, of.tags[OWN_KEY], sent)
+            self._parents[parent] = None if there is None else there.run_id
+        found = self._parents[parent]
+        if found is not None:
+            here.tags[PARENT] = found
 
     def _files_of(self, run: MlflowRun) -> dict[str, Path]:
         folder = Path(url2pathname(urlsplit(run.info.artifact_uri).path))
-        if not folder.is_dir():  # the output folder has been moved
-            moved = self.out.glob(f"{ARTIFACTS}/*/{run.info.run_id}/artifacts")
-            folder = next(moved, folder)
         return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
     def _find(self, here: _Here, key: str, sent: Sent) -> _There | None:
@@ -195,6 +227,7 @@ class Sync:
         inputs = run.inputs.dataset_inputs if run.inputs else []
         self._there[key] = _There(
             run_id=run.info.run_id,
+            experiment_id=experiment,
             params=dict(run.data.params),
             tags=dict(run.data.tags),
             measured=set(run.data.metrics),
@@ -218,7 +251,11 @@ class Sync:
             self._try(f"the data of {name}", sent, lambda: client.log_inputs(run_id, inputs))
             there.inputs |= {(each.dataset.name, each.dataset.digest) for each in inputs}
         self._send_files(here, there, sent)
-        tags = {k: v for k, v in here.tags.items() if _differs(k, v, there.tags)}
+        self._send_models(here, there, sent)
+        noted = _note_there(here.tags, here.run.info.experiment_id, there.experiment_id)
+        tags = {k: v for k, v in (here.tags | noted).items() if _differs(k, v, there.tags)}
+        if not note_is_ours(there.tags):
+            tags.pop(NOTE, None)
         if tags:  # after the files, whose digests are one
             self._try(f"tags of {name}", sent, lambda: self.remote.log(run_id, tags=tags))
             there.tags |= tags
@@ -271,6 +308,22 @@ class Sync:
             if self._try(path, sent, partial(log, there.run_id, str(file), place or None)):
                 sent.files += 1
             there.files[path] = size
+
+    def _send_models(self, here: _Here, there: _There, sent: Sent) -> None:
+        for model in here.models:
+            if model.model_id in there.models:
+                continue
+            try:
+                found, new = models.copy_model(model, self.remote, there.experiment_id, there.run_id)
+            except MlflowException as error:  # of a server before MLflow 3, for one
+                if error.error_code not in REFUSALS:
+                    raise
+                what = f"the {model.name} of {here.run.info.run_name}"
+                sent.refused.append(f"{self.remote.store.where} refused {what} ({reason(error)})")
+                continue
+            there.models[model.model_id] = found
+            sent.models += new
+            sent.changes += new
 
     def _try(self, what: str, sent: Sent, call: Callable[[], object]) -> bool:
         """Whether the remote store took it; what it refuses for good is left out, and said."""
@@ -377,9 +430,17 @@ def _sync_with(both: Sync, runs: list[MlflowRun]) -> Outcome:
     return Outcome(where, sent)
 
 
+def _note_there(tags: Mapping[str, str], here: str, there: str) -> dict[str, str]:
+    """A note of ours, its links to an experiment's pages by the id that it has there; empty where there is none."""
+    if not tags.get(MLFLOW_NOTE) or not note_is_ours(tags):
+        return {}
+    return note_tags(tags[MLFLOW_NOTE].replace(f"#/experiments/{here}/", f"#/experiments/{there}/"))
+
+
 def _differs(name: str, value: str, there: Mapping[str, str]) -> bool:
-    """Whether a tag is to be sent: ours where it differs, MLflow's own only where it is missing."""
-    return name not in there if name.startswith("mlflow.") else there.get(name) != value
+    """Whether a tag is to be sent: ours where it differs, MLflow's own only where it is missing, but a note."""
+    own = name.startswith("mlflow.") and not (name == MLFLOW_NOTE and note_is_ours(there))
+    return name not in there if own else there.get(name) != value
 
 
 def _point(metric: Metric) -> Point:

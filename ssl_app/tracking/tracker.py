@@ -14,26 +14,31 @@ from urllib.parse import quote
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.entities import Run as MlflowRun
 
-from ssl_app.tracking import background, views
+from ssl_app.tracking import background, models, views
 from ssl_app.tracking.background import Background
-from ssl_app.tracking.base import Run, TrialRecord
+from ssl_app.tracking.base import Network, Run, TrialRecord
 from ssl_app.tracking.client import (
+    COMMIT,
     DIGEST,
     FAILURES,
     FILES,
     KEY,
     KIND,
     OWN_KEY,
+    PARENT,
     REMOTE,
     SWEEP,
     TAG,
     VALUE,
     StoreClient,
     is_deleted,
+    note_is_ours,
+    note_tags,
     read_digests,
 )
 from ssl_app.tracking.identity import derived_key, folder_key
 from ssl_app.tracking.nowhere import NowhereRun
+from ssl_app.tracking.source import source_of
 from ssl_app.tracking.store import OTHER_OUT, OTHER_REMOTE, cannot_be_used, local_store, reason, remote_store
 
 logger = logging.getLogger(__name__)
@@ -49,6 +54,7 @@ class MlflowTracker:
         self._trials: dict[str, dict[str, MlflowRun]] = {}  # by the sweep's key and the trial's
         self._finished: set[str] = set()  # keys of trials that this process logged
         self._curves: dict[str, str] = {}  # run ids by key
+        self._parents: dict[str, str] = {}  # run ids of sweeps by key
         self._unlogged: list[tuple[TrialRecord, Path]] = []  # trials that the store did not take
 
     @classmethod
@@ -105,32 +111,57 @@ class MlflowTracker:
                 return
         self._unlogged = []
 
-    def save_views(self, sweep: str) -> str | None:
-        """Save the pages that compare the trials of a sweep; the view's id, or None where it could not be."""
+    def save_views(self, sweep: str) -> Mapping[str, str]:
+        """Save the pages that compare the trials of a sweep.
+
+        -> by name, what follows the server's address; empty where they could not be saved.
+        """
         mark = '"' if "'" in sweep else "'"
-        chosen = f"params.sweep = {mark}{sweep}{mark} and tags.`{KIND}` = 'curve'"
+        curves, trials = (f"params.sweep = {mark}{sweep}{mark} and tags.`{KIND}` = '{k}'" for k in ("curve", "trial"))
         try:
             experiment = self.local.experiment_id(self.experiment)
-            found = self.local.mlflow.search_runs([experiment], chosen, max_results=1)
-            scores = [name.rpartition("/")[2] for name in found[0].data.metrics] if found else []
+            one, another = (
+                next(iter(self.local.mlflow.search_runs([experiment], chosen, max_results=1)), None)
+                for chosen in (curves, trials)
+            )
+            scores = [name.rpartition("/")[2] for name in one.data.metrics] if one else []
+            metrics = sorted(another.data.metrics) if another else []
             for view in (
-                views.label_efficiency(sweep, chosen, scores, now()),
+                views.label_efficiency(sweep, curves, scores, now()),
+                views.trials(sweep, trials, metrics, now()),
                 views.training_runs(f"tags.`{KIND}` = 'run'", now()),
             ):
                 self.local.mlflow.set_experiment_tag(experiment, view.tag, view.value)
         except FAILURES as error:
             self.warn(f"the views of {sweep}", error)
-            return None
+            return {}
         if self.sender is not None:
             self.sender.send_views(experiment, sweep)
-        return views.view_id(sweep)
+        return {
+            "label efficiency": views.view_path(experiment, views.view_id(sweep)),
+            "trials": views.view_path(experiment, views.trials_id(sweep)),
+        }
 
-    def view_path(self, view: str) -> str:
-        """The part of the view's address that follows the server's."""
+    def note(self, text: str) -> None:
+        """What is said of all runs at the top of their page, in Markdown, unless people have written there."""
         try:
-            return views.view_path(self.local.experiment_id(self.experiment), view)
-        except FAILURES:
-            return "#/experiments"
+            self.local.note(self.local.experiment_id(self.experiment), text[:TAG])
+        except FAILURES as error:
+            self.warn("the note of all runs", error)
+
+    def model_of(self, folder: Path, network: Network) -> tuple[str, str]:
+        """The run of a folder that has finished, and its model, each made where the store has none; their ids.
+
+        Raises what MLflow raises (FAILURES).
+        """
+        run = self._run_of(folder.absolute(), folder.name)
+        key = derived_key(run.data.tags[OWN_KEY], network.kind)
+        found = models.model_with_key(self.local, run.info.experiment_id, key)
+        if found is None or not models.is_whole(found):
+            found = models.log_model(self.local, run, network, key)
+        if run.info.status == "RUNNING":  # made just now, or stopped before it could say so
+            self.local.mlflow.set_terminated(run.info.run_id, "FINISHED", now())
+        return run.info.run_id, found.model_id
 
     def send(self, run_id: str) -> None:
         """Have the background send what is new of a run."""
@@ -154,7 +185,7 @@ class MlflowTracker:
                 self.send(run.info.run_id)
             return
         if run is None:
-            run = self._create(trial.name, key, "trial", now(), {SWEEP: sweep})
+            run = self._create(trial.name, key, "trial", now(), {SWEEP: sweep} | self._child_of(sweep))
             self._trials_of(sweep)[key] = run
         at = run.info.start_time  # of the first attempt: a second one then makes no new points
         values = {plain_key(k.removeprefix("test_")): float(v) for k, v in trial.metrics.items()}
@@ -190,12 +221,22 @@ class MlflowTracker:
         if key not in self._curves:
             run = self.local.run_with_key(self.local.experiment_id(self.experiment), key)
             if run is None or is_deleted(run):
-                run = self._create(f"{params['arm']}, draw {params['draw']}", key, "curve", at, {})
+                name = f"{params['arm']}, draw {params['draw']}"
+                run = self._create(name, key, "curve", at, self._child_of(sweep))
             missing = {k: v for k, v in params.items() if v and k not in run.data.params}
             self.local.log(run.info.run_id, params=missing, tags=self._retarget(run))
             self.local.mlflow.set_terminated(run.info.run_id, "FINISHED", at)
             self._curves[key] = run.info.run_id
         return self._curves[key]
+
+    def _child_of(self, sweep: str) -> dict[str, str]:
+        """The tag that makes a run a part of its sweep's, where the store has that."""
+        if sweep not in self._parents:
+            found = self.local.run_with_key(self.local.experiment_id(self.experiment), sweep)
+            if found is None:
+                return {}
+            self._parents[sweep] = found.info.run_id
+        return {PARENT: self._parents[sweep]}
 
     def _run_of(self, folder: Path, name: str) -> MlflowRun:
         """The folder's run: the one it had, or a new one. A run that somebody deleted is begun anew."""
@@ -209,7 +250,7 @@ class MlflowTracker:
 
     def _create(self, name: str, key: str, kind: str, at: int, more: Mapping[str, str]) -> MlflowRun:
         experiment = self.local.experiment_id(self.experiment)
-        tags = {OWN_KEY: key, KIND: kind, "mlflow.source.name": "ssl-app", "mlflow.user": _user()}
+        tags = {OWN_KEY: key, KIND: kind, "mlflow.source.name": "ssl-app", "mlflow.user": _user()} | _source()
         if self.sender is not None:
             tags[REMOTE] = self.sender.where
         return self.local.mlflow.create_run(experiment, at, tags | dict(more), name)
@@ -228,6 +269,9 @@ class TrackedRun:
         self.tracker = tracker
         self.run_id: str = run.info.run_id
         self.name: str = run.info.run_name
+        self._key = run.data.tags[OWN_KEY]
+        self._last: dict[str, Metric] = {}  # by name
+        self._data: dict[str, tuple[str, str]] = {}  # name and digest by context
         self._files = read_digests(run.data.tags)
         self._unlogged: list[Metric] = []  # that the store did not take
 
@@ -238,6 +282,7 @@ class TrackedRun:
         """
         at = now() if timestamp is None else int(timestamp * 1000)
         self._unlogged += [Metric(plain_key(key), float(value), at, step) for key, value in values.items()]
+        self._last |= {one.key: one for one in self._unlogged}
         try:
             self.tracker.local.log(self.run_id, self._unlogged)
         except FAILURES as error:
@@ -263,15 +308,37 @@ class TrackedRun:
             self.tracker.warn(f"{path.name} of {self.name}", error)
         self.tracker.send(self.run_id)
 
-    def data(self, name: str, digest: str, context: str) -> None:
-        """Which data the run read, and what for (training, test)."""
+    def data(self, name: str, digest: str, context: str, profile: Mapping[str, object] | None = None) -> None:
+        """Which data the run read, and what for (unlabeled, labeled draw, test); numbers of images in `profile`."""
         source = f'{{"uri": "{quote(name, safe="/:.-_ ")}"}}'
-        dataset = Dataset(name, digest[:DIGEST], "local", source)
+        dataset = Dataset(name, digest[:DIGEST], "local", source, profile=profile and json.dumps(profile)[:VALUE])
+        self._data[context] = (name, digest[:DIGEST])
         tags = [InputTag("mlflow.data.context", context)]
         try:
             self.tracker.local.mlflow.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
         except FAILURES as error:
             self.tracker.warn(f"the data of {self.name}", error)
+        self.tracker.send(self.run_id)
+
+    def model(self, network: Network, context: str) -> None:
+        """Keep a network as a model, with the metrics so far, which are of the data of that context."""
+        local = self.tracker.local
+        try:
+            run = local.mlflow.get_run(self.run_id)
+            measured = models.Measured(list(self._last.values()), self._data.get(context))
+            models.log_model(local, run, network, derived_key(self._key, network.kind), measured)
+        except FAILURES as error:
+            self.tracker.warn(f"the {network.kind} of {self.name}", error)
+        self.tracker.send(self.run_id)
+
+    def note(self, text: str) -> None:
+        """What is said of the run at the top of its page, in Markdown, unless people have written there."""
+        try:
+            local = self.tracker.local
+            if note_is_ours(local.mlflow.get_run(self.run_id).data.tags):
+                local.log(self.run_id, tags=note_tags(text[:TAG]))
+        except FAILURES as error:
+            self.tracker.warn(f"the note of {self.name}", error)
         self.tracker.send(self.run_id)
 
     def finish(self, status: str = "FINISHED") -> None:
@@ -330,6 +397,12 @@ def digest_of(path: Path) -> str:
             while some := content.read(1 << 20):
                 digest.update(some)
     return digest.hexdigest()
+
+
+def _source() -> dict[str, str]:
+    """Tags of the code that runs: its version, and its commit where that is known."""
+    version, commit = source_of()
+    return {"ssl_app.version": version} | ({} if commit is None else {COMMIT: commit})
 
 
 def _user() -> str:

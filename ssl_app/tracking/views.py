@@ -1,4 +1,4 @@
-"""Views of MLflow's own pages, set beforehand: labels against score, one curve an arm.
+"""Views of MLflow's own pages, set beforehand: labels against score, one curve an arm; and every trial by itself.
 
 A saved view is a tag of the experiment in a format of MLflow's pages, which is documented nowhere (read from
 MLflow 3.17.2); tests/browser/test_views.py opens one and looks.
@@ -17,7 +17,7 @@ SECTION = "label_efficiency"  # metrics with step = labels per class; the pages 
 SCORES = ("balanced_accuracy", "accuracy", "macro_f1")  # these get a chart each, in this order
 TAG = "mlflow.sharedViewState."
 LIMIT = 20000  # characters of an experiment's tag
-TITLE = "Label efficiency of"
+EFFICIENCY, TRIALS = "Label efficiency of", "Trials of"  # a sweep
 TRAINING = "ssl-app training runs"
 
 
@@ -43,12 +43,40 @@ def label_efficiency(sweep: str, chosen: str, scores: Sequence[str], at: int) ->
         "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "arm"}]},
         "useGroupedValuesInCharts": True,
         "compareRunCharts": [_line(f"{SECTION}/{name}", section, _uuid(sweep, name)) for name in shown],
-        "compareRunSections": [
-            {"uuid": section, "name": SECTION, "display": True, "isReordered": False}
-            | {"deleted": False, "isGenerated": True, "columns": 1, "cardHeight": 460}
-        ],
+        "compareRunSections": [_section(section, SECTION)],
     }
-    return _view(view_id(sweep), f"{TITLE} {sweep}", state, at)
+    return _view(view_id(sweep), f"{EFFICIENCY} {sweep}", state, at)
+
+
+def trials(sweep: str, chosen: str, metrics: Sequence[str], at: int) -> View:
+    """Every trial by itself: score over labels and over arms, one dot a trial, and parallel coordinates.
+
+    `metrics` are all that the trials have. The page reads 100 runs at first: whole draws, since it sorts by draw.
+    """
+    shown = [name for name in SCORES if f"test_{name}" in metrics] or SCORES[:1]
+    score = f"test_{shown[0]}"
+    section = _uuid(sweep, TRIALS)
+    axes = [{"key": score, "type": "METRIC"}, {"key": "arm", "type": "PARAM"}, {"key": "per_class", "type": "PARAM"}]
+    parallel = {
+        "selectedParams": ["arm", "per_class", "draw"],
+        "selectedMetrics": [f"test_{name}" for name in shown],
+        "showAllRuns": True,
+    }
+    charts = [
+        _chart("SCATTER", section, _uuid(sweep, "labels"), {"xaxis": axes[2], "yaxis": axes[0]}),
+        _chart("SCATTER", section, _uuid(sweep, "arms"), {"xaxis": axes[1], "yaxis": axes[0]}),
+        _chart("PARALLEL", section, _uuid(sweep, "parallel"), parallel),
+        # else the page adds a bar chart of each
+        *(_chart("BAR", section, _uuid(sweep, name), {"metricKey": name, "deleted": True}) for name in metrics),
+    ]
+    state = _state(chosen) | {
+        "orderByKey": "params.`draw`",  # and by a param: else trials are folded into their sweep, and not drawn
+        "orderByAsc": True,
+        "selectedColumns": [*(f"params.`{name}`" for name in ("arm", "per_class", "draw")), f"metrics.`{score}`"],
+        "compareRunCharts": charts,
+        "compareRunSections": [_section(section, "trials", columns=2)],
+    }
+    return _view(trials_id(sweep), f"{TRIALS} {sweep}", state, at)
 
 
 def training_runs(chosen: str, at: int) -> View:
@@ -60,6 +88,11 @@ def training_runs(chosen: str, at: int) -> View:
 def view_id(sweep: str) -> str:
     """The same for the same sweep, so that saving again replaces."""
     return hashlib.sha256(f"ssl-app {sweep}".encode()).hexdigest()[:32]
+
+
+def trials_id(sweep: str) -> str:
+    """Of the view of its trials."""
+    return view_id(f"{TRIALS} {sweep}")
 
 
 def view_path(experiment_id: str, view: str) -> str:
@@ -85,7 +118,7 @@ def saved_views(tags: Mapping[str, str]) -> list[SavedView]:
     """The sweeps' views among an experiment's tags; views that people made are left out."""
     found = []
     for key, value in tags.items():
-        if key.startswith(TAG) and (name := json.loads(value).get("name", "")).startswith(TITLE):
+        if key.startswith(TAG) and (name := json.loads(value).get("name", "")).startswith((EFFICIENCY, TRIALS)):
             found.append(SavedView(key.removeprefix(TAG), name, json.loads(value)["createdAt"]))
     return found
 
@@ -116,15 +149,34 @@ def _state(chosen: str) -> dict[str, Any]:
     }
 
 
-def _line(metric: str, section: str, identity: str) -> dict[str, Any]:
+def _section(identity: str, name: str, columns: int = 1) -> dict[str, Any]:
     return {
-        "type": "LINE",
+        "uuid": identity,
+        "name": name,
+        "display": True,
+        "isReordered": False,
+        "deleted": False,
+        "isGenerated": True,
+        "columns": columns,
+        "cardHeight": 460 if columns == 1 else 360,
+    }
+
+
+def _chart(kind: str, section: str, identity: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": kind,
         "uuid": identity,
         "metricSectionId": section,
-        "metricKey": metric,
         "runsCountToCompare": 10,
         "deleted": False,
         "isGenerated": True,  # else the page adds its own chart of the same metric
+        **more,
+    }
+
+
+def _line(metric: str, section: str, identity: str) -> dict[str, Any]:
+    about = {
+        "metricKey": metric,
         "lineSmoothness": 0,
         "scaleType": "linear",
         "xAxisKey": "step",
@@ -138,6 +190,7 @@ def _line(metric: str, section: str, identity: str) -> dict[str, Any]:
         "useGlobalXaxisKey": False,
         "useGlobalLineSmoothing": False,
     }
+    return _chart("LINE", section, identity, about)
 
 
 def _uuid(*parts: str) -> str:

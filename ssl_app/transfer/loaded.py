@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ssl_app import runs
+from ssl_app import checkpoints, runs
 from ssl_app.data.given import Picture, pack_given, pictures
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows, every_row
@@ -18,8 +18,8 @@ from ssl_app.models.backbones import Backbone
 from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.hardware import Hardware, choose
 from ssl_app.training.inference import center_crops, frozen_features, probabilities
-from ssl_app.training.initialization import BACKBONE, load_initialization
-from ssl_app.transfer.trained import CLASSIFIER, load_classifier
+from ssl_app.training.initialization import BACKBONE, Initialization, load_initialization
+from ssl_app.transfer.trained import CLASSIFIER, TrainedClassifier, read_classifier
 
 
 class LoadedRun(nn.Module):
@@ -89,20 +89,33 @@ def load_run(
     """
     folder = runs.find_run(Path(out), str(run))
     if (folder / CLASSIFIER).is_file():
-        trained = load_classifier(folder)
-        hardware = choose(device, trained.precision, threads)
-        networks = list(dict.fromkeys(one.backbone for one in trained.predictor.classifiers))
-        parts = (trained.predictor, trained.classes)
-        return LoadedRun(folder.name, trained.pixels, trained.scaling, hardware, networks, parts)
+        return _classifier(read_classifier(folder / CLASSIFIER), folder.name, device, threads)
     if not (folder / BACKBONE).is_file():
         raise RunError(f"run {folder} holds no network", expected="a finished pretrain or finetune run")
-    start = load_initialization(str(folder), Path(out), None)
+    return _backbone(load_initialization(str(folder), Path(out), None), device, threads)
+
+
+def load_file(weights: Path, device: str = "auto", threads: int | None = None) -> LoadedRun:
+    """The network of a run's file of weights, wherever that lies. Raises CheckpointError for any other file."""
+    if checkpoints.read_meta(weights)["kind"] == "classifier":
+        return _classifier(read_classifier(weights), weights.stem, device, threads)
+    return _backbone(load_initialization(str(weights), weights.parent, None), device, threads)
+
+
+def _classifier(trained: TrainedClassifier, name: str, device: str, threads: int | None) -> LoadedRun:
+    hardware = choose(device, trained.precision, threads)
+    networks = list(dict.fromkeys(one.backbone for one in trained.predictor.classifiers))
+    parts = (trained.predictor, trained.classes)
+    return LoadedRun(name, trained.pixels, trained.scaling, hardware, networks, parts)
+
+
+def _backbone(start: Initialization, device: str, threads: int | None) -> LoadedRun:
     if start.scaling is None or start.channels is None or start.image_size is None:
-        raise CheckpointError(f"{folder / BACKBONE} does not say what images it takes", expected="a pretraining's")
+        raise CheckpointError(f"{start.source} does not say what images it takes", expected="a pretraining's")
     hardware = choose(device, str(start.settings.get("precision", "auto")), threads)
     backbone, _ = start.load(start.channels, start.image_size, 0)
     scaling = start.scaling
     pixels = PixelSpec(
         start.image_size, start.channels, scaling.intensity, start.pack_side, scaling.nodata, scaling.fit
     )
-    return LoadedRun(folder.name, pixels, scaling, hardware, [backbone])
+    return LoadedRun(start.name, pixels, scaling, hardware, [backbone])

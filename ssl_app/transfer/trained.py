@@ -115,6 +115,11 @@ def load_classifier(run: Path) -> TrainedClassifier:
     path = run / CLASSIFIER
     if not path.is_file():
         raise RunError(f"run {run} holds no {CLASSIFIER}", expected="a finished finetune run")
+    return read_classifier(path)
+
+
+def read_classifier(path: Path) -> TrainedClassifier:
+    """The classifier of a file. Raises CheckpointError for any other."""
     tensors, meta = checkpoints.read(path)
     digest = digest_of(tensors)
     labeled = tensors.pop(LABELED, None)

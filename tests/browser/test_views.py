@@ -26,6 +26,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of 3 arms, 4 budgets and 9 draws: 108 trials, more than the 100 runs that the page reads."""
     out = tmp_path_factory.mktemp("runs")
     tracker = open_tracker(out, None, "digits")
+    tracker.start("sweep-1", out / "sweep-1", {}).finish()  # of which the trials are parts
     run = tracker.start("pretrain-1", out / "pretrain-1", {})
     for epoch in range(4):
         run.metrics({"loss": 1 / (epoch + 1)}, epoch)
@@ -43,7 +44,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for draw in range(9)
     ]
     tracker.log_trials(trials, out / "sweep-1")
-    assert tracker.save_views("sweep-1") is not None
+    assert tracker.save_views("sweep-1")
     return out
 
 
@@ -68,17 +69,19 @@ return {
 """
 
 
-def look(browser: Chrome, address: str, enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+def look(
+    browser: Chrome, address: str, enough: Callable[[dict[str, Any]], object], script: str = LOOK
+) -> dict[str, Any]:
     """Open a page: what it shows as soon as it is enough, or what it showed when the time was up."""
     seen: list[dict[str, Any]] = []
 
     def looked_enough(browser: Chrome) -> bool:
-        seen.append(browser.execute_script(LOOK))
+        seen.append(browser.execute_script(script))
         return bool(enough(seen[-1]))
 
     browser.get(address)
     with suppress(TimeoutException):
-        WebDriverWait(browser, 90).until(looked_enough)
+        WebDriverWait(browser, 300).until(looked_enough)
     return seen[-1]
 
 
@@ -105,10 +108,46 @@ def test_the_printed_address_shows_label_efficiency_without_a_click(out: Path, a
     assert bands == pytest.approx([base + 0.24 + 0.08 for base in sorted(ARMS.values())])  # the best draw
 
 
+PARALLEL = "Parallel Coordinates"  # title of the chart
+# the dots of scatter plots, and the page's words
+TRIALS = """
+const plots = Array.from(document.querySelectorAll('.js-plotly-plot')).filter(each => each.data);
+return {
+  dots: plots.map(each => each.data.filter(t => t.mode === 'markers')
+    .map(t => Array.from(t.x).map((x, k) => [x, t.y[k]])).flat()),
+  axes: plots.map(each => [each._fullLayout.xaxis.title.text, each._fullLayout.yaxis.title.text]),
+  words: document.body.innerText,
+};
+"""
+
+
+def test_the_view_of_trials_shows_each_by_itself_without_a_click(out: Path, address: str, browser: Chrome) -> None:
+    title, path = pages_of(out)[1]
+    assert title == "Trials of sweep-1"
+    seen = look(
+        browser,
+        f"{address}/{path}",
+        lambda seen: (
+            len(seen["dots"]) == 2 and min(map(len, seen["dots"])) >= 100 and "test_accuracy\n" in seen["words"]
+        ),
+        TRIALS,
+    )
+    assert "Error loading shared view state" not in seen["words"]
+    assert "100 matching runs" in seen["words"]  # of 108: the page reads so many at first
+    assert seen["axes"] == [["per_class", "test_balanced_accuracy"], ["arm", "test_balanced_accuracy"]]
+    scores = {base + 0.08 * step + 0.01 * draw for base in ARMS.values() for step in range(4) for draw in range(9)}
+    for dots in seen["dots"]:
+        assert len(dots) == 100
+        assert all(min(abs(score - one) for one in scores) < 1e-6 for _, score in dots)
+    assert PARALLEL in seen["words"]
+    assert "per_class\n" in seen["words"]
+    assert "test_accuracy\n" in seen["words"]  # axes of the parallel coordinates
+
+
 def test_the_view_of_training_runs_has_their_metrics(out: Path, address: str, browser: Chrome) -> None:
-    experiment = pages_of(out)[1][1].split("/")[2]
+    experiment = pages_of(out)[2][1].split("/")[2]
     path = views.view_path(experiment, views.view_id(views.TRAINING))
     seen = look(browser, f"{address}/{path}", lambda seen: seen["lines"] and len(seen["lines"][0]["x"]) == 4)
     assert "pretrain-1 (loss)" in seen["words"]
-    assert "1 matching run" in seen["words"]  # and none of the sweep's
+    assert "2 matching runs" in seen["words"]  # with the sweep's own, and none of its trials
     assert seen["lines"][0]["y"] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])

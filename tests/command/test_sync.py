@@ -41,7 +41,7 @@ def test_it_says_what_it_sent_and_then_that_there_is_nothing_to_send(stores: tup
     assert (first.code, first.err.strip()) == (0, f"{remote}: sent 1 run, 3 metrics")
     second = ssl("sync", "--out", out, "--json")
     assert second.err.strip() == f"{remote}: nothing to send"
-    assert second.result["sent"] == [{"where": remote, "runs": 0, "metrics": 0, "files": 0, "views": 0}]
+    assert second.result["sent"] == [{"where": remote, "runs": 0, "metrics": 0, "files": 0, "models": 0, "views": 0}]
 
 
 def test_a_server_that_does_not_answer_is_an_error(stores: tuple[Path, str], ssl) -> None:

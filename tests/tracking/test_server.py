@@ -105,7 +105,7 @@ def test_a_server_killed_in_the_middle_and_started_again(
     assert line.endswith(f"; the run goes on, and ssl-app sync sends what is missing of {out}")
 
     server.start()
-    assert f"{server.uri}: sent 3 runs, 9 metrics, 1 file, 2 views" in synced(out, capsys)
+    assert f"{server.uri}: sent 3 runs, 9 metrics, 1 file, 3 views" in synced(out, capsys)
     assert content(server.client) == content(client)
     assert [step for step, *_ in content(server.client)["first"]["metrics"]["loss"]] == [0, 1, 2, 3, 4, 5]
     assert content(server.client)["first"]["state"][0] == "FINISHED"

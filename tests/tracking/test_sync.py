@@ -82,7 +82,7 @@ def test_runs_trials_curves_and_views_arrive_whole_and_once(
     log_sweep(tracker, out / "sweep-1")
     (outcome,) = sync(out, remote)
     assert (outcome.where, outcome.failure) == (remote, None)
-    assert str(outcome.sent) == "sent 7 runs, 21 metrics, 2 files, 2 views"  # 3 x 3, 4 x 2 and 4
+    assert str(outcome.sent) == "sent 7 runs, 21 metrics, 2 files, 3 views"  # 3 x 3, 4 x 2 and 4
     assert outcome.sent.refused == []
     assert content(there) == content(client)
     assert len(content(there)) == 7
@@ -98,7 +98,7 @@ def test_a_saved_view_finds_its_curves_in_the_other_store(
     log_sweep(tracker, out / "sweep-1")
     sync(out, remote)
     experiment = there.get_experiment_by_name("digits")
-    assert sum(key.startswith("mlflow.sharedViewState.") for key in experiment.tags) == 2
+    assert sum(key.startswith("mlflow.sharedViewState.") for key in experiment.tags) == 3
     curves = "params.sweep = 'sweep-1' and tags.`ssl_app.kind` = 'curve'"
     assert len(there.search_runs([experiment.experiment_id], curves)) == 2
 

@@ -154,5 +154,6 @@ def test_nowhere_does_everything_and_nothing(tmp_path: Path) -> None:
     run.data("a", "b", "c")
     run.finish()
     tracker.log_trials([], tmp_path)
-    assert tracker.save_views("sweep") is None
+    run.note("a")
+    assert tracker.save_views("sweep") == {}
     assert list(tmp_path.iterdir()) == []

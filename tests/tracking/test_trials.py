@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from ssl_app.tracking import Tracker, TrialRecord, background, open_tracker
+from ssl_app.tracking import Tracker, TrialRecord, background, open_tracker, views
 
 
 def trials(sweep: Path, arms: tuple[str, ...] = ("two-stage", "scratch")) -> list[TrialRecord]:
@@ -59,7 +59,7 @@ def test_a_trial_is_a_flat_run_with_its_score_at_its_budget(
         "arm": "two-stage from pretrain-1",
     }
     assert run.info.status == "FINISHED"
-    assert "mlflow.parentRunId" not in run.data.tags
+    assert "mlflow.parentRunId" not in run.data.tags, "no run of its sweep was begun"
 
 
 def test_an_arms_draw_is_one_curve_over_the_budgets(tracker: Tracker, client: MlflowClient, out: Path) -> None:
@@ -75,6 +75,14 @@ def test_an_arms_draw_is_one_curve_over_the_budgets(tracker: Tracker, client: Ml
     run = kept["two-stage from pretrain-1, draw 1"]
     history = client.get_metric_history(run.info.run_id, "label_efficiency/balanced_accuracy")
     assert [(point.step, point.value) for point in history] == [(1, pytest.approx(0.41)), (8, pytest.approx(0.48))]
+
+
+def test_trials_and_curves_are_parts_of_their_sweeps_run(tracker: Tracker, client: MlflowClient, out: Path) -> None:
+    sweep = out / "sweep-1"
+    run_id = tracker.start("sweep-1", sweep, {}).run_id
+    tracker.log_trials(trials(sweep), sweep)
+    parts = [*runs_of(client, "trial").values(), *runs_of(client, "curve").values()]
+    assert {run.data.tags["mlflow.parentRunId"] for run in parts} == {run_id}
 
 
 def test_trials_are_logged_once_however_often(tracker: Tracker, client: MlflowClient, out: Path) -> None:
@@ -146,12 +154,14 @@ def test_a_sweep_that_goes_on_with_a_server_sends_its_earlier_trials_too(
 def test_the_saved_view_is_what_mlflows_page_reads(tracker: Tracker, client: MlflowClient, out: Path) -> None:
     sweep = out / "sweep-1"
     tracker.log_trials(trials(sweep), sweep)
-    view = tracker.save_views("sweep-1")
-    assert view is not None
-    assert tracker.save_views("sweep-1") == view
+    pages = tracker.save_views("sweep-1")
+    assert list(pages) == ["label efficiency", "trials"]
+    assert tracker.save_views("sweep-1") == pages
     experiment = client.get_experiment_by_name("digits")
-    address = tracker.view_path(view)
-    assert address == f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={view}&compareRunsMode=CHART"
+    view, of_trials = views.view_id("sweep-1"), views.trials_id("sweep-1")
+    for address, identity in zip(pages.values(), (view, of_trials), strict=True):
+        place = f"#/experiments/{experiment.experiment_id}/runs"
+        assert address == f"{place}?viewStateShareKey={identity}&compareRunsMode=CHART"
 
     tag = experiment.tags[f"mlflow.sharedViewState.{view}"]
     assert len(tag) < 20000
@@ -176,9 +186,19 @@ def test_the_saved_view_is_what_mlflows_page_reads(tracker: Tracker, client: Mlf
     found = client.search_runs([experiment.experiment_id], state["searchFilter"])
     assert {run.info.run_name for run in found} == set(runs_of(client, "curve"))
 
+    packed = json.loads(experiment.tags[f"mlflow.sharedViewState.{of_trials}"])["state"].removeprefix("deflate;")
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    assert state["groupBy"] is None
+    shown = [chart for chart in state["compareRunCharts"] if not chart["deleted"]]
+    assert [chart["type"] for chart in shown] == ["SCATTER", "SCATTER", "PARALLEL"]
+    hidden = {chart["metricKey"] for chart in state["compareRunCharts"] if chart["deleted"]}
+    assert hidden == set(runs_of(client, "trial")["two-stage-8-1"].data.metrics), "else the page draws them too"
+    found = client.search_runs([experiment.experiment_id], state["searchFilter"])
+    assert {run.info.run_name for run in found} == set(runs_of(client, "trial"))
+
 
 def test_a_quote_in_a_sweeps_name_breaks_no_filter(tracker: Tracker, out: Path, said: list[str]) -> None:
     sweep = out / "anna's"
     tracker.log_trials(trials(sweep), sweep)
-    assert tracker.save_views("anna's") is not None
+    assert tracker.save_views("anna's")
     assert said == []

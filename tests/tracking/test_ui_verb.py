@@ -65,9 +65,14 @@ def test_port_0_is_a_free_one() -> None:
 def test_the_newest_sweeps_view_comes_first(tracker: Tracker, out: Path) -> None:
     fill(tracker, out)
     pages = pages_of(out)
-    assert [title for title, _ in pages] == ["Label efficiency of sweep-2", "runs of digits"]
-    assert re.fullmatch(r"#/experiments/\d+/runs\?viewStateShareKey=\w{32}&compareRunsMode=CHART", pages[0][1])
-    assert re.fullmatch(r"#/experiments/\d+/runs", pages[1][1])
+    assert [title for title, _ in pages] == [
+        "Label efficiency of sweep-2",
+        "Trials of sweep-2",
+        "runs of digits",
+    ]
+    for _, path in pages[:2]:
+        assert re.fullmatch(r"#/experiments/\d+/runs\?viewStateShareKey=\w{32}&compareRunsMode=CHART", path)
+    assert re.fullmatch(r"#/experiments/\d+/runs", pages[2][1])
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -99,7 +104,7 @@ def test_the_verb_prints_an_address_of_this_machine_alone_and_ends_with_its_chil
     words = [sys.executable, "-m", "ssl_app", "ui", "--out", str(out), "--port", "0"]
     verb = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     assert verb.stderr is not None
-    lines = [verb.stderr.readline().strip() for _ in range(3)]
+    lines = [verb.stderr.readline().strip() for _ in range(5)]
     address = lines[1].partition(": ")[2]
     with urllib.request.urlopen(address, timeout=10) as page:
         assert b"MLflow" in page.read()
@@ -113,6 +118,11 @@ def test_the_verb_prints_an_address_of_this_machine_alone_and_ends_with_its_chil
     verb.stderr.close()
     assert lines[0] == f"starting MLflow on {out / 'mlflow.db'}; this takes a few seconds"
     assert re.fullmatch(r"Label efficiency of sweep-2: http://127\.0\.0\.1:\d+/#/experiments/\d+/runs\?\S+", lines[1])
-    assert lines[2] == "Ctrl-C ends it"
+    assert [line.partition(": ")[0] for line in lines[1:]] == [
+        "Label efficiency of sweep-2",
+        "Trials of sweep-2",
+        "runs of digits",
+        "Ctrl-C ends it",
+    ]
     assert children.split()
     assert not any(group_lives(int(pid)) for pid in children.split())
