@@ -12,6 +12,7 @@ from ssl_app.runs import OUT
 DEFAULT_METHOD = "sela"
 USUAL_SIZES, USUAL_DRAWS = (1, 2, 4, 8, 16, 32, 64), 5  # of a sweep
 LARGEST_SEED = 2**32 - 1  # what every library takes
+NO_RAY = "none"
 RAY = "run trials on a Ray cluster: auto finds the one that runs on this machine; HOST:PORT; needs the extra ray"
 GPU_SHARE = "share of a GPU that a trial takes on a Ray cluster"
 MAX_IMAGE_MB = 512  # 13,000 x 13,000 pixels of RGB; a decoder takes up to four times as much at its worst
@@ -295,5 +296,5 @@ class SweepSettings(StageTwoSettings):
         None, "go on with a sweep by its name, with its settings; draws, sizes and inits may grow", metavar="RUN"
     )
     jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
-    ray: str | None = option(None, RAY, metavar="auto|ADDRESS")
+    ray: str = option(NO_RAY, RAY, metavar="none|auto|ADDRESS")
     gpu_share: float = option(1.0, GPU_SHARE, at_least=0.01, at_most=1)

@@ -24,6 +24,7 @@ from ssl_app.errors import DataError, RunError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import (
     GPU_SHARE,
+    NO_RAY,
     RAY,
     USUAL_SIZES,
     DataSettings,
@@ -76,7 +77,7 @@ class Settings(RunSettings, PixelSettings, DataSettings):
         False, "pretrain the first two again with three new seeds, and sweep them on new draws and the test part"
     )
     jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
-    ray: str | None = option(None, RAY, metavar="auto|ADDRESS")
+    ray: str = option(NO_RAY, RAY, metavar="none|auto|ADDRESS")
     gpu_share: float = option(1.0, GPU_SHARE, at_least=0.01, at_most=1)
 
 

@@ -22,7 +22,7 @@ from ssl_app.commands.base import DIGITS, hardware_of, newest_or, out_flag, plan
 from ssl_app.commands.finetune import refuse_unused_maps, strategy_of
 from ssl_app.errors import RunError, Set, SettingsError, Unset
 from ssl_app.runs import Result
-from ssl_app.settings import USUAL_DRAWS, USUAL_SIZES, SweepSettings
+from ssl_app.settings import NO_RAY, USUAL_DRAWS, USUAL_SIZES, SweepSettings
 
 if TYPE_CHECKING:
     from ssl_app.commands import compare
@@ -179,7 +179,7 @@ def _resumed(given: Settings) -> Settings:
             changed[name] = tuple(dict.fromkeys((*getattr(saved, name), *changed[name])))
     changed["draws"] = max(saved.draws or USUAL_DRAWS, given.draws or 0)
     where = {
-        "jobs": None if given.ray is not None else given.jobs or saved.jobs,
+        "jobs": None if given.ray != NO_RAY else given.jobs or saved.jobs,
         "ray": given.ray,
     }  # where it runs now
     return replace(saved, **(changed | where | {"out": folder.parent, "name": folder.name, "resume": None}))
@@ -426,7 +426,7 @@ def workers_of(settings: "Settings | compare.Settings", hardware: "Hardware") ->
     """What runs the trials: processes of this machine, or a Ray cluster. Raises SettingsError, RunError."""
     from ssl_app.transfer.workers import LocalWorkers
 
-    if settings.ray is None:
+    if settings.ray == NO_RAY:
         if settings.gpu_share != 1:
             raise SettingsError(
                 f"--gpu-share {settings.gpu_share:g} is of trials on a Ray cluster", fix=Set("ray", "auto")

@@ -4,10 +4,14 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ssl_app.transfer import ray_workers
+from ssl_app.transfer.workers import finish
 
 SLOW_STRATEGY = """
 import os, time
@@ -43,6 +47,41 @@ def kept(result: dict[str, Any]) -> dict[str, Any]:
 )
 def test_flags_that_do_not_go_together_are_refused(words: list[object], said: str, trained, ssl, tiny) -> None:
     assert ssl("sweep", "--init", "p", "--out", trained.out, *tiny, *words).error == said
+
+
+def test_a_sweep_goes_on_from_a_cluster_to_this_machine_and_back(
+    trained, ssl, tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []  # draws
+
+    class Stub:
+        at_once = 3
+
+        def run(self, setups: Any, trials: Any, place: Any) -> Iterator[Any]:
+            for one in trials:
+                asked.append(one.job.draw)
+                found = finish(setups[one.init], one, place)
+                found.keep(place.folder, one.key)
+                yield one, found.content
+
+    @contextmanager
+    def connected(address: str, hardware: object, gpu_share: float) -> Iterator[Stub]:
+        assert (address, gpu_share) == ("head:6379", 1)
+        yield Stub()
+
+    monkeypatch.setattr(ray_workers, "connected", connected)
+    where = ["--out", trained.out, *tiny, "--json"]
+    words = ["sweep", "--init", "p", "--strategy", "feature-extraction", "--per-class", 2, "--draws", 1, *where]
+    words += ["--steps", 2, "--batch-size", 8, "--baseline", "none", "--evaluate-on", "test", "--name", "stub"]
+    answer = ssl(*words, "--ray", "head:6379")
+    assert "; 3 trials at a time" in answer.err
+    again = ssl(*words, "--jobs", 1)
+    assert "1 trials, 0 to do" in again.err
+    assert kept(again.result) == kept(answer.result)
+    assert ssl("sweep", "--resume", "stub", "--draws", 2, "--ray", "head:6379", *where).code == 0
+    assert asked == [0, 1]
+    assert ssl("sweep", "--resume", "stub", "--draws", 3, *where).code == 0, "without the flag it runs here"
+    assert asked == [0, 1]
 
 
 @pytest.fixture
