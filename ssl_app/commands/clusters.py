@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import config, runs
+from ssl_app import config, locks, runs, tables
 from ssl_app.commands.base import cache_of
 from ssl_app.commands.label import ABOUT, LABELS
 from ssl_app.config import option
@@ -132,6 +132,7 @@ def _read(folder: Path, typed: str) -> _Held:
 
     again = f"type ssl-app label {typed}"
     if not runs.finished(folder):
+        locks.refuse_at_work(folder)
         raise RunError(f"run {folder} has not finished; type ssl-app pretrain --resume {typed}, or name another run")
     if not (folder / BACKBONE).is_file():
         raise RunError(f"run {folder} holds no {BACKBONE}; expected a pretraining that ssl-app label has labeled")
@@ -141,8 +142,7 @@ def _read(folder: Path, typed: str) -> _Held:
     about = runs.read_json(folder / ABOUT)
     try:
         sizes = [int(size) for size in about["clusters"]]
-        with (folder / LABELS).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            header, *rows = [*csv.reader(file, strict=True)] or [[]]
+        header, rows = tables.read(folder / LABELS)
         if not rows:
             raise ValueError("it lists no images")
         odd = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)

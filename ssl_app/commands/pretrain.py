@@ -15,9 +15,10 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, console, registry, runs
-from ssl_app.commands import RecordedRun, RunSpec, locked, record
+from ssl_app.commands import RecordedRun, RunSpec, record
 from ssl_app.commands.base import DIGITS, data_of, hardware_of, out_flag, pixels_of
-from ssl_app.errors import CheckpointError, Fix, RunError, SettingsError, UserError
+from ssl_app.errors import CheckpointError, RunError, SettingsError, UserError
+from ssl_app.locks import locked
 from ssl_app.runs import Result
 from ssl_app.settings import DEFAULT_METHOD, PretrainSettings
 
@@ -142,7 +143,8 @@ def ensured(requested: Settings) -> dict[str, Any]:
             cure = f"ssl-app pretrain --resume {requested.name} --any-threads{out_flag(requested.out)}"
             raise CheckpointError(f"{error.sentence(config.flag)}: {cure}, and then the same again") from error
     if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
-        shutil.rmtree(folder)
+        with locked(folder):
+            shutil.rmtree(folder)
     try:
         return dict(run(requested, None).to_json())
     except (RunError, CheckpointError) as error:  # of the place, not of the method
@@ -178,7 +180,7 @@ def _every_seed(given: Settings, own: Any) -> Result:
         first = run(given, own, several=False)
     else:
         folder = runs.find_run(given.out, given.resume)
-        with locked(folder, (Fix("wait for it"),)):
+        with locked(folder):
             content = runs.read_json(folder / runs.SETTINGS)
             runs.write_json(folder / runs.SETTINGS, content | {"settings": content["settings"] | {"seeds": seeds}})
         first = _result(folder) if runs.finished(folder) else run(given, several=False)
@@ -192,7 +194,7 @@ def _every_seed(given: Settings, own: Any) -> Result:
             run(replace(given, out=one.out, resume=one.name), several=False)
             continue
         if begun.is_dir():
-            with locked(begun, (Fix("wait for it"),)):
+            with locked(begun):
                 shutil.rmtree(begun, ignore_errors=True)  # killed before its first checkpoint
         kept = {name: getattr(given, name) for name in FREE if getattr(given, name) != getattr(Settings(), name)}
         run(replace(one, **kept), own, several=False)
@@ -362,8 +364,9 @@ def _resumable(folder: Path, out: Path) -> Iterator[None]:
     go_on = f"ssl-app pretrain --resume {quote(first_of(out, folder.name))}{out_flag(out)}"
     try:
         yield
-    except Stopped:
-        logger.info(f"stopped; type {go_on} to go on")
+    except Stopped as stopped:
+        if (folder / TRAINING).exists():
+            stopped.add_note(f"type {go_on} to go on")
         raise
     except OSError as error:
         if error.errno not in runs.DISK_FULL or not (folder / TRAINING).exists():

@@ -8,7 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import sqlalchemy
 from mlflow.exceptions import MlflowException
@@ -41,7 +41,7 @@ def local_store(out: Path) -> Store:
     """The store in the output folder, its database made where it is missing. Raises RunError."""
     path, artifacts = out.absolute() / DATABASE, (out.absolute() / ARTIFACTS).as_uri()
     make_database(path, artifacts, OTHER_OUT)
-    return Store(f"sqlite:///{path}", artifacts, str(out / DATABASE))
+    return Store(sqlite_uri(path, OTHER_OUT), artifacts, str(out / DATABASE))
 
 
 def remote_store(out: Path, uri: str) -> Store | None:
@@ -53,7 +53,7 @@ def remote_store(out: Path, uri: str) -> Store | None:
     if scheme not in SCHEMES or (scheme != "databricks" and "://" not in uri):
         raise SettingsError(f"the tracking URI is '{plain}'", expected=EXPECTED, fix=Change("tracking_uri"))
     if scheme == "sqlite":
-        text = uri.partition(":///")[2].partition("?")[0]
+        text = sqlalchemy.make_url(uri).database
         if not text or text == ":memory:":
             raise SettingsError(
                 f"the tracking URI is '{plain}', which names no file", expected=EXPECTED, fix=Change("tracking_uri")
@@ -63,7 +63,7 @@ def remote_store(out: Path, uri: str) -> Store | None:
             return None
         artifacts = (path.parent / ARTIFACTS).as_uri()
         make_database(path, artifacts, OTHER_REMOTE)
-        return Store(f"sqlite:///{path}", artifacts, f"sqlite:///{path}")
+        return Store(sqlite_uri(path, OTHER_REMOTE), artifacts, f"sqlite:///{path}")
     if scheme in SERVERS:
         return Store(uri, None, plain)
     try:
@@ -77,6 +77,20 @@ def remote_store(out: Path, uri: str) -> Store | None:
             f"the tracking URI is '{plain}' ({reason(error)})", expected=EXPECTED, fix=Change("tracking_uri")
         ) from error
     return Store(uri, (out.absolute() / ARTIFACTS).as_uri(), plain)
+
+
+def sqlite_uri(path: Path, fixes: tuple[Fix, ...]) -> str:
+    """The URI of an SQLite file. Raises RunError for a path that none can name.
+
+    SQLAlchemy takes a ? for the beginning of a query, and from 2.1 on %20 for a blank.
+    """
+    for text in (str(path), quote(str(path))):
+        uri = f"sqlite:///{text}"
+        if sqlalchemy.make_url(uri).database == str(path):
+            return uri
+    raise RunError(
+        f"{path.parent} has a ? or a % in its name, with which MLflow's database cannot be named", fix=fixes
+    )
 
 
 def without_password(uri: str) -> str:
@@ -111,7 +125,7 @@ def make_database(path: Path, artifacts: str, fixes: tuple[Fix, ...]) -> None:
 
 
 def _migrate(draft: Path, artifacts: str) -> None:
-    uri = f"sqlite:///{draft}"
+    uri = sqlite_uri(draft, OTHER_OUT)
     store = SqlAlchemyStore(uri, artifacts)  # creates all tables and the experiment Default
     store.engine.dispose()
     SqlAlchemyStore._engine_map.pop(uri, None)  # a class-wide cache, which would hold the name for ever

@@ -32,6 +32,7 @@ from ssl_app.tracking.client import (
     is_deleted,
     read_digests,
 )
+from ssl_app.tracking.dead import end_the_dead
 from ssl_app.tracking.identity import derived_key, folder_key
 from ssl_app.tracking.nowhere import NowhereRun
 from ssl_app.tracking.store import OTHER_OUT, OTHER_REMOTE, cannot_be_used, local_store, reason, remote_store
@@ -62,6 +63,8 @@ class MlflowTracker:
         for client, fixes in opened:
             try:
                 client.experiment_id(experiment)
+                if client is local:
+                    end_the_dead(local, experiment, out)
             except FAILURES as error:
                 raise cannot_be_used(client.store, error, fixes) from error
         return cls(local, experiment, None if remote is None else background.sender(out, local.store, remote))

@@ -1,6 +1,5 @@
 """A sweep as it lies in its folder, finished or not: which trials it has, which are missing, what they answered."""
 
-import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app import runs
+from ssl_app import runs, tables
 from ssl_app.checkpoints import SCRATCH
 from ssl_app.evaluation.comparison import BASELINE, Answered, Trial
 from ssl_app.evaluation.difference import ScoredPart, reuse_of
@@ -104,8 +103,7 @@ class SavedSweep:
         for per_class, _, fold, path in self._draws():
             folds = max(folds, 1 if fold is None else fold + 1)
             if per_class not in sizes:
-                with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                    sizes[per_class] = sum(1 for _ in csv.DictReader(file))
+                sizes[per_class] = len(tables.read(path)[1])
         parts = {} if self.data is None else self.data["parts"]
         pool = sum(parts.get("training" if folds == 1 else "test", {}).get("per_class", ()))
         return {per_class: reuse_of(size, max(pool, size), folds) for per_class, size in sizes.items()}

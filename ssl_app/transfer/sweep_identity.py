@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_app import runs
+from ssl_app import locks, runs, tables
 from ssl_app.data import splits
 from ssl_app.data.dataset import Dataset
 from ssl_app.errors import Change, Fix, RunError
@@ -40,8 +40,10 @@ def keep_draw(path: Path, dataset: Dataset, drawn: NDArray[np.int64]) -> None:
         path.parent.mkdir(exist_ok=True)
         splits.write_draw(path, dataset, drawn)
         return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        before = [(row.get("path"), row.get("label")) for row in csv.DictReader(file)]
+    try:
+        before = [tuple(row[:2]) for row in tables.read(path)[1]]
+    except (ValueError, csv.Error):  # damaged
+        before = []
     if before != [(dataset.keys[index], dataset.classes[dataset.labels[index]]) for index in drawn.tolist()]:
         raise RunError(
             f"{path} lists other images or labels than this sweep draws",
@@ -85,6 +87,7 @@ def place_of(spec: "SweepSpec", identity: dict[str, Any]) -> Place:
 def _folder_of(spec: "SweepSpec", identity: dict[str, Any]) -> Path:
     name = spec.name or f"sweep-{identity['named']}"
     folder = spec.out / name
+    locks.refuse_at_work(folder, (Change("name"),))
     if not (folder / IDENTITY).is_file():
         if begun(folder):
             shutil.rmtree(folder / "draws", ignore_errors=True)  # nobody knows of what sweep they were

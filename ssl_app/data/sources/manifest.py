@@ -17,6 +17,7 @@ from ssl_app.data.files import kind_for, looks
 from ssl_app.data.members import MARK, Listed, Look, Members, several_notice
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns
 from ssl_app.errors import DataError, Fix, Notice, Set, nearest
+from ssl_app.tables import plain
 
 KINDS = (".csv", ".tsv", ".parquet")
 PATH = "path"  # relative to the folder of the manifest, or absolute
@@ -143,8 +144,8 @@ def refuse_twice(path: Path, between: str) -> None:
 
 
 def values(table: pd.DataFrame, column: str) -> list[str]:
-    """One column as stripped text."""
-    return [str(value).strip() for value in table[column].tolist()]
+    """One column as stripped text, without the mark that keeps a spreadsheet from computing it."""
+    return [plain(str(value).strip()) for value in table[column].tolist()]
 
 
 def chosen(data: str, table: pd.DataFrame, default: str, requested: str | None) -> str | None:
