@@ -139,7 +139,7 @@ def _read(folder: Path, typed: str) -> _Held:
     for name in (LABELS, ABOUT):
         if not (folder / name).is_file():
             raise RunError(f"run {folder} has no {name}; {again} first")
-    about = runs.read_json(folder / ABOUT)
+    about = runs.read_json(folder / ABOUT, {"clusters": list, "data": dict})
     try:
         sizes = [int(size) for size in about["clusters"]]
         header, rows = tables.read(folder / LABELS)

@@ -133,7 +133,7 @@ def ensured(requested: Settings) -> dict[str, Any]:
     if (folder / runs.SETTINGS).is_file():
         _refuse_another(folder, config.as_json(requested))
     if runs.finished(folder):
-        found: dict[str, Any] = runs.read_json(folder / runs.RESULT)
+        found: dict[str, Any] = runs.read_result(folder)
         return found
     if (folder / TRAINING).is_file():
         resumed = Settings(out=requested.out, resume=requested.name, tracking_uri=requested.tracking_uri)
@@ -206,7 +206,7 @@ def _every_seed(given: Settings, own: Any) -> Result:
 
 def _result(folder: Path) -> Result:
     """What a finished run left."""
-    content = runs.read_json(folder / runs.RESULT)
+    content = runs.read_result(folder)
     more = {name: value for name, value in content.items() if name not in ("verb", "run", "seconds", "settings")}
     return Result(content["verb"], folder, content["seconds"], content["settings"], more)
 

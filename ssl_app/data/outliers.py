@@ -64,19 +64,23 @@ def _at_the_upper_end(
     if not len(beyond) or high - edge <= MUCH * (high - low):
         return None
     alike = beyond[often.argmax()] if often.max() > ONE_VALUE * often.sum() else None
-    empty = np.diff(np.minimum([edge, *beyond], high)).max()
-    if alike is None and empty <= APART * (high - low):
+    steps = np.diff([edge, *beyond])
+    widest = int(steps.argmax())
+    if steps[widest] > APART * (high - low):  # the others end before the gap
+        edge, often = values[last + widest], often[widest:]
+    elif alike is None:
         return None
     return float(edge), float(often.sum() / total), None if alike is None else float(alike)
 
 
 def notice(found: Outliers, low: float, high: float) -> Notice:
     """What was found, and the settings that settle it."""
-    window = Set("intensity", f"window:{found.low:.6g},{found.high:.6g} if they mean nothing")
+    one = found.low == found.high
+    window = () if one else (Set("intensity", f"window:{found.low:.6g},{found.high:.6g} if they mean nothing"),)
     nodata = () if found.value is None else (Set("nodata", f"{found.value:.9g} if that means no pixel"),)
     said = "" if found.value is None else f", most of them of {found.value:.9g},"
     return Notice(
         f"{100 * found.share:.2g} % of the pixels{said} set the range from {low:.6g} to {high:.6g}: "
         f"all others lie between {found.low:.6g} and {found.high:.6g}",
-        fixes=(window, *nodata),
+        fixes=(*window, *nodata),
     )

@@ -8,7 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import sqlalchemy
 from mlflow.exceptions import MlflowException
@@ -16,6 +16,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from ssl_app.errors import Change, Fix, RunError, Set, SettingsError
+from ssl_app.tracking.moved import follow
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
@@ -40,8 +41,13 @@ class Store:
 def local_store(out: Path) -> Store:
     """The store in the output folder, its database made where it is missing. Raises RunError."""
     path, artifacts = out.absolute() / DATABASE, (out.absolute() / ARTIFACTS).as_uri()
+    uri = sqlite_uri(path, OTHER_OUT)
     make_database(path, artifacts, OTHER_OUT)
-    return Store(sqlite_uri(path, OTHER_OUT), artifacts, str(out / DATABASE))
+    try:
+        follow(path, artifacts)
+    except sqlite3.Error as error:
+        raise RunError(f"{path} cannot be used ({error})", fix=OTHER_OUT) from error
+    return Store(uri, artifacts, str(out / DATABASE))
 
 
 def remote_store(out: Path, uri: str) -> Store | None:
@@ -82,12 +88,12 @@ def remote_store(out: Path, uri: str) -> Store | None:
 def sqlite_uri(path: Path, fixes: tuple[Fix, ...]) -> str:
     """The URI of an SQLite file. Raises RunError for a path that none can name.
 
-    SQLAlchemy takes a ? for the beginning of a query, and from 2.1 on %20 for a blank.
+    SQLAlchemy takes a ? for the beginning of a query, and from 2.1 on %20 for a blank. A quoted path would do for it,
+    but MLflow makes a folder of that name.
     """
-    for text in (str(path), quote(str(path))):
-        uri = f"sqlite:///{text}"
-        if sqlalchemy.make_url(uri).database == str(path):
-            return uri
+    uri = f"sqlite:///{path}"
+    if sqlalchemy.make_url(uri).database == str(path):
+        return uri
     raise RunError(
         f"{path.parent} has a ? or a % in its name, with which MLflow's database cannot be named", fix=fixes
     )

@@ -17,6 +17,8 @@ from ssl_app.evaluation.difference import ScoredPart, reuse_of
 from ssl_app.transfer import kept_predictions
 from ssl_app.transfer.sweep_identity import IDENTITY
 
+# what a trial's result.json holds at least
+OF_TRIAL = {"init": str, "strategy": str, "per_class": int, "draw": int}
 DRAW = re.compile(r"k(?P<per_class>\d+)_d(?P<draw>\d+)(?:_f(?P<fold>\d+))?")
 
 
@@ -33,7 +35,7 @@ class SavedSweep:
     def planned(self) -> list[str]:
         """Keys of all trials, those of folds each; empty for a sweep that was stopped before it had an identity."""
         path = self.folder / IDENTITY
-        inits = sorted(runs.read_json(path)["inits"]) if path.is_file() else []
+        inits = sorted(runs.read_json(path, {"inits": dict})["inits"]) if path.is_file() else []
         found = []
         for per_class, draw, fold, _ in self._draws():
             for init in inits:
@@ -48,7 +50,7 @@ class SavedSweep:
         if self.result is not None:
             return list(self.result["trials"])
         paths = [self.folder / "trials" / key / runs.RESULT for key in self.planned]
-        return [runs.read_json(path) for path in paths if path.is_file()]
+        return [runs.read_json(path, OF_TRIAL) for path in paths if path.is_file()]
 
     @cached_property
     def missing(self) -> list[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ssl_app.transfer.sweep import SweepSpec
 
 IDENTITY = "sweep.json"
+OF_IDENTITY = {"inits": dict, "settings": dict}  # what it holds at least
 LAYOUT = 3  # of a sweep's folder: predictions of every trial, scratch's length chosen
 # not in the digest as typed: where the sweep lies, how many trials run at a time, and what may grow
 # (init, strategy, per_class, baseline_per_class, draws); data and init are in it by content, however they are spelled
@@ -95,7 +96,7 @@ def _folder_of(spec: "SweepSpec", identity: dict[str, Any]) -> Path:
             folder = runs.new_run(spec.out, name, "sweep", spec.settings)
     else:
         runs.clear_half_made(folder)
-        _refuse_another(folder, runs.read_json(folder / IDENTITY), identity)
+        _refuse_another(folder, runs.read_json(folder / IDENTITY, OF_IDENTITY), identity)
     return folder
 
 
