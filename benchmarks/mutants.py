@@ -36,6 +36,7 @@ from tests.bombs import bombs
 from tests.small_files import small_files
 
 LONGEST, MOST_MB = 5.0, 2048  # seconds of CPU time, which other programs do not stretch, and megabytes
+SETS = (".npz", ".tar", ".gz", ".npy", ".dcm", ".nii", ".parquet", ".csv")  # read as a set of images
 SPINS = 120  # seconds of CPU time over one file, after which a process is ended
 HANGS = 900.0  # seconds without an answer, after which a process is ended
 ENOUGH = 20_000  # images of one archive
@@ -94,7 +95,7 @@ def read(name: str, content: bytes, folder: Path) -> tuple[str, str, float]:
     """Read a file as a set of images is packed -> read or listed, in what words, seconds of CPU time of one image."""
     started, longest = time.process_time(), 0.0
     try:
-        if name.endswith((".npz", ".tar", ".gz")):
+        if name.endswith(SETS):
             path, found = folder / name, Counter[str]()
             path.write_bytes(content)
             try:

@@ -5,6 +5,7 @@ import errno
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,8 +15,14 @@ import click
 
 from ssl_app import config, console, environment, registry
 from ssl_app.errors import SettingsError, UserError, nearest
-from ssl_app.runs import DISK_FULL
+from ssl_app.runs import DISK_FULL, name_the_disk
+from ssl_app.training import signals
 
+# of a disk that fails, a share that is gone, a limit of the system or of the shell (ulimit)
+MACHINE = (
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENODEV,
+    errno.ENXIO, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOMEM,
+)  # fmt: skip
 EPILOG = """\b
 Two commands on built-in data:
   ssl-app pretrain
@@ -155,29 +162,48 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command line and exit: 0 done, 2 the user's mistake, 1 ours."""
     environment.prepare_environment()
     console.show_messages()
+    code: Any
     try:
-        code = cli.main(arguments, prog_name="ssl-app", standalone_mode=False)
-    except UserError as error:
-        code = _refuse(error.sentence(config.flag))
-    except click.exceptions.NoArgsIsHelpError as wanted:
-        click.echo(wanted.format_message())
-        code = 0
-    except click.UsageError as error:
-        code = _refuse(_usage(error))
+        with signals.stops_raise():
+            code = cli.main(arguments, prog_name="ssl-app", standalone_mode=False)
+    except signals.Stopped as stopped:
+        code = _say_stopped(stopped)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("stopped", err=True)
-        code = 130
-    except OSError as error:
+        code = _say_stopped(signals.Stopped(signal.SIGINT))
+    except Exception as error:
+        number = signals.received()
+        code = _refused(error) if number is None else _say_stopped(signals.Stopped(number))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say_stopped(stopped: signals.Stopped) -> int:
+    """Say that a signal ended the work, and what its notes say of going on. -> the exit code."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo("; ".join(["stopped", *getattr(stopped, "__notes__", ())]), err=True)
+    return int(str(stopped.code))
+
+
+def _refused(error: Exception) -> int:
+    """Say what the user can mend in one line. -> the exit code; raises what is a mistake of ours."""
+    if isinstance(error, UserError):
+        return _refuse(error.sentence(config.flag))
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message())
+        return 0
+    if isinstance(error, click.UsageError):
+        return _refuse(_usage(error))
+    if isinstance(error, OSError):
+        name_the_disk(error)
         where = error.filename or "while writing"
         if error.errno in DISK_FULL:
-            code = _refuse(f"the disk is full ({where}); free some space and type the same again")
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            code = _refuse(f"{where} may not be used ({error.strerror}); fix its permissions, or name another place")
-        elif error.errno == errno.ENAMETOOLONG:
-            code = _refuse(f"the name {str(where)[:40]}... is longer than a file's name may be; type a shorter one")
-        else:
-            raise
-    sys.exit(code if isinstance(code, int) else 0)
+            return _refuse(f"the disk is full ({where}); free some space and type the same again")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return _refuse(f"{where} may not be used ({error.strerror}); fix its permissions, or name another place")
+        if error.errno == errno.ENAMETOOLONG:
+            return _refuse(f"the name {str(where)[:40]}... is longer than a file's name may be; type a shorter one")
+        if error.errno in MACHINE:
+            return _refuse(f"{where} cannot be used now ({error.strerror}); mend that, and type the same again")
+    raise error
 
 
 def _usage(error: click.UsageError) -> str:

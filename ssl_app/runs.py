@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssl_app import locks
 from ssl_app.errors import Change, Fix, RunError, Set, SettingsError, UserError, nearest
 
 Say = Callable[[str], None]
@@ -20,6 +21,14 @@ RESULT = "result.json"
 SETTINGS = "settings.json"
 ENDED = "ended.json"  # how a run ended that has no result
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy's error, without a number, of a disk that is full
+NUMBER = (int, float)
+# what a file of ours holds at least, by name, and of which type
+HELD: dict[str, dict[str, Any]] = {
+    SETTINGS: {"verb": str, "settings": dict, "started": NUMBER},
+    ENDED: {"status": str, "why": str, "at": NUMBER},
+}
+OF_RESULT: dict[str, Any] = {"verb": str, "settings": dict, "seconds": NUMBER}  # a trial's holds others
 LONGEST_NAME = 100  # characters; file systems take 255 bytes, and files are named after runs
 
 
@@ -72,11 +81,29 @@ def draft(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         sync(path.parent)
     except OSError as error:
-        if error.filename in (None, str(temporary)):
+        name_the_disk(error)
+        if error.filename is None or str(error.filename).startswith(str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors of the disk within name the file: those of an open file's `write` do not."""
+    try:
+        yield
+    except OSError as error:
+        name_the_disk(error)
+        error.filename = error.filename or str(path)
+        raise
+
+
+def name_the_disk(error: OSError) -> None:
+    """Give an error of numpy's that a full disk raises its number, which it lacks."""
+    if error.errno is None and CUT_SHORT.search(str(error)):
+        error.errno, error.strerror = errno.ENOSPC, os.strerror(errno.ENOSPC)
 
 
 @contextmanager
@@ -116,16 +143,69 @@ def sync(path: Path) -> None:
             raise
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file of ours. Raises RunError where it is damaged."""
+def read_json(path: Path, held: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The content of a JSON file of ours, an object. Raises RunError where it is damaged, or lacks what it must hold.
+
+    `held` are names and their types (a type, or several); by default those of a file of that name.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); expected a file that ssl-app wrote") from error
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read ({error})", expected="a file that ssl-app wrote") from error
+    wrong = wrong_in(content, HELD.get(path.name, {}) if held is None else held)
+    if wrong is not None:
+        raise RunError(f"{path} cannot be used ({wrong})", expected="a file that ssl-app wrote")
+    found: dict[str, Any] = content
+    return found
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """result.json of a finished run. Raises RunError where it is damaged."""
+    return read_json(folder / RESULT, OF_RESULT)
+
+
+def wrong_in(content: Any, held: Mapping[str, Any]) -> str | None:
+    """What of a JSON value is not an object that holds these names with values of these types; None where all is."""
+    if not isinstance(content, dict):
+        return f"it holds {_kind(content)}, not an object"
+    for name, types in held.items():
+        if name not in content:
+            return f"it holds no {name}"
+        if not isinstance(content[name], types) or (isinstance(content[name], bool) and types in (int, NUMBER)):
+            return f"its {name} is {_kind(content[name])}"
+    return None
+
+
+def _kind(value: Any) -> str:
+    """A JSON value's kind in words."""
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def unusable(name: str) -> str | None:
+    """Why text cannot be part of the name of a run or of --out; None where it can."""
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        return "it holds a line break or another control character"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "it holds bytes that are no UTF-8"
+    return None
+
+
+def shown(name: str) -> str:
+    """A name in quotes, for a message of one line: what cannot be shown is escaped."""
+    return f"'{name.encode('unicode_escape', 'backslashreplace').decode()}'" if unusable(name) else f"'{name}'"
 
 
 def prepare_out(out: Path) -> None:
-    """Make the folder of the runs. Raises RunError where a file lies in its place or it cannot be written."""
+    """Make the folder of the runs.
+
+    Raises RunError where a file lies in its place, it cannot be written, or no database can lie under its name.
+    """
+    reason = unusable(str(out.absolute()))
+    if reason is not None:
+        raise RunError(f"{shown(str(out))} cannot be the folder of runs ({reason})", fix=Change("out"))
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file", expected="a folder, or a name that is free", fix=Change("out"))
     try:
@@ -139,15 +219,17 @@ def prepare(out: Path, name: str | None, verb: str) -> None:
     prepare_out(out)
     if name is None:
         return
-    if Path(name).name != name or name.startswith(".") or len(name) > LONGEST_NAME:
+    odd = unusable(name) is not None or name.startswith((".", "-"))
+    if Path(name).name != name or odd or len(os.fsencode(name)) > LONGEST_NAME:
         raise RunError(
-            f"'{name[:LONGEST_NAME]}' cannot be a folder's name",
+            f"{shown(name[:LONGEST_NAME])} cannot be a run's name",
             expected=f"at most {LONGEST_NAME} letters, digits and -",
             fix=Change("name"),
         )
     taken = out / name
     if not taken.exists() or (taken.is_dir() and not any(taken.iterdir())):
         return
+    locks.refuse_at_work(taken, (Change("name"),))
     fixes: tuple[Fix, ...] = (Change("name"),)
     if (taken / SETTINGS).is_file() and not finished(taken):
         same = read_json(taken / SETTINGS).get("verb") == verb == "pretrain"
@@ -194,9 +276,14 @@ def new_run(out: Path, name: str | None, verb: str, settings: Mapping[str, Any])
     stamp = time.strftime("%Y%m%d-%H%M%S")
     tries = [name] if name else [f"{verb}-{stamp}"] + [f"{verb}-{stamp}-{n}" for n in range(2, 100)]
     folder = draft_path(out / verb)
-    folder.mkdir()
-    with whole(folder, keep=SETTINGS):
-        write_json(folder / SETTINGS, {"verb": verb, "settings": dict(settings), "started": time.time()})
+    content = {"verb": verb, "settings": dict(settings), "started": time.time()}
+    try:
+        folder.mkdir()
+        with whole(folder, keep=SETTINGS):
+            write_json(folder / SETTINGS, content)
+    except OSError as error:
+        error.filename = str(out)
+        raise
     for candidate in tries:
         try:
             os.rename(folder, out / candidate)  # fails where a folder with content lies there

@@ -133,9 +133,13 @@ class PixelSettings:
 class PretrainSettings(RunSettings, PixelSettings, DataSettings):
     """Settings of a pretraining; the method's own join them."""
 
-    method: str = option(DEFAULT_METHOD, "pretext method, see ssl-app methods; or module:Class", metavar="M")
+    method: str = option(
+        DEFAULT_METHOD, "pretext method, see ssl-app methods; or module:Class, whose code runs", metavar="M"
+    )
     backbone: str | None = option(
-        None, "network, see ssl-app methods; or module:factory; default: the method's, or that of --init", metavar="B"
+        None,
+        "network, see ssl-app methods; or module:factory, whose code runs; default: the method's or --init's",
+        metavar="B",
     )
     init: str = option("none", "weights to start from: none, a file, or a run", metavar="none|FILE|RUN", path="file")
     epochs: int | None = option(None, "passes over the images; default: the method's", at_least=1)

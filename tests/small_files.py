@@ -6,8 +6,12 @@ import io
 import tarfile
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tifffile
 from PIL import Image
 
@@ -17,6 +21,7 @@ rng = np.random.default_rng(0)
 GRAY = rng.integers(0, 256, (20, 24), dtype=np.uint8)
 RGB = np.stack([GRAY, GRAY // 2, 255 - GRAY], -1)
 DEEP = GRAY.astype(np.uint16) * 200
+CUBE = np.stack([GRAY] * 3)
 
 
 def by_pillow(array: np.ndarray | Image.Image, kind: str, **options: object) -> bytes:
@@ -38,6 +43,18 @@ def npz(save: object = np.savez, **arrays: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def by_numpy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def parquet(columns: dict[str, list[object]]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
 def tar(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -51,7 +68,7 @@ def tar(members: dict[str, bytes]) -> bytes:
 @cache
 def small_files() -> dict[str, bytes]:
     """Name and content of each."""
-    return {**pictures(), **tiffs(), **sets()}
+    return {**pictures(), **tiffs(), **sets(), **medical()}
 
 
 def pictures() -> dict[str, bytes]:
@@ -125,4 +142,34 @@ def sets() -> dict[str, bytes]:
         "plain.tar": tar(members),
         "gzip.tar.gz": gzip.compress(tar(members)),
         "bzip2.tar": bz2.compress(tar(members)),
-    }
+        "stack.npy": by_numpy(images), "deep.npy": by_numpy(DEEP), "reals.npy": by_numpy(images / 7),
+        "pictures.parquet": parquet({"picture": [members["0.png"], members["1.jpg"]], "label": ["a", "b"]}),
+        "of-files.parquet": parquet({"path": ["0.png", "1.png"], "label": ["a", "b"]}),
+        "of-files.csv": b"path,label,group\n0.png,a,x\n1.png,b,y\n",
+    }  # fmt: skip
+
+
+def medical() -> dict[str, bytes]:
+    """DICOM and NIfTI, where what reads them is installed."""
+    try:
+        import nibabel
+        import pydicom  # noqa: F401
+
+        from tests.medical import write_dicom
+    except ImportError:
+        return {}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.dcm"
+        found = {}
+        for name, stored in (
+            ("gray", DEEP),
+            ("signed", GRAY.astype(np.int16) - 99),
+            ("color", RGB),
+            ("frames", CUBE),
+        ):
+            write_dicom(path, stored, **({"RescaleSlope": 2, "RescaleIntercept": -9} if name == "signed" else {}))
+            found[f"{name}.dcm"] = path.read_bytes()
+        for name, voxels in (("deep.nii", CUBE.astype(np.int16)), ("reals.nii.gz", CUBE / 7)):
+            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), Path(folder) / name)
+            found[name] = (Path(folder) / name).read_bytes()
+    return found

@@ -18,7 +18,20 @@ ROWS: list[list[set[str]]] = [
     [{"pretext"}, {"evaluation"}, {"tracking"}],
     [{"training"}],
     [{"data"}, {"models"}, {"clustering"}],
-    [{"config", "registry", "errors", "settings", "runs", "checkpoints", "console", "environment"}],
+    [
+        {
+            "config",
+            "registry",
+            "errors",
+            "settings",
+            "runs",
+            "locks",
+            "tables",
+            "checkpoints",
+            "console",
+            "environment",
+        }
+    ],
 ]
 PLACE = {name: (row, part) for row, parts in enumerate(ROWS) for part, names in enumerate(parts) for name in names}
 LIGHT = ROWS[-1][0] - {"checkpoints"}  # whose contents are tensors

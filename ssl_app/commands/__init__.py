@@ -1,16 +1,16 @@
 """The verbs: one file each, with Settings and a run that reads like its paragraph of the README."""
 
-import fcntl
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
-from ssl_app.errors import Change, Fix, RunError, UserError
+from ssl_app.errors import Change, UserError
+from ssl_app.locks import locked, owner_of
 from ssl_app.runs import Result
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "ssl-app"  # in MLflow
 DRAW = "labeled draw"  # context of data in MLflow, beside unlabeled, validation and test
-LOCK = ".lock"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def record(spec: RunSpec, folder: Path | None = None, started: float | None = No
     that is there already is gone on with. Raises RunError where the name is taken, or another process is at it.
     """
     from ssl_app.tracking import open_tracker
-    from ssl_app.training.signals import Stopped
+    from ssl_app.training.signals import Stopped, received
 
     began = time.monotonic() if started is None else started
     tracker = open_tracker(spec.out, spec.tracking_uri, EXPERIMENT)  # a mistake in its address makes no folder
@@ -89,31 +88,50 @@ def record(spec: RunSpec, folder: Path | None = None, started: float | None = No
     if folder is None:
         folder = runs.new_run(spec.out, spec.name, spec.verb, spec.settings)
     another = () if spec.settings.get("resume") else (Change("name"),)
-    with locked(folder, (Fix("wait for it"), *another)), runs.whole(folder, spec.keep if mine else runs.SETTINGS):
+    keep = spec.keep if mine else runs.SETTINGS
+    with locked(folder, another), _ending() as end, runs.whole(folder, keep):  # it ends last: there is room again
         logger.info(f"tracking: {tracker.where}")
-        tracked = tracker.start(folder.name, folder, flat(spec.settings), {"verb": spec.verb})
-        run = RecordedRun(spec, folder, tracked, tracker, began)
-        status = "FAILED"
+        end.tracked = tracker.start(folder.name, folder, flat(spec.settings), {"verb": spec.verb})
+        run = RecordedRun(spec, folder, end.tracked, tracker, began)
         (folder / runs.ENDED).unlink(missing_ok=True)
         try:
             yield run
             run.seconds = time.monotonic() - began
             if run.note or not mine:  # what a resumed run said at its first end is gone
-                tracked.note(run.note)
+                run.tracked.note(run.note)
             runs.write_json(folder / runs.RESULT, run.result().to_json())
-            status = "FINISHED"
+            end.status = "FINISHED"
         except (Stopped, KeyboardInterrupt):
-            status = "KILLED"
-            _keep_end(folder, status, "it was stopped")
-            tracked.note("It was stopped.")
+            end.status = "KILLED"
+            _keep_end(folder, end.status, "it was stopped")
+            run.tracked.note("It was stopped.")
             raise
         except Exception as error:
             why = error.sentence(config.flag) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            _keep_end(folder, status, why)
-            tracked.note(f"It failed: {why}")
+            why = why if received() is None else "it was stopped"
+            end.status = "FAILED" if received() is None else "KILLED"
+            _keep_end(folder, end.status, why)
+            run.tracked.note(f"It failed: {why}" if received() is None else "It was stopped.")
             raise
-        finally:
-            tracked.finish(status)
+
+
+@dataclass
+class _End:
+    """How a run ends in tracking, once it has begun there."""
+
+    tracked: "Run | None" = None
+    status: str = "FAILED"
+
+
+@contextmanager
+def _ending() -> Iterator[_End]:
+    """End a run in tracking, however the block ends."""
+    end = _End()
+    try:
+        yield end
+    finally:
+        if end.tracked is not None:
+            end.tracked.finish(end.status)
 
 
 def _keep_end(folder: Path, status: str, why: str) -> None:
@@ -127,24 +145,12 @@ def state_of(folder: Path) -> str:
 
     A run that was killed leaves no note and has stopped.
     """
-    if _under_way(folder):
+    if owner_of(folder) is not None:
         return "running"
     if runs.finished(folder):
         return "finished"
     ended = runs.read_json(folder / runs.ENDED) if (folder / runs.ENDED).is_file() else {}
     return "failed" if ended.get("status") == "FAILED" else "stopped"
-
-
-def _under_way(folder: Path) -> bool:
-    """Whether a process works on a run."""
-    try:
-        with (folder / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no lock, or another user's
-        return False
-    return False
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,14 +160,3 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         k: v for k, v in settings.items() if k not in ("out", "name", "resume", "tracking_uri", "method_settings")
     }
     return shown | own
-
-
-@contextmanager
-def locked(folder: Path, fixes: Iterable[Fix]) -> Iterator[None]:
-    """Raises RunError, with these fixes, where another process works on the same run."""
-    with (folder / LOCK).open("a+b") as file:  # never replaced, as a file with content is; NFS wants one for writing
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(f"run {folder} is under way in another process", fix=fixes) from error
-        yield

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import config, runs
+from ssl_app import config, locks, runs
 from ssl_app.errors import Fix, Run, RunError, UserError
 from ssl_app.settings import (
     DataSettings,
@@ -147,6 +147,7 @@ def class_maps_of(named: str, out: Path) -> Path:
     path = folder / FILE
     if path.is_file():
         return path
+    locks.refuse_at_work(folder)
     stopped = runs.read_json(folder / runs.SETTINGS).get("verb") == "relabel"
     fixes = (Run("relabel", (("resume", folder.name),)),) if stopped else (Run("relabel", (("teacher", named),)),)
     raise RunError(f"run {folder} holds no {FILE}", expected="finished class maps", fix=fixes)

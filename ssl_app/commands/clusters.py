@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import config, runs
+from ssl_app import config, locks, runs, tables
 from ssl_app.commands.base import cache_of, names_of
 from ssl_app.commands.label import ABOUT, LABELS
 from ssl_app.config import option
@@ -144,17 +144,17 @@ def _read(folder: Path, typed: str) -> _Held:
 
     again = f"type ssl-app label {typed}"
     if not runs.finished(folder):
+        locks.refuse_at_work(folder)
         raise RunError(f"run {folder} has not finished; type ssl-app pretrain --resume {typed}, or name another run")
     if not (folder / BACKBONE).is_file():
         raise RunError(f"run {folder} holds no {BACKBONE}; expected a pretraining that ssl-app label has labeled")
     for name in (LABELS, ABOUT):
         if not (folder / name).is_file():
             raise RunError(f"run {folder} has no {name}; {again} first")
-    about = runs.read_json(folder / ABOUT)
+    about = runs.read_json(folder / ABOUT, {"clusters": list, "data": dict})
     try:
         sizes = [int(size) for size in about["clusters"]]
-        with (folder / LABELS).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            header, *rows = [*csv.reader(file, strict=True)] or [[]]
+        header, rows = tables.read(folder / LABELS)
         if not rows:
             raise ValueError("it lists no images")
         odd = next((number for number, row in enumerate(rows, start=2) if len(row) != len(header)), None)

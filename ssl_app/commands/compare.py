@@ -388,7 +388,7 @@ def _frozen(settings: Settings, init: str, name: str, comparison: str) -> dict[s
         if not runs.finished(folder) or runs.started(folder) < since:
             shutil.rmtree(folder)
     if runs.finished(folder):
-        found = runs.read_json(folder / runs.RESULT)
+        found = runs.read_result(folder)
     else:
         make = _shared(evaluate.Settings, settings, name=name)
         backbone = settings.backbone if init == "none" else None

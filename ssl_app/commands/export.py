@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ssl_app import config, runs
+from ssl_app import config, locks, runs
 from ssl_app.config import option
 from ssl_app.errors import RunError, SettingsError
 from ssl_app.runs import Result
@@ -69,6 +69,8 @@ def run(settings: Settings) -> Result:
         runs.check_output(settings.output.with_suffix(".json"))
     folder = runs.find_run(settings.out, settings.run)
     made = next((name for name in (trained.CLASSIFIER, initialization.BACKBONE) if (folder / name).is_file()), None)
+    if not runs.finished(folder):
+        locks.refuse_at_work(folder)
     if made is None or not runs.finished(folder):
         raise RunError(f"run {folder} holds no finished network; expected a pretrain or finetune run that ended")
     if settings.what == "classifier" and made != trained.CLASSIFIER:

@@ -221,7 +221,7 @@ def _done(step: Step, verb: Any, number: int, out: Path) -> dict[str, Any]:
     if (out / name / runs.SETTINGS).is_file() and runs.read_json(out / name / runs.SETTINGS)["verb"] != step.verb:
         raise RunError(f"run {out / name} is of another verb; remove it, or type another --name")
     if runs.finished(out / name):
-        found: dict[str, Any] = runs.read_json(out / name / runs.RESULT)
+        found: dict[str, Any] = runs.read_result(out / name)
         return found
     if verb is pretrain:
         return pretrain.ensured(step.settings(PretrainSettings))

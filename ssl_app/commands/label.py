@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import config, runs
+from ssl_app import config, runs, tables
 from ssl_app.commands.base import DIGITS, cache_of, names_of, names_typed, out_flag
 from ssl_app.config import option
 from ssl_app.runs import Result
@@ -153,20 +153,19 @@ def _changed(settings: Settings) -> dict[str, Any]:
 
 def _write(path: Path, keys: tuple[str, ...], found: "NDArray[np.float32]") -> None:
     """path, and cluster, confidence and margin of the first head and then, by number, of the others."""
-    import io
-
-    import pandas as pd
-
     columns: dict[str, Any] = {"path": list(keys)}
     for head in range(found.shape[1]):
         end = f"_{head + 1}" if head else ""
         columns[f"cluster{end}"] = found[:, head, 0].astype(int)
         columns[f"confidence{end}"] = found[:, head, 1].round(4)
         columns[f"margin{end}"] = found[:, head, 2].round(4)
-    table = pd.DataFrame(columns)
+    if path.suffix != ".parquet":
+        tables.write(path, list(columns), zip(*columns.values(), strict=True))
+        return
+    import io
+
+    import pandas as pd
+
     buffer = io.BytesIO()
-    if path.suffix == ".parquet":
-        table.to_parquet(buffer, index=False)
-    else:
-        table.to_csv(buffer, index=False, lineterminator="\n", encoding="utf-8", errors="surrogateescape")
+    pd.DataFrame(columns).to_parquet(buffer, index=False)
     runs.write_bytes(path, buffer.getvalue())

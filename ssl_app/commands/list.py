@@ -74,7 +74,7 @@ def entry(folder: Path) -> Entry:
     held = runs.read_json(folder / runs.SETTINGS)
     verb, given, started = str(held.get("verb")), held.get("settings", {}), float(held.get("started", 0.0))
     state = state_of(folder)
-    result = runs.read_json(folder / runs.RESULT) if runs.finished(folder) else {}
+    result = runs.read_result(folder) if runs.finished(folder) else {}
     seconds = result.get("seconds")
     if state == "running":
         seconds = time.time() - started

@@ -15,9 +15,10 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, console, registry, runs
-from ssl_app.commands import RecordedRun, RunSpec, locked, record
+from ssl_app.commands import RecordedRun, RunSpec, record
 from ssl_app.commands.base import DIGITS, data_of, hardware_of, out_flag, pixels_of
-from ssl_app.errors import CheckpointError, Fix, RunError, SettingsError, UserError
+from ssl_app.errors import CheckpointError, RunError, SettingsError, UserError
+from ssl_app.locks import locked
 from ssl_app.runs import Result
 from ssl_app.settings import DEFAULT_METHOD, PretrainSettings
 
@@ -141,7 +142,7 @@ def ensured(requested: Settings) -> dict[str, Any]:
     if (folder / runs.SETTINGS).is_file():
         _refuse_another(folder, config.as_json(requested))
     if runs.finished(folder):
-        found: dict[str, Any] = runs.read_json(folder / runs.RESULT)
+        found: dict[str, Any] = runs.read_result(folder)
         return found
     if (folder / TRAINING).is_file():
         resumed = Settings(out=requested.out, resume=requested.name, tracking_uri=requested.tracking_uri)
@@ -151,7 +152,8 @@ def ensured(requested: Settings) -> dict[str, Any]:
             cure = f"ssl-app pretrain --resume {requested.name} --any-threads{out_flag(requested.out)}"
             raise CheckpointError(f"{error.sentence(config.flag)}: {cure}, and then the same again") from error
     if (folder / runs.SETTINGS).is_file():  # killed before its first checkpoint
-        shutil.rmtree(folder)
+        with locked(folder):
+            shutil.rmtree(folder)
     try:
         return dict(run(requested, None).to_json())
     except (RunError, CheckpointError) as error:  # of the place, not of the method
@@ -223,7 +225,7 @@ def _every_seed(given: Settings, own: Any) -> Result:
         first = run(given, own, several=False)
     else:
         folder = runs.find_run(given.out, given.resume)
-        with locked(folder, (Fix("wait for it"),)):
+        with locked(folder):
             content = runs.read_json(folder / runs.SETTINGS)
             runs.write_json(folder / runs.SETTINGS, content | {"settings": content["settings"] | {"seeds": seeds}})
         first = _result(folder) if runs.finished(folder) else run(given, several=False)
@@ -237,7 +239,7 @@ def _every_seed(given: Settings, own: Any) -> Result:
             run(replace(given, out=one.out, resume=one.name), several=False)
             continue
         if begun.is_dir():
-            with locked(begun, (Fix("wait for it"),)):
+            with locked(begun):
                 shutil.rmtree(begun, ignore_errors=True)  # killed before its first checkpoint
         kept = {name: getattr(given, name) for name in FREE if getattr(given, name) != getattr(Settings(), name)}
         run(replace(one, **kept), own, several=False)
@@ -249,7 +251,7 @@ def _every_seed(given: Settings, own: Any) -> Result:
 
 def _result(folder: Path) -> Result:
     """What a finished run left."""
-    content = runs.read_json(folder / runs.RESULT)
+    content = runs.read_result(folder)
     more = {name: value for name, value in content.items() if name not in ("verb", "run", "seconds", "settings")}
     return Result(content["verb"], folder, content["seconds"], content["settings"], more)
 
@@ -419,8 +421,9 @@ def _resumable(folder: Path, out: Path) -> Iterator[None]:
     go_on = f"ssl-app pretrain --resume {quote(first_of(out, folder.name))}{out_flag(out)}"
     try:
         yield
-    except Stopped:
-        logger.info(f"stopped; type {go_on} to go on")
+    except Stopped as stopped:
+        if (folder / TRAINING).exists():
+            stopped.add_note(f"type {go_on} to go on")
         raise
     except OSError as error:
         if error.errno not in runs.DISK_FULL or not (folder / TRAINING).exists():

@@ -210,8 +210,8 @@ def _resumable(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except Stopped:
-        logger.info(f"stopped; to go on, type ssl-app relabel --resume {folder.name}")
+    except Stopped as stopped:
+        stopped.add_note(f"to go on, type ssl-app relabel --resume {folder.name}")
         raise
     except DataError:
         part_of(folder / MAPS).unlink(missing_ok=True)

@@ -35,7 +35,7 @@ def run(settings: Settings) -> Result:
     began = time.monotonic()
     folder = runs.find_run(settings.out, settings.run)
     about, held = entry(folder), runs.read_json(folder / runs.SETTINGS)
-    result = runs.read_json(folder / runs.RESULT) if runs.finished(folder) else {}
+    result = runs.read_result(folder) if runs.finished(folder) else {}
     ended = runs.read_json(folder / runs.ENDED) if (folder / runs.ENDED).is_file() else {}
     changed = differing(about.verb, held.get("settings", {}))
     sentences = _sentences(about, result, ended)

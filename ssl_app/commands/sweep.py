@@ -6,17 +6,14 @@ is missing.
 """
 
 import logging
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import config, runs
+from ssl_app import config, runs, tables
 from ssl_app.commands import RecordedRun, RunSpec, record, ui
 from ssl_app.commands.base import DIGITS, hardware_of, newest_or, out_flag, planned_of, transfer_config
 from ssl_app.commands.finetune import refuse_unused_maps, strategy_of
@@ -62,30 +59,11 @@ def run(settings: Settings, part_of: str | None = None) -> Result:
     from ssl_app.training.signals import Stopped
 
     try:
-        with _signals_raise():
-            return _run(settings, part_of)
-    except Stopped:
-        logger.info("stopped; type the same command to go on")
+        return _run(settings, part_of)
+    except Stopped as stopped:
+        if part_of is None:
+            stopped.add_note("type the same command to go on")
         raise
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """SIGTERM and Ctrl-C raise Stopped, between trials and while waiting for them too."""
-    from ssl_app.training.signals import Stopped
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _run(settings: Settings, part_of: str | None) -> Result:
@@ -476,7 +454,6 @@ def _write_report(
     settings: Settings, sweep: "Sweep", trials: list[dict[str, Any]], tested: "Answered", one: RecordedRun
 ) -> None:
     """The table as CSV, the curves and the labels saved as PNG, all of it as one page."""
-    import csv
     from shlex import quote
 
     from ssl_app.commands import report
@@ -497,10 +474,7 @@ def _write_report(
         "seconds",
         "how",
     ]
-    with runs.draft(sweep.folder / "trials.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(trials)
+    tables.write(sweep.folder / "trials.csv", columns, ([one.get(name) for name in columns] for one in trials))
     series = tested.curves(sweep.pooled())
     data = "/".join(Path(next(iter(sweep.setups.values())).dataset.name).parts[-2:])  # the figure may be shown around
     part = f"on {_judged(settings, next(iter(sweep.setups.values())).opened.parts)}"

@@ -87,10 +87,12 @@ def serve(out: Path, port: int, host: str = "127.0.0.1") -> Iterator[Server]:
 
     Raises SettingsError for a port or an address that cannot be had, UserError where the server ends at its start.
     """
+    from ssl_app.tracking.store import local_store
+
     port = free_port(host, port)
     out = out.absolute()
     command = [sys.executable, "-m", "mlflow", "server"]
-    command += ["--backend-store-uri", f"sqlite:///{out / 'mlflow.db'}"]
+    command += ["--backend-store-uri", local_store(out).uri]
     command += ["--default-artifact-root", (out / "artifacts").as_uri(), "--no-serve-artifacts"]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     quiet = {

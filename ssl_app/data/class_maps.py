@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app import runs
 from ssl_app.errors import DataError, Fix, RunError
 from ssl_app.runs import sync
 
@@ -164,8 +165,10 @@ class MapWriter:
                 )
             self.done = min(self.count, (begun - len(head)) // form.bytes_per_image)
         else:
-            self.file.seek(0)
-            self.file.write(head)
+            with runs.named(self.part):
+                self.file.seek(0)
+                self.file.write(head)
+                self.file.flush()
             self.done = 0
         left = form.bytes_per_image * (self.count - self.done)
         if shutil.disk_usage(path.parent).free < left:
@@ -177,8 +180,9 @@ class MapWriter:
     def add(self, cells: NDArray[np.uint16]) -> None:
         """The maps of the next images. (B, 2 k + 1, h, w)."""
         assert cells.shape[1:] == (2 * self.form.k + 1, *self.form.grid), cells.shape
-        self.file.write(np.ascontiguousarray(cells, "<u2").data)
-        self.file.flush()
+        with runs.named(self.part):
+            self.file.write(np.ascontiguousarray(cells, "<u2").data)
+            self.file.flush()
         self.done += len(cells)
 
     def __enter__(self) -> "MapWriter":

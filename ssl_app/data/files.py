@@ -10,8 +10,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
+from ssl_app.data.decoding.limits import NotNow
 from ssl_app.data.images import EXTENSIONS
-from ssl_app.data.members import MARK, ONE, Listed, Look, Members, Read, reason_at, several_notice
+from ssl_app.data.members import MARK, ONE, Listed, Look, Members, Read, out_of_memory, several_notice, unread_at
 from ssl_app.data.sources.base import FOLDER_NAMES, UNUSED, Columns, file_stamp, in_order, kinds, only_in_manifests
 from ssl_app.data.survey import Survey, arrangement, counted, head_of, hints, survey
 from ssl_app.errors import DataError, Fix, Notice, Set
@@ -154,8 +155,11 @@ def looked(kind: type[Files], path: Path, stamp: str, columns: Columns) -> Look:
     """What a file holds, or why it cannot be read; `stamp` is that of the file."""
     try:
         return kind.look(path, columns)
+    except MemoryError as error:
+        raise out_of_memory(str(path)) from error
     except Exception as error:  # readers raise anything on broken files
-        return Look(unreadable=reason_at(path, error))
+        reason = unread_at(path, error)
+        return Look(unreadable=str(reason), now=isinstance(reason, NotNow))
 
 
 def without_spares(listed: Sequence[Listed]) -> list[Listed]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
-from ssl_app.data.decoding.limits import MAX_IMAGE_MB, Limit
+from ssl_app.data.decoding.limits import MAX_IMAGE_MB, Limit, unread
 from ssl_app.data.decoding.limits import Unreadable as Unreadable  # who decodes finds it here
 from ssl_app.data.decoding.pillow import decode_pillow
 from ssl_app.data.decoding.png import SIGNATURE, decode_png
@@ -65,7 +65,8 @@ STARTS = {b"\xff\xd8\xff": "JPEG", SIGNATURE: "PNG", b"GIF8": "GIF", **dict.from
 def decode(data: bytes | Path, name: str, max_image_mb: int = MAX_IMAGE_MB) -> NDArray[Any]:
     """The picture in a file or in its bytes: (H, W, C) uint8, uint16 or float32.
 
-    Raises Unreadable; TooLarge, before anything is unfolded, where it takes more than `max_image_mb` megabytes.
+    Raises Unreadable; TooLarge, before anything is unfolded, where it takes more than `max_image_mb` megabytes;
+    NotNow where its bytes cannot be had at this moment. MemoryError says nothing of the file, and is raised as it is.
     """
     with Limit(max_image_mb) as limit:
         content = read_bytes(data, limit)
@@ -76,7 +77,7 @@ def decode(data: bytes | Path, name: str, max_image_mb: int = MAX_IMAGE_MB) -> N
             raise Unreadable(f"{unread} is not read yet")
         try:
             array = decode_content(content, limit)
-        except Unreadable:
+        except (Unreadable, MemoryError):
             raise
         except Exception as error:  # decoders raise anything on broken files
             raise Unreadable(reason_of(error)) from error
@@ -95,7 +96,7 @@ def read_bytes(data: bytes | Path, limit: Limit) -> bytes:
             limit.admit_bytes(data.stat().st_size)
             content = data.read_bytes()
     except OSError as error:
-        raise Unreadable("the file is missing" if isinstance(error, FileNotFoundError) else error) from error
+        raise unread(error) from error
     limit.admit_bytes(len(content))
     return content
 
@@ -165,6 +166,4 @@ def reason_of(error: Exception) -> str:
         return "not an image of a known format"
     if isinstance(error, struct.error | zlib.error | lzma.LZMAError | IndexError | KeyError | AssertionError):
         return "the file is damaged"
-    if isinstance(error, MemoryError):
-        return "it does not fit into memory"
     return str(error) or type(error).__name__

@@ -5,6 +5,7 @@ hold, `per-image` is each image's own range, and `file-window` the window that a
 is applied when the images are packed.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app.data import outliers
 from ssl_app.errors import DataError, Fix, Run, Set, SettingsError
+
+logger = logging.getLogger(__name__)
 
 KINDS = ("range", "window:LOW,HIGH", "dtype", "per-image", "file-window")
 WINDOW, FILE_WINDOW = "window:", "file-window"
@@ -131,6 +135,8 @@ def measure(
 ) -> PixelScaling:
     """Low, high, mean and std of the images (N, P, P, C) at indices, from a sample of 2,000 at most.
 
+    A range that a few pixels set is remarked on in the log.
+
     Raises DataError for the range of a type where floats have units, and SettingsError for a window that is none.
     """
     at = np.unique(np.asarray(indices, dtype=np.int64))
@@ -145,6 +151,9 @@ def measure(
     low, high = 0.0, 1.0
     if intensity == "range":
         low, high = limits(images, at)
+        few = outliers.outliers(*outliers.histogram(images, at), low, high)
+        if few is not None:
+            logger.info(outliers.notice(few, low, high).prefixed("note: "))
     elif intensity.startswith(WINDOW):
         low, high = window(intensity)
     elif intensity == "dtype":

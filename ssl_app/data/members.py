@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.data.decoding.limits import Limit, TooLarge
+from ssl_app.data.decoding.limits import NOT_NOW, Limit, NotNow, TooLarge
 from ssl_app.data.images import Unreadable, decode, reason_of, standard
 from ssl_app.data.sources.base import UNUSED, Columns, Source, file_stamp, in_order
-from ssl_app.errors import DataError, Notice
+from ssl_app.errors import DataError, Fix, Notice, Set
 
 if TYPE_CHECKING:
     from ssl_app.data.files import Files
@@ -48,6 +48,7 @@ class Look:
     left_out: str | None = None  # why no image of it is read, for the count
     spare: str | None = None  # why it is left out where files without such a reason are there
     unreadable: str | None = None  # why it cannot be read, though it should be
+    now: bool = False  # that holds for this moment only
     remarks: tuple[str, ...] = ()  # counted over the files of a set, for the user
 
 
@@ -86,6 +87,12 @@ class Member:
     within: str
     unreadable: str | None
     largest: Size | None = None
+    now: bool = False  # that it cannot be read holds for this moment only
+
+    @property
+    def reason(self) -> Unreadable:
+        """Why it cannot be read."""
+        return (NotNow if self.now else Unreadable)(self.unreadable)
 
 
 class Members(Source):
@@ -104,7 +111,8 @@ class Members(Source):
             names = (file.only or "",) if file.look.unreadable else file.look.images
             for number, within in enumerate(names):
                 keys.append(f"{file.key}{MARK}{within}" if within else file.key)
-                members.append(Member(file.path, file.kind, within, file.look.unreadable, file.look.largest))
+                about = (file.look.unreadable, file.look.largest, file.look.now)
+                members.append(Member(file.path, file.kind, within, *about))
                 parents.append(parent)
                 windows.append(file.look.windows[number] if file.look.windows else None)
         twice = [key for key, count in Counter(keys).items() if count > 1]
@@ -164,10 +172,11 @@ class Members(Source):
         """(i, work(image i)) of images of one file, which is opened once."""
         first = self.members[indices[0]]
         if first.unreadable is not None:
-            yield from ((i, Unreadable(first.unreadable)) for i in indices)
+            yield from ((i, first.reason) for i in indices)
         elif first.kind is None:
             yield from (
-                (i, attempted(partial(decode, first.path, self.keys[i], self.max_image_mb), work)) for i in indices
+                (i, attempted(partial(decode, first.path, self.keys[i], self.max_image_mb), work, self.keys[i]))
+                for i in indices
             )
         else:
             with ExitStack() as stack:
@@ -175,11 +184,15 @@ class Members(Source):
                     if first.largest is not None:  # before anything is unfolded
                         stack.enter_context(Limit(self.max_image_mb)).admit(*first.largest)
                     read = stack.enter_context(first.kind.opened(first.path, self.columns, self.max_image_mb))
+                except MemoryError as error:
+                    raise out_of_memory(self.keys[indices[0]]) from error
                 except Exception as error:  # readers raise anything on broken files
-                    reason = error if isinstance(error, TooLarge) else Unreadable(reason_at(first.path, error))
+                    reason = error if isinstance(error, TooLarge) else unread_at(first.path, error)
                     yield from ((i, reason) for i in indices)
                     return
-                yield from ((i, attempted(partial(self.formed, read, self.members[i]), work)) for i in indices)
+                yield from (
+                    (i, attempted(partial(self.formed, read, self.members[i]), work, self.keys[i])) for i in indices
+                )
 
     def formed(self, read: Read, member: Member) -> NDArray[Any]:
         """One image in a depth of ours; of kinds whose pixels have units, in the type of the whole set."""
@@ -194,18 +207,34 @@ class Members(Source):
         return [stamp(member.path) + how for member, how in zip(self.members, hows, strict=True)]
 
 
-def attempted(read: Callable[[], NDArray[Any]], work: Callable[[NDArray[Any]], T]) -> T | Unreadable:
-    """What work makes of an image, or why it cannot be read."""
+def attempted(read: Callable[[], NDArray[Any]], work: Callable[[NDArray[Any]], T], key: str) -> T | Unreadable:
+    """What work makes of an image, or why it cannot be read. Raises DataError where the memory does not suffice."""
     try:
         array = read()
-    except TooLarge as error:
+    except (TooLarge, NotNow) as error:
         return error
+    except MemoryError as error:
+        raise out_of_memory(key) from error
     except Exception as error:  # readers raise anything on broken files
         return Unreadable(plain_reason(error))
     try:
         return work(array)
     except Unreadable as reason:
         return reason
+    except MemoryError as error:
+        raise out_of_memory(key) from error
+
+
+def out_of_memory(key: str) -> DataError:
+    """The refusal of a set of which one image does not fit into memory: it is no fault of the file."""
+    fixes = (Fix("free some memory"), Set("max_image_mb", "N, which leaves larger images out"))
+    return DataError(f"the memory does not suffice to read {key}", fix=fixes)
+
+
+def unread_at(path: Path, error: Exception) -> Unreadable:
+    """Why a file cannot be opened, and whether that holds for this moment only."""
+    now = isinstance(error, OSError) and error.errno in NOT_NOW
+    return (NotNow if now else Unreadable)(reason_at(path, error))
 
 
 def plain_reason(error: Exception) -> str:

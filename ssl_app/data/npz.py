@@ -5,6 +5,7 @@ A header is believed only where the zip's own sizes agree, and nothing is unpick
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -140,7 +141,7 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (
         zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError, NotImplementedError,
-        SyntaxError, TypeError, KeyError, MemoryError,
+        SyntaxError, TypeError, KeyError, MemoryError, tokenize.TokenError,
     ) as error:  # fmt: skip
         reason = str(error) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:

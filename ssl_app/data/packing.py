@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ssl_app.data.decoding.limits import TooLarge
+from ssl_app.data.decoding.limits import NotNow, TooLarge
 from ssl_app.data.images import Unreadable
 from ssl_app.data.intensity import FILE_WINDOW, scaled
 from ssl_app.data.nodata import Survey, notices
@@ -28,7 +29,9 @@ from ssl_app.data.sources.base import Source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import SCALED, STRICT, WINDOWED, Form, Store
 from ssl_app.errors import DataError, Fix, Notice, Run, Set, together
-from ssl_app.runs import DISK_FULL, draft_path, sync, write_bytes
+from ssl_app.runs import DISK_FULL, draft_path, name_the_disk, sync, write_bytes
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 FORMAT = 3  # of the cache: a new number makes every entry anew
@@ -79,17 +82,22 @@ def pack(
         return cache / "index" / f"{digest([json.dumps(of), stamped])}.json"
 
     wanted = index("wanted", pixels.size, pixels.pack_side, channels)
-    entry = read_index(wanted, cache)
+    entry = read_index(wanted, cache, source)
     if entry is None:
         shape = first_image(source).shape  # read in any case: it finds out whether anything can be read
         chosen = pixels.pack_side or pack_side(shape, pixels.size, pixels.fit)
-        entry = read_index(index("made", chosen, channels), cache)
+        entry = read_index(index("made", chosen, channels), cache, source)
         if entry is None:
             entry = fill(source, replace(pixels, pack_side=chosen), cache, max_unreadable, progress)
             made = {index("made", chosen, c) for c in (channels, entry["channels"])}  # to ask for these is the same
         else:
             made = set()
-        for path in (wanted, *made):
+        changed = digest(source.stamps()) != stamped
+        if changed:
+            logger.warning(
+                f"warning: files of {source.name} have changed while they were read; next time all are again"
+            )
+        for path in () if changed else (wanted, *made):
             path.parent.mkdir(exist_ok=True)
             write_bytes(path, json.dumps(entry).encode())
     notes = (*map(notice_of, entry["seen"]), *notices(entry["found"]))
@@ -120,13 +128,45 @@ def notice_of(seen: tuple[str, list[tuple[str, str]]]) -> Notice:
     return Notice(sentence, fixes=tuple(Set(name, value) for name, value in settings))
 
 
-def read_index(index: Path, cache: Path) -> dict[str, Any] | None:
-    """Key and unreadable files of the set with these stamps, or None where its pack is not there."""
+def read_index(index: Path, cache: Path, source: Source) -> dict[str, Any] | None:
+    """Key and unreadable files of the set with these stamps.
+
+    None where its pack is not there, where either is damaged, and where a file can be read that could not be for a
+    moment (rights, a share that was gone).
+    """
     try:
         entry: dict[str, Any] = json.loads(index.read_bytes())
-    except (OSError, ValueError):
+        folder = cache / entry["key"]
+        unreadable = [(int(i), str(reason), int(needed)) for i, reason, needed in entry["unreadable"]]
+        found = [(str(sentence), value if value is None else str(value)) for sentence, value in entry["found"]]
+        seen = [
+            (str(sentence), [(str(name), str(value)) for name, value in sets]) for sentence, sets in entry["seen"]
+        ]
+        not_now = [int(i) for i in entry["not_now"]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    return entry if (cache / entry["key"] / "content.npy").is_file() else None
+    if not (folder / "content.npy").is_file():
+        return None
+    try:
+        whole = len(np.load(folder / "images.npy", mmap_mode="r")) == len(np.load(folder / "content.npy"))
+        whole = whole and len(np.load(folder / "content.npy")) == len(source.keys) - len(unreadable)
+    except (OSError, ValueError, EOFError):
+        whole = False
+    if not whole:
+        shutil.rmtree(folder, ignore_errors=True)  # else the new pack, of the same name, would not take its place
+        return None
+    if any(readable(source, i) for i in not_now):
+        return None
+    return {"key": entry["key"], "unreadable": unreadable, "found": found, "seen": seen, "not_now": not_now}
+
+
+def readable(source: Source, i: int) -> bool:
+    """Whether an image can be read now."""
+    try:
+        source.read(i)
+    except Unreadable:
+        return False
+    return True
 
 
 def too_many(source: Source, unreadable: list[tuple[int, str, int]], most: int) -> DataError | None:
@@ -186,6 +226,7 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int, pr
     content = array("q")
     looked = 0  # images after the first that does not go with the others
     unreadable: list[tuple[int, str, int]] = []  # position, reason, megabytes
+    not_now: list[int] = []  # positions of those that may be readable at another moment
     changed = DataError(f"{source.name} has changed while it was read", fix=Fix("type the same again"))
     try:
         work = partial(reduce, side=side, nodata=pixels.nodata, fit=pixels.fit)
@@ -194,6 +235,7 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int, pr
                 raise changed
             if isinstance(image, Unreadable):
                 unreadable.append((i, str(image), needed_by(image)))
+                not_now += [i] if isinstance(image, NotNow) else []
                 continue
             if depth == WINDOWED and source.windows is not None:
                 image = windowed(image, source.windows[i])
@@ -234,8 +276,10 @@ def fill(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int, pr
         form_of = json.dumps([FORMAT, side, pixels.fit, store.shape, store.dtype.str])
         key = digest([form_of, *windows], hashes.tobytes())
         settle(folder, cache / key)
-        return {"key": key, "channels": store.shape[-1], "unreadable": unreadable, "found": found, "seen": seen}
+        about = {"key": key, "channels": store.shape[-1], "unreadable": unreadable, "found": found, "seen": seen}
+        return about | {"not_now": not_now}
     except OSError as error:
+        name_the_disk(error)
         if error.errno not in DISK_FULL:
             raise
         full = f"no space left in {cache} for {count} images of {side} x {side} pixels"

@@ -1,8 +1,6 @@
 """Which images train, which test, and which labels are drawn: pure functions of content, group and seed."""
 
-import csv
 import hashlib
-import io
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from ssl_app import tables
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.sources.base import Source, origin
 from ssl_app.errors import Change, DataError, Fix, Set, Switch
-from ssl_app.runs import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -302,12 +300,10 @@ def hold_out_units(dataset: Dataset, rows: Indices, share: float, most: int, see
 def write_draw(path: Path, dataset: Dataset, indices: Indices) -> None:
     """A draw as a CSV that is a manifest as well: path, label, group."""
     grouped = dataset.grouped()
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["path", "label", "group"])
+    rows = []
     for i in indices.tolist():
         label = dataset.classes[dataset.labels[i]] if dataset.labeled[i] else ""
         group = dataset.groups[i] if dataset.groups is not None and grouped[i] else ""
-        rows.writerow([dataset.keys[i], label, group])
+        rows.append((dataset.keys[i], label, group))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    tables.write(path, ("path", "label", "group"), rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ssl_app import checkpoints, config, registry, runs
+from ssl_app import checkpoints, config, locks, registry, runs
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.errors import RunError
 from ssl_app.models import backbones
@@ -37,6 +37,8 @@ class Labeler:
 
 def load_labeler(run: Path) -> Labeler:
     """The method of a finished pretraining that makes clusters. Raises RunError for any other run."""
+    if not runs.finished(run):
+        locks.refuse_at_work(run)
     if not runs.finished(run) or not (run / BACKBONE).is_file():
         raise RunError(f"run {run} is no finished pretraining", expected=f"one by {' or '.join(labeling_methods())}")
     tensors, meta = checkpoints.read(run / BACKBONE)

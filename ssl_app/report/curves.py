@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from ssl_app import runs
 from ssl_app.report.palette import COLORS
 from ssl_app.report.plots import DPI, FAINT, INK
 
@@ -70,7 +71,8 @@ def draw(
         _against_k(panels[-1], found, random)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI, facecolor="white")
+    with runs.draft(path) as draft:
+        figure.savefig(draft, dpi=DPI, facecolor="white", format=path.suffix[1:] or "png")
 
 
 def _against_k(axes: Axes, found: Sequence[Mapping[str, Any]], random: Sequence[Mapping[str, Any]]) -> None:

@@ -41,7 +41,15 @@ function offer(names) {
 
 /* Tables: out, and in again. */
 
-const quoted = text => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+/* A spreadsheet computes what begins like a formula: written with a ' before it, read without (ssl_app/tables.py). */
+const isNumber = text => /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
+const guarded = text => /^'*[=+\-@\t\r\n]/.test(text) && !isNumber(text) ? `'${text}` : text;
+const plain = text => /^'+[=+\-@\t\r\n]/.test(text) ? text.slice(1) : text;
+
+function quoted(text) {
+  const cell = guarded(text);
+  return /[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
+}
 
 function parseCsv(text) {
   const header = text.slice(0, text.search(/[\r\n]|$/));
@@ -49,7 +57,7 @@ function parseCsv(text) {
   const rows = [];
   let row = [], field = "", inside = false;
   const endOfRow = () => {
-    row.push(field);
+    row.push(plain(field));
     if (row.length > 1 || row[0] !== "") rows.push(row);
     row = [];
     field = "";
@@ -61,7 +69,7 @@ function parseCsv(text) {
       else if (text[i + 1] === '"') { field += '"'; i += 1; }
       else inside = false;
     } else if (letter === '"' && field === "") inside = true;
-    else if (letter === separator) { row.push(field); field = ""; }
+    else if (letter === separator) { row.push(plain(field)); field = ""; }
     else if (letter === "\n") endOfRow();
     else if (letter !== "\r") field += letter;
   }

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from ssl_app import runs
 from ssl_app.evaluation.comparison import Point
 from ssl_app.evaluation.labels_saved import LabelsSaved
 from ssl_app.report.palette import COLORS, MARKERS, places
@@ -250,4 +251,6 @@ def save_figure(figure: Figure, path: Path, measure: bool = True) -> None:
     """Write a figure; `measure` fits the page to what is drawn."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=DPI, facecolor="white", bbox_inches="tight" if measure else None, pad_inches=0.15)
+    with runs.draft(path) as draft:
+        box, kind = "tight" if measure else None, path.suffix[1:] or "png"
+        figure.savefig(draft, dpi=DPI, facecolor="white", bbox_inches=box, pad_inches=0.15, format=kind)

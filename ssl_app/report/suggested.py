@@ -4,8 +4,6 @@ The page holds the pictures themselves, so that it can be sent to whoever knows 
 """
 
 import base64
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app import runs
+from ssl_app import runs, tables
 from ssl_app.report import page
 
 TABLE, PAGE = "suggested.csv", "suggested.html"
@@ -54,11 +52,7 @@ class Suggestion:
 
 def write_table(path: Path, suggestion: Suggestion) -> None:
     """CSV of path, label, cluster and group: suggested images first, without a label, then those labeled already."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(suggestion.columns)
-    writer.writerows(suggestion.cells([*suggestion.suggested, *suggestion.labeled]))
-    runs.write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    tables.write(path, suggestion.columns, suggestion.cells([*suggestion.suggested, *suggestion.labeled]))
 
 
 def write_page(path: Path, suggestion: Suggestion, pictures: Sequence[NDArray[np.uint8]]) -> None:

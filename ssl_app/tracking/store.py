@@ -13,7 +13,6 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import sqlalchemy
 from mlflow.exceptions import MlflowException
@@ -21,6 +20,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from ssl_app.errors import Change, Fix, RunError, Set, SettingsError
+from ssl_app.tracking.moved import follow
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
@@ -31,15 +31,6 @@ OTHER_OUT: tuple[Fix, ...] = (Change("out"), Set("tracking_uri", "none"))
 OTHER_REMOTE: tuple[Fix, ...] = (Change("tracking_uri"),)
 HALF_MADE = ".mlflow-*.db*"
 STALE = 3600  # seconds; a database takes 7 to make
-ADDRESSES = (  # columns of MLflow's tables that hold an artifact's place
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
-
-
 @dataclass(frozen=True)
 class Store:
     """An MLflow store."""
@@ -55,9 +46,13 @@ def local_store(out: Path) -> Store:
     Where the folder was moved or copied, its artifacts are found in the new place.
     """
     path, artifacts = out.absolute() / DATABASE, (out.absolute() / ARTIFACTS).as_uri()
+    uri = sqlite_uri(path, OTHER_OUT)
     make_database(path, artifacts, OTHER_OUT)
-    _rebase(path, artifacts)
-    return Store(f"sqlite:///{path}", artifacts, str(out / DATABASE))
+    try:
+        follow(path, artifacts)
+    except sqlite3.Error as error:
+        raise RunError(f"{path} was moved, and cannot be brought up to date ({error})", fix=OTHER_OUT) from error
+    return Store(uri, artifacts, str(out / DATABASE))
 
 
 def remote_store(out: Path, uri: str) -> Store | None:
@@ -69,7 +64,7 @@ def remote_store(out: Path, uri: str) -> Store | None:
     if scheme not in SCHEMES or (scheme != "databricks" and "://" not in uri):
         raise SettingsError(f"the tracking URI is '{plain}'", expected=EXPECTED, fix=Change("tracking_uri"))
     if scheme == "sqlite":
-        text = uri.partition(":///")[2].partition("?")[0]
+        text = sqlalchemy.make_url(uri).database
         if not text or text == ":memory:":
             raise SettingsError(
                 f"the tracking URI is '{plain}', which names no file", expected=EXPECTED, fix=Change("tracking_uri")
@@ -79,7 +74,7 @@ def remote_store(out: Path, uri: str) -> Store | None:
             return None
         artifacts = (path.parent / ARTIFACTS).as_uri()
         make_database(path, artifacts, OTHER_REMOTE)
-        return Store(f"sqlite:///{path}", artifacts, f"sqlite:///{path}")
+        return Store(sqlite_uri(path, OTHER_REMOTE), artifacts, f"sqlite:///{path}")
     if scheme in SERVERS:
         return Store(uri, None, plain)
     try:
@@ -93,6 +88,20 @@ def remote_store(out: Path, uri: str) -> Store | None:
             f"the tracking URI is '{plain}' ({reason(error)})", expected=EXPECTED, fix=Change("tracking_uri")
         ) from error
     return Store(uri, (out.absolute() / ARTIFACTS).as_uri(), plain)
+
+
+def sqlite_uri(path: Path, fixes: tuple[Fix, ...]) -> str:
+    """The URI of an SQLite file. Raises RunError for a path that none can name.
+
+    SQLAlchemy takes a ? for the beginning of a query, and from 2.1 on %20 for a blank. A quoted path would do for it,
+    but MLflow makes a folder of that name.
+    """
+    uri = f"sqlite:///{path}"
+    if sqlalchemy.make_url(uri).database == str(path):
+        return uri
+    raise RunError(
+        f"{path.parent} has a ? or a % in its name, with which MLflow's database cannot be named", fix=fixes
+    )
 
 
 def without_password(uri: str) -> str:
@@ -127,7 +136,7 @@ def make_database(path: Path, artifacts: str, fixes: tuple[Fix, ...]) -> None:
 
 
 def _migrate(draft: Path, artifacts: str) -> None:
-    uri = f"sqlite:///{draft}"
+    uri = sqlite_uri(draft, OTHER_OUT)
     store = SqlAlchemyStore(uri, artifacts)  # creates all tables and the experiment Default
     store.engine.dispose()
     SqlAlchemyStore._engine_map.pop(uri, None)  # a class-wide cache, which would hold the name for ever
@@ -168,33 +177,6 @@ def _check(path: Path, fixes: tuple[Fix, ...]) -> None:
         raise RunError(f"{path} cannot be read as a database ({error})", fix=fixes) from error
     if not {"experiments", "runs", "metrics", "alembic_version"} <= {name for (name,) in rows}:
         raise RunError(f"{path} is not a whole MLflow database", fix=fixes)
-
-
-def _rebase(path: Path, artifacts: str) -> None:
-    """Have a store of ours name its artifacts where they lie now. Raises RunError where it cannot be written."""
-    try:
-        connection = sqlite3.connect(path, timeout=20, isolation_level=None)
-        try:
-            root = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
-            before = root[0].rpartition("/")[0] if root else artifacts
-            if before != artifacts and before.endswith(f"/{ARTIFACTS}") and not _one_folder(before, artifacts):
-                connection.execute("BEGIN IMMEDIATE")
-                for table, column in ADDRESSES:
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
-                        (artifacts, len(before) + 1, len(before) + 1, f"{before}/"),
-                    )
-                connection.execute("COMMIT")
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise RunError(f"{path} was moved, and cannot be brought up to date ({error})", fix=OTHER_OUT) from error
-
-
-def _one_folder(before: str, now: str) -> bool:
-    """Whether two addresses are one folder: reached by a link, or mounted twice."""
-    one, other = (Path(url2pathname(urlsplit(uri).path)) for uri in (before, now))
-    return one.is_dir() and other.is_dir() and one.samefile(other)
 
 
 def cannot_be_used(store: Store, error: Exception, fixes: tuple[Fix, ...]) -> RunError:

@@ -36,6 +36,7 @@ from ssl_app.tracking.client import (
     note_tags,
     read_digests,
 )
+from ssl_app.tracking.dead import end_the_dead
 from ssl_app.tracking.identity import derived_key, folder_key
 from ssl_app.tracking.nowhere import NowhereRun
 from ssl_app.tracking.source import source_of
@@ -68,6 +69,8 @@ class MlflowTracker:
         for client, fixes in opened:
             try:
                 client.experiment_id(experiment)
+                if client is local:
+                    end_the_dead(local, experiment, out)
             except FAILURES as error:
                 raise cannot_be_used(client.store, error, fixes) from error
         return cls(local, experiment, None if remote is None else background.sender(out, local.store, remote))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_app import checkpoints, runs
+from ssl_app import checkpoints, locks, runs
 from ssl_app.checkpoints import SCRATCH
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.overlap import Seen
@@ -145,6 +145,7 @@ def load_initialization(init: str, out: Path, backbone: str | None) -> Initializ
         raise CheckpointError(f"{init} is not a file", expected="a run, a checkpoint or a weights file")
     run = runs.find_run(out, init)
     if not runs.finished(run):
+        locks.refuse_at_work(run, (Change("init"),))
         raise RunError(f"run {run} has not finished", fix=(Run("pretrain", (("resume", init),)), Change("init")))
     if not (run / BACKBONE).is_file():
         raise RunError(f"run {run} holds no {BACKBONE}", expected="a pretraining")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app import runs
+from ssl_app import tables
 from ssl_app.data.dataset import Dataset
 from ssl_app.errors import RunError
 from ssl_app.transfer.trial import Outcome
@@ -34,8 +34,7 @@ class PredictionTable:
 def read_test_predictions(path: Path) -> PredictionTable:
     """The table that `write_test_predictions` wrote. Raises RunError where it is damaged."""
     try:
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            header, *rows = csv.reader(file, strict=True)
+        header, rows = tables.read(path)
         classes = tuple(name.removeprefix("p_") for name in header[3:])
         place = {name: k for k, name in enumerate(classes)}
         return PredictionTable(
@@ -60,13 +59,11 @@ def write_table(
 
     `truth` adds a column; where `blank` (N,) is True the label is left out.
     """
-    with (
-        runs.draft(path) as draft,
-        draft.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", *(["truth"] if truth else []), *(f"p_{name}" for name in classes)])
-        for row, (key, values) in enumerate(zip(keys, probabilities, strict=True)):
-            known = [truth[row]] if truth else []
-            label = "" if blank is not None and blank[row] else classes[int(values.argmax())]
-            writer.writerow([key, label, *known, *(f"{value:.6f}" for value in values)])
+    header = ("path", "label", *(("truth",) if truth else ()), *(f"p_{name}" for name in classes))
+
+    def cells(row: int) -> list[str]:
+        values = probabilities[row]
+        label = "" if blank is not None and blank[row] else classes[int(values.argmax())]
+        return [keys[row], label, *((truth[row],) if truth else ()), *(f"{value:.6f}" for value in values)]
+
+    tables.write(path, header, map(cells, range(len(keys))))

@@ -1,6 +1,5 @@
 """A sweep as it lies in its folder, finished or not: which trials it has, which are missing, what they answered."""
 
-import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app import runs
+from ssl_app import runs, tables
 from ssl_app.checkpoints import SCRATCH
 from ssl_app.evaluation.comparison import BASELINE, Answered, Trial
 from ssl_app.evaluation.difference import ScoredPart, reuse_of
 from ssl_app.transfer import kept_predictions
 from ssl_app.transfer.sweep_identity import IDENTITY
 
+# what a trial's result.json holds at least
+OF_TRIAL = {"init": str, "strategy": str, "per_class": int, "draw": int}
 DRAW = re.compile(r"k(?P<per_class>\d+)_d(?P<draw>\d+)(?:_f(?P<fold>\d+))?")
 
 
@@ -34,7 +35,7 @@ class SavedSweep:
     def planned(self) -> list[str]:
         """Keys of all trials, those of folds each; empty for a sweep that was stopped before it had an identity."""
         path = self.folder / IDENTITY
-        inits = sorted(runs.read_json(path)["inits"]) if path.is_file() else []
+        inits = sorted(runs.read_json(path, {"inits": dict})["inits"]) if path.is_file() else []
         found = []
         for per_class, draw, fold, _ in self._draws():
             for init in inits:
@@ -49,7 +50,7 @@ class SavedSweep:
         if self.result is not None:
             return list(self.result["trials"])
         paths = [self.folder / "trials" / key / runs.RESULT for key in self.planned]
-        return [runs.read_json(path) for path in paths if path.is_file()]
+        return [runs.read_json(path, OF_TRIAL) for path in paths if path.is_file()]
 
     @cached_property
     def missing(self) -> list[str]:
@@ -104,8 +105,7 @@ class SavedSweep:
         for per_class, _, fold, path in self._draws():
             folds = max(folds, 1 if fold is None else fold + 1)
             if per_class not in sizes:
-                with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-                    sizes[per_class] = sum(1 for _ in csv.DictReader(file))
+                sizes[per_class] = len(tables.read(path)[1])
         parts = {} if self.data is None else self.data["parts"]
         pool = sum(parts.get("training" if folds == 1 else "test", {}).get("per_class", ()))
         return {per_class: reuse_of(size, max(pool, size), folds) for per_class, size in sizes.items()}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_app import runs
+from ssl_app import locks, runs, tables
 from ssl_app.data import splits
 from ssl_app.data.dataset import Dataset
 from ssl_app.errors import Change, Fix, RunError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ssl_app.transfer.sweep import SweepSpec
 
 IDENTITY = "sweep.json"
+OF_IDENTITY = {"inits": dict, "settings": dict}  # what it holds at least
 LAYOUT = 3  # of a sweep's folder: predictions of every trial, scratch's length chosen
 # not in the digest as typed: where the sweep lies, how many trials run at a time, and what may grow
 # (init, strategy, per_class, baseline_per_class, draws); data and init are in it by content, however they are spelled
@@ -40,8 +41,10 @@ def keep_draw(path: Path, dataset: Dataset, drawn: NDArray[np.int64]) -> None:
         path.parent.mkdir(exist_ok=True)
         splits.write_draw(path, dataset, drawn)
         return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        before = [(row.get("path"), row.get("label")) for row in csv.DictReader(file)]
+    try:
+        before = [tuple(row[:2]) for row in tables.read(path)[1]]
+    except (ValueError, csv.Error):  # damaged
+        before = []
     if before != [(dataset.keys[index], dataset.classes[dataset.labels[index]]) for index in drawn.tolist()]:
         raise RunError(
             f"{path} lists other images or labels than this sweep draws",
@@ -85,6 +88,7 @@ def place_of(spec: "SweepSpec", identity: dict[str, Any]) -> Place:
 def _folder_of(spec: "SweepSpec", identity: dict[str, Any]) -> Path:
     name = spec.name or f"sweep-{identity['named']}"
     folder = spec.out / name
+    locks.refuse_at_work(folder, (Change("name"),))
     if not (folder / IDENTITY).is_file():
         if begun(folder):
             shutil.rmtree(folder / "draws", ignore_errors=True)  # nobody knows of what sweep they were
@@ -92,7 +96,7 @@ def _folder_of(spec: "SweepSpec", identity: dict[str, Any]) -> Path:
             folder = runs.new_run(spec.out, name, "sweep", spec.settings)
     else:
         runs.clear_half_made(folder)
-        _refuse_another(folder, runs.read_json(folder / IDENTITY), identity)
+        _refuse_another(folder, runs.read_json(folder / IDENTITY, OF_IDENTITY), identity)
     return folder
 
 

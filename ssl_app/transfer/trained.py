@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ssl_app import checkpoints
+from ssl_app import checkpoints, locks
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.spec import PixelSpec
 from ssl_app.errors import CheckpointError, RunError
@@ -114,6 +114,7 @@ def load_classifier(run: Path) -> TrainedClassifier:
     """The classifier of a finished finetune run. Raises RunError where the run holds none."""
     path = run / CLASSIFIER
     if not path.is_file():
+        locks.refuse_at_work(run)
         raise RunError(f"run {run} holds no {CLASSIFIER}", expected="a finished finetune run")
     return read_classifier(path)
 

@@ -408,7 +408,7 @@ def test_two_inits_of_one_name(refuse_beside, trained) -> None:
         (["pretrain", "--seed", str(10**20)], f"--seed is {10**20}; expected at most 4294967295"),
         (["pretrain", "--schedule", "cosin"], "--schedule is 'cosin'; did you mean 'cosine'?"),
         (["pretrain", "--device", "gpu"], "the device is 'gpu'; expected auto, cpu, cuda or cuda:N"),
-        (["pretrain", "--name", "a/b"], "'a/b' cannot be a folder's name; expected at most 100 letters"),
+        (["pretrain", "--name", "a/b"], "'a/b' cannot be a run's name; expected at most 100 letters"),
         (["pretrain", "--name", "x" * 300], "expected at most 100 letters, digits and -; type another --name"),
         (["predict", "p"], "predict has nothing to classify; type --data FOLDER"),
         (["methods", "--kind", "method"], "--kind is 'method'; did you mean 'methods'?"),

@@ -10,6 +10,7 @@ from ssl_app import commands, runs
 from ssl_app.commands import RunSpec, record
 from ssl_app.commands.list import Settings as ListSettings
 from ssl_app.commands.list import run as list_runs
+from ssl_app.locks import LOCK
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_the_list_as_json(out: Path, ssl) -> None:
 def test_a_run_under_way_is_running_whatever_lies_there(out: Path) -> None:
     for name in ("p", "killed", "broken"):
         before = commands.state_of(out / name)
-        with (out / name / commands.LOCK).open("a+b") as file:
+        with (out / name / LOCK).open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             assert commands.state_of(out / name) == "running"
         assert commands.state_of(out / name) == before

@@ -169,7 +169,10 @@ def hold() -> Iterator[Hold]:
 def test_of_two_processes_at_one_run_the_second_is_refused(spec: RunSpec, hold: Hold, tracked: Tracked) -> None:
     folder = runs.new_run(spec.out, "a", "pretrain", {})
     other = hold(folder)
-    with pytest.raises(RunError, match=f"run {folder} is under way in another process"), record(spec, folder):
+    with (
+        pytest.raises(RunError, match=rf"run {folder} is under way: process {other.pid} \(-c .*\), since 20"),
+        record(spec, folder),
+    ):
         pass
     assert names(folder) == ["settings.json"]
     assert tracked.statuses == [], "it is the first that is tracked"
@@ -197,8 +200,11 @@ def test_a_pretraining_that_is_under_way_is_not_resumed_beside_itself(
     shutil.copytree(trained.out, tmp_path / "runs")
     (folder / "result.json").unlink()
     before = names(folder)
-    hold(folder)
-    assert ssl("pretrain", "--resume", "p", "--out", tmp_path / "runs").error == (
-        f"run {folder} is under way in another process; wait for it"
-    )
+    other = hold(folder)
+    words = [("pretrain", "--resume", "p"), ("finetune", "--init", "p"), ("evaluate", "p"), ("export", "p")]
+    words += [("label", "p"), ("clusters", "p"), ("predict", "p", "--data", trained.data), ("suggest", "p")]
+    for typed in words:
+        error = ssl(*typed, "--out", tmp_path / "runs").error
+        assert error.startswith(f"run {folder} is under way: process {other.pid} (-c "), typed
+        assert f"; wait for it, or stop it by kill {other.pid}" in error, typed
     assert names(folder) == before

@@ -361,7 +361,7 @@ def test_a_sweep_under_way_is_not_begun_twice(place: Place, one: str) -> None:
         fcntl.flock(file, fcntl.LOCK_SH)
         for again in (words, ["sweep", "--resume", "twice", "--draws", 2]):
             assert place.type(*again).error == (
-                f"run {place.out / 'twice'} is under way in another process; wait for it, or type another --name"
+                f"run {place.out / 'twice'} is under way: another process; wait for it, or type another --name"
             )
         assert (place.out / "twice" / "settings.json").read_bytes() == before
 

@@ -421,7 +421,7 @@ def test_a_digest_of_a_stream_is_that_of_all_lines(count: int, monkeypatch: pyte
     assert digest(iter(lines), b"more") == hashlib.blake2b(joined + b"more", digest_size=16).hexdigest()
 
 
-def test_stamps_are_read_once_and_before_the_images(tmp_path: Path) -> None:
+def test_stamps_are_read_before_and_after_the_images(tmp_path: Path) -> None:
     save(tmp_path / "d" / "1.png", noise(8, 8))
     source = open_source(str(tmp_path / "d"), Columns())
     seen: list[str] = []
@@ -429,4 +429,4 @@ def test_stamps_are_read_once_and_before_the_images(tmp_path: Path) -> None:
     source.stamps = lambda: (seen.append("stamp") or stamp for stamp in stamps)  # type: ignore[method-assign]
     source.each = lambda work: seen.append("image") or each(work)  # type: ignore[method-assign,assignment,func-returns-value]
     pack(source, PixelSpec(8), tmp_path / "cache")
-    assert seen == ["stamp", "image"]
+    assert seen == ["stamp", "image", "stamp"]

@@ -1,5 +1,6 @@
 """How much one image may unfold to, how much all threads may at a time, and why an image cannot be read."""
 
+import errno
 import math
 import threading
 from typing import ClassVar
@@ -7,6 +8,11 @@ from typing import ClassVar
 from ssl_app.settings import MAX_IMAGE_MB as MAX_IMAGE_MB  # the default of every decoder
 
 MEGABYTE = 2**20  # bytes
+# rights, a share that is gone, a limit on open files
+NOT_NOW = (
+    errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EMFILE,
+    errno.ENFILE, errno.ENODEV, errno.EBUSY, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+)  # fmt: skip
 SMALL = 16 * MEGABYTE  # images below it do not wait for each other
 
 
@@ -15,6 +21,16 @@ class Unreadable(Exception):
 
     def __init__(self, reason: object) -> None:
         super().__init__(" ".join(str(reason).split()) or "unknown reason")
+
+
+class NotNow(Unreadable):
+    """An image that could not be read at that moment, for a reason that can be mended: no result to be kept."""
+
+
+def unread(error: OSError) -> Unreadable:
+    """Why a file's bytes could not be had."""
+    missing = isinstance(error, FileNotFoundError)
+    return (NotNow if error.errno in NOT_NOW else Unreadable)("the file is missing" if missing else error)
 
 
 class TooLarge(Unreadable):

@@ -13,6 +13,7 @@ from ssl_app.data.decoding.orientation import TAG, turned
 # Pillow tries these and no other: its EPS reader, for one, starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM")
 KEPT = {"L": 1, "RGB": 1, "F": 4, "I": 4, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # bytes a sample
+ANIMATED = 2  # bit of the flags of a WebP
 BAND = 2**24  # pixels that are taken out of Pillow's memory at a time
 
 # Pillow's own limit is a warning at 90 megapixels, which scans of slides and wafers pass honestly. Ours is `admit`.
@@ -60,12 +61,17 @@ def plain(image: Image.Image) -> NDArray[Any]:
 
 
 def webp_shape(content: bytes) -> tuple[int, int, int]:
-    """(H, W, 4) by the first chunk of a WebP (RFC 9649, sections 2.5 to 2.7). Raises Unreadable where it has none."""
+    """(H, W, bytes of a pixel) by the first chunk of a WebP (RFC 9649, sections 2.5 to 2.7).
+
+    Four, and twelve of an animation, whose decoder holds three pictures. Raises Unreadable where it has none.
+    """
+    held = 4
     kind, body = content[12:16], content[20:30]
     if content[8:12] != b"WEBP" or len(body) < 10:
         raise Unreadable("the file is damaged")
     if kind == b"VP8X":
         width, height = (1 + int.from_bytes(body[at : at + 3], "little") for at in (4, 7))
+        held = 12 if body[0] & ANIMATED else 4
     elif kind == b"VP8L":
         bits = int.from_bytes(body[1:5], "little")
         width, height = 1 + bits % 2**14, 1 + (bits >> 14) % 2**14
@@ -73,4 +79,4 @@ def webp_shape(content: bytes) -> tuple[int, int, int]:
         width, height = (int.from_bytes(body[at : at + 2], "little") % 2**14 for at in (6, 8))
     else:
         raise Unreadable("the file is damaged")
-    return height, width, 4
+    return height, width, held

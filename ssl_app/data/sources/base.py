@@ -108,6 +108,8 @@ class Source(ABC):
                 return i, work(self.read(i))
             except Unreadable as reason:
                 return i, reason
+            except MemoryError as error:
+                raise DataError(f"the memory does not suffice to read {self.keys[i]}; free some") from error
 
         return in_order(done, range(len(self.keys)))
 

@@ -19,6 +19,7 @@ from ssl_app.data.members import MARK, Listed, Look, Members, several_notice
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns
 from ssl_app.data.survey import left_after, omitted, patterns_of
 from ssl_app.errors import DataError, Fix, Mistakes, Notice, Set, nearest
+from ssl_app.tables import plain
 
 KINDS = (".csv", ".tsv", ".parquet")
 PATH = "path"  # relative to the folder of the manifest, or absolute
@@ -157,8 +158,8 @@ def refuse_twice(path: Path, between: str) -> None:
 
 
 def values(table: pd.DataFrame, column: str) -> list[str]:
-    """One column as stripped text."""
-    return [str(value).strip() for value in table[column].tolist()]
+    """One column as stripped text, without the mark that keeps a spreadsheet from computing it."""
+    return [plain(str(value).strip()) for value in table[column].tolist()]
 
 
 def of_rows(table: pd.DataFrame, column: str | None) -> tuple[str | None, ...] | None:

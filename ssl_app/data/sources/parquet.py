@@ -88,7 +88,7 @@ class Parquet(Source):
         try:
             found = files_of(data)
             schema = pq.read_schema(found[0]) if found else None
-        except (OSError, pa.ArrowException):
+        except (OSError, ValueError, pa.ArrowException):  # a name that is no UTF-8 is a ValueError
             return False
         if schema is None or PATH in schema.names or image_column(schema) is None:
             return False
