@@ -184,7 +184,7 @@ def _say_stopped(stopped: signals.Stopped) -> int:
 
 
 def _refused(error: Exception) -> int:
-    """Say what the user can mend in one line. -> the exit code; raises what is a mistake of ours."""
+    """Say what the user can fix in one line. -> the exit code; raises what is a mistake of ours."""
     if isinstance(error, UserError):
         return _refuse(error.sentence(config.flag))
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -202,7 +202,7 @@ def _refused(error: Exception) -> int:
         if error.errno == errno.ENAMETOOLONG:
             return _refuse(f"the name {str(where)[:40]}... is longer than a file's name may be; type a shorter one")
         if error.errno in MACHINE:
-            return _refuse(f"{where} cannot be used now ({error.strerror}); mend that, and type the same again")
+            return _refuse(f"{where} cannot be used now ({error.strerror}); fix that, and type the same again")
     raise error
 
 

@@ -25,7 +25,7 @@ CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy's error, witho
 NUMBER = (int, float)
 # what a file of ours holds at least, by name, and of which type
 HELD: dict[str, dict[str, Any]] = {
-    SETTINGS: {"verb": str, "settings": dict, "started": NUMBER},
+    SETTINGS: {"verb": str, "settings": dict},
     ENDED: {"status": str, "why": str, "at": NUMBER},
 }
 OF_RESULT: dict[str, Any] = {"verb": str, "settings": dict, "seconds": NUMBER}  # a trial's holds others
@@ -183,7 +183,7 @@ def _kind(value: Any) -> str:
 
 
 def unusable(name: str) -> str | None:
-    """Why text cannot be part of the name of a run or of --out; None where it can."""
+    """Why text cannot be part of the name of a run or of the folder of runs; None where it can."""
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
         return "it holds a line break or another control character"
     try:

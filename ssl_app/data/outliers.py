@@ -78,9 +78,9 @@ def notice(found: Outliers, low: float, high: float) -> Notice:
     one = found.low == found.high
     window = () if one else (Set("intensity", f"window:{found.low:.6g},{found.high:.6g} if they mean nothing"),)
     nodata = () if found.value is None else (Set("nodata", f"{found.value:.9g} if that means no pixel"),)
-    said = "" if found.value is None else f", most of them of {found.value:.9g},"
+    most = "" if found.value is None else f", most of them of {found.value:.9g},"
     return Notice(
-        f"{100 * found.share:.2g} % of the pixels{said} set the range from {low:.6g} to {high:.6g}: "
+        f"{100 * found.share:.2g} % of the pixels{most} set the range from {low:.6g} to {high:.6g}: "
         f"all others lie between {found.low:.6g} and {found.high:.6g}",
         fixes=(*window, *nodata),
     )

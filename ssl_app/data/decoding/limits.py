@@ -24,7 +24,7 @@ class Unreadable(Exception):
 
 
 class NotNow(Unreadable):
-    """An image that could not be read at that moment, for a reason that can be mended: no result to be kept."""
+    """An image that could not be read at that moment, for a reason that can be fixed: no result to be kept."""
 
 
 def unread(error: OSError) -> Unreadable:
