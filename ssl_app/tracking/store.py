@@ -31,6 +31,8 @@ OTHER_OUT: tuple[Fix, ...] = (Change("out"), Set("tracking_uri", "none"))
 OTHER_REMOTE: tuple[Fix, ...] = (Change("tracking_uri"),)
 HALF_MADE = ".mlflow-*.db*"
 STALE = 3600  # seconds; a database takes 7 to make
+
+
 @dataclass(frozen=True)
 class Store:
     """An MLflow store."""
