@@ -49,7 +49,7 @@ def write_summary(
 def labeled_digest(dataset: Dataset, indices: Indices) -> str:
     """16 hexadecimal digits over the pictures of a draw and their classes, in whatever order they lie."""
     pairs = sorted(f"{dataset.content[k]} {dataset.classes[dataset.labels[k]]}" for k in indices)
-    return hashlib.blake2b("\n".join(pairs).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b("\n".join(pairs).encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 def profile(dataset: Dataset, indices: Indices) -> dict[str, object]:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ssl_app import runs
 from ssl_app.evaluation.comparison import Point
 from ssl_app.evaluation.labels_saved import LabelsSaved
+from ssl_app.report.lettering import class_captions, families
 from ssl_app.report.palette import COLORS, MARKERS, places
 
 INK, FAINT = "#222222", "#DDDDDD"
@@ -93,7 +94,7 @@ def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
     """Confusion matrix, colored by share of the true class, with counts where they fit."""
     counts = np.asarray(matrix, dtype=np.int64)
     size = len(classes)
-    names = [_short(name, 24) for name in classes]
+    names = [_short(name, 24) for name in class_captions(classes)]
     side = min(14.0, max(3.6, 0.46 * size + 1.0))
     longest = 0.075 * max(map(len, names), default=0)
     figure, axes = new_figure(side + longest + 1.2, side + longest + 0.4)
@@ -109,6 +110,8 @@ def confusion(path: Path, matrix: ArrayLike, classes: Sequence[str]) -> None:
     ticks = range(0, size, step)
     axes.set_xticks(ticks, [names[k] for k in ticks], rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(ticks, [names[k] for k in ticks], fontsize=8)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set(fontfamily=families(label.get_text()), parse_math=False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ssl_app.data.dataset import Dataset, in_class_order, open_dataset
 from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.spec import PixelSpec
+from ssl_app.data.summary import labeled_digest
 
 
 def opened(data: str, cache: Path, max_unreadable: int = 0) -> Dataset:
@@ -66,3 +68,11 @@ def test_data_need_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_digest_of_a_draw_is_of_pictures_and_classes_in_any_order_and_with_any_names():
+    drawn = SimpleNamespace(content=np.array([5, 9, 7]), labels=np.array([0, 1, 1]), classes=("b\udce9t\udce9", "正"))
+    found = labeled_digest(drawn, np.array([0, 2]))
+    assert found == labeled_digest(drawn, np.array([2, 0]))
+    assert found != labeled_digest(SimpleNamespace(**{**vars(drawn), "classes": ("b", "正")}), np.array([0, 2]))
+    assert found != labeled_digest(drawn, np.array([0, 1]))

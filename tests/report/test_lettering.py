@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssl_app.report import lettering
+from ssl_app.report import lettering, plots
 from ssl_app.report.sheet import Sheet
 
 NOBODY_HAS = "\U000e1234"  # a code without a letter
@@ -35,3 +35,10 @@ def test_any_text_is_drawn_without_a_warning(tmp_path):
     sheet = Sheet(300, 60)
     sheet.text(5, 5, "$x_1 正常 \udcff\n" + NOBODY_HAS)
     assert sheet.save(tmp_path / "any.png").stat().st_size > 200
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["b\udce9t\udce9", "正常", "$x_1$", "a$b", NOBODY_HAS, "ε\\alpha"])
+def test_a_confusion_matrix_is_drawn_of_classes_of_any_name(tmp_path, name):
+    plots.confusion(tmp_path / "confusion.png", [[2, 1], [0, 3]], ["a", name])
+    assert (tmp_path / "confusion.png").stat().st_size > 2000
