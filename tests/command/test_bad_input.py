@@ -596,12 +596,14 @@ def test_a_full_disk_at_the_end_of_a_training_says_how_to_go_on(ssl, tiny, train
 
 
 def test_rights_that_are_missing(ssl, tiny, trained, monkeypatch) -> None:
+    """The folder of runs is named, and not a draft in it, which nobody knows."""
+
     def closed(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "o/.draft")
 
     monkeypatch.setattr("ssl_app.runs.write_json", closed)
     assert ssl("pretrain", "--data", trained.data, *ONCE, "--out", "o", *tiny).error == (
-        "o/.draft may not be used (Permission denied); fix its permissions, or name another place"
+        "o may not be used (Permission denied); fix its permissions, or name another place"
     )
 
 

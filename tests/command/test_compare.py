@@ -156,7 +156,7 @@ def test_one_comparison_is_not_made_twice_at_once(compared: Compared, ssl, tiny)
     with (out / "which" / ".lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         assert ssl(*words).error == (
-            f"run {out / 'which'} is under way in another process; wait for it, or type another --name"
+            f"run {out / 'which'} is under way: another process; wait for it, or type another --name"
         )
 
 

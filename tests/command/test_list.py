@@ -25,10 +25,16 @@ def out(tmp_path: Path) -> Path:
 
     pretrained = made("p", "pretrain", 1000.0, method="rotnet", data="scans/", lr=0.2, out="x", name="p", seed=0)
     final = {"loss": 1.0, "val_accuracy": 0.875}
-    runs.write_json(pretrained / runs.RESULT, {"final": final, "seconds": 90.0, "warning": "all flat"})
+    runs.write_json(
+        pretrained / runs.RESULT,
+        {"verb": "pretrain", "settings": {}, "final": final, "seconds": 90.0, "warning": "all flat"},
+    )
     tuned = made("f", "finetune", 2000.0, init="p", data=None, strategy="auto", per_class=8)
     test = {"balanced_accuracy": 0.7, "low": 0.6, "high": 0.8}
-    runs.write_json(tuned / runs.RESULT, {"test": test, "seconds": 30.0, "how": "mean of 4 frozen candidates"})
+    runs.write_json(
+        tuned / runs.RESULT,
+        {"verb": "finetune", "settings": {}, "test": test, "seconds": 30.0, "how": "mean of 4 frozen candidates"},
+    )
     failed = made("broken", "sweep", 3000.0, init=["p"], strategy=["auto", "two-stage"])
     runs.write_json(failed / runs.ENDED, {"status": "FAILED", "why": "ValueError: no", "at": 3060.0})
     made("killed", "pretrain", 4000.0, method="sela", data="scans/")

@@ -128,7 +128,9 @@ def test_what_is_no_image_is_refused_in_one_line(classifier, trained, tmp_path: 
         "give one, or a list of them": torch.zeros(1, 16, 16),
         f"{tmp_path / 'missing.png'} cannot be read: the file is missing": [path, tmp_path / "missing.png"],
         f"{tmp_path / 'text.png'} cannot be read: not an image of a known format": tmp_path / "text.png",
-        "image 0 has 5 channels, 1 are requested; type channels 5": np.zeros((2, 16, 16, 5), np.uint8),
+        "image 0 has 5 channels, 1 are requested (2 of 2 images); type channels 5": np.zeros(
+            (2, 16, 16, 5), np.uint8
+        ),
         f"image 1 is uint16 and {path} is uint8; expected one bit depth; type intensity dtype to bring both to "
         "[0, 1]": [path, np.zeros((16, 16), np.uint16)],
     }

@@ -23,10 +23,14 @@ STOPS = [Stopped(15), KeyboardInterrupt()]
 
 
 class Tracked:
-    """Notes how a run ends in tracking."""
+    """Notes how a run ends in tracking, and what is written on it."""
 
     def __init__(self) -> None:
         self.statuses: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def finish(self, status: str = "FINISHED") -> None:
         self.statuses.append(status)

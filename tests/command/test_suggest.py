@@ -250,7 +250,7 @@ def test_a_mistake_is_one_line(refuse, suggest, trained, manifest, listed, tmp_p
 def test_mistakes_are_shown_all_at_once(refuse, ssl, tiny, tmp_path: Path, trained) -> None:
     error = refuse("q", "--labels", tmp_path / "l.csv", "--data", tmp_path / "nowhere", "--name", "a/b")
     assert error.startswith(
-        "4 mistakes: (1) 'a/b' cannot be a folder's name; expected at most 100 letters, digits and -"
+        "4 mistakes: (1) 'a/b' cannot be a run's name; expected at most 100 letters, digits and -"
     )
     assert f"(2) no run 'q' in {trained.out}; known: " in error
     assert f"(3) the labels {tmp_path / 'l.csv'}: it is not a file; expected a .csv, .tsv or .parquet with " in error

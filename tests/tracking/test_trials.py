@@ -100,9 +100,10 @@ def test_a_kill_amid_a_trial_leaves_no_second_run_and_no_second_point(
 ) -> None:
     trial = trials(out / "sweep-1")[0]
     for call in ("log_batch", "set_terminated"):  # killed before the scores were logged, and after
+        opened = open_tracker(out, None, "digits")
         with monkeypatch.context() as patch:
             patch.setattr(MlflowClient, call, locked)
-            open_tracker(out, None, "digits").log_trials([trial], out / "sweep-1")
+            opened.log_trials([trial], out / "sweep-1")
     open_tracker(out, None, "digits").log_trials([trial], out / "sweep-1")
     (run,) = runs_of(client, "trial").values()
     (curve,) = runs_of(client, "curve").values()
