@@ -13,8 +13,6 @@ DEFAULT_METHOD = "sela"
 USUAL_SIZES, USUAL_DRAWS = (1, 2, 4, 8, 16, 32, 64), 5  # of a sweep
 LARGEST_SEED = 2**32 - 1  # what every library takes
 NO_RAY = "none"
-RAY = "run trials on a Ray cluster: auto finds the one that runs on this machine; HOST:PORT; needs the extra ray"
-GPU_SHARE = "share of a GPU that a trial takes on a Ray cluster"
 MAX_IMAGE_MB = 512  # 13,000 x 13,000 pixels of RGB; a decoder takes up to four times as much at its worst
 
 
@@ -262,7 +260,20 @@ class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSetting
 
 
 @dataclass(frozen=True)
-class SweepSettings(StageTwoSettings):
+class WorkerSettings:
+    """What runs the trials of a sweep."""
+
+    jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
+    ray: str = option(
+        NO_RAY,
+        "run trials on a Ray cluster: auto finds the one that runs on this machine; HOST:PORT; needs the extra ray",
+        metavar="none|auto|ADDRESS",
+    )
+    gpu_share: float = option(1.0, "share of a GPU that a trial takes on a Ray cluster", at_least=0.01, at_most=1)
+
+
+@dataclass(frozen=True)
+class SweepSettings(WorkerSettings, StageTwoSettings):
     """Settings of a sweep."""
 
     evaluate_on: Literal["auto", "test", "validation", "folds"] = option(
@@ -299,6 +310,3 @@ class SweepSettings(StageTwoSettings):
     resume: str | None = option(
         None, "go on with a sweep by its name, with its settings; draws, sizes and inits may grow", metavar="RUN"
     )
-    jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
-    ray: str = option(NO_RAY, RAY, metavar="none|auto|ADDRESS")
-    gpu_share: float = option(1.0, GPU_SHARE, at_least=0.01, at_most=1)

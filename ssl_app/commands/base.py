@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, locks, runs
-from ssl_app.errors import Fix, Run, RunError, UserError
+from ssl_app.errors import Fix, Run, RunError, Set, SettingsError, Unset, UserError
 from ssl_app.settings import (
+    NO_RAY,
     DataSettings,
     FileSettings,
     PixelSettings,
     RunSettings,
     StageTwoSettings,
     TransferSettings,
+    WorkerSettings,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from ssl_app.training.initialization import Initialization
     from ssl_app.transfer.draw import TransferConfig
     from ssl_app.transfer.setup import Planned, Tested
+    from ssl_app.transfer.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +106,39 @@ def hardware_of(settings: RunSettings, threads: int | None = None) -> "Hardware"
     from ssl_app.training.hardware import choose
 
     return choose(settings.device, settings.precision, settings.threads or threads)
+
+
+@contextmanager
+def workers_of(settings: WorkerSettings, hardware: "Hardware", threads: int | None) -> "Iterator[Workers]":
+    """What runs the trials: processes of this machine, or a Ray cluster. Raises SettingsError, RunError."""
+    from ssl_app.transfer.workers import LocalWorkers
+
+    if settings.ray == NO_RAY:
+        if settings.gpu_share != 1:
+            raise SettingsError(
+                f"--gpu-share {settings.gpu_share:g} is of trials on a Ray cluster", fix=Set("ray", "auto")
+            )
+        yield LocalWorkers(jobs_at_once(settings.jobs, threads, hardware))
+        return
+    if settings.jobs is not None:
+        raise SettingsError(
+            f"--jobs {settings.jobs} is of this machine, and a Ray cluster runs as many trials as it has room for",
+            fix=(Unset("jobs"), Unset("ray")),
+        )
+    from ssl_app.transfer.ray_workers import connected
+
+    with connected(settings.ray, hardware, settings.gpu_share) as workers:
+        yield workers
+
+
+def jobs_at_once(jobs: int | None, threads: int | None, hardware: "Hardware") -> int:
+    """Trials at a time: as many as named, else one a core, or one on a GPU."""
+    from ssl_app.training.hardware import cores
+    from ssl_app.transfer.workers import MOST_JOBS
+
+    if jobs is not None:
+        return jobs
+    return 1 if hardware.device.type != "cpu" else max(1, min(MOST_JOBS, cores() // (threads or 1)))
 
 
 def transfer_config(

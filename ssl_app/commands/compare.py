@@ -18,20 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, console, registry, runs
 from ssl_app.commands import RunSpec, record
-from ssl_app.commands.base import hardware_of, out_flag, planned_of, transfer_config
+from ssl_app.commands.base import hardware_of, out_flag, planned_of, transfer_config, workers_of
 from ssl_app.config import option
 from ssl_app.errors import DataError, RunError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import (
-    GPU_SHARE,
-    NO_RAY,
-    RAY,
     USUAL_SIZES,
     DataSettings,
     PixelSettings,
     PretrainSettings,
     RunSettings,
     SweepSettings,
+    WorkerSettings,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ APART = ("out", "name", "jobs", "tracking_uri", "max_unreadable", "max_image_mb"
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings, PixelSettings, DataSettings):
+class Settings(WorkerSettings, RunSettings, PixelSettings, DataSettings):
     """Settings of a comparison."""
 
     methods: tuple[str, ...] = option((), "comma list of methods; default: all", metavar="M,M")
@@ -76,9 +74,6 @@ class Settings(RunSettings, PixelSettings, DataSettings):
     confirm: bool = option(
         False, "pretrain the first two again with three new seeds, and sweep them on new draws and the test part"
     )
-    jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
-    ray: str = option(NO_RAY, RAY, metavar="none|auto|ADDRESS")
-    gpu_share: float = option(1.0, GPU_SHARE, at_least=0.01, at_most=1)
 
 
 def run(settings: Settings) -> Result:
@@ -257,7 +252,6 @@ def _scored_on(settings: Settings, methods: int) -> tuple[str, str]:
 def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
     """The time of all methods, of the frozen features and of the sweep, by a few timed steps from random weights."""
     from ssl_app.checkpoints import SCRATCH
-    from ssl_app.commands.sweep import workers_of
     from ssl_app.data import splits
     from ssl_app.evaluation.verdict import USUAL_PRETRAININGS
     from ssl_app.pretraining.time_budget import seconds_of
@@ -271,7 +265,7 @@ def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
         drawn = splits.draw(setup.dataset, setup.opened.parts.train, per_class, seed=settings.seed, draw=0)
         job = Job(STRATEGY, drawn, 0)
         trials += [PlannedTrial(f"{n} of {per_class}", SCRATCH, per_class, job) for n in range(methods + 1)]
-    with workers_of(settings, setup.hardware) as workers:
+    with workers_of(settings, setup.hardware, settings.threads) as workers:
         cost = SweepCost.measured(setup, trials, workers.at_once)
     trained, sweep = methods * seconds_of(settings.budget), settings.draws * cost.total
     frozen = (methods + 1) * len(setup.dataset.keys) * cost.test

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs
 from ssl_app.commands import RunSpec, finetune, pretrain, record, sweep
-from ssl_app.commands.base import hardware_of, out_flag, planned_of, transfer_config
+from ssl_app.commands.base import hardware_of, jobs_at_once, out_flag, planned_of, transfer_config
 from ssl_app.config import option
 from ssl_app.errors import Run, RunError
 from ssl_app.runs import Result
@@ -153,7 +153,7 @@ def _fitting(settings: Settings, name: str, seconds: float) -> tuple[int, int, i
     train = setup.opened.parts.train
     most = splits.fewest(setup.dataset, train)[1]
     sizes = [size for size in USUAL_SIZES if size <= max(1, most // 2)] or [1]  # draws of all labels are all alike
-    workers = sweep.jobs_at_once(settings.jobs, settings.threads, hardware_of(settings, threads=1))
+    workers = jobs_at_once(settings.jobs, settings.threads, hardware_of(settings, threads=1))
     trials = []
     for size in sizes:
         drawn = splits.draw(setup.dataset, train, size, seed=settings.seed, draw=0)

@@ -7,22 +7,29 @@ is missing.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, runs, tables
 from ssl_app.commands import RecordedRun, RunSpec, record, ui
-from ssl_app.commands.base import DIGITS, hardware_of, newest_or, out_flag, planned_of, transfer_config
+from ssl_app.commands.base import (
+    DIGITS,
+    hardware_of,
+    newest_or,
+    out_flag,
+    planned_of,
+    transfer_config,
+    workers_of,
+)
 from ssl_app.commands.finetune import refuse_unused_maps, strategy_of
-from ssl_app.errors import RunError, Set, SettingsError, Unset
+from ssl_app.errors import RunError, SettingsError
 from ssl_app.runs import Result
 from ssl_app.settings import NO_RAY, USUAL_DRAWS, USUAL_SIZES, SweepSettings
 
 if TYPE_CHECKING:
-    from ssl_app.commands import compare
     from ssl_app.data.overlap import Overlap
     from ssl_app.data.splits import Parts
     from ssl_app.evaluation.comparison import Answered
@@ -76,7 +83,7 @@ def _run(settings: Settings, part_of: str | None) -> Result:
         runs.prepare(settings.out, settings.name, "sweep")
     settings = _completed(settings)
     hardware = hardware_of(settings, threads=1)
-    with workers_of(settings, hardware) as workers:
+    with workers_of(settings, hardware, settings.threads) as workers:
         return _swept(settings, hardware, workers, started, part_of)
 
 
@@ -397,39 +404,6 @@ def _named(strategies: tuple[str, ...]) -> tuple[str, ...]:
     for strategy in strategies:
         strategy_of(strategy)
     return tuple(dict.fromkeys(s if ":" in s else s.replace("_", "-") for s in strategies))
-
-
-@contextmanager
-def workers_of(settings: "Settings | compare.Settings", hardware: "Hardware") -> "Iterator[Workers]":
-    """What runs the trials: processes of this machine, or a Ray cluster. Raises SettingsError, RunError."""
-    from ssl_app.transfer.workers import LocalWorkers
-
-    if settings.ray == NO_RAY:
-        if settings.gpu_share != 1:
-            raise SettingsError(
-                f"--gpu-share {settings.gpu_share:g} is of trials on a Ray cluster", fix=Set("ray", "auto")
-            )
-        yield LocalWorkers(jobs_at_once(settings.jobs, settings.threads, hardware))
-        return
-    if settings.jobs is not None:
-        raise SettingsError(
-            f"--jobs {settings.jobs} is of this machine, and a Ray cluster runs as many trials as it has room for",
-            fix=(Unset("jobs"), Unset("ray")),
-        )
-    from ssl_app.transfer.ray_workers import connected
-
-    with connected(settings.ray, hardware, settings.gpu_share) as workers:
-        yield workers
-
-
-def jobs_at_once(jobs: int | None, threads: int | None, hardware: "Hardware") -> int:
-    """Trials at a time: as many as named, else one a core, or one on a GPU."""
-    from ssl_app.training.hardware import cores
-    from ssl_app.transfer.workers import MOST_JOBS
-
-    if jobs is not None:
-        return jobs
-    return 1 if hardware.device.type != "cpu" else max(1, min(MOST_JOBS, cores() // (threads or 1)))
 
 
 def _variant(content: dict[str, Any]) -> str:
