@@ -46,7 +46,9 @@ class Settings(StageTwoSettings):
         path="file",
     )
     strategy: str = option(
-        "auto", "transfer strategy, see ssl-app methods; auto with --head mlp is two-stage", metavar="S"
+        "auto",
+        "transfer strategy, see ssl-app methods; or module:Class, whose code runs; auto with --head mlp is two-stage",
+        metavar="S",
     )
     per_class: int | None = option(
         None, "labeled images of each class; default: all of the training part", at_least=1
