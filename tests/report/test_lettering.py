@@ -39,6 +39,9 @@ def test_any_text_is_drawn_without_a_warning(tmp_path):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["b\udce9t\udce9", "正常", "$x_1$", "a$b", NOBODY_HAS, "ε\\alpha"])
-def test_a_confusion_matrix_is_drawn_of_classes_of_any_name(tmp_path, name):
+def test_a_confusion_matrix_is_drawn_of_classes_of_any_name(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(
+        lettering.logger, "disabled", True
+    )  # pytest's processes cannot hand on a name that is no UTF-8
     plots.confusion(tmp_path / "confusion.png", [[2, 1], [0, 3]], ["a", name])
     assert (tmp_path / "confusion.png").stat().st_size > 2000
