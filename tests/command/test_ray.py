@@ -27,6 +27,11 @@ class Slow(FeatureExtraction):
 """
 
 
+@pytest.fixture(scope="module")
+def narrow_networks() -> None:
+    """As wide as the processes of the nodes make them."""
+
+
 def kept(result: dict[str, Any]) -> dict[str, Any]:
     """A sweep's answer without its name and times."""
     trials = [{k: v for k, v in trial.items() if k != "seconds"} for trial in result["trials"]]
