@@ -88,7 +88,7 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
         settings, own, resumed = _resumed(settings)
         if runs.finished(resumed):
             raise RunError(f"run {resumed} has finished; type ssl-app finetune --init {resumed.name}")
-    else:
+    elif _names_the_run():
         runs.prepare(settings.out, settings.name, "pretrain")
     method = method_of(settings.method)
     own = method.Config() if own is None else own
@@ -194,6 +194,14 @@ def _restarted(given: Settings) -> Settings | None:
         if launch.leads and not runs.finished(folder):
             shutil.rmtree(folder)
     return None
+
+
+def _names_the_run() -> bool:
+    """Whether this process looks if the name is free: after a restart of torchrun the first is still removing it."""
+    from ssl_app.training.distributed import Launch
+
+    launch = Launch.here()
+    return launch is None or launch.leads or not launch.restarts
 
 
 def _keep_launch(folder: Path) -> None:
