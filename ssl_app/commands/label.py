@@ -5,6 +5,7 @@ The table lies in the run, where `ssl-app clusters` shows it, and is what `--lab
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ssl_app.data.dataset import Dataset
+    from ssl_app.pretraining.labeler import Labeler
+    from ssl_app.training.hardware import Hardware
+
 logger = logging.getLogger(__name__)
 
 EXAMPLES = """
@@ -28,6 +33,7 @@ ssl-app label my-sela --data new-scans/ --output new-scans.parquet
 """
 LABELS, ABOUT = "labels.csv", "labels.json"
 KINDS = (".csv", ".parquet")
+COLUMNS = ("label", "group", "split", "axis", "omit", "unlabeled", "one_spelling")
 SPLIT = ("label", "group", "split", "axis", "split_seed", "test_fraction")  # what names the same images and test part
 
 
@@ -53,70 +59,26 @@ class Settings(FileSettings):
 def run(settings: Settings) -> Result:
     """Label; where the images carry labels, say how far the clusters agree with them."""
     import numpy as np
-    import torch
 
     from ssl_app.clustering.agreement import agree
-    from ssl_app.data.loading import ImageRows
-    from ssl_app.data.opened import describe, open_images
-    from ssl_app.data.sources.base import UNUSED, Columns
-    from ssl_app.data.spec import DataSpec, PixelSpec
     from ssl_app.pretraining.labeler import load_labeler
     from ssl_app.training.hardware import choose
-    from ssl_app.training.inference import map_images
 
     started = time.monotonic()
     runs.check_output(settings.output, KINDS)
     folder = runs.find_run(settings.out, settings.run)
     labeler = load_labeler(folder)
-    meta, theirs = labeler.meta, labeler.meta["settings"]
-    same = settings.data is None
-    data = settings.data or theirs["data"] or DIGITS
-    columns = Columns(
-        settings.label or (theirs["label"] if same else None),
-        theirs["group"] if same else UNUSED,
-        UNUSED,
-        theirs.get("axis"),
-        *names_of((theirs if same else {}) | _changed(settings)),
-    )
-    unreadable = max(settings.max_unreadable, theirs["max_unreadable"] if same else 0)
+    theirs = labeler.meta["settings"]
     hardware = choose(settings.device, theirs.get("precision", "auto"), settings.threads)
-    largest = max(settings.max_image_mb, theirs.get("max_image_mb", MAX_IMAGE_MB) if same else 0)
-    spec = DataSpec(data, cache_of(settings.out), columns, max_unreadable=unreadable, max_image_mb=largest)
-    size = meta["image_size"]
-    scaling = labeler.scaling
-    pixels = PixelSpec(size, meta["channels"], scaling.intensity, meta["pack_side"], scaling.nodata, scaling.fit)
-    dataset = open_images(spec, pixels)
-    describe(dataset)
-    labeler.scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
-
-    def assign(images: torch.Tensor) -> torch.Tensor:
-        best, places = labeler.log_clusters(images).float().exp().topk(2, 2)  # (B, T, 2)
-        return torch.stack([places[..., 0].float(), best[..., 0], best[..., 0] - best[..., 1]], 2)  # (B, T, 3)
-
-    rows = ImageRows(dataset.images, np.arange(len(dataset.keys)), labeler.scaling, size)
-    found = map_images(labeler.task, assign, rows, hardware).numpy()  # (N, T, 3)
-    path = settings.output or folder / LABELS
+    data = _data(settings, theirs)
+    dataset = _images(data, settings.out, labeler)
+    found = _clusters(labeler, dataset, hardware)
     clusters = [labeler.clusters] * found.shape[1]
+    path = settings.output or folder / LABELS
     _write(path, dataset.keys, found)
-    about = {
-        "data": {
-            "data": data,
-            "label": columns.label,
-            "group": columns.group,
-            "split": columns.split,
-            "axis": columns.axis,
-            "omit": columns.omit,
-            "unlabeled": columns.unlabeled,
-            "one_spelling": columns.one_spelling,
-        }
-        | {"max_unreadable": unreadable, "max_image_mb": largest},
-        "method": meta["method"],
-        "clusters": clusters,
-        "n": len(dataset.keys),
-    }
     if settings.output is None:
+        about = {"data": data, "method": labeler.meta["method"], "clusters": clusters, "n": len(dataset.keys)}
         runs.write_json(folder / ABOUT, about)
-    first = found[:, 0, 0].astype(np.int64)
     more: dict[str, Any] = {
         "labels": str(path),
         "n": len(dataset.keys),
@@ -129,20 +91,78 @@ def run(settings: Settings) -> Result:
         f"{path}"
     )
     if dataset.labeled.any():
+        first = found[:, 0, 0].astype(np.int64)
         agreement = agree(first[dataset.labeled], dataset.labels[dataset.labeled])
         more["agreement"] = config.as_json(agreement)
         logger.info(f"with the {agreement.n} labels there, first head: {agreement.sentence()}")
     if settings.output is None:
-        flag = out_flag(settings.out)
-        same_split = {name: theirs.get(name) for name in SPLIT}
-        typed = {"labels": path, "data": data} | (same_split if same else {})
-        flags = [f"--{name.replace('_', '-')} {quote(str(v))}" for name, v in typed.items() if v is not None]
-        flags += [
-            " ".join([config.flag(n), *([quote(v)] if v else [])]) for n, v in names_typed(about["data"]).items()
-        ]
-        again = f"ssl-app pretrain --method from-labels {' '.join(flags)}{flag}"
-        logger.info(f"now type ssl-app clusters {folder.name}{flag}, or {again}")
+        same = {name: theirs.get(name) for name in SPLIT} if settings.data is None else {}
+        logger.info(_next(folder, path, data | same, out_flag(settings.out)))
     return Result("label", folder, time.monotonic() - started, config.as_json(settings), more)
+
+
+def _data(settings: Settings, theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """What names the images: as typed, and where those of the run are meant, as its settings say."""
+    from ssl_app.data.sources.base import UNUSED
+
+    same = settings.data is None
+    omit, unlabeled, one_spelling = names_of((dict(theirs) if same else {}) | _changed(settings))
+    return {
+        "data": settings.data or theirs["data"] or DIGITS,
+        "label": settings.label or (theirs["label"] if same else None),
+        "group": theirs["group"] if same else UNUSED,
+        "split": UNUSED,
+        "axis": theirs.get("axis"),
+        "omit": omit,
+        "unlabeled": unlabeled,
+        "one_spelling": one_spelling,
+        "max_unreadable": max(settings.max_unreadable, theirs["max_unreadable"] if same else 0),
+        "max_image_mb": max(settings.max_image_mb, theirs.get("max_image_mb", MAX_IMAGE_MB) if same else 0),
+    }
+
+
+def _images(data: Mapping[str, Any], out: Path, labeler: "Labeler") -> "Dataset":
+    """The images in the run's size and scaling."""
+    from ssl_app.data.opened import describe, open_images
+    from ssl_app.data.sources.base import Columns
+    from ssl_app.data.spec import DataSpec, PixelSpec
+
+    columns = Columns(**{name: data[name] for name in COLUMNS})
+    limits = {name: data[name] for name in ("max_unreadable", "max_image_mb")}
+    meta, scaling = labeler.meta, labeler.scaling
+    size, channels, side = meta["image_size"], meta["channels"], meta["pack_side"]
+    pixels = PixelSpec(size, channels, scaling.intensity, side, scaling.nodata, scaling.fit)
+    dataset = open_images(DataSpec(data["data"], cache_of(out), columns, **limits), pixels)
+    describe(dataset)
+    scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
+    return dataset
+
+
+def _clusters(labeler: "Labeler", dataset: "Dataset", hardware: "Hardware") -> "NDArray[np.float32]":
+    """(N, T, 3): the likeliest cluster of each head, its probability, and how far the next one is behind."""
+    import numpy as np
+    import torch
+
+    from ssl_app.data.loading import ImageRows
+    from ssl_app.training.inference import map_images
+
+    def assign(images: torch.Tensor) -> torch.Tensor:
+        best, places = labeler.log_clusters(images).float().exp().topk(2, 2)  # (B, T, 2)
+        return torch.stack([places[..., 0].float(), best[..., 0], best[..., 0] - best[..., 1]], 2)  # (B, T, 3)
+
+    rows = ImageRows(dataset.images, np.arange(len(dataset.keys)), labeler.scaling, labeler.meta["image_size"])
+    found: NDArray[np.float32] = map_images(labeler.task, assign, rows, hardware).numpy()
+    return found
+
+
+def _next(folder: Path, path: Path, data: Mapping[str, Any], out: str) -> str:
+    """What to type now, with what names the same images and their split."""
+    names = ("data", *(SPLIT if "split_seed" in data else ()))
+    typed = {"labels": path} | {name: data[name] for name in names if data[name] is not None}
+    flags = [f"{config.flag(name)} {quote(str(value))}" for name, value in typed.items()]
+    flags += [" ".join([config.flag(name), *([quote(v)] if v else [])]) for name, v in names_typed(data).items()]
+    again = f"ssl-app pretrain --method from-labels {' '.join(flags)}{out}"
+    return f"now type ssl-app clusters {folder.name}{out}, or {again}"
 
 
 def _changed(settings: Settings) -> dict[str, Any]:

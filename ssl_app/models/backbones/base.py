@@ -18,6 +18,7 @@ A backbone is one file here, and a class spelled like it (`tiny_conv.py`, `TinyC
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Network(nn.Module):
         return image_size
 
 
-class TokenNetwork(Network):
+class TokenNetwork(Network, ABC):
     """A network on tokens, one for each patch of an image. Layers give (B, T, D), which `Backbone` turns into maps.
 
     `patch` is the side of a patch in pixels, `grid` the number of patches along a side at the network's image size:
@@ -82,13 +83,13 @@ class TokenNetwork(Network):
     patch: int
     grid: int
 
+    @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
         """Tokens that know their place. (B, C, S, S) -> (B, T, D)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, tokens: Tensor) -> Tensor:
         """Features of any subset of an image's tokens, in any order. (B, T', D) -> (B, T', D)."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
         """The mean over tokens. (B, C, S, S) -> (B, D)."""
