@@ -77,7 +77,6 @@ def test_a_time_budget_times_steps_of_both_sizes(ssl, tiny, images, tmp_path: Pa
     assert answer.err.count("budget of 2 s: a few steps are timed first\n") == 1
     assert "resolution: 16 px for the first 92 % of the steps, then 32 px (" in answer.err
     assert answer.result["settings"]["progressive_resizing"] == HALF_SIZE
-    assert answer.result["training_seconds"] < 6
 
 
 def test_a_method_of_tiles_refuses_it(ssl, tiny, images, tmp_path: Path) -> None:

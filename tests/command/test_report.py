@@ -1,7 +1,6 @@
 """ssl-app report: what it writes of every kind of run, and what it refuses."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,9 +101,7 @@ def test_a_sweep_that_has_not_finished_says_so_and_how_to_go_on(tmp_path: Path, 
 
 def test_several_pretrainings_are_one_curve_in_a_small_file(tmp_path: Path) -> None:
     folder = make_sweep(tmp_path, "swept", Made(inits=("a", "b"), per_class=(4, 16), draws=2, images=200))
-    began = time.process_time()
     text = page(folder)
-    assert time.process_time() - began < 10
     assert len(text) < 500_000
     assert "auto from 2 pretrainings" in text
 

@@ -7,6 +7,8 @@ from benchmarks.mutants import forget_peak, mutants, peak_mb, read
 from ssl_app.data.decoding.limits import Limit
 from tests.bombs import bombs
 
+HANGS = 60  # seconds of CPU time; how fast each one is, the benchmark tells
+
 
 def test_mutants_are_read_or_listed(tmp_path: Path) -> None:
     results = []
@@ -14,7 +16,7 @@ def test_mutants_are_read_or_listed(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")  # Pillow's, of damaged EXIF
         for name, content in mutants(400, seed=1):
             result, reason, seconds = read(name, content, tmp_path)
-            assert seconds < 5, name
+            assert seconds < HANGS, name
             assert "\n" not in reason, name
             results.append(result)
     assert results.count("read") > 40
@@ -27,7 +29,7 @@ def test_size_lies_take_no_memory(tmp_path: Path) -> None:
         forget_peak()
         before = peak_mb()
         _, _, seconds = read(name, content, tmp_path)
-        assert seconds < 5, name
+        assert seconds < HANGS, name
         assert peak_mb() - before < 200, name
         count += 1
     assert count > 300

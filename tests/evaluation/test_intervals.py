@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -97,14 +95,6 @@ def test_patients_with_many_images_widen_the_bootstrap():
 
 def test_one_group_gives_no_interval():
     assert bootstrap_balanced_accuracy([0, 1], [0, 0], ["p", "p"], seed=0) == Interval(0.5, None, None, 1)
-
-
-def test_ten_thousand_images_take_under_a_second():
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 10, 10_000)
-    start = time.perf_counter()
-    bootstrap_balanced_accuracy(labels, random.permutation(labels), None, seed=0)
-    assert time.perf_counter() - start < 1
 
 
 def test_over_two_arms_tukeys_interval_is_students():

@@ -13,6 +13,7 @@ from ssl_app.errors import SettingsError
 from ssl_app.training import progressive_resizing
 from ssl_app.training.hardware import choose
 from ssl_app.training.initialization import Initialization
+from ssl_app.transfer import sweep_cost
 from ssl_app.transfer.draw import HALF_SIZE, TransferConfig
 from ssl_app.transfer.fitting import Phase, train
 from ssl_app.transfer.setup import Planned, prepare
@@ -88,12 +89,23 @@ def test_a_head_on_a_map_is_refused_what_it_cannot_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_steps")
-def test_the_cost_of_a_sweep_counts_small_steps_as_what_they_take(tmp_path: Path) -> None:
+def test_the_cost_of_a_sweep_counts_small_steps_as_what_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setup = setup_of(tmp_path)
+    seconds_by_side = {64: 1.0, 32: 0.2}
+    timed = []
+
+    def step(setup: TrialSetup, one: PlannedTrial) -> float:
+        resizing = setup.config.resizing(new_classifier(setup, one.job.drawn, 0).backbone)
+        timed.append(64 - 32 * int(resizing.share))
+        return seconds_by_side[timed[-1]]
+
+    monkeypatch.setattr(sweep_cost, "_step", step)
+    monkeypatch.setattr(sweep_cost, "_tested", lambda setup, one: 0.0)
     cost = SweepCost.measured(setup, [PlannedTrial("a", "x", 8, Job("full-fine-tuning", np.arange(16), 0))], 1)
-    assert cost.small is not None
-    assert cost.small < cost.step
-    cost.step, cost.small, cost.test = 1.0, 0.2, 0.0
+    assert timed == [64, 32]
+    assert (cost.step, cost.small) == (1.0, 0.2)
     for steps, seconds in ((8, 6 * 0.2 + 2), (4, 4.0)):  # four steps leave too few in full
         cost.plan([PlannedTrial("b", "x", 8, Job("full-fine-tuning", np.arange(16), 0, steps=steps))])
         assert cost.predicted["b"] == pytest.approx(seconds)
