@@ -29,6 +29,7 @@ ROWS: list[list[set[str]]] = [
             "tables",
             "checkpoints",
             "console",
+            "processor",
             "environment",
         }
     ],

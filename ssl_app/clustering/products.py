@@ -2,28 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ssl_app import processor
+
 
 def bf16_pays(device: torch.device) -> bool:
     """Whether products of f32 are faster through bf16 here: oneDNN does that with AMX, and not with AVX-512 alone."""
-    return device.type == "cpu" and "amx_bf16" in _processor()
+    return device.type == "cpu" and "amx_bf16" in processor.features()
 
 
 def bf16_multiplies(device: torch.device) -> bool:
     """Whether products of what is bf16 already are faster than of f32: with AVX-512 bf16 twice, with AMX more."""
-    return device.type == "cpu" and not _processor().isdisjoint({"avx512_bf16", "amx_bf16"})
-
-
-@cache
-def _processor() -> frozenset[str]:
-    """What the processor is said to have."""
-    info = Path("/proc/cpuinfo")
-    return frozenset(info.read_text().split()) if info.is_file() else frozenset()
+    return device.type == "cpu" and not processor.features().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 @contextmanager

@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from ssl_app import processor
 from ssl_app.errors import Set, SettingsError
 from ssl_app.training.memory import keep_freed_memory
 
@@ -94,10 +94,8 @@ def cores() -> int:
 
 def bf16_units() -> str | None:
     """What this CPU computes bf16 with, where it has anything."""
-    flags = Path("/proc/cpuinfo")
-    words = flags.read_text().split() if flags.is_file() else []
     named = (("amx_bf16", "the CPU has AMX"), ("avx512_bf16", "the CPU has AVX-512 bf16"))
-    return next((name for flag, name in named if flag in words), None)
+    return next((name for flag, name in named if flag in processor.features()), None)
 
 
 @contextmanager

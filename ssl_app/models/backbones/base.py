@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_app.errors import Change, Fix, Set, SettingsError, nearest
+from ssl_app.models.convolutions import with_fast_gradients
 
 T = TypeVar("T")
 LARGEST_TRIED = 1024  # pixels, when looking for the smallest image that a network takes
@@ -134,6 +135,7 @@ class Backbone(nn.Module):
         self.image_size = image_size
         self.front: nn.Module = Sobel() if name.endswith(SOBEL) else nn.Identity()
         self.body = body
+        with_fast_gradients(body)
         self.optimizer = body.optimizer if isinstance(body, Network) else Network.optimizer
         own = {layer: layer for layer in body.layers} if isinstance(body, Network) else {}
         self._layers = own if layers is None else dict(layers)
