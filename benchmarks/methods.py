@@ -1,13 +1,14 @@
-"""Every method: images/s of its training over its bare steps, and what share of the core's matrix peak a step reaches.
+"""Every method: images/s of its training over its bare steps, and the share of the matrix peak that a step reaches.
 
-    python benchmarks/methods.py [--methods rotnet,sela] [--side 64] [--rounds 5] [--steps 8] [--threads 1] [--half] [--precision bf16]
+    python benchmarks/methods.py [--methods rotnet,sela] [--side 64] [--rounds 5] [--steps 8] [--threads 1]
+                                 [--precision bf16] [--half]
 
 Real is the loop with its loader and augmentation; bare are the method's own losses, backward passes and optimizer
-steps on batches that lie in memory; both turn about in one run, and the ratio is the median over rounds. Targets: .95,
-and .90 for methods of two players. Operations are counted by torch (convolutions and matrix products, forwards and
-backwards); the peak is the fastest of several products of 2,048 x 2,048 in the same arithmetic on as many threads.
-Times are of processor time with one thread, so that other programs matter less, else of the wall. Methods that relabel
-between steps (sela, deepcluster) do so before the timed steps. --half: at half the side, where most steps are.
+steps on batches that lie in memory. Both turn about in one run, and the ratio is the median over rounds. Targets:
+.95, and .90 for methods of two players. Operations are counted by torch (convolutions and matrix products, forwards
+and backwards); the peak is the fastest of some products of 2,048 x 2,048 in the same arithmetic, on as many threads.
+With one thread times are of the processor, so that other programs matter less, else of the wall. Methods that
+relabel between steps (sela, deepcluster) do so before the timed ones. --half: at half the side, where most steps are.
 """
 
 import argparse
