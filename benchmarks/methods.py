@@ -57,7 +57,7 @@ def main() -> None:
     names = asked.methods.split(",") if asked.methods else [name for name in kinds if kinds[name].standalone]
     print(f"{processor()}, load {os.getloadavg()[0]:.1f}; {hardware.sentence()}; torch {torch.__version__}")
     print(
-        f"matrix peak {peak / 1e9:.0f} GFLOP/s; {asked.side} px{', at half the side' * asked.half}, batches of {BATCH}"
+        f"matrix peak {peak / 1e9:.0f} GFLOP/s; {asked.side} px{', half the side' * asked.half}, batches of {BATCH}"
     )
     print("| method | real, images/s | bare | ratio | share of the peak, bare |\n|---|---|---|---|---|")
     for name in names:
