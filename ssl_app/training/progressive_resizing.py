@@ -12,8 +12,15 @@ from ssl_app.data.batch import half
 from ssl_app.errors import Set, SettingsError
 from ssl_app.models.backbones import Backbone
 
-LEAST_SIDE = 48  # pixels; of smaller images half is too little to learn from, and they are quick as they are
 FULL_STEPS = 30  # of full size at the end, after which .9^30 = 4 % of the batch-norm statistics are from before
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is done where the user requests nothing."""
+
+    share: float  # of the steps, at half the side
+    least_side: int  # pixels, of the images in full; smaller ones are trained on as they are
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Resizing:
 
     @classmethod
     def decide(
-        cls, requested: float | None, usual: float, backbone: Backbone, against: str | None = None
+        cls, requested: float | None, usual: Usual, backbone: Backbone, against: str | None = None
     ) -> "Resizing":
         """The share that the user requests, else the usual one where the images and the network allow it.
 
@@ -34,15 +41,16 @@ class Resizing:
         """
         if requested == 0:
             return cls(0.0, "as set", chosen=True)
-        small = requested is None and backbone.image_size < LEAST_SIDE
-        against = f"images below {LEAST_SIDE} px are quick as they are" if small else against or _against(backbone)
+        if requested is None and backbone.image_size < usual.least_side:
+            against = f"images below {usual.least_side} px are quick as they are"
+        against = against or _against(backbone)
         if requested is not None:
             if against is not None:
                 raise SettingsError(f"no steps at half the side: {against}", fix=Set("progressive_resizing", 0))
             return cls(requested, "as set", chosen=True)
         if against is not None:
             return cls(0.0, against)
-        return cls(usual, "at half the side a step takes about a third of the time")
+        return cls(usual.share, "at half the side a step takes about a third of the time")
 
     def within(self, steps: int) -> "Resizing":
         """The same, but off where so many steps leave too few of full size, unless the user chose it."""

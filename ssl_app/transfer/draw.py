@@ -19,7 +19,7 @@ from ssl_app.models.backbones import Backbone, PreferredOptimizer
 from ssl_app.training.classifier import Classifier
 from ssl_app.training.hardware import Hardware
 from ssl_app.training.inference import pooled_features
-from ssl_app.training.progressive_resizing import Resizing
+from ssl_app.training.progressive_resizing import Resizing, Usual
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -31,7 +31,7 @@ ADAMW = PreferredOptimizer("adamw", lr=1e-3, weight_decay=0.05)
 # steps where the user names none, fewer cut scratch short (docs/design.md): ten for each label
 STEPS_PER_LABEL, FEWEST_STEPS, MOST_STEPS = 10, 300, 1000
 PASSES = 30  # over the labels, where those are so many that MOST_STEPS make less
-HALF_SIZE = 0.75  # share of the steps of the whole network on images of half the side (docs/results.md)
+HALF_SIZE = Usual(share=0.75, least_side=48)  # of the steps of the whole network (docs/results.md)
 CHECKS = 10  # how often a separate validation set is evaluated in a stage
 
 

@@ -15,8 +15,7 @@ from tests import toys
 
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sizes and lengths of a test: on from 16 px, with one step in full."""
-    monkeypatch.setattr(progressive_resizing, "LEAST_SIDE", 16)
+    """The length of a test: one step in full."""
     monkeypatch.setattr(progressive_resizing, "FULL_STEPS", 1)
 
 
@@ -29,7 +28,7 @@ def test_it_says_what_it_decided_and_saves_it(ssl, tiny, images, tmp_path: Path)
     words = ["--data", images(tmp_path / "scans", per_class=20, side=32), "--image-size", 32, "--batch-size", 16]
     words += ["--method", "simclr", "--epochs", 2, "--out", tmp_path / "o", *tiny]
     for name, more, said in (
-        ("usual", [], "resolution: 32 px in all steps (images below 48 px are quick as they are)\n"),
+        ("usual", [], "resolution: 32 px in all steps (4 steps are too few to begin at half the side)\n"),
         (
             "half",
             ["--progressive-resizing", 0.5],
@@ -76,7 +75,7 @@ def test_a_time_budget_times_steps_of_both_sizes(ssl, tiny, images, tmp_path: Pa
     answer = ssl("pretrain", *words, "--budget", "2s", "--name", "b", "--out", tmp_path / "o", *tiny, "--json")
     assert answer.err.count("budget of 2 s: a few steps are timed first\n") == 1
     assert "resolution: 16 px for the first 92 % of the steps, then 32 px (" in answer.err
-    assert answer.result["settings"]["progressive_resizing"] == HALF_SIZE
+    assert answer.result["settings"]["progressive_resizing"] == HALF_SIZE.share
 
 
 def test_a_method_of_tiles_refuses_it(ssl, tiny, images, tmp_path: Path) -> None:

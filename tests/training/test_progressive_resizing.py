@@ -22,15 +22,16 @@ def decide(side: int, requested: float | None = None, backbone: str = "small-res
 
 def test_it_is_on_where_method_network_and_size_allow_it() -> None:
     found = decide(64)
-    assert found.share == HALF_SIZE
+    assert found.share == HALF_SIZE.share
     assert found.sentence(64) == f"resolution: 32 px for the first 92 % of the steps, then 64 px ({found.reason})"
     assert found.reason == "at half the side a step takes about a third of the time"
 
 
 def test_small_images_are_trained_on_as_they_are_unless_requested() -> None:
-    assert decide(32).sentence(32) == "resolution: 32 px in all steps (images below 48 px are quick as they are)"
-    assert decide(8).sentence(8) == "resolution: 8 px in all steps (images below 48 px are quick as they are)"
-    assert decide(32, 0.5).sentence(32) == "resolution: 16 px for the first 50 % of the steps, then 32 px (as set)"
+    assert decide(28).sentence(28) == "resolution: 28 px in all steps (images below 32 px are quick as they are)"
+    assert decide(8).sentence(8) == "resolution: 8 px in all steps (images below 32 px are quick as they are)"
+    assert decide(28, 0.5).sentence(28) == "resolution: 14 px for the first 50 % of the steps, then 28 px (as set)"
+    assert decide(32).share == HALF_SIZE.share
 
 
 def test_a_method_of_tiles_trains_in_full_and_says_why() -> None:
@@ -70,8 +71,8 @@ def test_a_network_whose_features_grow_with_the_image_does_not_accept_another_si
 
 
 def test_few_steps_are_all_in_full() -> None:
-    steps = round(FULL_STEPS / (1 - HALF_SIZE))
-    assert decide(64).within(steps + 10).share == HALF_SIZE
+    steps = round(FULL_STEPS / (1 - HALF_SIZE.share))
+    assert decide(64).within(steps + 10).share == HALF_SIZE.share
     short = decide(64).within(steps - 20)
     assert short.sentence(64) == "resolution: 64 px in all steps (355 steps are too few to begin at half the side)"
     assert decide(64, 0.92).within(10).share == 0.92, "as set"

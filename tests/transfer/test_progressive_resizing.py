@@ -56,7 +56,7 @@ def sides(setup: TrialSetup, *parts: str) -> list[int]:
 
 @pytest.mark.usefixtures("few_steps")
 def test_the_first_steps_of_the_whole_network_are_at_half_the_side(tmp_path: Path) -> None:
-    assert HALF_SIZE == 0.75
+    assert HALF_SIZE.share == 0.75
     setup = setup_of(tmp_path)
     assert sides(setup, "head", "backbone") == [32] * 6 + [64] * 2
     assert sides(setup, "head") == [64] * STEPS, "a frozen backbone sees images as the head will"
