@@ -1,6 +1,6 @@
 """What the loop, the convex fits and the command line cost, as ratios measured in one run on one machine.
 
-    python benchmarks/throughput.py [--only loop|fits|help|wait] [--rounds 7] [--steps 20] [--threads N]
+    python benchmarks/throughput.py [--only loop|fits|help|wait|augmentation] [--rounds 7] [--steps 20] [--threads N]
     python benchmarks/throughput.py --only fits --out ssl-runs --init RUN [--data D]
 
 loop: images/s of fit + Loader + RotNet + small-resnet, over the same network and optimizer fed from
@@ -8,6 +8,9 @@ loop: images/s of fit + Loader + RotNet + small-resnet, over the same network an
 fits: seconds of the convex fits of 7 budgets x 5 draws on cached features. Target: under 60 s.
 help: `ssl-app --help` over `python -c "import click"`, whole processes, turn about. Target: under 2.
 wait: images/s of two threads that sleep while they wait (OMP_WAIT_POLICY=PASSIVE), over two that spin.
+augmentation: time of a view where our operations execute the transforms, over albumentations itself, turn
+      about, medians, in batches of 32 and 128; CPU time of the thread. Target: under .25 where colors or noise
+      are drawn.
 
 Nothing outside the repository is read unless --out is given. On a machine where other programs run,
 only the ratios of `loop` and `help` mean something, and those little; the load is printed.
@@ -21,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,10 +37,11 @@ from torch.nn import functional
 from ssl_app.data import splits
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import Batching, ImageRows, Loader
-from ssl_app.data.transforms import preset
+from ssl_app.data.transforms import PRESETS, Augmentation, Frame, preset, views_of_batch
 from ssl_app.evaluation import logistic
 from ssl_app.models.backbones import build
 from ssl_app.pretext.base import TrainingSet
+from ssl_app.pretext.parts.contrastive import views_of
 from ssl_app.pretext.rotnet import RotNet, RotNetConfig, turn
 from ssl_app.training.hardware import Hardware, choose, cores
 from ssl_app.training.loop import fit
@@ -51,7 +56,7 @@ BUDGETS, DRAWS, CLASSES = (1, 2, 4, 8, 16, 32, 64), 5, 10
 
 def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    reader.add_argument("--only", choices=["loop", "fits", "help", "wait"])
+    reader.add_argument("--only", choices=["loop", "fits", "help", "wait", "augmentation"])
     reader.add_argument("--rounds", type=int, default=7)
     reader.add_argument("--steps", type=int, default=20, help="optimizer steps of one round")
     reader.add_argument("--threads", type=int, help="default: torch's")
@@ -84,6 +89,9 @@ def main() -> None:
         help_ratio(asked.rounds + 3)
     if asked.only in (None, "wait"):
         wait_ratio(asked.steps, asked.rounds)
+    if asked.only in (None, "augmentation"):
+        for name, (side, channels) in SETS.items():
+            augmentation_ratios(name, Frame(side, round(1.15 * side), channels), asked.rounds)
 
 
 def processor() -> str:
@@ -261,6 +269,42 @@ def pace(hardware: Hardware, steps: int, rounds: int) -> float:
     timing = LoopTiming(*SETS["64 px gray"], hardware, steps)
     timing.real()
     return statistics.median(timing.real() for _ in range(rounds))
+
+
+def augmentation_ratios(name: str, frame: Frame, rounds: int) -> None:
+    """Of every preset that draws, and of the views of contrastive methods."""
+    builds: dict[str, Callable[[], Augmentation]] = {
+        **{f"--augment {one}": partial(preset, one, frame) for one in PRESETS if one != "none"},
+        **{f"--views {one}": partial(views_of, frame, one) for one in ("light", "strong", "mixed")},
+    }
+    for about, build_one in builds.items():
+        ours, theirs = build_one(), build_one()
+        for pipeline in getattr(theirs, "by_image", [theirs]):
+            pipeline.operations = None  # as if it held a transform that is unknown
+        for batch in (32, 128):
+            one, other = turn_about(per_view(ours, frame, batch), per_view(theirs, frame, batch), rounds)
+            ratio = statistics.median(mine / its for mine, its in zip(one, other, strict=True))
+            print(
+                f"augmentation, {name}, {about}, batch {batch}: {ratio:.2f} of albumentations' time; "
+                f"{statistics.median(one):.0f} against {statistics.median(other):.0f} us a view, n = {rounds}",
+                flush=True,
+            )
+
+
+def per_view(augmentation: Augmentation, frame: Frame, batch: int) -> Callable[[], float]:
+    """Microseconds of a view, over 128 images."""
+    generator = np.random.default_rng(0)
+    images = generator.random((batch, frame.pack_size, frame.pack_size, frame.channels), np.float32)
+    seeds = generator.integers(0, 2**63, (128 // batch, batch), np.uint64)
+
+    def measure() -> float:
+        views_of_batch(augmentation, images, seeds[0], 1)  # warm
+        started = time.thread_time()
+        for some in seeds:
+            views_of_batch(augmentation, images, some, 0)
+        return (time.thread_time() - started) / seeds.size * 1e6
+
+    return measure
 
 
 if __name__ == "__main__":

@@ -13,8 +13,16 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ssl_app.data.batch import Batch
 from ssl_app.data.intensity import PixelScaling
-from ssl_app.data.seeding import mix
-from ssl_app.data.transforms import Augmentation, Box, Frame, LocatedAugmentation, Pipeline, center
+from ssl_app.data.seeding import mix, mix_each
+from ssl_app.data.transforms import (
+    Augmentation,
+    Frame,
+    LocatedAugmentation,
+    Pipeline,
+    center,
+    located_views_of_batch,
+    views_of_batch,
+)
 from ssl_app.errors import Change, SettingsError
 
 ORDERED_BATCH, FEWEST, NUMBERS = (
@@ -100,29 +108,30 @@ class Builder(TorchDataset[Batch]):
     def __getitem__(self, request: Request) -> Batch:
         rows = self.rows
         scaled = rows.scaling.scale(rows.images[rows.indices[request.index]])  # (B, P, P, C) in [0, 1]
-        boxes: list[Box] | None = [] if request.boxes else None
-        views = tuple(self._view(scaled, request, view, None if view else boxes) for view in range(request.views))
         labels = None if rows.labels is None else torch.from_numpy(rows.labels[request.index])
-        located = None if boxes is None else torch.tensor(boxes, dtype=torch.float32)
-        return Batch(views, torch.from_numpy(request.index), labels, request.seed, located)
-
-    def _view(self, scaled: NDArray[np.float32], request: Request, view: int, boxes: list[Box] | None) -> Tensor:
-        """One view of each image; where `boxes` is a list, their boxes join it."""
+        index, boxes = torch.from_numpy(request.index), None
         if request.first is None:
-            images = center(scaled, self.rows.image_size)
-        else:
-            # by place, not by image: drawn with replacement, an image comes often in one epoch, each time anew
-            seeds = (mix(self.seed, request.epoch, request.first + place) for place in range(len(scaled)))
-            pairs = zip(scaled, seeds, strict=True)
-            if boxes is None:
-                images = np.stack([self.augmentation(image, seed, view) for image, seed in pairs])
+            return Batch((self._input(center(scaled, rows.image_size)),), index, labels, request.seed)
+        # by place, not by image: drawn with replacement, an image comes often in one epoch, each time anew
+        places = np.arange(request.first, request.first + len(scaled), dtype=np.uint64)
+        seeds, views = mix_each(self.seed, request.epoch, places), []
+        for view in range(request.views):
+            if request.boxes and view == 0:
+                images, found = located_views_of_batch(
+                    cast(LocatedAugmentation, self.augmentation), scaled, seeds, view
+                )
+                boxes = torch.from_numpy(found.astype(np.float32))
             else:
-                augmentation = cast(LocatedAugmentation, self.augmentation)
-                located = [augmentation.located(image, seed, view) for image, seed in pairs]
-                images = np.stack([image for image, _ in located])
-                boxes += [box for _, box in located]
-        normalized = (images - self.mean) / self.std
-        return torch.from_numpy(np.ascontiguousarray(normalized)).permute(0, 3, 1, 2)  # NCHW seen, NHWC stored
+                images = views_of_batch(self.augmentation, scaled, seeds, view)
+            views.append(self._input(images))
+        return Batch(tuple(views), index, labels, request.seed, boxes)
+
+    def _input(self, images: NDArray[np.float32]) -> Tensor:
+        """Normalized, NCHW seen and NHWC stored; row by row, since numpy is slow along an axis of channels."""
+        count, height, width = images.shape[:3]
+        normalized = images.reshape(count, height, -1) - np.tile(self.mean, width)
+        normalized /= np.tile(self.std, width)
+        return torch.from_numpy(normalized.reshape(images.shape)).permute(0, 3, 1, 2)
 
 
 class Loader:

@@ -1,27 +1,27 @@
-"""Augmentation of single images: random views, the same for the same seed.
+"""Augmentation: random views of a batch of images, the same for the same seed.
 
-Compose gives every worker the same stream and repeats it each epoch (albumentations 2.0.8), so each image is
-seeded by its place in the training: (seed, epoch, place). The bits are then the same for any number of workers. The
-views of an image share that seed, so that they can have something in common; a pipeline mixes in the view's number.
+albumentations describes it. Transforms that `operations` knows are executed without it, for a batch at once; others
+image by image by albumentations itself, whose Compose gives every worker the same stream and repeats it each
+epoch (2.0.8). So each image is seeded by its place in the training: (seed, epoch, place). The bits are then the same
+for any batch and number of workers. The views of an image share that seed, so that they can have something in common;
+a pipeline mixes in the view's number.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_app.data.seeding import mix
+from ssl_app.data.boxes import BOXES, Axis, Box, box, followed
+from ssl_app.data.operations import Images, executed, operations
+from ssl_app.data.seeding import Seeds, mix, mix_each
 from ssl_app.errors import Change, SettingsError
 
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1 of a view, in shares of the packed image's side
 FLAT = (3 / 4, 4 / 3)  # aspect ratios of a random crop
-CROPS = (A.RandomResizedCrop, A.RandomSizedCrop, A.RandomCrop, A.CenterCrop, A.Crop)
-# after which a view is still a box of the image along its axes
-BOXES = (*CROPS, A.Pad, A.PadIfNeeded, A.Resize, A.HorizontalFlip, A.VerticalFlip, A.ImageOnlyTransform, A.NoOp)
 DRAW = -1  # in the place of a view's number: what is drawn for an image, not for one of its views
 
 
@@ -55,6 +55,32 @@ class LocatedAugmentation(Augmentation, Protocol):
         ...
 
 
+class BatchAugmentation(Augmentation, Protocol):
+    """An augmentation that gives one view of each image of a batch faster than by a call for each."""
+
+    def batch(self, images: Images, seeds: Seeds, view: int) -> Images:
+        """(B, P, P, C), (B,) -> (B, S, S, C): the same views as by calls, to the bit."""
+        ...
+
+
+def views_of_batch(augmentation: Augmentation, images: Images, seeds: Seeds, view: int) -> Images:
+    """One view of each image, by any augmentation. (B, P, P, C), (B,) -> (B, S, S, C)."""
+    if hasattr(augmentation, "batch"):
+        return cast(BatchAugmentation, augmentation).batch(images, seeds, view)
+    return np.stack([augmentation(image, seed, view) for image, seed in zip(images, seeds.tolist(), strict=True)])
+
+
+def located_views_of_batch(
+    augmentation: LocatedAugmentation, images: Images, seeds: Seeds, view: int
+) -> tuple[Images, NDArray[np.float64]]:
+    """The same, and the boxes (B, 4)."""
+    if isinstance(augmentation, Pipeline):
+        return augmentation.located_batch(images, seeds, view)
+    pairs = zip(images, seeds.tolist(), strict=True)
+    views, boxes = zip(*(augmentation.located(image, seed, view) for image, seed in pairs), strict=True)
+    return np.stack(views), np.array(boxes)
+
+
 class Pipeline:
     """Transforms of albumentations, one after the other; without any, the center crop.
 
@@ -62,33 +88,39 @@ class Pipeline:
     """
 
     def __init__(self, frame: Frame, transforms: Sequence[A.BasicTransform]) -> None:
-        cv2.setNumThreads(0)  # albumentations runs in our threads or workers; OpenCV's own would fight them
-        self.image_size, self.pack_size = frame.image_size, frame.pack_size
-        self.compose = A.Compose(list(transforms)) if transforms else None
+        cv2.setNumThreads(0)  # OpenCV runs in our threads or workers; its own would fight them
+        self.pack_size = frame.pack_size
+        side = frame.image_size
+        self.compose = A.Compose(list(transforms) or [A.CenterCrop(side, side)])
+        self.operations = operations(self.compose.transforms, frame.channels)
 
     def __call__(self, image: NDArray[np.float32], seed: int, view: int = 0) -> NDArray[np.float32]:
         """(P, P, C) -> (S, S, C)."""
-        found: NDArray[np.float32]
-        if self.compose is None:
-            (found,) = center(image[None], self.image_size)
-            return found
-        self.compose.set_random_seed(mix(seed, view) % 2**32)
-        found = self.compose(image=image)["image"]
-        return found
+        return self.located(image, seed, view)[0]
 
     def located(self, image: NDArray[np.float32], seed: int, view: int = 0) -> tuple[NDArray[np.float32], Box]:
-        """The view, and its box by what the transforms have drawn. Raises SettingsError as `refuse_unlocated`."""
-        found, whole = self(image, seed, view), self.pack_size
-        start = (whole - self.image_size) // 2 if self.compose is None else 0
-        across, down = Axis(start, whole), Axis(start, whole)
-        for transform in () if self.compose is None else self.compose.transforms:
-            across, down = followed(across, down, transform)
-        (x0, x1), (y0, y1) = across.ends(self.image_size), down.ends(self.image_size)
-        return found, (x0 / whole, y0 / whole, x1 / whole, y1 / whole)
+        """The view, and its box, which is meant only after `refuse_unlocated`."""
+        views, boxes = self.located_batch(image[None], np.array([seed], np.uint64), view)
+        x0, y0, x1, y1 = boxes[0].tolist()
+        return views[0], (x0, y0, x1, y1)
+
+    def batch(self, images: Images, seeds: Seeds, view: int = 0) -> Images:
+        """(B, P, P, C), (B,) -> (B, S, S, C)."""
+        return self.located_batch(images, seeds, view)[0]
+
+    def located_batch(self, images: Images, seeds: Seeds, view: int = 0) -> tuple[Images, NDArray[np.float64]]:
+        """The views, and their boxes (B, 4)."""
+        own = mix_each(seeds, view)
+        if self.operations is not None:
+            views, boxes = executed(self.operations, images, own)
+        else:
+            each = [composed(self.compose, image, seed) for image, seed in zip(images, own.tolist(), strict=True)]
+            views, boxes = (np.stack(found) for found in zip(*each, strict=True))
+        return views, boxes / self.pack_size
 
     def refuse_unlocated(self) -> None:
         """Raise SettingsError where a transform makes a view that is no box along the axes."""
-        for transform in () if self.compose is None else self.compose.transforms:
+        for transform in self.compose.transforms:
             if not isinstance(transform, BOXES):
                 raise SettingsError(
                     f"targets are pooled from the box of a crop, and {type(transform).__name__} leaves none",
@@ -97,52 +129,18 @@ class Pipeline:
                 )
 
 
-@dataclass(frozen=True)
-class Axis:
-    """Along one axis: where the first pixel of a view begins in the packed image, and how far it is to the next."""
-
-    start: float  # pixels of the packed image
-    side: float  # of the view, in its own pixels
-    step: float = 1.0  # pixels of the packed image for one of the view; below 0 where it is mirrored
-
-    def ends(self, side: float) -> tuple[float, float]:
-        """Where a view of so many pixels begins and ends in the packed image, in ascending order."""
-        end = self.start + self.step * side
-        return min(self.start, end), max(self.start, end)
-
-    def cut(self, low: float, high: float, side: float | None = None) -> "Axis":
-        """From pixel `low` to pixel `high` of the view, resized to `side`. Both may lie outside: it is padded."""
-        side = high - low if side is None else side
-        return Axis(self.start + self.step * low, side, self.step * (high - low) / side)
-
-    def mirrored(self) -> "Axis":
-        """Counted from the other end."""
-        return Axis(self.start + self.step * self.side, self.side, -self.step)
-
-
-def followed(across: Axis, down: Axis, transform: A.BasicTransform) -> tuple[Axis, Axis]:
-    """Both axes after one more transform, by what it has drawn last; of BOXES."""
-    drawn = transform.params  # albumentations 2.0.8 empties it where the transform was not applied
-    if not drawn:
-        return across, down
-    if isinstance(transform, CROPS):
-        pad = drawn.get("pad_params") or {}
-        left, top = pad.get("pad_left", 0), pad.get("pad_top", 0)
-        x0, y0, x1, y1 = drawn["crop_coords"]
-        height, width = getattr(transform, "size", (y1 - y0, x1 - x0))
-        return across.cut(x0 - left, x1 - left, width), down.cut(y0 - top, y1 - top, height)
-    if isinstance(transform, A.Pad | A.PadIfNeeded):
-        return (
-            across.cut(-drawn["pad_left"], across.side + drawn["pad_right"]),
-            down.cut(-drawn["pad_top"], down.side + drawn["pad_bottom"]),
-        )
-    if isinstance(transform, A.Resize):
-        return across.cut(0, across.side, transform.width), down.cut(0, down.side, transform.height)
-    if isinstance(transform, A.HorizontalFlip):
-        return across.mirrored(), down
-    if isinstance(transform, A.VerticalFlip):
-        return across, down.mirrored()
-    return across, down
+def composed(
+    compose: A.Compose, image: NDArray[np.float32], seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """One view by albumentations itself, and its box (4,) in pixels by what the transforms have drawn."""
+    compose.set_random_seed(seed % 2**32)
+    view: NDArray[np.float32] = compose(image=image)["image"]
+    across, down = Axis(0, image.shape[1]), Axis(0, image.shape[0])
+    for transform in compose.transforms:
+        # albumentations 2.0.8 empties the parameters where a transform was not applied
+        if isinstance(transform, BOXES) and transform.params:
+            across, down = followed(across, down, transform, transform.params)
+    return view, box(across, down, len(view))
 
 
 class Mixed:
@@ -153,7 +151,14 @@ class Mixed:
 
     def __call__(self, image: NDArray[np.float32], seed: int, view: int) -> NDArray[np.float32]:
         """By the augmentation of this view; further views take the last."""
-        return self.by_view[min(view, len(self.by_view) - 1)](image, seed, view)
+        return self._of(view)(image, seed, view)
+
+    def batch(self, images: Images, seeds: Seeds, view: int) -> Images:
+        """The same of each image."""
+        return views_of_batch(self._of(view), images, seeds, view)
+
+    def _of(self, view: int) -> Augmentation:
+        return self.by_view[min(view, len(self.by_view) - 1)]
 
 
 class MixedImages:
@@ -165,6 +170,17 @@ class MixedImages:
     def __call__(self, image: NDArray[np.float32], seed: int, view: int) -> NDArray[np.float32]:
         """By the augmentation that the image's seed draws."""
         return self.by_image[mix(seed, DRAW) % len(self.by_image)](image, seed, view)
+
+    def batch(self, images: Images, seeds: Seeds, view: int) -> Images:
+        """The same of each image."""
+        drawn = mix_each(seeds, DRAW) % np.uint64(len(self.by_image))
+        rows = [np.flatnonzero(drawn == number) for number in range(len(self.by_image))]
+        parts = [
+            views_of_batch(augmentation, images[mine], seeds[mine], view)
+            for augmentation, mine in zip(self.by_image, rows, strict=True)
+            if len(mine)
+        ]
+        return np.concatenate(parts)[np.concatenate(rows).argsort()]
 
 
 Build = Callable[[Frame], Augmentation]  # what a method or a user names

@@ -91,7 +91,7 @@ def test_images_without_an_up_are_flipped_vertically() -> None:
     image = image_of(1, 16)
     for flips in (False, True):
         views = [
-            preset("light", Frame(16, 16, vertical_flip=flips), mirror=False)(image, seed, 0) for seed in range(60)
+            preset("light", Frame(16, 16, vertical_flip=flips), mirror=False)(image, seed, 0) for seed in range(300)
         ]
         found = sum(np.abs(view - image[::-1]).mean() < 1e-6 for view in views)
         assert (found > 0) == flips
