@@ -86,7 +86,7 @@ class Size:
         return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 1)
 
 
-WIDE, NARROW = Size(760, 400), Size(352, 300, left=50, right=10)
+WIDE, NARROW = Size(960, 430), Size(352, 300, left=50, right=10)
 
 
 @dataclass(frozen=True)
