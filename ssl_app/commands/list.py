@@ -132,9 +132,11 @@ def _pretrain(result: Mapping[str, Any]) -> str | None:
     name = next((name for name in OF_PRETRAINING if name in final), None)
     if name is None:
         return "warning" if result.get("warning") else None
+    score = name.removeprefix("val_")
     figure = f"{OF_PRETRAINING[name] or name.replace('_', ' ')} {final[name]:.3f}"
-    if result.get("chance") is not None and name.removeprefix("val_") in SCORES:
-        figure += f" (chance {result['chance']:.3f})"
+    if score in SCORES:
+        chance = "" if result.get("chance") is None else f" (chance {result['chance']:.3f})"
+        figure = f"pretext {score.replace('_', ' ')} {final[name]:.3f}{chance}"
     return f"{figure}, warning" if result.get("warning") else figure
 
 

@@ -100,8 +100,8 @@ def saved(rows: Sequence[Mapping[str, Any]]) -> Section | None:
     if len(known) > 1:
         chart = _saved_chart(known)
         note = (
-            "How many times the labels scratch needs for the same score: above 1, pretraining saves labels. Lines are "
-            "95\u00a0% intervals. An arrow is a bound: scratch was not tried with more, or fewer, labels."
+            "How many times the labels scratch needs for the same score: above 1, pretraining saves labels. Lines "
+            "are 95\u00a0% intervals. An arrow is a bound: scratch was not tried with more, or fewer, labels."
         )
         figure = tag("figure", chart.drawn(*LOW), tag("figcaption", note))
     return section("saved", "Labels saved", figure, table(columns, lines))

@@ -45,8 +45,8 @@ MEANINGS = {
     "explains.",
     "no difference that matters": f"In short: with the same labels, {FIRST} classifies about as well as one that did "
     "not.",
-    "no difference shown": f"In short: it is open whether {FIRST} classifies better than one that did not; this sweep "
-    "is too small to tell.",
+    "no difference shown": f"In short: it is open whether {FIRST} classifies better than one that did not; this "
+    "sweep is too small to tell.",
 }
 MOST_NAMED = 6  # classes, for their differences to stand on the first screen
 
@@ -135,7 +135,17 @@ class SweepReport:
         if len(gained) < 2:
             return []
         each = [
-            join([name, " ", tag("span", points_with(gap.mean, gap.low, gap.high), class_=direction(gap.low, gap.high) or "level")])
+            join(
+                [
+                    name,
+                    " ",
+                    tag(
+                        "span",
+                        points_with(gap.mean, gap.low, gap.high),
+                        class_=direction(gap.low, gap.high) or "level",
+                    ),
+                ]
+            )
             for name, gap in gained
         ]
         link = tag("a", "By class", href="#classes")

@@ -51,7 +51,7 @@ def test_the_list_has_every_run_the_newest_first(out: Path, ssl) -> None:
         ["killed", "stopped", "pretrain", "sela", "scans/"],
         ["broken", "failed", "sweep", "auto,", "two-stage", "scans/", "1.0"],
         ["f", "finished", "finetune", "auto", "scans/", "balanced", "accuracy", "0.700", "[0.600,", "0.800]", "0.5"],
-        ["p", "finished", "pretrain", "rotnet", "scans/", "val", "accuracy", "0.875,", "warning", "1.5"],
+        ["p", "finished", "pretrain", "rotnet", "scans/", "pretext", "accuracy", "0.875,", "warning", "1.5"],
     ]
 
 
@@ -116,8 +116,8 @@ def test_damaged_runs_are_named_and_none_is_no_mistake(out: Path, ssl, tmp_path:
     [
         ({"probe_knn": 0.5, "accuracy": 0.09}, "kNN accuracy 0.500"),
         ({"accuracy": 0.09, "ami_labels": 0.2}, "AMI with labels 0.200"),
-        ({"accuracy": 0.09, "val_accuracy": 0.08, "loss": 4.0}, "val accuracy 0.080 (chance 0.010)"),
-        ({"retrieval": 0.5, "val_loss": 3.0}, "retrieval 0.500 (chance 0.010)"),
+        ({"accuracy": 0.09, "val_accuracy": 0.08, "loss": 4.0}, "pretext accuracy 0.080 (chance 0.010)"),
+        ({"retrieval": 0.5, "val_loss": 3.0}, "pretext retrieval 0.500 (chance 0.010)"),
         ({"val_loss": 3.0}, "val loss 3.000"),
         ({}, None),
     ],
@@ -175,7 +175,7 @@ def test_show_knows_the_defaults_of_a_method(out: Path, ssl) -> None:
     path.write_text(json.dumps(held))
     found = ssl("show", "p", "--out", out, "--json").result
     assert found["changed"] == {"method": "rotnet", "data": "scans/", "lr": 0.2, "rotation_head": "linear"}
-    assert found["sentences"] == ["val accuracy 0.875, warning", "all flat"]
+    assert found["sentences"] == ["pretext accuracy 0.875, warning", "all flat"]
 
 
 def test_show_says_why_a_run_has_no_result(out: Path, ssl) -> None:
