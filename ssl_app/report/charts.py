@@ -162,8 +162,11 @@ class Chart:
             shape = tag("path", class_="mark", d=SHAPES[curve.marker], transform=f"translate({x} {y})")
             hit = tag("circle", class_="hit", cx=x, cy=y, r=11)
             parts.append(tag("g", tag("title", mark.words), shape, hit, class_="point", tabindex=-1))
+        kind = f"series s{curve.place}"
+        if not (curve.points and curve.marks):  # nothing to stop at
+            return tag("g", *parts, class_=kind, data_curve=curve.name)
         return tag(
-            "g", *parts, class_=f"series s{curve.place}", data_curve=curve.name, tabindex=0, role="group",
+            "g", *parts, class_=kind, data_curve=curve.name, tabindex=0, role="group",
             aria_label=f"{curve.name}: arrow keys go from point to point",
         )  # fmt: skip
 
