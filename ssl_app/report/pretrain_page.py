@@ -89,7 +89,7 @@ class PretrainReport:
             return [tag("div", tag("p", "Not finished", class_="outcome"), *lines, class_=kind)]
         if self.warnings:
             head, kind = "Finished, with a warning", "verdict failed"
-            lines = [bullets(self.warnings)]
+            lines = [bullets(self.warnings), paragraph("What the network is worth all the same, a sweep says. Type")]
         else:
             head, kind = "Finished without a warning", "verdict helped"
             lines = [
