@@ -134,8 +134,8 @@ for how, patience in ((signal.SIGTERM, {STOPS_WITHIN}), (signal.SIGKILL, 0)):
 def outlived_by_none(group: int) -> Iterator[None]:
     """End a group of processes where this one is killed inside, which lets it end nothing itself."""
     words = [sys.executable, "-I", "-S", "-c", WATCH, str(group)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True, **quiet) as watch:
+    null = subprocess.DEVNULL
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True) as watch:
         try:
             yield
         finally:

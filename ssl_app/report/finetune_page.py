@@ -29,6 +29,7 @@ class FinetuneReport:
     typed: str  # the command
     changed: Mapping[str, Any]
     next: str  # the command that uses the classifier
+    doubtful: str  # and the one that leaves blank what is doubtful
     cache: Path
 
     def html(self) -> str:
@@ -72,7 +73,7 @@ class FinetuneReport:
         return paragraph(words + before, quiet=True)
 
     def _abstention(self) -> list[Markup]:
-        """What `--abstain` comes to on the test images, at a few thresholds."""
+        """What leaving doubtful images blank comes to on the test images, at a few thresholds."""
         every = {one["threshold"]: one for one in (self.facts.result or {}).get("abstention", ()) if one["kept"]}
         rows: list[list[object]] = []
         for threshold in THRESHOLDS:
@@ -93,7 +94,7 @@ class FinetuneReport:
         if not rows:
             return []
         note = paragraph("To leave blank what it is not sure of, type")
-        return [heading("Abstention"), table(columns, rows), note, command(f"{self.next} --abstain 0.9")]
+        return [heading("Abstention"), table(columns, rows), note, command(self.doubtful)]
 
     def _first(self) -> list[Markup]:
         """What was trained, on what, and how good it is."""
