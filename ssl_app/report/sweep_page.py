@@ -212,7 +212,8 @@ class SweepReport:
         note = paragraph(
             "Expected calibration error (ECE): the mean distance between the probability of the predicted class and "
             f"the share that is right, over {BINS} bins. The curves are of {count(findings.per_class, 'label')} per "
-            "class, all draws together. ECE has no interval, and is too large where images are few.",
+            "class, all draws together. ECE has no interval, and is too large where images are few. The "
+            "classifiers of a sweep are not calibrated; finetune can calibrate its own.",
             quiet=True,
         )
         return section("calibration", "Calibration", note, reliability(self.reliability), table(columns, rows))
