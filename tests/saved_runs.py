@@ -2,13 +2,13 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ssl_app import config, runs
+from ssl_app import checkpoints, config, runs
 from ssl_app.checkpoints import SCRATCH
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
@@ -18,8 +18,9 @@ from ssl_app.evaluation import comparison
 from ssl_app.evaluation.comparison import BASELINE
 from ssl_app.evaluation.metrics import classification
 from ssl_app.evaluation.verdict import Around
-from ssl_app.settings import SweepSettings
+from ssl_app.settings import PretrainSettings, SweepSettings
 from ssl_app.training.hardware import choose
+from ssl_app.training.initialization import BACKBONE
 from ssl_app.training.machine import write_machine
 from ssl_app.transfer import kept_predictions
 from ssl_app.transfer.workers import write_trial
@@ -49,9 +50,29 @@ def dataset(out: Path, classes: Sequence[str], count: int) -> Dataset:
     np.save(pack / "images.npy", images)
     return Dataset(
         "scans", images, tuple(f"scans/<i>{n}.png" for n in range(2 * count)), np.arange(2 * count), tuple(classes),
-        np.arange(2 * count) % len(classes), np.ones(2 * count, dtype=np.bool_), None, None, Columns("label"), (),
+        np.arange(2 * count) % max(1, len(classes)), np.ones(2 * count, dtype=np.bool_), None, None,
+        Columns("label"), (),
         (("broken.png", "no image"),), True, 8, "abc",
     )  # fmt: skip
+
+
+def make_pretraining(out: Path, name: str, epochs: int = 12, warning: str | None = None) -> Path:
+    """A finished pretraining of images without labels."""
+    labeled = dataset(out, (), 40)
+    data = replace(labeled, labels=np.zeros(80, np.int64), labeled=np.zeros(80, np.bool_))
+    settings = config.as_json(PretrainSettings(name=name, method="rotnet", data="scans"))
+    folder = runs.new_run(out, name, "pretrain", settings)
+    write_summary(folder, data, {"training": np.arange(80)}, "no split", SCALING)
+    write_machine(folder, choose("cpu", "fp32"))
+    history = [
+        {"accuracy": 1 - 0.75 / n, "val_accuracy": 0.9 - 0.6 / n, "loss": 1 / n, "effective_rank": 5.0 * n}
+        for n in range(1, epochs + 1)
+    ]
+    checkpoints.write(folder / BACKBONE, {}, {"history": history})
+    found = {"final": history[-1], "chance": 0.25, "warning": warning, "training_seconds": 60.0, "unreadable": []}
+    result = {"verb": "pretrain", "run": str(folder), "seconds": 70.0, "settings": settings} | found
+    runs.write_json(folder / runs.RESULT, result)
+    return folder
 
 
 def _settings(made: Made, name: str) -> dict[str, Any]:

@@ -103,14 +103,14 @@ def record(spec: RunSpec, folder: Path | None = None, started: float | None = No
             end.status = "FINISHED"
         except (Stopped, KeyboardInterrupt):
             end.status = "KILLED"
-            _keep_end(folder, end.status, "it was stopped")
+            _keep_end(folder, end.status, "it was stopped", time.monotonic() - began)
             run.tracked.note("It was stopped.")
             raise
         except Exception as error:
             why = error.sentence(config.flag) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             why = why if received() is None else "it was stopped"
             end.status = "FAILED" if received() is None else "KILLED"
-            _keep_end(folder, end.status, why)
+            _keep_end(folder, end.status, why, time.monotonic() - began)
             run.tracked.note(f"It failed: {why}" if received() is None else "It was stopped.")
             raise
 
@@ -134,10 +134,11 @@ def _ending() -> Iterator[_End]:
             end.tracked.finish(end.status)
 
 
-def _keep_end(folder: Path, status: str, why: str) -> None:
+def _keep_end(folder: Path, status: str, why: str, seconds: float) -> None:
     """Write how a run ended that has no result, for its report; a full disk is no second mistake."""
     with suppress(OSError):
-        runs.write_json(folder / runs.ENDED, {"status": status, "why": why, "at": time.time()})
+        found = {"status": status, "why": why, "at": time.time(), "seconds": seconds}
+        runs.write_json(folder / runs.ENDED, found)
 
 
 def state_of(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """List the runs in --out, the newest first: state, method, data, headline figure, minutes."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from ssl_app import config, runs
 from ssl_app.commands import state_of
 from ssl_app.config import option
 from ssl_app.errors import RunError
+from ssl_app.locks import owner_of
 from ssl_app.runs import Result
 
 logger = logging.getLogger(__name__)
@@ -21,6 +23,16 @@ ssl-app list --verb finetune
 ssl-app list --out /data/ssl-runs --json
 """
 LONGEST = 40  # characters of a column
+SCORES = ("accuracy", "retrieval", "psnr_gain")  # of pretext tasks, which a network without knowledge has by chance
+# metrics of a pretraining, those first that say the most about its features, and how they are named
+OF_PRETRAINING = {
+    "probe_knn": "kNN accuracy",
+    "probe_ami": "AMI with labels",
+    "ami_labels": "AMI with labels",
+    **{f"{part}{name}": None for name in SCORES for part in ("val_", "")},
+    "val_loss": None,
+    "loss": None,
+}
 HEAD = ("run", "state", "verb", "method", "data", "figure", "minutes")
 
 
@@ -75,11 +87,6 @@ def entry(folder: Path) -> Entry:
     verb, given, started = str(held.get("verb")), held.get("settings", {}), float(held.get("started", 0.0))
     state = state_of(folder)
     result = runs.read_result(folder) if runs.finished(folder) else {}
-    seconds = result.get("seconds")
-    if state == "running":
-        seconds = time.time() - started
-    elif (folder / runs.ENDED).is_file():
-        seconds = runs.read_json(folder / runs.ENDED)["at"] - started
     names = given.get("method") or given.get("methods") or given.get("strategy")
     return Entry(
         folder.name,
@@ -88,9 +95,27 @@ def entry(folder: Path) -> Entry:
         ", ".join(names) if isinstance(names, list) else names,
         given.get("data") or _data_of_init(folder, given),
         figure(verb, result) if result else None,
-        None if seconds is None else seconds / 60,
+        _minutes(folder, state, started, result),
         started,
     )
+
+
+def _minutes(folder: Path, state: str, started: float, result: Mapping[str, Any]) -> float | None:
+    """What a run took: in all where that is known, else its last command; never what a clock that was set says."""
+    if result:
+        trials = sum(float(one.get("seconds", 0)) for one in result.get("trials", ()) if isinstance(one, Mapping))
+        at_a_time = result["settings"].get("jobs") or min(8, os.cpu_count() or 1)
+        seconds = max(float(result["seconds"]), float(result.get("training_seconds") or 0), trials / at_a_time)
+    elif state == "running":
+        owner = owner_of(folder)
+        since = owner.since if owner is not None and owner.since else started
+        seconds = time.time() - since if since else -1
+    elif (folder / runs.ENDED).is_file():
+        ended = runs.read_json(folder / runs.ENDED)
+        seconds = float(ended.get("seconds", ended["at"] - started if started else -1))
+    else:
+        return None
+    return seconds / 60 if seconds >= 0 else None
 
 
 def figure(verb: str, result: Mapping[str, Any]) -> str | None:
@@ -104,9 +129,14 @@ def figure(verb: str, result: Mapping[str, Any]) -> str | None:
 
 def _pretrain(result: Mapping[str, Any]) -> str | None:
     final = result["final"]
-    names = ("knn_accuracy", "val_accuracy", "accuracy", "val_loss", "loss")
-    name = next((name for name in names if name in final), None)
-    figure = None if name is None else f"{name.replace('_', ' ')} {final[name]:.3f}"
+    name = next((name for name in OF_PRETRAINING if name in final), None)
+    if name is None:
+        return "warning" if result.get("warning") else None
+    score = name.removeprefix("val_")
+    figure = f"{OF_PRETRAINING[name] or name.replace('_', ' ')} {final[name]:.3f}"
+    if score in SCORES:
+        chance = "" if result.get("chance") is None else f" (chance {result['chance']:.3f})"
+        figure = f"pretext {score.replace('_', ' ')} {final[name]:.3f}{chance}"
     return f"{figure}, warning" if result.get("warning") else figure
 
 

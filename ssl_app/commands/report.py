@@ -152,13 +152,15 @@ def _finetune(facts: "RunFacts") -> str:
 
     path = facts.folder / "test.csv"
     found = read_test_predictions(path) if path.is_file() else None
+    use = f"ssl-app predict {quote(facts.name)} --data NEW-IMAGES"
     return FinetuneReport(
         facts,
         None if found is None else found.probabilities,
         None if found is None else found.labels,
         typed(facts),
         changed(facts),
-        f"ssl-app predict {quote(facts.name)} --data NEW-IMAGES{_out(facts)}",
+        f"{use}{_out(facts)}",
+        f"{use} --abstain 0.9{_out(facts)}",
         cache_of(facts.folder.parent),
     ).html()
 

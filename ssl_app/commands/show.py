@@ -71,9 +71,9 @@ def differing(verb: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _headline(about: Entry, folder: Path) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(about.started))
+    when = f", begun {time.strftime('%Y-%m-%d %H:%M', time.localtime(about.started))}" if about.started else ""
     minutes = "" if about.minutes is None else f", {about.minutes:.1f} minutes"
-    return f"{about.verb} {folder}: {about.state}, begun {when}{minutes}"
+    return f"{about.verb} {folder}: {about.state}{when}{minutes}"
 
 
 def _sentences(about: Entry, result: Mapping[str, Any], ended: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,8 @@ def run(settings: Settings) -> Result:
             logger.warning(line)
         if outcome.failure is None or outcome.sent.changes:
             logger.info(f"{outcome.where}: {outcome.sent}")
+        for line in outcome.sent.pages:
+            logger.info(line)
     if not outcomes:
         logger.info(f"{settings.out} holds no runs: nothing to send")
     failed = [f"{outcome.where} takes nothing now ({outcome.failure})" for outcome in outcomes if outcome.failure]

@@ -110,13 +110,36 @@ def serve(out: Path, port: int, host: str = "127.0.0.1") -> Iterator[Server]:
             start_new_session=True,  # a group of its own: it ends as one, and a Ctrl-C reaches us first
         )
         try:
-            local = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-            address = f"http://{f'[{local}]' if ':' in local else local}:{port}"
-            server = Server(address, process, log)
-            _wait_for(server)
-            yield server
+            with outlived_by_none(process.pid):
+                local = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+                address = f"http://{f'[{local}]' if ':' in local else local}:{port}"
+                server = Server(address, process, log)
+                _wait_for(server)
+                yield server
         finally:
             _end(process)
+
+
+# reads until the one who writes is gone, however it ended; then ends the group
+WATCH = f"""
+import os, signal, sys, time
+sys.stdin.buffer.read()
+for how, patience in ((signal.SIGTERM, {STOPS_WITHIN}), (signal.SIGKILL, 0)):
+    os.killpg(int(sys.argv[1]), how)
+    time.sleep(patience)
+"""
+
+
+@contextmanager
+def outlived_by_none(group: int) -> Iterator[None]:
+    """End a group of processes where this one is killed inside, which lets it end nothing itself."""
+    words = [sys.executable, "-I", "-S", "-c", WATCH, str(group)]
+    null = subprocess.DEVNULL
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True) as watch:
+        try:
+            yield
+        finally:
+            watch.kill()
 
 
 def free_port(host: str, port: int) -> int:

@@ -114,8 +114,10 @@ def points(share: float) -> str:
 
 
 def points_with(mean: float, low: float | None, high: float | None) -> str:
-    """`+9.6 [+3.1, +16.0]`, in points."""
-    return points(mean) if low is None or high is None else f"{points(mean)} [{points(low)}, {points(high)}]"
+    """`+9.6 [+3.1, +16.0]`, in points; what of the interval lies beyond a hundred points is cut off."""
+    if low is None or high is None:
+        return points(mean)
+    return f"{points(mean)} [{points(max(-1.0, low))}, {points(min(1.0, high))}]"
 
 
 def direction(low: float | None, high: float | None) -> str | None:

@@ -86,7 +86,7 @@ class Size:
         return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 1)
 
 
-WIDE, NARROW = Size(760, 400), Size(352, 300, left=50, right=10)
+WIDE, NARROW = Size(960, 430), Size(352, 300, left=50, right=10)
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,11 @@ class Chart:
             shape = tag("path", class_="mark", d=SHAPES[curve.marker], transform=f"translate({x} {y})")
             hit = tag("circle", class_="hit", cx=x, cy=y, r=11)
             parts.append(tag("g", tag("title", mark.words), shape, hit, class_="point", tabindex=-1))
+        kind = f"series s{curve.place}"
+        if not (curve.points and curve.marks):  # nothing to stop at
+            return tag("g", *parts, class_=kind, data_curve=curve.name)
         return tag(
-            "g", *parts, class_=f"series s{curve.place}", data_curve=curve.name, tabindex=0, role="group",
+            "g", *parts, class_=kind, data_curve=curve.name, tabindex=0, role="group",
             aria_label=f"{curve.name}: arrow keys go from point to point",
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ssl_app.evaluation.ablation import difference
 from ssl_app.evaluation.comparison import Answered
 from ssl_app.evaluation.difference import ScoredPart
+from ssl_app.evaluation.intervals import Interval
 from ssl_app.report import classes, embedded
 from ssl_app.report.blocks import (
     Column,
@@ -98,6 +99,22 @@ def _recalls(findings: Findings, names: Sequence[str], predictions: Sequence[NDA
     return table(columns, rows)
 
 
+def gains(findings: Findings, names: Sequence[str]) -> list[tuple[str, Interval]]:
+    """What the details' variant is ahead of scratch, in recall of each class that was tested on."""
+    labels, found = findings.tested.part.labels, []
+    for k, name in enumerate(names if findings.baseline is not None else ()):
+        if (labels == k).any():
+            gap = _gap(only(findings.tested, labels == k), findings)
+            found += [] if gap is None else [(name, gap)]
+    return found
+
+
+def _gap(tested: Answered, findings: Findings) -> Interval | None:
+    """The details' variant minus scratch, on some of the images."""
+    assert findings.baseline is not None
+    return difference(tested, findings.subject, [findings.baseline], findings.per_class)
+
+
 def _against(findings: Findings, of_class: NDArray[np.bool_]) -> list[object]:
     """Recall of one class, of scratch too where it is there, and the difference."""
     tested, budget = only(findings.tested, of_class), findings.per_class
@@ -105,7 +122,7 @@ def _against(findings: Findings, of_class: NDArray[np.bool_]) -> list[object]:
     if findings.baseline is None:
         return [percent_with(ours)]
     theirs = tested.curve(findings.baseline)[budget].interval
-    gap = difference(tested, findings.subject, [findings.baseline], budget)
+    gap = _gap(tested, findings)
     shown: object = "–"
     if gap is not None:
         shown = tag("span", points_with(gap.mean, gap.low, gap.high), class_=direction(gap.low, gap.high))

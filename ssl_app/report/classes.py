@@ -104,6 +104,11 @@ def gallery(
 
 def mistakes_sentence(all_of: int, shown: int, images: int, trials: int) -> str:
     """How many there are, and which are shown."""
-    by = "by one trial or more" if trials > 1 else "wrongly classified"
-    first = f"{count(all_of, 'image')} of {images:,} {'were wrongly classified ' if trials > 1 else 'were '}{by}"
-    return f"{first}; the {shown} shown are those most often wrong, the surest first."
+    found = f"{count(all_of, 'image')} of {images:,}"
+    if trials > 1:
+        return (
+            f"{found} were wrongly classified by one trial or more; the {shown} shown are those most often wrong, "
+            "the surest first."
+        )
+    which = "the surest come first" if shown == all_of else f"the {shown} shown are those that it was surest of"
+    return f"{found} were wrongly classified; {which}."

@@ -57,7 +57,8 @@ class DoctorReport:
             *self._other(),
             section("unreadable", "Files that cannot be read", _unreadable(found.unreadable)),
         ]
-        return document(facts, "Check-up of a set", self._first(), sections)
+        title = f"Check-up of {'/'.join(Path(found.source.name).parts[-2:])}"
+        return document(facts, title, self._first(), sections, "Made by ssl-app; this page asks no network.")
 
     def _first(self) -> list[Markup]:
         """What was found, and what to type."""
@@ -82,10 +83,14 @@ class DoctorReport:
         return join(
             [
                 paragraph(f"{count(len(found.rows), 'image')}, {count(len(found.unreadable), 'unreadable file')}."),
-                _counts("ending", found.formats),
-                _counts("size, pixels", sizes),
-                _counts("depth", found.depths),
-                _counts("channels", channels),
+                tag(
+                    "div",
+                    _counts("ending", found.formats),
+                    _counts("size, pixels", sizes),
+                    _counts("depth", found.depths),
+                    _counts("channels", channels),
+                    class_="beside",
+                ),
             ]
         )
 

@@ -8,9 +8,12 @@ from ssl_app.report.markup import Child, join, tag, text
 from ssl_app.report.run_facts import RunFacts
 
 TEMPLATE = "report.html"
+END = "Made by ssl-app from the files of the run; this page asks no network. Intervals are of 95 %."
 
 
-def document(facts: RunFacts, title: str, first: Sequence[Child], sections: Sequence[Section | None]) -> str:
+def document(
+    facts: RunFacts, title: str, first: Sequence[Child], sections: Sequence[Section | None], end: str = END
+) -> str:
     """The file. `first` stands above the list of contents: the answer. Sections of None are left out."""
     shown = [one for one in sections if one is not None]
     links = [tag("li", tag("a", one.title, href=f"#{one.key}")) for one in shown]
@@ -27,6 +30,6 @@ def document(facts: RunFacts, title: str, first: Sequence[Child], sections: Sequ
             ]
         ),
         "body": join(body, "\n"),
-        "end": text("Made by ssl-app from the files of the run; this page asks no network. Intervals are of 95 %."),
+        "end": text(end),
     }
     return page.assembled(TEMPLATE, parts)

@@ -13,7 +13,8 @@ from ssl_app.data.intensity import PixelScaling
 from ssl_app.report import page
 from ssl_app.report.markup import Markup, tag
 
-SMALL = 96  # pixels: a picture below is enlarged without smoothing, and kept without loss
+SMALL = 96  # pixels of a side, below which a picture is kept without loss
+FEW = 48  # pixels of a side, below which a smooth enlargement is a blur
 LARGEST = 256  # side of an embedded image
 
 
@@ -41,14 +42,14 @@ def packed(cache: Path, data: Mapping[str, Any], rows: Sequence[int]) -> list[ND
 
 
 def picture(image: NDArray[np.uint8], words: str) -> Markup:
-    """An image, (P, P, 1 or 3). Small ones are enlarged by the browser, pixel by pixel."""
+    """An image, (P, P, 1 or 3). The browser enlarges small ones, and those of few pixels pixel by pixel."""
     side = max(image.shape[:2])
     if side < SMALL:
         done, encoded = cv2.imencode(".png", image[..., ::-1])  # OpenCV: blue first
         assert done
         address = f"data:image/png;base64,{base64.b64encode(encoded.tobytes()).decode()}"
-        return tag("img", src=address, alt=words, class_="picture small", loading="lazy")
+        return tag("img", src=address, alt=words, class_="picture small" if side < FEW else "picture")
     if side > LARGEST:
         image = cv2.resize(image, (LARGEST, LARGEST), interpolation=cv2.INTER_AREA).reshape(LARGEST, LARGEST, -1)
     address = f"data:image/jpeg;base64,{base64.b64encode(page.jpeg(image)).decode()}"
-    return tag("img", src=address, alt=words, class_="picture", loading="lazy")
+    return tag("img", src=address, alt=words, class_="picture")

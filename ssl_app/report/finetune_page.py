@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from ssl_app.evaluation.calibration import calibration
 from ssl_app.report import about, class_section
-from ssl_app.report.blocks import bullets, command, count, paragraph, percent, section, tiles
+from ssl_app.report.blocks import Column, bullets, command, count, heading, paragraph, percent, section, table, tiles
 from ssl_app.report.document import document
 from ssl_app.report.markup import Markup, tag
 from ssl_app.report.reliability import reliability
 from ssl_app.report.run_facts import RunFacts
+
+THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # that the page shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,7 @@ class FinetuneReport:
     typed: str  # the command
     changed: Mapping[str, Any]
     next: str  # the command that uses the classifier
+    doubtful: str  # and the one that leaves blank what is doubtful
     cache: Path
 
     def html(self) -> str:
@@ -42,14 +45,56 @@ class FinetuneReport:
             sections.append(class_section.of_one(found, facts, self.cache))
             name = str(facts.settings.get("strategy"))
             curve = {name: calibration(self.probabilities, self.labels)}
-            sections.append(section("calibration", "Calibration", reliability(curve)))
+            held = [self._temperature(), reliability(curve), *self._abstention()]
+            sections.append(section("calibration", "How sure it is", *held))
         overlap = {str(result["init"]): result["overlap"]} if result.get("init") else {}
         sections += [
             about.data_section(facts, overlap),
             about.settings_section(facts, self.typed, self.changed),
             about.machine_section(facts, {"took": result.get("seconds")}),
         ]
-        return document(facts, f"A classifier by {facts.settings.get('strategy')}", self._first(), sections)
+        labels = result.get("labels_used")
+        of = f"by {facts.settings.get('strategy')}" if labels is None else f"from {count(labels, 'label')}"
+        return document(facts, f"A classifier {of}", self._first(), sections)
+
+    def _temperature(self) -> Markup | None:
+        """Whether the probabilities are calibrated, how, and what that changed."""
+        found = (self.facts.result or {}).get("calibration")
+        if not found:
+            return None
+        if found["temperature"] is None:
+            return paragraph(f"The probabilities are not calibrated: {found['how']}.", quiet=True)
+        before = (
+            ""
+            if found.get("error_before") is None
+            else f" Without it ECE is {percent(found['error_before'])} points."
+        )
+        words = f"The probabilities are calibrated: temperature {found['temperature']:.2f}, {found['how']}."
+        return paragraph(words + before, quiet=True)
+
+    def _abstention(self) -> list[Markup]:
+        """What leaving doubtful images blank comes to on the test images, at a few thresholds."""
+        every = {one["threshold"]: one for one in (self.facts.result or {}).get("abstention", ()) if one["kept"]}
+        rows: list[list[object]] = []
+        for threshold in THRESHOLDS:
+            one = every.get(threshold)
+            if one is None:
+                continue
+            interval = "" if one["low"] is None else f" [{percent(one['low'])}, {percent(one['high'])}]"
+            blank = percent(1 - one["kept"] / one["n"])
+            rows.append(
+                [f"{100 * threshold:.0f}", blank, f"{one['kept']:,}", f"{percent(one['accuracy'])}{interval}"]
+            )
+        columns = [
+            Column("left blank below a probability of, %", number=False),
+            Column("left blank, %"),
+            Column("test images predicted"),
+            Column("of these right, % [95 %]"),
+        ]
+        if not rows:
+            return []
+        note = paragraph("To leave blank what it is not sure of, type")
+        return [heading("Abstention"), table(columns, rows), note, command(self.doubtful)]
 
     def _first(self) -> list[Markup]:
         """What was trained, on what, and how good it is."""
@@ -74,7 +119,7 @@ class FinetuneReport:
         interval = "" if test["low"] is None else f"[{percent(test['low'])}, {percent(test['high'])}] "
         images = f"{test['n']:,} test images"
         cells = [
-            ("balanced accuracy", f"{percent(test['balanced_accuracy'])} %", f"{interval}over other test images"),
+            ("balanced accuracy", f"{percent(test['balanced_accuracy'])} %", f"{interval}for other test images"),
             ("accuracy", f"{percent(test['accuracy'])} %", images),
             ("macro F1", f"{percent(test['macro_f1'])} %", images),
         ]

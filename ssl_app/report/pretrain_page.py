@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_app.report import about
-from ssl_app.report.blocks import Column, Section, bullets, command, paragraph, section, table, tiles
+from ssl_app.report.blocks import Column, Section, bullets, command, folded, paragraph, section, table, tiles
 from ssl_app.report.charts import Axis, Chart, Curve, Mark, Size, legend, number_axis
 from ssl_app.report.document import document
 from ssl_app.report.embedded import from_file
@@ -18,6 +18,35 @@ PANEL = Size(352, 230, left=60, right=12)
 MOST_MARKS = 16  # epochs, above which only a curve's line is drawn, with every few a mark
 ROOM = 3_000_000  # bytes of all pictures; what goes beyond is named and not embedded
 WORDS = ("train", "val", "validation", "test")  # before the name of a metric that has a panel with others
+# what a metric is, under its curve; those of all methods, then those of methods with clusters
+NOTES = {
+    "accuracy": "Share of the pretext task's answers that are right.",
+    "retrieval": "Share of views whose nearest other view is of the same image.",
+    "psnr_gain": "By how many dB what is restored is nearer to the image than what was damaged.",
+    "loss": "What training makes small.",
+    "effective_rank": "How many dimensions the features use; 1 is a collapse.",
+    "feature_std": "How far the features of different images are apart; 0 is a collapse.",
+    "embedding_std": "How far the embeddings are apart; 0 is a collapse.",
+    "knn": "Accuracy of nearest neighbors with labels that are watched and choose nothing.",
+    "ami_labels": "Agreement of clusters and labels, which choose nothing: 0 by chance, 1 where they are the same.",
+    "ami": "Agreement of clusters and labels, which choose nothing: 0 by chance, 1 where they are the same.",
+    "ami_before": "Agreement of the clusters with those before: 0 by chance, 1 where they have settled.",
+    "nmi_labels": "As AMI, without taking off what chance does: it rises with the number of clusters.",
+    "nmi": "As AMI, without taking off what chance does: it rises with the number of clusters.",
+    "nmi_before": "As AMI, without taking off what chance does: it rises with the number of clusters.",
+    "labels_changed": "Share of images whose cluster changed: near 0 at the end, not at the beginning.",
+    "cluster_use": "How evenly clusters are used; 1 where all are as large.",
+    "relabeled": "How often clusters were found anew, so far.",
+}
+FURTHER = (
+    "relabeled",
+    "sinkhorn_iterations",
+    "sinkhorn_error",
+    "images_per_second",
+    "nmi_before",
+    "nmi_labels",
+    "nmi",
+)
 NOT_SHOWN = ("history",)  # pictures that are drawn here anew
 CAPTIONS = {
     "views": "What the network is given: images, their random views, and what the method makes of them.",
@@ -60,30 +89,40 @@ class PretrainReport:
             return [tag("div", tag("p", "Not finished", class_="outcome"), *lines, class_=kind)]
         if self.warnings:
             head, kind = "Finished, with a warning", "verdict failed"
-            lines = [bullets(self.warnings)]
+            lines = [bullets(self.warnings), paragraph("What the network is worth all the same, a sweep says. Type")]
         else:
             head, kind = "Finished without a warning", "verdict helped"
             lines = [
-                paragraph("Neither the method's score nor the features look wrong. What it was worth, a sweep says:")
+                paragraph(
+                    "Neither the method's score nor the features look wrong. That says nothing yet of what "
+                    "the network is worth for your classes: a sweep does. Type"
+                )
             ]
         held = tag("div", tag("p", head, class_="outcome"), *lines, command(self.go_on), class_=kind)
         return [held, self._tiles()]
 
     def _tiles(self) -> Markup:
         """The last epoch's figures that people look for."""
-        final = dict((self.facts.result or {}).get("final", {}))
+        final = {name: value for row in self.history for name, value in row.items()}
+        final |= (self.facts.result or {}).get("final", {})
         cells = []
-        for name, note in (
-            ("effective_rank", "of the features, 1 is a collapse"),
-            ("probe_knn", "kNN accuracy, labels watched only"),
+        for name, words, note in (
+            ("probe_knn", "kNN accuracy", "of labels that were watched and chose nothing"),
+            ("ami_labels", "clusters and labels agree, AMI", "0 is chance, 1 the same; labels chose nothing"),
+            ("effective_rank", "effective rank", "dimensions that the features use; 1 is a collapse"),
         ):
             if name in final:
-                cells.append((name.replace("_", " "), f"{final[name]:.3g}", note))
+                cells.append((words, f"{final[name]:.3g}", note))
         for name, guessed in self.chance.items():
             shown = final.get(f"val_{name}", final.get(name))
             if shown is not None:
                 cells.insert(
-                    0, (name.replace("_", " "), f"{shown:.3g}", f"of a network that knows nothing {guessed:.3g}")
+                    0,
+                    (
+                        f"pretext {name.replace('_', ' ')}",
+                        f"{shown:.3g}",
+                        f"a network that knows nothing: {guessed:.3g}",
+                    ),
                 )
         return tiles(cells)
 
@@ -95,12 +134,21 @@ class PretrainReport:
         for name in dict.fromkeys(name for row in self.history for name in row):
             if name not in ("epoch", "ended"):
                 named.setdefault(stem(name), []).append(name)
-        panels = [self._panel(panel, members) for panel, members in named.items()]
-        last = self.history[-1]
+        order = [name for name in NOTES if name in named] + [name for name in named if name not in NOTES]
+        panels = {panel: self._panel(panel, named[panel]) for panel in order}
+        shown = [one for name, one in panels.items() if name not in FURTHER]
+        further = [one for name, one in panels.items() if name in FURTHER]
+        last = {name: value for row in self.history for name, value in row.items()}  # some are not of every epoch
         every = [name for names in named.values() for name in names if name in last]
         rows = [[name.replace("_", " "), f"{last[name]:.4g}"] for name in every]
         columns = [Column("metric", number=False), Column("last epoch")]
-        return section("curves", "Curves of training", tag("div", *panels, class_="panels"), table(columns, rows))
+        return section(
+            "curves",
+            "Curves of training",
+            tag("div", *shown, class_="panels"),
+            folded("Further curves", tag("div", *further, class_="panels")) if further else None,
+            table(columns, rows),
+        )
 
     def _panel(self, panel: str, members: Sequence[str]) -> Markup:
         """A small chart of one metric over epochs."""
@@ -123,8 +171,9 @@ class PretrainReport:
         chart = Chart(panel.replace("_", " "), curves, x, number_axis("", values), guessed)
         head = tag("h3", panel.replace("_", " "))
         keys = legend([one for one in curves if one.line]) if len(members) > 1 else None
-        note = None if guessed is None else tag("figcaption", f"Dashed: chance, {guessed:.3g}.")
-        return tag("figure", head, keys, chart.drawn(PANEL, None), note)
+        chance = None if guessed is None else f"Dashed: a network that knows nothing, {guessed:.3g}."
+        words = " ".join(filter(None, [NOTES.get(panel), chance]))
+        return tag("figure", head, keys, chart.drawn(PANEL, None), tag("figcaption", words) if words else None)
 
     def _pictures(self) -> Section | None:
         """What the run has drawn: the views it was trained on, and the method's own."""

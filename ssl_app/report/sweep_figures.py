@@ -7,7 +7,7 @@ from ssl_app.checkpoints import SCRATCH
 from ssl_app.evaluation.ablation import stages
 from ssl_app.evaluation.comparison import Point, name_of
 from ssl_app.evaluation.labels_saved import LabelsSaved
-from ssl_app.evaluation.verdict import saved_range, saved_sentence
+from ssl_app.evaluation.verdict import saved_sentence
 from ssl_app.report.blocks import (
     Column,
     Section,
@@ -39,7 +39,7 @@ from ssl_app.report.palette import COLORS, MARKERS, places
 
 MOST_ROWS = 12  # of a table of differences that is shown without a click
 ALONE = 0.3  # octaves that the variants share where there is one budget
-LOW = Size(760, 300), Size(352, 260, left=50, right=10)
+LOW = Size(960, 300), Size(352, 260, left=50, right=10)
 
 
 def curves_of(series: Mapping[str, Mapping[int, Point]]) -> list[Curve]:
@@ -94,24 +94,17 @@ def saved(rows: Sequence[Mapping[str, Any]]) -> Section | None:
     known = [one for one in found if one.factor is not None]
     if not found:
         return None
-    columns = [
-        Column("labels per class"),
-        Column("scratch needs, times the labels"),
-        Column("in words", number=False),
-    ]
-    lines = [[f"{one.per_class:,}", _factor(one), saved_sentence(one)] for one in found]
+    columns = [Column("labels per class"), Column("labels saved", number=False)]
+    lines = [[f"{one.per_class:,}", saved_sentence(one)] for one in found]
     figure = Markup("")
     if len(known) > 1:
         chart = _saved_chart(known)
-        note = "Above 1 labels are saved. An arrow is a bound: scratch was not tried with more, or fewer, labels."
+        note = (
+            "How many times the labels scratch needs for the same score: above 1, pretraining saves labels. Lines "
+            "are 95\u00a0% intervals. An arrow is a bound: scratch was not tried with more, or fewer, labels."
+        )
         figure = tag("figure", chart.drawn(*LOW), tag("figcaption", note))
     return section("saved", "Labels saved", figure, table(columns, lines))
-
-
-def _factor(one: LabelsSaved) -> str:
-    if one.factor is None:
-        return "–"
-    return f"{one.bound + ' ' if one.bound else ''}{one.factor:.1f}{saved_range(one)}"
 
 
 def _saved_chart(known: Sequence[LabelsSaved]) -> Chart:
@@ -199,9 +192,11 @@ def _bar(mean: float, low: float, high: float, reach: float) -> Markup:
 
     zero = tag("line", class_="level", x1=x(0), x2=x(0), y1=0, y2=height)
     line = tag("line", class_="whisker", x1=x(low), x2=x(high), y1=height / 2, y2=height / 2)
-    dot = tag("circle", class_="mark", cx=x(mean), cy=height / 2, r=4.5)
-    kind = f"bar s0 {direction(low, high) or ''}".strip()
-    return tag("svg", zero, line, dot, class_=kind, width=width, height=height, aria_hidden="true")
+    dot = tag("path", class_="dot", d=f"M{x(mean)},{height / 2}h.01")  # by its round ends, a circle at any width
+    return tag(
+        "svg", zero, line, dot, class_=f"bar s0 {direction(low, high) or ''}".strip(), width=width, height=height,
+        viewBox=f"0 0 {width} {height}", preserveAspectRatio="none", aria_hidden="true",
+    )  # fmt: skip
 
 
 def ablation(findings: Findings) -> Section | None:

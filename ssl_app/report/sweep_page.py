@@ -8,6 +8,8 @@ from typing import Any
 from ssl_app.evaluation.ablation import difference
 from ssl_app.evaluation.calibration import BINS, Calibration
 from ssl_app.evaluation.comparison import METRIC, Variant, name_of
+from ssl_app.evaluation.labels_saved import LabelsSaved
+from ssl_app.evaluation.verdict import saved_range
 from ssl_app.report import about, class_section, sweep_figures
 from ssl_app.report.blocks import (
     Column,
@@ -15,6 +17,8 @@ from ssl_app.report.blocks import (
     bullets,
     command,
     count,
+    direction,
+    facts,
     folded,
     lasted,
     paragraph,
@@ -33,6 +37,18 @@ from ssl_app.report.run_facts import RunFacts
 
 MOST_MISSING = 20  # trials that are named
 OUTCOMES = {"helped": "helped", "hurt": "hurt"}  # classes of the page's style
+FIRST = "a network that also learned from unlabeled images"
+MEANINGS = {
+    "helped": f"In short: with the same labels, {FIRST} classifies better than one that did not, by more than chance "
+    "explains.",
+    "hurt": f"In short: with the same labels, {FIRST} classifies worse than one that did not, by more than chance "
+    "explains.",
+    "no difference that matters": f"In short: with the same labels, {FIRST} classifies about as well as one that did "
+    "not.",
+    "no difference shown": f"In short: it is open whether {FIRST} classifies better than one that did not; this "
+    "sweep is too small to tell.",
+}
+MOST_NAMED = 6  # classes, for their differences to stand on the first screen
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +69,7 @@ class SweepReport:
 
     def html(self) -> str:
         """The page."""
-        facts, findings, result = self.facts, self.findings, self.facts.result or {}
+        run, findings, result = self.facts, self.findings, self.facts.result or {}
         sections: list[Section | None] = []
         if findings is not None:
             sections += [
@@ -61,17 +77,17 @@ class SweepReport:
                 sweep_figures.saved(result.get("labels_saved_by_budget", ())),
                 sweep_figures.differences(result.get("comparisons", ()), findings.per_class),
                 sweep_figures.ablation(findings),
-                class_section.of_sweep(findings, facts, self.cache),
+                class_section.of_sweep(findings, run, self.cache),
                 self._calibration(),
             ]
         sections += [
             self._trials(),
             self._pretrainings(),
-            about.data_section(facts, result.get("overlap", {})),
-            about.settings_section(facts, self.typed, self.changed),
-            about.machine_section(facts, self._times()),
+            about.data_section(run, result.get("overlap", {})),
+            about.settings_section(run, self.typed, self.changed),
+            about.machine_section(run, self._times()),
         ]
-        return document(facts, f"What pretraining was worth on {_short(facts)}", self._first(), sections)
+        return document(run, f"What pretraining was worth on {_short(run)}", self._first(), sections)
 
     def _scored(self) -> str:
         """What the scores are of."""
@@ -103,12 +119,55 @@ class SweepReport:
         end = [paragraph(last)]
         if commands and last.endswith(typed):
             end = [paragraph(f"{last.removesuffix(typed)}, type"), *map(command, commands)]
-        held = [*map(paragraph, found), *end]
+        meaning = [paragraph(MEANINGS[outcome])] if outcome in MEANINGS else []
+        held = [*meaning, *map(paragraph, found), *self._by_class(), *end]
         if outcome and not found:  # its verdict is that of the comparison
             return [tag("div", tag("p", "Part of a comparison", class_="outcome"), *held, class_="verdict")]
-        named = outcome or "no verdict"
-        head = tag("p", named[:1].upper() + named[1:], class_="outcome")
-        return [tag("div", head, *held, class_=f"verdict {OUTCOMES.get(named, '')}".strip()), *self._tiles()]
+        head = tag("p", found[0].partition(":")[0] if outcome else "No verdict", class_="outcome")
+        kind = f"verdict {OUTCOMES.get(str(outcome), '')}".strip()
+        return [tag("div", head, *held, class_=kind), *self._tiles(), self._words()]
+
+    def _by_class(self) -> list[Markup]:
+        """For which classes it was worth something; of many classes the table below says it."""
+        if self.findings is None or len(self.facts.classes) > MOST_NAMED:
+            return []
+        gained = class_section.gains(self.findings, self.facts.classes)
+        if len(gained) < 2:
+            return []
+        each = [
+            join(
+                [
+                    name,
+                    " ",
+                    tag(
+                        "span",
+                        points_with(gap.mean, gap.low, gap.high),
+                        class_=direction(gap.low, gap.high) or "level",
+                    ),
+                ]
+            )
+            for name, gap in gained
+        ]
+        link = tag("a", "By class", href="#classes")
+        return [paragraph(link, ", recall minus scratch's, in points: ", join(each, "; "), ".")]
+
+    def _words(self) -> Markup:
+        """What a reader who has not seen such a page needs to know."""
+        if self.findings is None:
+            return Markup("")
+        known, labels = len(self.facts.classes), self.findings.tested.part.labels
+        guessing = 100 / (known or int(labels.max()) + 1)
+        words = (
+            ("scratch", "the same network, trained on the same labels from random weights, without unlabeled images"),
+            (
+                "balanced accuracy",
+                f"the mean of the classes' recalls, the shares that are recognized: {guessing:.3g} % by guessing",
+            ),
+            ("labels per class", "so many labeled images of each class are all that training and its choices see"),
+            ("draw", "one random choice of the images that get labels; pretrained and scratch get the same"),
+            ("[low, high]", "95 % interval: where the value may lie for other draws and other test images"),
+        )
+        return tag("div", facts(words), class_="words")
 
     def _tiles(self) -> list[Markup]:
         """Score, baseline, difference, labels saved."""
@@ -117,19 +176,24 @@ class SweepReport:
             return []
         budget = count(findings.per_class, "label") + " per class"
         ours = findings.tested.curve(*findings.subject).get(findings.per_class)
-        cells = [] if ours is None else [(findings.subject_name, f"{percent(ours.interval.mean)} %", budget)]
+        cells = []
+        if ours is not None:
+            note = f"{findings.subject_name}, {budget}"
+            cells.append(("with unlabeled images", f"{percent(ours.interval.mean)} %", note))
         if findings.baseline is not None:
             theirs = findings.tested.curve(findings.baseline).get(findings.per_class)
             if theirs is not None:
-                cells.append(("scratch", f"{percent(theirs.interval.mean)} %", budget))
+                cells.append(("without: scratch", f"{percent(theirs.interval.mean)} %", f"random weights, {budget}"))
             gap = difference(findings.tested, findings.subject, [findings.baseline], findings.per_class)
             if gap is not None:
                 interval = points_with(gap.mean, gap.low, gap.high).partition(" ")[2]
-                cells.append(("difference, points", points(gap.mean), interval or "one draw gives no interval"))
+                note = f"95 % interval {interval}" if interval else "one draw gives no interval"
+                cells.append(("difference, points", points(gap.mean), note))
         saved = (self.facts.result or {}).get("labels_saved")
         if saved and saved["factor"] is not None and (saved["bound"] != "at least" or saved["factor"] > 1):
             bound = f"{saved['bound']} " if saved["bound"] else ""
-            cells.append(("scratch needs, times the labels", f"{bound}{saved['factor']:.1f}", "for the same score"))
+            note = f"the labels, for the same score{saved_range(LabelsSaved(**saved))}"
+            cells.append(("scratch needs", f"{bound}{saved['factor']:.1f} times", note))
         return [tiles(cells)]
 
     def _calibration(self) -> Section | None:
@@ -148,7 +212,8 @@ class SweepReport:
         note = paragraph(
             "Expected calibration error (ECE): the mean distance between the probability of the predicted class and "
             f"the share that is right, over {BINS} bins. The curves are of {count(findings.per_class, 'label')} per "
-            "class, all draws together. ECE has no interval, and is too large where images are few.",
+            "class, all draws together. ECE has no interval, and is too large where images are few. The "
+            "classifiers of a sweep are not calibrated; finetune can calibrate its own.",
             quiet=True,
         )
         return section("calibration", "Calibration", note, reliability(self.reliability), table(columns, rows))

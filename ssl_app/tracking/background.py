@@ -112,6 +112,8 @@ class Background:
                 return False
             except Exception as error:  # the thread must not end in silence
                 logger.warning(f"tracking: {what} was not sent to {self.where} ({reason(error)}); {self._cure()}")
+            for line in sent.pages:
+                logger.info(line)
             for line in sent.refused:
                 if line not in self._refused:
                     self._refused.add(line)

@@ -74,6 +74,7 @@ class Sent:
     models: int = 0
     views: int = 0
     refused: list[str] = field(default_factory=list)  # sentences
+    pages: list[str] = field(default_factory=list)  # sentences with the address of a view on the server
     changes: int = 0  # all that was sent, params, tags and states too
 
     def counts(self) -> dict[str, int]:
@@ -167,7 +168,10 @@ class Sync:
         return None if there is None or model_id not in there.models else (there.run_id, there.models[model_id])
 
     def send_views(self, experiment_id: str, sweeps: set[str], sent: Sent) -> None:
-        """Send the saved views of some sweeps, which refer to their runs by params and tags. Raises Unreachable."""
+        """Send the saved views of some sweeps, which refer to their runs by params and tags. Raises Unreachable.
+
+        The server gives an experiment a number of its own, so that only now a view's address is known.
+        """
         experiment = self.local.mlflow.get_experiment(experiment_id)
         identities = {one(name) for name in sweeps for one in (views.view_id, views.trials_id)}
         wanted = {views.TAG + each for each in (*identities, views.view_id(views.TRAINING))}
@@ -179,9 +183,18 @@ class Sync:
                     self.remote.mlflow.set_experiment_tag(there_id, tag, value)
                     sent.views += 1
                     sent.changes += 1
+                    sent.pages += self._page(tag, value, there_id)
             noted = _note_there(experiment.tags, experiment_id, there_id)
             if noted:
                 sent.changes += self.remote.note(there_id, noted[MLFLOW_NOTE])
+
+    def _page(self, tag: str, value: str, experiment_id: str) -> list[str]:
+        """`Trials of s: http://...`; nothing of a store that serves no pages, nor of the view of trainings."""
+        where = self.remote.store.where.rstrip("/")
+        if not where.startswith(("http://", "https://")):
+            return []
+        found = views.saved_views({tag: value})
+        return [f"{one.name}: {where}/{views.view_path(experiment_id, one.identity)}" for one in found]
 
     def _here(self, run_id: str) -> _Here:
         client = self.local.mlflow

@@ -47,7 +47,11 @@ class Hardware:
 
     def place(self) -> str:
         """`cpu, 2 threads, precision bf16`."""
-        device = str(self.device) if self.device.type != "cpu" else f"cpu, {self.threads} threads"
+        device = (
+            str(self.device)
+            if self.device.type != "cpu"
+            else f"cpu, {self.threads} thread{'' if self.threads == 1 else 's'}"
+        )
         return f"{device}, precision {self.precision}"
 
     def sentence(self) -> str:

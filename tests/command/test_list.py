@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ssl_app import commands, runs
 from ssl_app.commands import RunSpec, record
 from ssl_app.commands.list import Settings as ListSettings
+from ssl_app.commands.list import entry, figure
 from ssl_app.commands.list import run as list_runs
 from ssl_app.locks import LOCK
 
@@ -49,7 +51,7 @@ def test_the_list_has_every_run_the_newest_first(out: Path, ssl) -> None:
         ["killed", "stopped", "pretrain", "sela", "scans/"],
         ["broken", "failed", "sweep", "auto,", "two-stage", "scans/", "1.0"],
         ["f", "finished", "finetune", "auto", "scans/", "balanced", "accuracy", "0.700", "[0.600,", "0.800]", "0.5"],
-        ["p", "finished", "pretrain", "rotnet", "scans/", "val", "accuracy", "0.875,", "warning", "1.5"],
+        ["p", "finished", "pretrain", "rotnet", "scans/", "pretext", "accuracy", "0.875,", "warning", "1.5"],
     ]
 
 
@@ -109,6 +111,48 @@ def test_damaged_runs_are_named_and_none_is_no_mistake(out: Path, ssl, tmp_path:
     assert "holds no runs; ssl-app pretrain makes one" in empty.err
 
 
+@pytest.mark.parametrize(
+    ("final", "words"),
+    [
+        ({"probe_knn": 0.5, "accuracy": 0.09}, "kNN accuracy 0.500"),
+        ({"accuracy": 0.09, "ami_labels": 0.2}, "AMI with labels 0.200"),
+        ({"accuracy": 0.09, "val_accuracy": 0.08, "loss": 4.0}, "pretext accuracy 0.080 (chance 0.010)"),
+        ({"retrieval": 0.5, "val_loss": 3.0}, "pretext retrieval 0.500 (chance 0.010)"),
+        ({"val_loss": 3.0}, "val loss 3.000"),
+        ({}, None),
+    ],
+)
+def test_a_pretrainings_figure_is_the_one_that_says_the_most(final: dict[str, float], words: str | None) -> None:
+    assert figure("pretrain", {"final": final, "chance": 0.01, "warning": None}) == words
+
+
+def test_minutes_are_those_of_all_commands_and_never_negative(tmp_path: Path) -> None:
+    def minutes(started: float, **files: dict[str, object]) -> float | None:
+        folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        runs.write_json(folder / runs.SETTINGS, {"verb": "pretrain", "settings": {}, "started": started})
+        for name, content in files.items():
+            runs.write_json(folder / f"{name}.json", content)
+        return entry(folder).minutes
+
+    finished = {"verb": "pretrain", "settings": {"jobs": 2}, "seconds": 60.0, "final": {}}
+    failed = {"status": "FAILED", "why": "no", "at": 1000.0}
+    assert minutes(9.0, result=finished) == 1
+    assert minutes(9.0, result=finished | {"training_seconds": 180.0}) == 3, "it was resumed"
+    assert minutes(9.0, result=finished | {"trials": [{"seconds": 240.0}] * 2}) == 4
+    assert minutes(940.0, ended=failed) == 1
+    assert minutes(10.0, ended=failed | {"seconds": 30.0}) == 0.5, "the night before it was resumed does not count"
+    assert minutes(2000.0, ended=failed) is None, "the clock was set back"
+    assert minutes(0.0, ended=failed) is None
+    with (tmp_path / "run-0" / LOCK).open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (tmp_path / "run-0" / runs.RESULT).unlink()
+        assert entry(tmp_path / "run-0").minutes > 10_000, "nobody knows when it was resumed"
+        file.write(json.dumps({"since": time.time() - 120}).encode())
+        file.flush()
+        assert 2 <= (entry(tmp_path / "run-0").minutes or 0) < 60
+
+
 def test_show_has_what_was_set_what_came_of_it_and_the_files(out: Path, ssl) -> None:
     answer = ssl("show", "f", "--out", out)
     assert answer.code == 0, answer.err
@@ -131,7 +175,7 @@ def test_show_knows_the_defaults_of_a_method(out: Path, ssl) -> None:
     path.write_text(json.dumps(held))
     found = ssl("show", "p", "--out", out, "--json").result
     assert found["changed"] == {"method": "rotnet", "data": "scans/", "lr": 0.2, "rotation_head": "linear"}
-    assert found["sentences"] == ["val accuracy 0.875, warning", "all flat"]
+    assert found["sentences"] == ["pretext accuracy 0.875, warning", "all flat"]
 
 
 def test_show_says_why_a_run_has_no_result(out: Path, ssl) -> None:

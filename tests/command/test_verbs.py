@@ -92,7 +92,7 @@ def test_pretrain_leaves_a_checkpoint_and_the_result_of_the_table(trained) -> No
 
 def test_every_decision_is_printed_with_its_reason(trained) -> None:
     for line in (
-        "cpu, 1 threads, precision fp32 (as set: fp32)",
+        "cpu, 1 thread, precision fp32 (as set: fp32)",
         "image size: 16 px (the first image's short side is 16 px)",
         "3 sub-folders taken as classes: class0, class1, class2",
         "labels of the data: class0 24, class1 24, class2 24",

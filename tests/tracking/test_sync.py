@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,26 @@ def test_a_saved_view_finds_its_curves_in_the_other_store(
     assert sum(key.startswith("mlflow.sharedViewState.") for key in experiment.tags) == 3
     curves = "params.sweep = 'sweep-1' and tags.`ssl_app.kind` = 'curve'"
     assert len(there.search_runs([experiment.experiment_id], curves)) == 2
+
+
+def test_views_on_a_server_are_named_with_its_address_once(
+    tracker: Tracker, out: Path, remote: str, client: MlflowClient, there: MlflowClient
+) -> None:
+    there.create_experiment("another")  # so that the numbers differ
+    log_sweep(tracker, out / "sweep-1")
+    store = remote_store(out, remote)
+    assert store is not None
+    here = client.get_experiment_by_name("digits").experiment_id
+    sent, again = Sent(), Sent()
+    server = Sync(out, local_store(out), replace(store, where="http://lab:5000/"), 5)
+    server.send_views(here, {"sweep-1"}, sent)
+    server.send_views(here, {"sweep-1"}, again)
+    number = there.get_experiment_by_name("digits").experiment_id
+    assert number != here
+    pages = [line.partition("?")[0] for line in sorted(sent.pages)]
+    address = f"http://lab:5000/#/experiments/{number}/runs"
+    assert pages == [f"Label efficiency of sweep-1: {address}", f"Trials of sweep-1: {address}"]
+    assert again.pages == []
 
 
 class Fails:

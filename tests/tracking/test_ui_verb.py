@@ -96,6 +96,28 @@ def test_a_signal_ends_the_verb_and_its_server(
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
 
 
+def test_what_is_served_ends_where_its_parent_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "from ssl_app.commands.ui import outlived_by_none\n"
+        "served = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "with outlived_by_none(served.pid):\n"
+        "    print(served.pid, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    group = int(parent.stdout.readline())
+    assert group_lives(group)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 60
+    while group_lives(group) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not group_lives(group)
+
+
 @pytest.mark.slow
 def test_the_verb_prints_an_address_of_this_machine_alone_and_ends_with_its_children(
     tracker: Tracker, out: Path
