@@ -30,6 +30,7 @@ ROWS: list[list[set[str]]] = [
             "checkpoints",
             "console",
             "environment",
+            "processes",
         }
     ],
 ]
