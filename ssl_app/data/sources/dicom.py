@@ -141,7 +141,7 @@ def read_dataset(path: Path) -> Any:
 
 
 def no_image(header: Any) -> str | None:
-    """Why an object is no image: what it is instead."""
+    """Why an object is no image: what it is instead. Raises Unreadable for an image without what all images have."""
     from pydicom.uid import UID
 
     uid: UID = UID(str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""))
@@ -149,6 +149,8 @@ def no_image(header: Any) -> str | None:
         return NO_IMAGES[uid]
     if all(header.get(keyword) for keyword in NEEDED):
         return None
+    if header.get("BitsAllocated") or header.get("PhotometricInterpretation"):  # of pixels alone: it is damaged
+        raise Unreadable(f"its header has no {', '.join(word for word in NEEDED if not header.get(word))}")
     name = uid.name.removesuffix(" Storage") if uid.name != uid else "object of unknown class"
     return f"{name} (no pixels)"
 
