@@ -81,7 +81,7 @@ class Files(Members):
         remarks = [f"{count} of {len(listed)} {self.kind} files: {what}" for what, count in sorted(counts.items())]
         instead = hints(Path(data)) if path.is_dir() else []
         if self.columns.label == FOLDER_NAMES:
-            by_folders += empty_classes(found, set(self.labels or ()), self.splits is not None)
+            by_folders += empty_classes(found, self.labels or (), self.splits is not None)
         sentences = [*by_folders, *map(Notice, [*([left] if left else []), *remarks])]
         self.notes = (*several_notice(listed), *sentences, *self.one_group(), *found.beside(self.kind), *instead)
 

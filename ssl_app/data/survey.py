@@ -119,7 +119,7 @@ class Survey:
         if self.misnamed:
             each = [of_count(len(self.misnamed), words) for words in ("rename them", "list them in a manifest")]
             what = f"{first_of(self.misnamed, 'file is a picture', 'files are pictures')} by content and not by name"
-            found.append(Notice(what, fixes=each))
+            found.append(Notice(what, fixes=tuple(each)))
         if self.archives:
             what = f"{first_of(self.archives, 'archive', 'archives')} found, not opened"
             found.append(Notice(what, fixes=(of_count(len(self.archives), "unpack them"),)))
@@ -300,7 +300,7 @@ def shown(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
 
 
-def empty_classes(found: Survey, labels: Iterable[str], below_splits: bool) -> list[Notice]:
+def empty_classes(found: Survey, labels: Iterable[str | None], below_splits: bool) -> list[Notice]:
     """A remark on folders that stand where the classes do, and hold no image of the set."""
     known, aside = set(labels), found.beside_others.paths
     paths = [path.split("/") for path in found.folders if path.count("/") == below_splits]

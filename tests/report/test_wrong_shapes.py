@@ -17,8 +17,8 @@ WRONG = (None, "text", [], {}, -1.5, [None], [3], True)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of four trials each."""
-    return make_sweep(tmp_path_factory.mktemp("runs"), "s", Made(per_class=(4,), draws=1, images=24))
+    """A small sweep."""
+    return make_sweep(tmp_path_factory.mktemp("runs"), "s", Made(per_class=(4, 8), draws=2, images=24))
 
 
 def replaced(content: Any, at: tuple[str | int, ...], value: Any) -> Any:

@@ -20,7 +20,7 @@ from ssl_app.data.files import Files
 from ssl_app.data.images import Unreadable
 from ssl_app.data.members import ONE, Listed, Look, Read, Size, Window
 from ssl_app.data.sources.base import UNUSED, Columns, only_in_manifests
-from ssl_app.errors import DataError, nearest
+from ssl_app.errors import DataError, Notice, nearest
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 GROUPS = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
@@ -100,7 +100,7 @@ class Dicom(Files):
         if self.groups is not None and columns.group is not None:
             self.columns = replace(self.columns, group=columns.group, group_from=GROUPS[columns.group])
 
-    def set_labels(self, listed: Sequence[Listed], parents: list[int], columns: Columns) -> list[str]:
+    def set_labels(self, listed: Sequence[Listed], parents: list[int], columns: Columns) -> list[Notice]:
         """Folders, unless an attribute is requested. Raises DataError where there is none of that name."""
         from pydicom.datadict import tag_for_keyword
 

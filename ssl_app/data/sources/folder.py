@@ -50,7 +50,7 @@ class Folder(Members):
         self.set_groups(listed, parents, columns)
         remarks = remarks if columns.label != UNUSED else []
         if self.labels is not None:
-            remarks += empty_classes(found, set(labels or ()), splits is not None)
+            remarks += empty_classes(found, labels or (), splits is not None)
         self.notes = (*remarks, *several_notice(listed), *beside, *instead)
 
     @classmethod
