@@ -32,6 +32,14 @@ class Fix:
         return self.words
 
 
+SINGULAR = {"them": "it", "their": "its", "rows": "row"}
+
+
+def of_count(count: int, words: str) -> Fix:
+    """A cure in words for several things, `remove their rows`; of one thing, `remove its row`."""
+    return Fix(words if count != 1 else " ".join(SINGULAR.get(word, word) for word in words.split()))
+
+
 @dataclass(frozen=True)
 class Set(Fix):
     """Give settings other values: `Set("image_size", 64)`; several pairs belong together.

@@ -23,12 +23,47 @@ ENDED = "ended.json"  # how a run ended that has no result
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 CUT_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy's error, without a number, of a disk that is full
 NUMBER = (int, float)
-# what a file of ours holds at least, by name, and of which type
+DATA = "data.json"
+OF_PART = {"n": int, "per_class": [int], "unlabeled": int, "hash": str}
+# what a file of ours holds at least, by name, and of which type; `name?` may be null or absent, a list holds a type
 HELD: dict[str, dict[str, Any]] = {
-    SETTINGS: {"verb": str, "settings": dict},
+    SETTINGS: {"verb": str, "settings": dict, "started?": NUMBER},
+    DATA: {
+        "name": str,
+        "hash": str,
+        "images": int,
+        "pixels": {"shape": [int], "dtype": str},
+        "image_size": int,
+        "classes": [str],
+        "split": str,
+        "parts": {"*": OF_PART},
+        "groups?": int,
+        "group?": str,
+        "copies": int,
+        "notes": [str],
+        "unreadable": [list],
+        "scaling": dict,
+        "test?": {"rows": [int], "paths": [str], "labels": [int], "groups": [int]},
+    },
+    "machine.json": {"arithmetic": str, "processor": str, "packages": dict, "cores?": int, "memory?": int},
     ENDED: {"status": str, "why": str, "at": NUMBER},
 }
-OF_RESULT: dict[str, Any] = {"verb": str, "settings": dict, "seconds": NUMBER}  # a trial's holds others
+# a trial's result.json, and a row of a sweep's
+OF_TRIAL: dict[str, Any] = {
+    "init": str, "strategy": str, "per_class": int, "draw": int, "labels_used?": NUMBER, "steps?": NUMBER,
+    "seconds?": NUMBER, "accuracy?": NUMBER, "balanced_accuracy?": NUMBER, "macro_f1?": NUMBER,
+}  # fmt: skip
+OF_COMPARISON = {
+    "init": str, "strategy": str, "against": dict, "mean": NUMBER, "low?": NUMBER, "high?": NUMBER, "n": int,
+    "per_class?": int,
+}  # fmt: skip
+OF_SAVED = {"factor?": NUMBER, "low?": NUMBER, "high?": NUMBER, "bound?": str, "per_class": int, "reason?": str}
+OF_RESULT: dict[str, Any] = {
+    "verb": str, "settings": dict, "seconds": NUMBER, "trials?": [OF_TRIAL], "pooled?": [str], "verdict?": str,
+    "next?": (str, list), "comparisons?": [OF_COMPARISON], "labels_saved?": OF_SAVED,
+    "labels_saved_by_budget?": [OF_SAVED],
+    "unreadable?": [list],
+}  # fmt: skip
 LONGEST_NAME = 100  # characters; file systems take 255 bytes, and files are named after runs
 
 
@@ -168,11 +203,32 @@ def wrong_in(content: Any, held: Mapping[str, Any]) -> str | None:
     """What of a JSON value is not an object that holds these names with values of these types; None where all is."""
     if not isinstance(content, dict):
         return f"it holds {_kind(content)}, not an object"
+    if set(held) == {"*"}:  # names of the file's own, each with the same
+        held = dict.fromkeys(content, held["*"])
     for name, types in held.items():
+        optional, name = name.endswith("?"), name.removesuffix("?")
+        if optional and content.get(name) is None:
+            continue
         if name not in content:
             return f"it holds no {name}"
-        if not isinstance(content[name], types) or (isinstance(content[name], bool) and types in (int, NUMBER)):
-            return f"its {name} is {_kind(content[name])}"
+        wrong = _wrong_value(content[name], types)
+        if wrong is not None:
+            return f"its {name} {wrong}"
+    return None
+
+
+def _wrong_value(value: Any, types: Any) -> str | None:
+    """What of a value is not of a type: of one of several, an object that holds names, or a list of one type."""
+    if isinstance(types, dict):
+        wrong = wrong_in(value, types)
+        return None if wrong is None else f"is not as it should be: {wrong}"
+    if isinstance(types, list):
+        if not isinstance(value, list):
+            return f"is {_kind(value)}"
+        found = (_wrong_value(one, types[0]) for one in value)
+        return next((f"holds an item that {wrong}" for wrong in found if wrong is not None), None)
+    if not isinstance(value, types) or (isinstance(value, bool) and types in (int, NUMBER)):
+        return f"is {_kind(value)}"
     return None
 
 

@@ -31,6 +31,7 @@ ROWS: list[list[set[str]]] = [
             "console",
             "processor",
             "environment",
+            "processes",
         }
     ],
 ]

@@ -43,6 +43,9 @@ class Settings(PixelSettings, DataSettings):
     against: str | None = option(
         None, "another set: copies and groups that are in both", metavar="D", path="any", names=("digits",)
     )
+    labels: Path | None = option(
+        None, "table of path and label that takes the place of DATA's own labels", metavar="FILE", path="file"
+    )
     per_class: int | None = option(None, "labeled images of each class that a finetune is to have", at_least=1)
     page: Path | None = option(None, "write a page with the pairs side by side", metavar="FILE.html")
     clean: Path | None = option(
@@ -58,7 +61,7 @@ def run(settings: Settings) -> Result:
     started = time.monotonic()
     _refuse_endings(settings)
     try:
-        found = _examined(settings, str(settings.data))
+        found = _examined(settings, str(settings.data), settings.labels)
     except UserError as error:
         return _unopened(settings, error, started)
     other = None if settings.against is None else shared(found, _examined(settings, settings.against))
@@ -87,15 +90,21 @@ def _refuse_endings(settings: Settings) -> None:
         raise SettingsError(f"--clean {settings.clean} is no CSV file; type --clean {settings.clean}.csv")
 
 
-def _examined(settings: Settings, data: str) -> "Checkup":
+def _examined(settings: Settings, data: str, labels: Path | None = None) -> "Checkup":
     """Every image of a set, looked at. Raises UserError where it cannot be opened."""
     from ssl_app.data.checkup import examine
     from ssl_app.data.intensity import checked
+    from ssl_app.data.label_tables import relabel
     from ssl_app.data.packing import counted
-    from ssl_app.data.sources.base import open_source
+    from ssl_app.data.sources.base import UNUSED, open_source
     from ssl_app.data.spec import PixelSpec
 
-    source = open_source(data, columns_of(settings), settings.max_image_mb)
+    columns = columns_of(settings)
+    if labels is None:
+        source = open_source(data, columns, settings.max_image_mb)
+    else:
+        source = open_source(data, replace(columns, label=UNUSED), settings.max_image_mb)
+        relabel(source, labels, columns)
     intensity = checked(settings.intensity or "range")
     pixels = PixelSpec(64, settings.channels, intensity, None, settings.nodata, settings.fit or "crop")
     found = examine(source, pixels, lambda items, total: counted(items, total, progress=True, what="looking"))

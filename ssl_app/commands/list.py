@@ -179,7 +179,7 @@ def _cells(one: Entry) -> tuple[str, ...]:
     minutes = "" if one.minutes is None else f"{one.minutes:.1f}"
     data = one.data or ""
     short = data if len(data) <= LONGEST else f"...{data[3 - LONGEST :]}"
-    return one.run, one.state, one.verb, (one.method or "")[:LONGEST], short, one.figure or "", minutes
+    return one.run, one.state, one.verb, str(one.method or "")[:LONGEST], short, one.figure or "", minutes
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -19,7 +19,8 @@ from ssl_app.data.reduction import CROP, MUCH, STRETCH, Cut, Reduced, reduce
 from ssl_app.data.sources.base import Source, origin
 from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import SCALED, STRICT, Form
-from ssl_app.errors import Change, Fix, Notice, Set, Switch
+from ssl_app.data.unused_columns import means_group
+from ssl_app.errors import Change, Fix, Notice, Set, Switch, of_count
 
 Progress = Callable[[Any, int], Any]
 
@@ -128,7 +129,7 @@ class Checkup:
         name, reason = self.unreadable[0]
         count = len(self.unreadable)
         sentence = f"{count} of {len(self.source.keys)} images cannot be read, first {name}: {reason}"
-        fixes = (Fix("fix or remove them"), Set("max_unreadable", count))
+        fixes = (of_count(count, "fix or remove them"), Set("max_unreadable", count))
         return [Finding("unreadable", Notice(sentence, fixes=fixes), count, count > self.max_unreadable)]
 
     def _copies(self) -> list[Finding]:
@@ -232,14 +233,6 @@ class Checkup:
         return [Finding("classes", Notice(sentence, fixes=(fix,)), len(few), none)]
 
 
-# columns of tables that name what must not be split
-GROUPS = frozenset(
-    {
-        "patient", "patient_id", "patientid", "subject", "subject_id", "case", "case_id", "study", "study_id",
-        "series", "lot", "lot_id", "batch", "wafer", "slide", "slide_id", "camera", "site", "animal", "plate",
-        "volume", "video",
-    }
-)  # fmt: skip
 CLEAN = Set("clean", "FILE.csv to leave them out")
 
 
@@ -346,7 +339,7 @@ def suggestions(found: Checkup) -> list[tuple[str, str, str]]:
     if mixed and {1, 3} >= set(found.channels):
         few_color = found.channels[3] - found.gray < len(found.rows) / 2
         result.append(("channels", "1" if few_color else "3", "color lies beside gray"))
-    group = next((name for name in source.unused if name.lower() in GROUPS), None)
+    group = next((name for name in source.unused if means_group(name)), None)
     if source.groups is None and group is not None:
         result.append(("group", group, f"images of one {group} should not lie on both sides of the split"))
     for one in found.findings:

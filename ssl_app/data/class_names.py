@@ -21,12 +21,16 @@ INVISIBLE = ("Cc", "Cf")  # of Unicode's categories: a mark of order, a joiner, 
 
 
 def plain(name: str) -> str:
-    """A name without what people do not see or mean: case, form of its accents, blanks, `_` and `-` between words."""
+    """A name without what people do not see or mean: case, form of its accents, blanks, `_` and `-` between words.
+
+    Of `1.0`, as a table with empty cells is saved, the `.0` too.
+    """
     seen = "".join(
         " " if letter.isspace() else letter
         for letter in unicodedata.normalize("NFKC", name)
         if letter.isspace() or unicodedata.category(letter) not in INVISIBLE
     )
+    seen = re.sub(r"(-?\d+)\.0+", r"\1", seen) if re.fullmatch(r"\s*-?\d+\.0+\s*", seen) else seen
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", unicodedata.normalize("NFKC", seen.casefold())).strip()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ssl_app.errors import Fix, Notice, Set
+from ssl_app.errors import Notice, Set, of_count
 
 MASK, THUMBNAIL = "mask", "thumbnail"
 AUTO, NOTHING = "auto", "none"  # of the setting `omit`: companions, and nothing at all
@@ -75,7 +75,7 @@ class Companions:
                 one = (Set("omit", f"{NOTHING} to take {'it' if len(found) == 1 else 'them'} as images"),)
                 notices.append(Notice(f"{what} left out ({pair})", fixes=one))
             else:
-                alone = (Set("omit", f"'{pattern_of(first)}'"), Fix("remove their rows"))
+                alone = (Set("omit", f"'{pattern_of(first)}'"), of_count(len(found), "remove their rows"))
                 notices.append(Notice(f"{what} listed and taken as images ({pair})", fixes=alone))
         return notices
 

@@ -12,9 +12,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ssl_app.data.packing import pack
+from ssl_app.data.prints import SIDE, frequencies, thumbnail
 from ssl_app.data.sources.base import Columns, Source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.errors import Notice
+
+MOST_LOOKS = 500_000  # images of a set that near copies are looked for in: 128 bytes of a checkpoint each
+LOOKS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,18 @@ class Dataset:
             group = self.groups[i] if self.groups is not None else ""
             state.update(f"{label}\0{group}\n".encode("utf-8", "surrogateescape"))
         return state.hexdigest()
+
+    @cached_property
+    def looks(self) -> NDArray[np.int8] | None:
+        """(N, 128) what near copies are found by, of the packed pixels; None for a set of more than MOST_LOOKS."""
+        if len(self.content) > MOST_LOOKS:
+            return None
+        parts = np.array_split(np.arange(len(self.content)), len(self.content) // LOOKS_AT_ONCE + 1)
+        return np.concatenate([self._looks(part) for part in parts])
+
+    def _looks(self, indices: NDArray[np.int64]) -> NDArray[np.int8]:
+        thumbs = [thumbnail(self.images[i]) for i in indices]
+        return frequencies(np.stack(thumbs) if thumbs else np.empty((0, SIDE * SIDE), np.int8))
 
     @cached_property
     def units(self) -> list[str]:

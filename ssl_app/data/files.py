@@ -14,7 +14,7 @@ from ssl_app.data.decoding.limits import NotNow
 from ssl_app.data.images import EXTENSIONS
 from ssl_app.data.members import MARK, ONE, Listed, Look, Members, Read, out_of_memory, several_notice, unread_at
 from ssl_app.data.sources.base import FOLDER_NAMES, UNUSED, Columns, file_stamp, in_order, kinds, only_in_manifests
-from ssl_app.data.survey import Survey, arrangement, counted, head_of, hints, survey
+from ssl_app.data.survey import Survey, arrangement, counted, empty_classes, head_of, hints, survey
 from ssl_app.errors import DataError, Fix, Notice, Set
 
 
@@ -80,16 +80,18 @@ class Files(Members):
         counts = Counter(remark for file in listed for remark in file.look.remarks)
         remarks = [f"{count} of {len(listed)} {self.kind} files: {what}" for what, count in sorted(counts.items())]
         instead = hints(Path(data)) if path.is_dir() else []
-        sentences = map(Notice, [*by_folders, *([left] if left else []), *remarks])
+        if self.columns.label == FOLDER_NAMES:
+            by_folders += empty_classes(found, self.labels or (), self.splits is not None)
+        sentences = [*by_folders, *map(Notice, [*([left] if left else []), *remarks])]
         self.notes = (*several_notice(listed), *sentences, *self.one_group(), *found.beside(self.kind), *instead)
 
     def refuse_columns(self, data: str, columns: Columns) -> None:
         """Raise DataError for columns that this kind has not."""
         only_in_manifests(data, columns, f"the {self.kind} data")
 
-    def set_labels(self, listed: Sequence[Listed], parents: list[int], columns: Columns) -> list[str]:
+    def set_labels(self, listed: Sequence[Listed], parents: list[int], columns: Columns) -> list[Notice]:
         """Labels and splits by folders, or labels by `look`. -> remarks."""
-        splits, labels, remark = arrangement([tuple(file.key.split("/")[:-1]) for file in listed])
+        splits, labels, remarks = arrangement([tuple(file.key.split("/")[:-1]) for file in listed])
         if splits is not None and columns.split != UNUSED:
             self.splits = tuple(splits[parent] for parent in parents)
             self.columns = replace(self.columns, split=FOLDER_NAMES)
@@ -100,13 +102,13 @@ class Files(Members):
             self.columns = replace(self.columns, label=columns.label)
             return []
         if labels is None:
-            return [remark] if remark else []
+            return remarks
         owners = [file.look.owner or file.look.group or file.key for file in listed]
         if self.group != "file" and one_to_one(labels, owners):
-            return [f"unlabeled: each of {len(set(labels))} folders is one {self.group}, and no class"]
+            return [Notice(f"unlabeled: each of {len(set(labels))} folders is one {self.group}, and no class")]
         self.labels = tuple(labels[parent] for parent in parents)
         self.columns = replace(self.columns, label=FOLDER_NAMES)
-        return [remark] if remark else []
+        return remarks
 
     def one_group(self) -> list[Notice]:
         """Say it where all images are of one group: nothing can be split then."""

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ssl_app.data.dataset import in_class_order
 from ssl_app.data.members import MARK
+from ssl_app.data.sources.base import Columns, Source, name_classes
 from ssl_app.data.sources.manifest import KINDS, PATH, paths, read_table, values
-from ssl_app.errors import DataError, Fix
+from ssl_app.errors import DataError, Fix, Notice
 
 LABEL = "label"
 CLUSTERS = re.compile(r"cluster(_\d+)?")
@@ -62,6 +63,19 @@ def read_labels(path: Path) -> LabelFile:
         )
     rows = {key: row for row, key in enumerate(paths(str(path), path.resolve().parent, values(table, PATH)))}
     return LabelFile(path, rows, {name: values(table, name) for name in names})
+
+
+def relabel(source: Source, path: Path, columns: Columns) -> None:
+    """Give a source the labels of a table in place of its own, which were not read. Raises DataError."""
+    table = read_labels(path)
+    column = next(iter(table.columns))
+    source.labels = tuple(table.of(source.keys)[0])
+    source.columns = replace(source.columns, label=column)
+    known = sum(label is not None for label in source.labels)
+    source.notes += (Notice(f"{known} of {len(source.keys)} images have a label in column {column} of {path}"),)
+    if lost := table.unmatched(source.keys):
+        source.notes += (Notice(f"{len(lost)} of {len(table.rows)} rows of {path} name no image, first '{lost[0]}'"),)
+    name_classes(source, columns)
 
 
 def file_of(key: str) -> str:

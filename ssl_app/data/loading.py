@@ -24,6 +24,7 @@ from ssl_app.data.transforms import (
     views_of_batch,
 )
 from ssl_app.errors import Change, SettingsError
+from ssl_app.processes import follow_parent
 
 ORDERED_BATCH, FEWEST, NUMBERS = (
     512,
@@ -238,7 +239,7 @@ class Loader:
             sampler=requests,
             num_workers=min(self.batching.workers, len(requests)),
             collate_fn=_same,  # type: ignore[arg-type]  # with batch_size None it is given one item
-            worker_init_fn=_quiet_worker,
+            worker_init_fn=_enter_worker,
             prefetch_factor=4 if self.batching.workers and requests else None,
             generator=torch.Generator(),  # else the loader draws its base seed from the global one
         )
@@ -261,5 +262,6 @@ def _same(batch: Batch) -> Batch:
     return batch
 
 
-def _quiet_worker(_: int) -> None:
+def _enter_worker(_: int) -> None:
     torch.set_num_threads(1)
+    follow_parent()

@@ -1,4 +1,4 @@
-"""Test images that pretraining has seen: exact copies, and others of a group it has seen."""
+"""Test images that pretraining has seen: exact copies, near copies, and others of a group it has seen."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app.data.dataset import Dataset
+from ssl_app.data.prints import near_between
 from ssl_app.data.splits import hashed
 
 Indices = NDArray[np.int64]
@@ -17,47 +18,59 @@ class Seen:
 
     content: NDArray[np.int64]
     groups: NDArray[np.int64]
+    looks: NDArray[np.int8] | None = None  # (M, 128), see `Dataset.looks`; None where they were not kept
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many of the test images were seen: as exact copies, or else through their group."""
+    """How many of the test images were seen: as exact copies, else as near copies, or else through their group."""
 
     images: int
     groups: int
     of: int
     noun: str = "group"
     groups_known: bool = True  # False: the test part has groups, and what pretraining saw had none
+    near: int = 0
+    near_known: bool = True
 
     @property
     def total(self) -> int:
         """Seen either way; no image counts twice."""
-        return self.images + self.groups
+        return self.images + self.near + self.groups
 
     def sentence(self) -> str | None:
         """For the result and the verdict; None where nothing was seen, by images and by groups."""
         unknown = None if self.groups_known else f"which {self.noun}s pretraining saw is not known"
-        return "; ".join(clause for clause in (self._seen(), unknown) if clause) or None
+        near = None if self.near_known else "near copies were not looked for"
+        return "; ".join(clause for clause in (self._seen(), unknown, near) if clause) or None
 
     def _seen(self) -> str | None:
         if not self.total:
             return None
         start = f"{self.total} of {self.of} test images"
         article = "an" if self.noun[:1].lower() in "aeiou" else "a"
-        share = f"share{'s' * (self.groups == 1)} {article} {self.noun} with"
-        if not self.images:
-            return f"{start} {share} pretraining images"
-        if not self.groups:
-            what = "is an exact copy" if self.images == 1 else "are exact copies"
-            return f"{start} {what} of pretraining images"
-        copies = f"{self.images} exact {'copy' if self.images == 1 else 'copies'}"
-        return f"{start}: {copies} of pretraining images, {self.groups} {share} them"
+        shares = f"share{'s' * (self.groups == 1)} {article} {self.noun} with"
+        kinds = [
+            (count, f"{kind} {'copy' if count == 1 else 'copies'}")
+            for count, kind in ((self.images, "exact"), (self.near, "near"))
+            if count
+        ]
+        if not kinds:
+            return f"{start} {shares} pretraining images"
+        if len(kinds) == 1 and not self.groups:
+            count, copies = kinds[0]
+            be = "is an" if count == 1 and self.images else "is a" if count == 1 else "are"
+            return f"{start} {be} {copies} of pretraining images"
+        copied = f"{' and '.join(f'{count} {copies}' for count, copies in kinds)} of pretraining images"
+        return f"{start}: {copied}" + (f", {self.groups} {shares} them" if self.groups else "")
 
 
 def seen(dataset: Dataset, indices: Indices) -> Seen:
     """The hashes of the images at indices, and of the groups that the data name."""
     groups = group_hashes(dataset)[indices][dataset.grouped()[indices]]
-    return Seen(np.unique(dataset.content[indices]), np.unique(groups))
+    content, first = np.unique(dataset.content[indices], return_index=True)
+    looks = None if dataset.looks is None else dataset.looks[indices[first]]
+    return Seen(content, np.unique(groups), looks)
 
 
 def group_hashes(dataset: Dataset) -> NDArray[np.int64]:
@@ -69,28 +82,70 @@ def group_hashes(dataset: Dataset) -> NDArray[np.int64]:
     return np.array([known[group] for group in dataset.groups], dtype=np.int64)
 
 
-def met(dataset: Dataset, indices: Indices, other: Seen) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """For every index, whether the image was seen, and whether its group was."""
+@dataclass(frozen=True, eq=False)
+class Met:
+    """What is known of M images: whether each was seen, a near copy of it, or its group."""
+
+    copies: NDArray[np.bool_]  # (M,)
+    near: NDArray[np.bool_]  # (M,) exact copies are near ones too
+    groups: NDArray[np.bool_]  # (M,)
+
+
+def met(dataset: Dataset, indices: Indices, other: Seen) -> Met:
+    """For every index, whether the image was seen, by itself, a near copy, or its group."""
     copies = np.isin(dataset.content[indices], other.content)
+    near = near_ones(dataset, indices, other.looks) | copies
     groups = np.isin(group_hashes(dataset)[indices], other.groups) & dataset.grouped()[indices]
-    return copies, groups
+    return Met(copies, near, groups)
+
+
+def near_ones(dataset: Dataset, indices: Indices, looks: NDArray[np.int8] | None) -> NDArray[np.bool_]:
+    """(M,) for every index, whether one of the others looks the same."""
+    near = np.zeros(len(indices), bool)
+    if looks is not None and dataset.looks is not None and len(indices) and len(looks):
+        near[near_between(dataset.looks[indices], looks)[:, 0]] = True
+    return near
 
 
 def count_overlap(seen: Seen, dataset: Dataset, test: Indices) -> Overlap:
-    """Test images that were seen, and others of a seen group."""
-    copies, groups = met(dataset, test, seen)
+    """Test images that were seen, near copies of those, and others of a seen group."""
+    found = met(dataset, test, seen)
     noun = dataset.columns.group or "group"
     known = bool(len(seen.groups)) or not dataset.grouped()[test].any()
-    return Overlap(int(copies.sum()), int((groups & ~copies).sum()), len(test), noun, known)
+    return Overlap(
+        int(found.copies.sum()),
+        int((found.groups & ~found.near).sum()),
+        len(test),
+        noun,
+        known,
+        int((found.near & ~found.copies).sum()),
+        seen.looks is not None and dataset.looks is not None,
+    )
+
+
+def near_in_train(dataset: Dataset, train: Indices, test: Indices) -> str | None:
+    """How many test images have a near copy in the training part that is no exact one, with an example."""
+    if dataset.looks is None:
+        return None
+    every, test = len(test), test[~np.isin(dataset.content[test], dataset.content[train])]
+    pairs = near_between(dataset.looks[test], dataset.looks[train]) if len(test) and len(train) else np.empty((0, 2))
+    if not len(pairs):
+        return None
+    one, other = (dataset.keys[part[place]] for part, place in zip((test, train), pairs[0], strict=True))
+    count = len(np.unique(pairs[:, 0]))
+    have = "has" if count == 1 else "have"
+    return f"{count} of {every} test images {have} a near copy in train ({one} of {other})"
 
 
 def exclude(dataset: Dataset, indices: Indices, other: Seen) -> Indices:
-    """The indices without images, and without groups, that the other set holds."""
-    copies, groups = met(dataset, indices, other)
-    kept: Indices = indices[~(copies | groups)]
+    """The indices without images, near copies of them, and groups, that the other set holds."""
+    found = met(dataset, indices, other)
+    kept: Indices = indices[~(found.near | found.groups)]
     return kept
 
 
 def merged(one: Seen, other: Seen) -> Seen:
     """What either has seen."""
-    return Seen(np.union1d(one.content, other.content), np.union1d(one.groups, other.groups))
+    content, first = np.unique(np.concatenate([one.content, other.content]), return_index=True)
+    both = None if one.looks is None or other.looks is None else np.concatenate([one.looks, other.looks])[first]
+    return Seen(content, np.union1d(one.groups, other.groups), both)

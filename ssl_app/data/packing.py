@@ -28,7 +28,7 @@ from ssl_app.data.reduction import CROP, Cut, Reduced, pack_side, reduce
 from ssl_app.data.sources.base import Source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import SCALED, STRICT, WINDOWED, Form, Store
-from ssl_app.errors import DataError, Fix, Notice, Run, Set, together
+from ssl_app.errors import DataError, Fix, Notice, Run, Set, of_count, together
 from ssl_app.runs import DISK_FULL, draft_path, name_the_disk, sync, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def too_many(source: Source, unreadable: list[tuple[int, str, int]], most: int) 
         return DataError(
             f"{len(unreadable)} of {len(source.keys)} images cannot be read, first {source.keys[first]}: {reason}",
             fix=(
-                Fix("fix or remove them"),
+                of_count(len(unreadable), "fix or remove them"),
                 *larger(max(needed for *_, needed in unreadable)),
                 Set("max_unreadable", len(unreadable)),
             ),

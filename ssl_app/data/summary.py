@@ -12,7 +12,7 @@ from ssl_app import runs
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling
 
-FILE = "data.json"
+FILE = runs.DATA
 Indices = NDArray[np.int64]
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ssl_app.data.companions import AUTO, NOTHING, Companions, companions
 from ssl_app.data.images import EXTENSIONS, picture_format, unread_kind
-from ssl_app.errors import DataError, Fix, Notice, Set
+from ssl_app.errors import DataError, Fix, Notice, Set, of_count
 
 # Never opened to look for DICOM, which often has no extension
 PLAIN = frozenset({".csv", ".tsv", ".txt", ".json", ".md", ".xml", ".html", ".pdf", ".parquet", ".zip", ".py"})
@@ -27,6 +27,9 @@ SPLITS = {
     "testing": "test",
 }
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
+# `train_images`, `Training set`, `imgs-val`, `test `
+PART = re.compile(rf"(?:(?:images?|imgs?|data)[ _-])?({'|'.join(SPLITS)})(?:[ _-]?(?:images?|imgs?|set|data|split))?")
+TABLES_OF_IMAGES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of Hugging Face; a kind of its own
 SHOWN = 5  # classes named in a remark
 HEAD = 512  # bytes that tell a kind
 IMAGES = "image"
@@ -39,11 +42,11 @@ SYSTEM = frozenset(
     }
 )  # fmt: skip
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
-TO_PNG, TO_FRAMES = Fix("convert them to PNG or TIFF"), Fix("write their frames as PNG")
+TO_PNG, TO_FRAMES = "convert them to PNG or TIFF", "write their frames as PNG"
 CURES = {
-    "NRRD": Fix("convert them to NIfTI"),
-    "MetaImage": Fix("convert them to NIfTI"),
-    "whole-slide": Fix("cut them into tiles of TIFF"),
+    "NRRD": "convert them to NIfTI",
+    "MetaImage": "convert them to NIfTI",
+    "whole-slide": "cut them into tiles of TIFF",
     "video": TO_FRAMES,
 }
 
@@ -69,6 +72,7 @@ class Survey:
     archives: list[str] = field(default_factory=list)
     passed: Counter[str] = field(default_factory=Counter)  # all others, by ending; hidden and system ones in one
     beside_others: Companions = Companions({})  # masks and thumbnails that are left out
+    folders: list[str] = field(default_factory=list)  # all of them, those without a file that is read too
     omitted: int | None = None  # files that the user leaves out; None where there are no patterns
 
     @property
@@ -109,19 +113,22 @@ class Survey:
             for kind, n in others
         ]
         found += [
-            Notice(f"{counted(n, kind)} found, not read yet", fixes=(CURES.get(kind, TO_PNG),))
+            Notice(f"{counted(n, kind)} found, not read yet", fixes=(of_count(n, CURES.get(kind, TO_PNG)),))
             for kind, n in sorted(self.unread.items())
         ]
         if self.misnamed:
+            each = [of_count(len(self.misnamed), words) for words in ("rename them", "list them in a manifest")]
             what = f"{first_of(self.misnamed, 'file is a picture', 'files are pictures')} by content and not by name"
-            found.append(Notice(what, fixes=(Fix("rename them"), Fix("list them in a manifest"))))
+            found.append(Notice(what, fixes=tuple(each)))
         if self.archives:
             what = f"{first_of(self.archives, 'archive', 'archives')} found, not opened"
-            found.append(Notice(what, fixes=(Fix("unpack them"),)))
+            found.append(Notice(what, fixes=(of_count(len(self.archives), "unpack them"),)))
         if self.passed:
-            each = ", ".join(f"{n} {kind}" for kind, n in sorted(self.passed.items(), key=lambda one: (-one[1], one)))
+            kinds = ", ".join(
+                f"{n} {kind}" for kind, n in sorted(self.passed.items(), key=lambda one: (-one[1], one))
+            )
             files = "1 other file" if self.passed.total() == 1 else f"{self.passed.total()} other files"
-            found.append(Notice(f"{files} passed over: {each}"))
+            found.append(Notice(f"{files} passed over: {kinds}"))
         return found
 
 
@@ -162,14 +169,15 @@ def survey(root: str, kinds: tuple[type[FileKind], ...]) -> Survey:
     found = Survey()
     seen: set[str] = set()
     for folder, below, files in os.walk(root, onerror=refuse_folder, followlinks=True):
-        real = os.path.realpath(folder)
+        real, inside = os.path.realpath(folder), Path(folder).relative_to(root)
+        if inside.parts:
+            found.folders.append(inside.as_posix())
         found.passed[HIDDEN] += sum(map(of_the_system, below))
         below[:] = sorted(name for name in below if not of_the_system(name))
         if real in seen:  # a link that leads back
             below.clear()
             continue
         seen.add(real)
-        inside = Path(folder).relative_to(root)
         for name in files:
             path, key = Path(folder) / name, (inside / name).as_posix()
             if of_the_system(name):
@@ -186,6 +194,7 @@ def survey(root: str, kinds: tuple[type[FileKind], ...]) -> Survey:
             elif inside.parts or name not in MANIFESTS:
                 found.passed[path.suffix.lower() or "without an ending"] += 1
     found.passed = +found.passed
+    found.folders.sort()
     for paths in (*found.files.values(), found.misnamed, found.archives):
         paths.sort()
     return found
@@ -203,6 +212,9 @@ def hints(folder: Path) -> list[Notice]:
         for name in MANIFESTS
         if (folder / name).is_file()
     ]
+    for name in sorted(path.name for path in folder.glob("*") if path.name.lower() in TABLES_OF_IMAGES):
+        expected = "a header with file_name, or one JSON object with file_name a line, in a file of lower case"
+        found.append(Notice(f"{name} lies in {folder} and cannot be used", fixes=(Fix(f"write it with {expected}"),)))
     if tars := len(list(folder.glob("*.tar*"))):
         lie, them = ("file lies", "it") if tars == 1 else ("files lie", "them")
         use = Set("data", f"'{folder}/*.tar*' to use {them}")
@@ -250,22 +262,52 @@ def unread_file(path: Path) -> str | None:
     return None if path.suffix.lower() in PLAIN else unread_kind(path.name, head_of(path))
 
 
+def split_of(folder: str) -> str | None:
+    """The part of a split that a folder's name stands for."""
+    found = PART.fullmatch(folder.strip().lower())
+    return None if found is None else SPLITS[found[1]]
+
+
 def arrangement(
     folders: list[tuple[str, ...]],
-) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, str | None]:
-    """Splits, labels and a remark from the folders of every image below the root."""
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, list[Notice]]:
+    """Splits, labels and remarks from the folders of every image below the root."""
     splits: tuple[str, ...] | None = None
-    if all(path and path[0].lower() in SPLITS for path in folders):
-        splits = tuple(SPLITS[path[0].lower()] for path in folders)
+    parts = [split_of(path[0]) if path else None for path in folders]
+    if all(parts):
+        splits = tuple(part for part in parts if part is not None)
         folders = [path[1:] for path in folders]
     loose = sum(not path for path in folders)
     classes = sorted({path[0] for path in folders if path})
     if not classes:
-        return splits, None, None
+        return splits, None, []
     if loose:
         lie = "1 image lies" if loose == 1 else f"{loose} images lie"
-        return splits, None, f"unlabeled: {lie} beside the folders, not in one of them"
+        return splits, None, [Notice(f"unlabeled: {lie} beside the folders, not in one of them")]
     if len(classes) == 1:
-        return splits, None, f"unlabeled: all images lie in one folder, {classes[0]}"
-    named = ", ".join(classes[:SHOWN]) + (" ..." if len(classes) > SHOWN else "")
-    return splits, tuple(path[0] for path in folders), f"{len(classes)} sub-folders taken as classes: {named}"
+        return splits, None, [Notice(f"unlabeled: all images lie in one folder, {classes[0]}")]
+    remarks = [Notice(f"{len(classes)} sub-folders taken as classes: {shown(classes)}")]
+    like = [name for name in classes if split_of(name) is not None]
+    if splits is None and len({split_of(name) for name in like}) > 1:
+        others = shown([name for name in classes if name not in like])
+        cures = (Fix(f"move {others} elsewhere"), Set("label", "none"))
+        remarks.append(Notice(f"{' and '.join(like)} look like parts of a split, and {others} does not", fixes=cures))
+    return splits, tuple(path[0] for path in folders), remarks
+
+
+def shown(names: list[str]) -> str:
+    """The names, the first few of many."""
+    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+
+
+def empty_classes(found: Survey, labels: Iterable[str | None], below_splits: bool) -> list[Notice]:
+    """A remark on folders that stand where the classes do, and hold no image of the set."""
+    known, aside = set(labels), found.beside_others.paths
+    paths = [path.split("/") for path in found.folders if path.count("/") == below_splits]
+    empty = sorted({path[-1] for path in paths} - known)
+    empty = [name for name in empty if not any(f"/{name}/" in f"/{path}" for path in aside)]
+    if not empty:
+        return []
+    hold = "sub-folder holds" if len(empty) == 1 else "sub-folders hold"
+    are = "is no class" if len(empty) == 1 else "are no classes"
+    return [Notice(f"{len(empty)} {hold} no image that is read, and {are}: {shown(empty)}")]

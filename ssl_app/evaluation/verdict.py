@@ -31,7 +31,7 @@ HEADS: dict[Outcome, str] = {
 
 @dataclass(frozen=True)
 class SeenInPretraining:
-    """Test images that pretraining saw, themselves or their group."""
+    """Test images that pretraining saw, themselves, near copies or their group."""
 
     seen: int
     test: int
@@ -183,7 +183,7 @@ def _remarks(around: Around) -> list[str]:
     if around.rising is not None:
         found.append(f"Scratch was still rising at {around.rising:,} steps.")
     if around.overlap is not None and around.overlap.seen:
-        share = f"{around.overlap.seen:,} of {around.overlap.test:,} test images (or their groups)"
+        share = f"{around.overlap.seen:,} of {around.overlap.test:,} test images (or near copies, or their groups)"
         found.append(f"{share} were seen in pretraining, which may flatter it.")
     return found
 

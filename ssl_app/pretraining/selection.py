@@ -26,7 +26,7 @@ def without_test(opened: Opened, excluded: Dataset | None) -> NDArray[np.int64]:
     if excluded is not None:
         kept = exclude(dataset, indices, seen(excluded, np.arange(len(excluded.keys))))
         gone = len(indices) - len(kept)
-        logger.info(f"excluded: {gone} of {len(indices)} images, by content or group of {excluded.name}")
+        logger.info(f"excluded: {gone} of {len(indices)} images, by content, near copy or group of {excluded.name}")
         indices = kept
     if len(indices) < 4:
         apart = "" if excluded is None else f" after the exclusion of {excluded.name}"

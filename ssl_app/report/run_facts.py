@@ -27,7 +27,8 @@ class RunFacts:
     def read(cls, folder: Path, result: Mapping[str, Any] | None = None) -> "RunFacts":
         """The facts of a run; `result` is that of one that is about to end. Raises RunError for a damaged file."""
         content = runs.read_json(folder / runs.SETTINGS)
-        result = _json(folder / runs.RESULT) if result is None else result
+        if result is None and (folder / runs.RESULT).is_file():
+            result = runs.read_result(folder)
         ended = None if result is not None else _json(folder / runs.ENDED)
         return cls(
             folder,

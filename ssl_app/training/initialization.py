@@ -120,6 +120,8 @@ def write_backbone(
     tensors = dict(task.state_dict())
     tensors["seen.content"] = torch.from_numpy(np.asarray(seen.content))
     tensors["seen.groups"] = torch.from_numpy(np.asarray(seen.groups))
+    if seen.looks is not None:
+        tensors["seen.looks"] = torch.from_numpy(np.asarray(seen.looks))
     checkpoints.write(path, tensors, {"kind": "backbone", "pixels": scaling.to_json(), **meta})
 
 
@@ -196,7 +198,9 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
         raise CheckpointError(f"{path} holds a {meta['backbone']}, a {backbone} is requested", fix=Unset("backbone"))
     seen = None
     if "seen.content" in tensors:
-        seen = Seen(tensors.pop("seen.content").numpy(), tensors.pop("seen.groups").numpy())
+        looks = tensors.pop("seen.looks", None)
+        content, groups = tensors.pop("seen.content").numpy(), tensors.pop("seen.groups").numpy()
+        seen = Seen(content, groups, None if looks is None else looks.numpy())
     return Initialization(
         name or (path.parent.name if path.name == BACKBONE else path.stem),
         meta["backbone"],

@@ -5,18 +5,23 @@ import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from ssl_app import runs
-from ssl_app.training.hardware import Hardware, cores
+
+if TYPE_CHECKING:
+    from ssl_app.training.hardware import Hardware
 
 FILE = "machine.json"
 PACKAGES = ("ssl-app", "torch", "torchvision", "albumentations", "scikit-learn", "numpy", "mlflow")
 
 
-def write_machine(folder: Path, hardware: Hardware) -> None:
+def write_machine(folder: Path, hardware: "Hardware") -> None:
     """Write it: names of processor and device, cores, memory in bytes, the arithmetic, versions."""
+    import torch  # not at the top: a page of what was found in a set reads this file's name, and needs no torch
+
+    from ssl_app.training.hardware import cores
+
     found: dict[str, object] = {
         "arithmetic": hardware.sentence(),
         "processor": processor(),

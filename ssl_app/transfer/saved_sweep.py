@@ -17,8 +17,6 @@ from ssl_app.evaluation.difference import ScoredPart, reuse_of
 from ssl_app.transfer import kept_predictions
 from ssl_app.transfer.sweep_identity import IDENTITY
 
-# what a trial's result.json holds at least
-OF_TRIAL = {"init": str, "strategy": str, "per_class": int, "draw": int}
 DRAW = re.compile(r"k(?P<per_class>\d+)_d(?P<draw>\d+)(?:_f(?P<fold>\d+))?")
 
 
@@ -50,7 +48,7 @@ class SavedSweep:
         if self.result is not None:
             return list(self.result["trials"])
         paths = [self.folder / "trials" / key / runs.RESULT for key in self.planned]
-        return [runs.read_json(path, OF_TRIAL) for path in paths if path.is_file()]
+        return [runs.read_json(path, runs.OF_TRIAL) for path in paths if path.is_file()]
 
     @cached_property
     def missing(self) -> list[str]:
@@ -62,7 +60,7 @@ class SavedSweep:
     @property
     def pooled(self) -> list[str]:
         """The inits that the verdict is about; without a verdict the first one alone."""
-        if self.result is not None and "pooled" in self.result:
+        if self.result is not None and self.result.get("pooled") is not None:
             return list(self.result["pooled"])
         return [one["init"] for one in self.trials if one["init"] != SCRATCH][:1]
 

@@ -14,7 +14,7 @@ from ssl_app.data.class_maps import read as read_maps
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import measure
 from ssl_app.data.opened import Opened, open_data
-from ssl_app.data.overlap import Overlap, count_overlap
+from ssl_app.data.overlap import Overlap, count_overlap, near_in_train
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import Parts
 from ssl_app.errors import DataError, Fix, Run, Set, Unset
@@ -58,6 +58,9 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
         logger.info(f"note: {opened.dataset.name} is not as it was when {start.name} was trained on it")
     parts = _parts(opened, planned, config)
     everything = parts.train  # before the images without a label are left out
+    if not parts.cross_validated and (near := near_in_train(opened.dataset, everything, parts.test)) is not None:
+        logger.warning(f"warning: {near}")
+        parts = replace(parts, leakage=(*parts.leakage, near))
     labeled = opened.dataset.labeled
     kept = {name: getattr(parts, name)[labeled[getattr(parts, name)]] for name in ("train", "val", "test")}
     opened = replace(opened, parts=replace(parts, **kept))

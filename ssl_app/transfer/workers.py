@@ -5,8 +5,6 @@ A sweep knows `Workers` alone: those of this machine are here, those of a cluste
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from ssl_app import environment, runs
 from ssl_app.errors import Fix, RunError, Set
+from ssl_app.processes import follow_parent
 from ssl_app.training.loop import Diverged
 from ssl_app.training.memory import keep_freed_memory
 from ssl_app.training.signals import Stopped
@@ -185,10 +184,9 @@ HERE: dict[str, TrialSetup] = {}  # of a worker process
 
 
 def _enter(setups: dict[str, TrialSetup], threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the sweep's own ends these
+    follow_parent()
     prepare_process(threads)
     HERE.update(setups)
-    threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 def prepare_process(threads: int) -> None:
@@ -196,14 +194,6 @@ def prepare_process(threads: int) -> None:
     environment.prepare_environment()
     torch.set_num_threads(threads)
     keep_freed_memory()
-
-
-def _follow_parent() -> None:
-    """End with the process that started this one, however that ended: SIGKILL asks nobody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _run_here(one: PlannedTrial, place: Place) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def test_an_unreadable_image(refuse, ssl, tiny, images) -> None:
     Path("scans/class1/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nand then nothing of the kind, for long enough")
     error = refuse("pretrain", "--data", "scans", *ONCE)
     assert error.startswith("1 of 13 images cannot be read, first class1/broken.png: ")
-    assert error.endswith("; fix or remove them, or type --max-unreadable 1")
+    assert error.endswith("; fix or remove it, or type --max-unreadable 1")
     done = ssl("pretrain", "--data", "scans", "--max-unreadable", 1, *ONCE, "--out", "new", "--json", *tiny)
     assert done.code == 0
     assert "left out, unreadable: class1/broken.png" in done.err

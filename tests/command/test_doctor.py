@@ -52,15 +52,15 @@ TROUBLES = {
     "masks": "1 mask left out (crack/0_mask.png of crack/0.png); type --omit none to take it as images",
     "thumbnails": "1 thumbnail left out (ok/thumbs/0.png of ok/0.png)",
     "spellings": "1 class has several spellings: 'crack' and 'Crack '; type --one-spelling",
-    "archives": "1 archive (more.zip) found, not opened; unpack them",
+    "archives": "1 archive (more.zip) found, not opened; unpack it",
     "of the system": "1 other file passed over: 1 hidden or of the system",
-    "formats": "1 HEIC file found, not read yet; convert them to PNG or TIFF",
+    "formats": "1 HEIC file found, not read yet; convert it to PNG or TIFF",
     "unreadable": "1 of 21 images cannot be read, first ok/cut.png: ",
     "depths": "ok/deep.png is uint16 and Crack /7.png is uint8; expected one bit depth; type --intensity dtype",
     "color": "ok/color0.png has color and Crack /7.png has one channel (4 and 16 of 20 images); type --channels 3",
     "no label": "1 label is taken for a class, and may mean none: 'unknown' of 1 images; type --unlabeled 'unknown'",
     "cut": "1 image loses more than a fifth to the center square (crack/wide.png, 60 x 12 pixels, 80 %)",
-    "misnamed": "1 file is a picture (ok/IMG.bak) by content and not by name; rename them",
+    "misnamed": "1 file is a picture (ok/IMG.bak) by content and not by name; rename it",
 }
 
 

@@ -88,7 +88,7 @@ def test_test_images_that_were_seen_are_counted_in_the_verdict_and_by_finetune(
     result = place.type("sweep", *words, *TWO_STAGE).result
     seen = int(result["overlap"]["overlapping"].split()[0])
     assert seen > 0
-    share = f"{seen} of {result['n_test']} test images (or their groups) were seen in pretraining"
+    share = f"{seen} of {result['n_test']} test images (or near copies, or their groups) were seen in pretraining"
     assert share in result["verdict"]
     one_trial = place.type("finetune", *words, *SHORT, "--strategy", "feature-extraction").result
     assert one_trial["overlap"] == result["overlap"]["overlapping"]

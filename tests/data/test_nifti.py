@@ -194,3 +194,20 @@ def test_a_folder_of_matrices_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a.dconn.nii").write_bytes((folder / "row_major.dconn.nii").read_bytes())
     with pytest.raises(DataError, match="1 NIfTI file left out: 1 Cifti2"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "compressed", "reason"),
+    [
+        ("a.nii", True, "it is compressed by gzip; rename it a.nii.gz"),
+        ("a.NII", True, "it is compressed by gzip; rename it a.NII.gz"),
+        ("a.nii.gz", False, "it is not compressed by gzip; rename it a.nii"),
+    ],
+)
+def test_a_name_that_is_wrong_about_the_compression(name: str, compressed: bool, reason: str, tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 9, 4), np.int16), np.eye(4)), tmp_path / "whole.nii")
+    content = (tmp_path / "whole.nii").read_bytes()
+    (tmp_path / "whole.nii").unlink()
+    (tmp_path / name).write_bytes(gzip.compress(content) if compressed else content)
+    source = open_source(str(tmp_path), Columns())
+    assert [str(found) for _, found in source.each(lambda array: array)] == [reason]

@@ -111,7 +111,7 @@ def test_formats_not_read_yet_and_a_manifest_are_told(tmp_path: Path) -> None:
     assert notes_of(opened(tmp_path)) == (
         f"2 DICOM files found, not read beside 3 pictures; {alone}",
         f"1 NIfTI file found, not read beside 3 pictures; {alone}",
-        "1 NRRD file found, not read yet; convert them to NIfTI",
+        "1 NRRD file found, not read yet; convert it to NIfTI",
         f"manifest.csv lies in {tmp_path}; type data {tmp_path}/manifest.csv to use it",
     )
     assert opened(tmp_path).keys == ("0.png", "1.png", "2.png")

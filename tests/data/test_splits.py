@@ -319,6 +319,26 @@ def test_nothing_seen_says_nothing() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("overlap", "sentence"),
+    [
+        (Overlap(0, 0, 9, near=1), "1 of 9 test images is a near copy of pretraining images"),
+        (Overlap(0, 0, 400, near=5), "5 of 400 test images are near copies of pretraining images"),
+        (
+            Overlap(2, 0, 400, near=1),
+            "3 of 400 test images: 2 exact copies and 1 near copy of pretraining images",
+        ),
+        (
+            Overlap(0, 7, 400, "lot", near=3),
+            "10 of 400 test images: 3 near copies of pretraining images, 7 share a lot with them",
+        ),
+        (Overlap(0, 0, 9, near_known=False), "near copies were not looked for"),
+    ],
+)
+def test_near_copies_are_counted_apart(overlap: Overlap, sentence: str) -> None:
+    assert overlap.sentence() == sentence
+
+
 def test_a_shared_group_is_not_said_to_be_a_seen_image() -> None:
     assert Overlap(12, 25, 400, "patient").sentence() == (
         "37 of 400 test images: 12 exact copies of pretraining images, 25 share a patient with them"

@@ -253,7 +253,7 @@ def test_a_leak_and_a_scratch_that_was_still_rising_are_told() -> None:
     assert said(evidence(HELPED), around)[1] == (
         "Scratch needs 2.1 times the labels for this score [1.4, 3.0]. Scratch was still rising at 1,920 steps. "
         "1,012 "
-        "of 5,216 test images (or their groups) were seen in pretraining, which may flatter it."
+        "of 5,216 test images (or near copies, or their groups) were seen in pretraining, which may flatter it."
     )
     assert "seen" not in said(evidence(HELPED), replace(AROUND, overlap=SeenInPretraining(0, 5216)))[1]
 

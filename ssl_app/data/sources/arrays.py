@@ -13,6 +13,7 @@ from ssl_app.data.decoding.limits import Limit
 from ssl_app.data.images import Unreadable, standard, standard_depth
 from ssl_app.data.npz import Stored, read_headers
 from ssl_app.data.sources.base import ARRAY_NAMES, SPLITS, UNUSED, Columns, Source, file_stamp, in_order
+from ssl_app.data.sources.npy import channels_first
 from ssl_app.errors import DataError, Set, nearest
 
 T = TypeVar("T")
@@ -165,7 +166,7 @@ class Pictures:
 
 def refuse_shape(data: str, shape: tuple[int, ...]) -> None:
     """Raise DataError for what are not images."""
-    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] > 4:
+    if channels_first(shape):
         raise DataError(
             f"{data} holds images of shape {shape}, channels first; expected (N, H, W, C): "
             f"save numpy.moveaxis(images, 1, -1)"

@@ -20,7 +20,7 @@ from ssl_app.data.files import Files
 from ssl_app.data.images import Unreadable
 from ssl_app.data.members import ONE, Listed, Look, Read, Size, Window
 from ssl_app.data.sources.base import UNUSED, Columns, only_in_manifests
-from ssl_app.errors import DataError, nearest
+from ssl_app.errors import DataError, Notice, nearest
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 GROUPS = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
@@ -100,7 +100,7 @@ class Dicom(Files):
         if self.groups is not None and columns.group is not None:
             self.columns = replace(self.columns, group=columns.group, group_from=GROUPS[columns.group])
 
-    def set_labels(self, listed: Sequence[Listed], parents: list[int], columns: Columns) -> list[str]:
+    def set_labels(self, listed: Sequence[Listed], parents: list[int], columns: Columns) -> list[Notice]:
         """Folders, unless an attribute is requested. Raises DataError where there is none of that name."""
         from pydicom.datadict import tag_for_keyword
 
@@ -141,7 +141,7 @@ def read_dataset(path: Path) -> Any:
 
 
 def no_image(header: Any) -> str | None:
-    """Why an object is no image: what it is instead."""
+    """Why an object is no image: what it is instead. Raises Unreadable for an image without what all images have."""
     from pydicom.uid import UID
 
     uid: UID = UID(str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or ""))
@@ -149,6 +149,8 @@ def no_image(header: Any) -> str | None:
         return NO_IMAGES[uid]
     if all(header.get(keyword) for keyword in NEEDED):
         return None
+    if header.get("BitsAllocated") or header.get("PhotometricInterpretation"):  # of pixels alone: it is damaged
+        raise Unreadable(f"its header has no {', '.join(word for word in NEEDED if not header.get(word))}")
     name = uid.name.removesuffix(" Storage") if uid.name != uid else "object of unknown class"
     return f"{name} (no pixels)"
 

@@ -11,8 +11,8 @@ from ssl_app.data.files import file_kinds, kind_for, looks
 from ssl_app.data.images import EXTENSIONS
 from ssl_app.data.members import Listed, Members, several_notice
 from ssl_app.data.sources.base import FOLDER_NAMES, UNUSED, Columns, only_in_manifests
-from ssl_app.data.survey import IMAGES, arrangement, hints, survey
-from ssl_app.errors import DataError, Notice
+from ssl_app.data.survey import IMAGES, arrangement, empty_classes, hints, survey
+from ssl_app.errors import DataError
 
 
 class Folder(Members):
@@ -37,7 +37,7 @@ class Folder(Members):
             )
         listed = looks([Listed(path, at / path, kind_for(at / path)) for path in paths], columns)
         parents = self.take(listed)
-        splits, labels, remark = arrangement([tuple(path.split("/")[:-1]) for path in paths])
+        splits, labels, remarks = arrangement([tuple(path.split("/")[:-1]) for path in paths])
         if splits is not None and columns.split != UNUSED:
             self.splits = tuple(splits[parent] for parent in parents)
         if labels is not None and columns.label != UNUSED:
@@ -48,8 +48,10 @@ class Folder(Members):
             axis=columns.axis,
         )
         self.set_groups(listed, parents, columns)
-        remarks = [remark] if remark and columns.label != UNUSED else []
-        self.notes = (*map(Notice, remarks), *several_notice(listed), *beside, *instead)
+        remarks = remarks if columns.label != UNUSED else []
+        if self.labels is not None:
+            remarks += empty_classes(found, labels or (), splits is not None)
+        self.notes = (*remarks, *several_notice(listed), *beside, *instead)
 
     @classmethod
     def accepts(cls, data: str) -> bool:

@@ -5,6 +5,7 @@ A row may name a file of several images, which then have its label, group and sp
 
 import csv
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ssl_app.data import unused_columns
 from ssl_app.data.companions import NOTHING, companions
 from ssl_app.data.files import kind_for, looks
 from ssl_app.data.members import MARK, Listed, Look, Members, several_notice
@@ -22,6 +24,8 @@ from ssl_app.errors import DataError, Fix, Mistakes, Notice, Set, nearest
 from ssl_app.tables import plain
 
 KINDS = (".csv", ".tsv", ".parquet")
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # https://, s3://, gs://
+BOOKS = {b"PK\x03\x04": "an Excel workbook or another ZIP archive", b"\xd0\xcf\x11\xe0": "an old Excel workbook"}
 PATH = "path"  # relative to the folder of the manifest, or absolute
 
 
@@ -57,6 +61,9 @@ class Manifest(Members):
         if self.columns.label is None and columns.label is None and others:
             only = f"{data} has no column label; its other columns: {', '.join(others)}"
             self.notes += (Notice(only, fixes=(Set("label", "COLUMN to name one of them"),)),)
+        grouped = columns.group is not None or self.columns.group is not None
+        split = columns.split is not None or self.columns.split is not None
+        self.notes += tuple(unused_columns.notices({one: values(table, one) for one in others}, grouped, split))
         keys: tuple[str, ...] = ()
         with mistakes.collected():
             keys = paths(data, root, values(table, PATH))
@@ -108,6 +115,7 @@ def read_table(path: Path) -> pd.DataFrame:
             for column in table.columns:
                 table[column] = table[column].astype("string").fillna("")
         else:
+            refuse_workbook(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
                 refuse_twice(path, separator(path))
@@ -135,6 +143,14 @@ def read_table(path: Path) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"{path} lists no images; expected one row an image below the header")
     return table
+
+
+def refuse_workbook(path: Path) -> None:
+    """Raise DataError for a workbook that is called .csv: as text it is empty, or noise."""
+    with path.open("rb") as file:
+        what = BOOKS.get(file.read(4))
+    if what is not None:
+        raise DataError(f"{path} is {what} by its content, and no text", fix=Fix("save it as CSV UTF-8"))
 
 
 def separator(path: Path) -> str:
@@ -185,6 +201,8 @@ def paths(data: str, root: Path, listed: list[str]) -> tuple[str, ...]:
     for row, path in enumerate(listed, start=2):  # as a spreadsheet counts, the header being row 1
         if not path:
             raise DataError(f"{data} row {row} has no path; fill it in or remove the row")
+        if ADDRESS.match(path):
+            raise DataError(f"{data} row {row} has the address {path}; download its images, and list their paths")
         if "\0" in path:
             raise DataError(f"{data} row {row} has a NUL byte in its path; fix the table")
         if "\\" in path and os.sep == "/" and not (root / path).exists():

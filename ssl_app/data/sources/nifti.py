@@ -44,6 +44,7 @@ class Nifti(Files):
     @classmethod
     def look(cls, path: Path, columns: Columns) -> Look:
         """The slices along the axis that is requested, or the one through the planes of acquisition."""
+        refuse_other_compression(path)
         image = load(path)
         if not hasattr(image, "affine"):
             return Look(left_out=f"{type(image).__name__.removesuffix('Image')} (no volume)")
@@ -68,6 +69,15 @@ class Nifti(Files):
         cut = Cut.of(load(path), columns.axis)
         cut.compressed = path.suffix.lower() == ".gz"
         yield cut.slice
+
+
+def refuse_other_compression(path: Path) -> None:
+    """Raise Unreadable for a volume whose name does not say whether it is compressed: nibabel goes by the name."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    if compressed != (path.suffix.lower() == ".gz") and path.stat().st_size:
+        name = f"{path.name}.gz" if compressed else path.name[:-3]
+        raise Unreadable(f"it is {'' if compressed else 'not '}compressed by gzip; rename it {name}")
 
 
 def load(path: Path) -> Any:

@@ -5,6 +5,7 @@ of a column of class labels become the names that the file's schema gives.
 """
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,18 +16,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ssl_app.data import unused_columns
 from ssl_app.data.files import file_kinds
 from ssl_app.data.images import Unreadable, decode
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns, Source, file_stamp, in_order
 from ssl_app.data.sources.manifest import PATH
 from ssl_app.data.survey import survey
-from ssl_app.errors import DataError, Notice, nearest
+from ssl_app.errors import DataError, Fix, Notice, nearest
 
 T = TypeVar("T")
 ENDING = ".parquet"
 BYTES = "bytes"  # the field of an image column that holds the encoded picture
 FILE_NAMES = "file names"
 USUAL = {"label": ("label", "labels"), "group": ("group",), "split": ("split",)}
+IMAGE_NAMES = ("image", "img", "picture", "pixel_values")  # of a column, where several hold pictures
 AT_ONCE = 64  # rows read at a time
 
 
@@ -37,8 +40,8 @@ class Parquet(Source):
         self.name = data
         self.files = files_of(data)
         schemas = [pq.read_schema(path) for path in self.files]
-        found = [image_column(schema) for schema in schemas]
-        self.image = found[0]
+        found = [image_columns(schema) for schema in schemas]
+        self.image = next(iter(found[0]), None)
         if not all(schema.equals(schemas[0]) for schema in schemas):
             odd = next(
                 path for path, schema in zip(self.files, schemas, strict=True) if not schema.equals(schemas[0])
@@ -62,9 +65,30 @@ class Parquet(Source):
             tuple(values[kind]) if chosen[kind] is not None else None for kind in ("label", "group")
         )
         self.set_splits(chosen, values["split"], columns)
-        others = [name for name in schemas[0].names if name not in {self.image, *chosen.values()}]
+        if len(found[0]) > 1:
+            several = f"the columns {', '.join(found[0])} hold pictures, and {self.image} is read"
+            self.notes += (Notice(several, fixes=(Fix("write a file without the others to read another"),)),)
+        others = [name for name in schemas[0].names if name not in {*found[0], *chosen.values()}]
+        self.unused = tuple(others)
+        self.notes += tuple(
+            unused_columns.notices(
+                self.worth(others, schemas[0]),
+                *(chosen[kind] is not None or getattr(columns, kind) is not None for kind in ("group", "split")),
+            )
+        )
         if chosen["label"] is None and columns.label is None and others:
-            self.notes = (Notice(f"{data} has no column label; its other columns: {', '.join(others)}"),)
+            self.notes += (Notice(f"{data} has no column label; its other columns: {', '.join(others)}"),)
+
+    def worth(self, names: list[str], schema: pa.Schema) -> dict[str, list[str]]:
+        """The values of columns that may be groups or a split: short texts and whole numbers."""
+        kinds = {name: schema.field(name).type for name in names}
+        flat = [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_integer(kind)]
+        found: dict[str, list[str]] = {name: [] for name in flat}
+        for path in self.files if flat else ():
+            table = read_columns(path, flat)
+            for name in flat:
+                found[name] += [value or "" for value in texts(table, schema, name)]
+        return found
 
     def set_splits(self, chosen: dict[str, str | None], found: list[str | None], columns: Columns) -> None:
         """The split column, else the word in the files' names."""
@@ -90,7 +114,7 @@ class Parquet(Source):
             schema = pq.read_schema(found[0]) if found else None
         except (OSError, ValueError, pa.ArrowException):  # a name that is no UTF-8 is a ValueError
             return False
-        if schema is None or PATH in schema.names or image_column(schema) is None:
+        if schema is None or PATH in schema.names or not image_columns(schema):
             return False
         return Path(data).is_file() or survey(data, file_kinds()).leading is None
 
@@ -154,15 +178,16 @@ def files_of(data: str) -> list[Path]:
     return []
 
 
-def image_column(schema: pa.Schema) -> str | None:
-    """The column of encoded pictures: of bytes, or of a table with the field bytes; the first one."""
+def image_columns(schema: pa.Schema) -> list[str]:
+    """The columns of encoded pictures, of bytes or of a table with the field bytes: the one that is read first."""
+    found: list[str] = []
     for field in schema:
         kind = field.type
         if pa.types.is_struct(kind) and kind.get_field_index(BYTES) >= 0:
             kind = kind.field(BYTES).type
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            return str(field.name)
-    return None
+            found.append(str(field.name))
+    return sorted(found, key=lambda name: name.lower() not in IMAGE_NAMES)
 
 
 def column_for(data: str, schema: pa.Schema, kind: str, requested: str | None) -> str | None:
@@ -191,8 +216,10 @@ def texts(table: pa.Table, schema: pa.Schema, name: str) -> list[str | None]:
     for value in table.column(name).to_pylist():
         if names and isinstance(value, int):
             found.append(names[value] if 0 <= value < len(names) else None)
+        elif value is None or (isinstance(value, float) and not math.isfinite(value)):
+            found.append(None)
         else:
-            found.append(None if value is None else str(value).strip() or None)
+            found.append(str(value).strip() or None)
     return found
 
 

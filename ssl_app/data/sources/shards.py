@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from ssl_app.data.companions import companions
 from ssl_app.data.decoding.limits import MEGABYTE, Limit
 from ssl_app.data.images import EXTENSIONS, Unreadable, decode, unread_kind
 from ssl_app.data.sources.base import (
@@ -26,8 +27,9 @@ from ssl_app.data.sources.base import (
     in_order,
     only_in_manifests,
 )
+from ssl_app.data.survey import HIDDEN, of_the_system
 from ssl_app.data.tars import Member, stream
-from ssl_app.errors import DataError, Notice
+from ssl_app.errors import DataError, Fix, Notice
 
 T = TypeVar("T")
 ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -46,14 +48,18 @@ class Shards(Source):
         labels: list[str | None] = []
         splits: list[str | None] = []
         unread: Counter[str] = Counter()
+        passed: Counter[str] = Counter()
         self.members: list[tuple[int, str]] = []  # (shard, member) of every image
         for number, shard in enumerate(self.shards):
-            images, classes = index(shard, unread)
+            images, classes = index(shard, unread, passed)
             keys += [f"{shard.name}/{member}" for member in images]
             labels += [classes.get(stem_of(member)) for member in images]
             splits += [split_of(shard.name)] * len(images)
             self.members += [(number, member) for member in images]
         remarks = [f"{n} {kind} file{'s' * (n > 1)} found, not read yet" for kind, n in sorted(unread.items())]
+        if passed:
+            each = ", ".join(f"{n} {kind}" for kind, n in sorted(passed.items(), key=lambda one: (-one[1], one)))
+            remarks.append(f"{passed.total()} other member{'s' * (passed.total() > 1)} passed over: {each}")
         if not keys:
             more = "".join(f"; {sentence}" for sentence in remarks)
             raise DataError(f"no images found in {data}{more}; expected members such as 000001.jpg")
@@ -68,7 +74,9 @@ class Shards(Source):
         self.columns = Columns(label="cls" if self.labels else None, split=SHARD_NAMES if self.splits else None)
         if not any(labels):
             remarks.append(f"unlabeled: no member such as {stem_of(self.members[0][1])}{LABEL} holds a class")
-        self.notes = tuple(map(Notice, remarks))
+        aside = [one.found for one in companions(self.keys).notices(left_out=False)]
+        cure = Fix("write the shards without them")
+        self.notes = (*(Notice(sentence, fixes=(cure,)) for sentence in aside), *map(Notice, remarks))
 
     @classmethod
     def accepts(cls, data: str) -> bool:
@@ -135,19 +143,25 @@ def shards_of(data: str) -> list[Path]:
     return sorted(one for one in found if one.name.lower().endswith(ENDINGS) and not one.name.startswith("."))
 
 
-def index(shard: Path, unread: Counter[str]) -> tuple[list[str], dict[str, str]]:
-    """The image members of a shard in their order, and the class of each stem; unread kinds are counted."""
+def index(shard: Path, unread: Counter[str], passed: Counter[str]) -> tuple[list[str], dict[str, str]]:
+    """The image members of a shard in their order, and the class of each stem.
+
+    Members of kinds that are not read are counted in `unread`, all others by their ending in `passed`.
+    """
     images: list[str] = []
     classes: dict[str, str] = {}
 
     def label(name: str) -> int:
         if hidden(name):
+            passed[HIDDEN] += 1
             return 0
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in EXTENSIONS:
             images.append(name)
         elif kind := unread_kind(name, b""):
             unread[kind] += 1
+        elif suffix != LABEL:
+            passed[suffix or "without an ending"] += 1
         return MOST_LABEL_BYTES * (suffix == LABEL)
 
     for member in stream(shard, label):
@@ -155,15 +169,15 @@ def index(shard: Path, unread: Counter[str]) -> tuple[list[str], dict[str, str]]
             raise DataError(
                 f"{shard} holds {member.name} of {member.size} bytes", expected="a class's name or number"
             )
-        text = member.content.decode("utf-8", errors="replace").strip()
+        text = member.content.decode("utf-8", errors="surrogateescape").strip()  # two names stay two
         if text:
             classes[stem_of(member.name)] = text
     return images, classes
 
 
 def hidden(name: str) -> bool:
-    """Names that begin with a dot: what macOS writes beside every file."""
-    return PurePosixPath(name).name.startswith(".")
+    """Names that begin with a dot, and what else a system makes: what macOS writes beside every file."""
+    return any(of_the_system(part) for part in PurePosixPath(name).parts)
 
 
 def stem_of(member: str) -> str:

@@ -1,0 +1,155 @@
+"""`doctor --labels` and `doctor --clean` of sets whose images lie in no files of their own."""
+
+import csv
+import errno
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ssl_app.data.sources.base import Columns, open_source
+
+
+def pictures(count: int = 12, channels: int = 1, dtype: str = "uint8") -> np.ndarray:
+    """Images (N, 14, 14, C), of which the last is the first again."""
+    made = np.random.default_rng(channels).integers(0, 250, (count, 14, 14, channels)).astype(dtype)
+    made[-1] = made[0]
+    return made
+
+
+def folder(root: Path, count: int = 12) -> Path:
+    root.mkdir()
+    for number, image in enumerate(pictures(count)):
+        cv2.imwrite(str(root / f"{number}.png"), image)
+    return root
+
+
+# labels in a table of their own
+
+
+def table(path: Path, rows: list[tuple[str, str]], header: str = "path,label") -> Path:
+    path.write_text(header + "\n" + "".join(f"{name},{label}\n" for name, label in rows))
+    return path
+
+
+def test_labels_of_a_table_are_looked_at_in_place_of_the_datas_own(ssl: Callable, tmp_path: Path) -> None:
+    data = folder(tmp_path / "scans")
+    rows = [(f"{n}.png", "crack" if n < 6 else "Crack " if n < 9 else "unknown") for n in range(12)]
+    labels = table(tmp_path / "labels.csv", [*rows, ("gone.png", "crack")])
+    result = ssl("doctor", data, "--labels", labels, "--per-class", 9, "--json").result
+    said = " ".join(one["sentence"] for one in result["findings"])
+    assert f"12 of 12 images have a label in column label of {labels}" in said
+    assert f"1 of 13 rows of {labels} name no image, first 'gone.png'" in said
+    assert "1 class has several spellings: 'crack' and 'Crack'" in said
+    assert "1 label is taken for a class, and may mean none: 'unknown' of 3 images" in said
+    assert "have several labels (0.png is crack and unknown)" in said
+    assert "classes have fewer than 9 labeled images" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("path,klass\n0.png,a\n", "has the columns path, klass; expected path and label, or path and cluster"),
+        ("path,label\nother/0.png,a\n", "names none of 12 images: its first path is 'other/0.png', theirs '0.png'"),
+        ("", "cannot be read as a table"),
+    ],
+)
+def test_labels_that_do_not_fit_are_a_finding(content: str, sentence: str, ssl: Callable, tmp_path: Path) -> None:
+    data = folder(tmp_path / "scans")
+    (tmp_path / "labels.csv").write_text(content)
+    result = ssl("doctor", data, "--labels", tmp_path / "labels.csv", "--json").result
+    assert [one["refused"] for one in result["findings"]] == [True]
+    assert sentence in result["findings"][0]["sentence"]
+
+
+def test_clusters_are_labels_too(ssl: Callable, tmp_path: Path) -> None:
+    data = folder(tmp_path / "scans")
+    labels = table(tmp_path / "clusters.csv", [(f"{n}.png", str(n % 2)) for n in range(11)], "path,cluster")
+    assert ssl("doctor", data, "--labels", labels, "--json").result["classes"] == {"0": 6, "1": 5}
+
+
+# cleaned sets of images that lie in no files
+
+
+def arrays(root: Path, channels: int, dtype: str) -> Path:
+    np.savez(root / "set.npz", images=pictures(12, channels, dtype), labels=np.arange(12) % 2)
+    return root / "set.npz"
+
+
+def shards(root: Path) -> Path:
+    with tarfile.open(root / "set.tar", "w") as tar:
+        for number, image in enumerate(pictures()):
+            for ending, content in (("png", cv2.imencode(".png", image)[1].tobytes()), ("cls", b"%d" % (number % 2))):
+                entry = tarfile.TarInfo(f"{number:06d}.{ending}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    return root / "set.tar"
+
+
+def parquet(root: Path) -> Path:
+    encoded = [cv2.imencode(".png", image)[1].tobytes() for image in pictures(12, 3)]
+    pq.write_table(pa.table({"image": encoded, "label": [str(n % 2) for n in range(12)]}), root / "set.parquet")
+    return root / "set.parquet"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda root: arrays(root, 1, "uint8"),
+        lambda root: arrays(root, 3, "uint16"),
+        lambda root: arrays(root, 2, "uint8"),
+        lambda root: arrays(root, 5, "float32"),
+        shards,
+        parquet,
+    ],
+    ids=["gray", "16 bits", "two bands", "five bands", "shards", "parquet"],
+)
+def test_a_cleaned_set_is_written_as_images(make: Callable[[Path], Path], ssl: Callable, tmp_path: Path) -> None:
+    data, clean = make(tmp_path), tmp_path / "out" / "clean.csv"
+    before = open_source(str(data), Columns())
+    answer = ssl("doctor", data, "--clean", clean)
+    assert answer.code == 0, answer.err
+    assert f"{clean}: 11 images, written to {tmp_path / 'out' / 'clean'}, without 1 extra copies" in answer.out
+    after = open_source(str(clean), Columns())
+    assert len(after.keys) == 11
+    for i in range(1, 11):
+        assert np.array_equal(after.read(i), before.read(i))
+        assert after.labels is not None
+        assert before.labels is not None
+        assert after.labels[i] == before.labels[i]
+    error = ssl("doctor", data, "--clean", clean).error
+    assert error.startswith(f"the images of {data} are to be written to {tmp_path / 'out' / 'clean'}, which holds")
+
+
+def test_built_in_images_can_be_cleaned(ssl: Callable, tmp_path: Path) -> None:
+    result = ssl("doctor", "digits", "--clean", tmp_path / "digits.csv", "--json").result
+    with (tmp_path / "digits.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == result["images"]
+    assert json.dumps(result)
+    assert all((tmp_path / row["path"]).is_file() for row in rows[:20])
+
+
+def test_a_full_disk_leaves_no_half_written_set(
+    ssl: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, written = arrays(tmp_path, 1, "uint8"), []
+
+    def write(path: Path, content: bytes) -> None:
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        path.write_bytes(content)
+
+    monkeypatch.setattr("ssl_app.data.cleaning.write_bytes", write)
+    error = ssl("doctor", data, "--clean", tmp_path / "clean.csv").error
+    assert error.startswith("the disk is full (")
+    assert not (tmp_path / "clean").exists()
+    assert not (tmp_path / "clean.csv").exists()

@@ -1,0 +1,99 @@
+"""Near copies of test images, in what pretraining saw and in the training part: reported, refused by --strict."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+SHORT = ("--per-class", 4, "--strategy", "feature-extraction", "--steps", 4)
+
+
+def scene(seed: int, side: int = 48) -> np.ndarray:
+    """A smooth picture of its own."""
+    noise = np.random.default_rng(seed).normal(size=(9, 9)).astype(np.float32)
+    large = cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
+    return cv2.normalize(large, None, 20, 200, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def larger(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, (70, 70), interpolation=cv2.INTER_CUBIC)
+
+
+def darker(image: np.ndarray) -> np.ndarray:
+    return (image * 0.8).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pretrained(ssl: Callable, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty pictures without labels, and a pretraining `p` of them."""
+    root = tmp_path_factory.mktemp("near")
+    (root / "scans").mkdir()
+    for number in range(30):
+        cv2.imwrite(str(root / "scans" / f"{number}.png"), scene(number))
+    answer = ssl(
+        "pretrain", "--data", root / "scans", "--method", "rotnet", "--epochs", 1, "--batch-size", 8,
+        "--image-size", 16, "--test-fraction", 0.01, "--out", root / "runs", "--name", "p", *tiny,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    return root
+
+
+def labeled(root: Path, change: Callable[[np.ndarray], np.ndarray], ending: str, copies: int, train: int = 0) -> Path:
+    """A manifest of forty pictures in two classes, half of them test.
+
+    Of those in test so many are pictures of the pretraining changed a little, and others such ones of the train part.
+    """
+    root.mkdir()
+    with (root / "list.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label", "split"])
+        for number in range(40):
+            image = scene(1000 + number)
+            if 20 <= number < 20 + copies:
+                image = change(scene(number - 20))
+            elif number >= 40 - train:
+                image = change(scene(1000 + number - 20))
+            cv2.imwrite(str(root / f"{number}{ending}"), image)
+            table.writerow([f"{number}{ending}", "ab"[number % 2], "test" if number >= 20 else "train"])
+    return root / "list.csv"
+
+
+@pytest.mark.parametrize(("change", "ending"), [(larger, ".png"), (darker, ".bmp"), (np.array, ".jpg")])
+def test_near_copies_of_pretraining_images_are_reported_and_refused(
+    change: Callable[[np.ndarray], np.ndarray], ending: str, pretrained: Path, ssl, tiny, tmp_path: Path
+) -> None:
+    data = labeled(tmp_path / "set", change, ending, copies=3)
+    words = ("finetune", "--init", "p", "--data", data, *SHORT, "--out", pretrained / "runs", *tiny)
+    result = ssl(*words, "--json").result
+    assert result["overlap"] == "3 of 20 test images are near copies of pretraining images"
+    error = ssl(*words, "--strict").error
+    assert error.startswith(f"p: {result['overlap']}; type ssl-app pretrain --exclude {data}")
+
+
+def test_without_near_copies_nothing_is_said(pretrained: Path, ssl, tiny, tmp_path: Path) -> None:
+    data = labeled(tmp_path / "set", darker, ".png", copies=0)
+    result = ssl(
+        "finetune", "--init", "p", "--data", data, *SHORT, "--out", pretrained / "runs", *tiny, "--strict", "--json"
+    ).result
+    assert result["overlap"] is None
+
+
+def test_what_is_excluded_is_excluded_with_its_near_copies(pretrained: Path, ssl, tiny, tmp_path: Path) -> None:
+    data = labeled(tmp_path / "set", larger, ".png", copies=4)
+    answer = ssl(
+        "pretrain", "--data", pretrained / "scans", "--exclude", data, "--method", "rotnet", "--epochs", 1,
+        "--batch-size", 8, "--image-size", 16, "--test-fraction", 0.01, "--out", tmp_path / "runs", *tiny,
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "excluded: 4 of 29 images, by content, near copy or group of" in answer.err
+
+
+def test_near_copies_of_the_training_part_are_a_warning(pretrained: Path, ssl, tiny, tmp_path: Path) -> None:
+    data = labeled(tmp_path / "set", darker, ".png", copies=0, train=2)
+    answer = ssl("finetune", "--init", "p", "--data", data, *SHORT, "--out", pretrained / "runs", *tiny, "--json")
+    sentence = "2 of 20 test images have a near copy in train (38.png of 18.png)"
+    assert f"warning: {sentence}" in answer.err
+    assert answer.result["overlap"] == sentence
