@@ -24,7 +24,7 @@ from ssl_app.data.transforms import (
     views_of_batch,
 )
 from ssl_app.errors import Change, SettingsError
-from ssl_app.processes import follow_parent
+from ssl_app.processes import follow_parent, followers_start
 
 ORDERED_BATCH, FEWEST, NUMBERS = (
     512,
@@ -243,7 +243,8 @@ class Loader:
             prefetch_factor=4 if self.batching.workers and requests else None,
             generator=torch.Generator(),  # else the loader draws its base seed from the global one
         )
-        return iter(loader)
+        with followers_start():
+            return iter(loader)
 
 
 def refuse_unlocated(augmentation: Augmentation) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ssl_app import environment, runs
 from ssl_app.errors import Fix, RunError, Set
-from ssl_app.processes import follow_parent
+from ssl_app.processes import follow_parent, followers_start
 from ssl_app.training.loop import Diverged
 from ssl_app.training.memory import keep_freed_memory
 from ssl_app.training.signals import Stopped
@@ -115,7 +115,8 @@ class LocalWorkers:
         context = multiprocessing.get_context("spawn")  # a fork of a process that has used OpenMP may hang
         threads = torch.get_num_threads()
         with ProcessPoolExecutor(workers, context, _enter, (setups, threads)) as pool:
-            waiting = {pool.submit(_run_here, one, place): one for one in trials}
+            with followers_start():
+                waiting = {pool.submit(_run_here, one, place): one for one in trials}
             try:
                 for done in as_completed(waiting):
                     yield waiting[done], done.result()

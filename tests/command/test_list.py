@@ -136,10 +136,11 @@ def test_minutes_are_those_of_all_commands_and_never_negative(tmp_path: Path) ->
         return entry(folder).minutes
 
     finished = {"verb": "pretrain", "settings": {"jobs": 2}, "seconds": 60.0, "final": {}}
+    trial = {"init": "a", "strategy": "auto", "per_class": 1, "draw": 0, "seconds": 240.0}
     failed = {"status": "FAILED", "why": "no", "at": 1000.0}
     assert minutes(9.0, result=finished) == 1
     assert minutes(9.0, result=finished | {"training_seconds": 180.0}) == 3, "it was resumed"
-    assert minutes(9.0, result=finished | {"trials": [{"seconds": 240.0}] * 2}) == 4
+    assert minutes(9.0, result=finished | {"trials": [trial] * 2}) == 4
     assert minutes(940.0, ended=failed) == 1
     assert minutes(10.0, ended=failed | {"seconds": 30.0}) == 0.5, "the night before it was resumed does not count"
     assert minutes(2000.0, ended=failed) is None, "the clock was set back"

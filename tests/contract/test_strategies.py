@@ -177,11 +177,16 @@ class ToySet:
         return self.done[key]
 
     def run_anew(
-        self, strategy: str, way: Way, pictures: Pictures = PICTURES, drawn: np.ndarray = PICTURES.drawn
+        self,
+        strategy: str,
+        way: Way,
+        pictures: Pictures = PICTURES,
+        drawn: np.ndarray = PICTURES.drawn,
+        steps_planned: int = STEPS,
     ) -> Ran:
         """A trial. A strategy that refuses the mlp head, with what to type, has nothing to keep with it."""
         steps: list[None] = []
-        setup = self.set_up(way, pictures)
+        setup = self.set_up(way, pictures, steps_planned)
         handle = register_optimizer_step_post_hook(lambda *about: steps.append(None))
         try:
             return Ran(trial.run(setup, Job(strategy, drawn, 0)), len(steps))
@@ -192,11 +197,11 @@ class ToySet:
         finally:
             handle.remove()
 
-    def set_up(self, way: Way = USUAL, pictures: Pictures = PICTURES) -> TrialSetup:
+    def set_up(self, way: Way = USUAL, pictures: Pictures = PICTURES, steps: int = STEPS) -> TrialSetup:
         path = pictures.write(self.folder / f"{len(list(self.folder.iterdir()))}.npz")
         data, pixels = DataSpec(str(path), self.folder / "cache"), PixelSpec(SIDE, 1)
         config = TransferConfig(
-            steps=STEPS, batch_size=BATCH, lr=0.15, weight_decay=5e-4, clip=5.0, optimizer="sgd", augment="light",
+            steps=steps, batch_size=BATCH, lr=0.15, weight_decay=5e-4, clip=5.0, optimizer="sgd", augment="light",
             mirror=True, head=way.head, layer=None, validation="within", seed=0,
         )  # fmt: skip
         setup = prepare(Planned(way.initialization, data, pixels), config, choose("cpu", "fp32", 1))
@@ -270,7 +275,7 @@ def test_unlabeled_images_that_change_the_classifier_are_counted_no_others(strat
 @every_strategy
 def test_it_trains_where_every_image_is_labeled_too(strategy: str, way: Way, toy_set: ToySet) -> None:
     every = np.flatnonzero(~PICTURES.test)
-    found = toy_set.run_anew(strategy, way, drawn=every)
+    found = toy_set.run_anew(strategy, way, drawn=every, steps_planned=3 * STEPS)  # an mlp on small parts is slow
     assert found.outcome.unlabeled_used == 0
     assert found.outcome.labels_used == len(every)
     assert found.outcome.test["balanced_accuracy"] > 0.6
