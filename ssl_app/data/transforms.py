@@ -65,9 +65,19 @@ class BatchAugmentation(Augmentation, Protocol):
 
 def views_of_batch(augmentation: Augmentation, images: Images, seeds: Seeds, view: int) -> Images:
     """One view of each image, by any augmentation. (B, P, P, C), (B,) -> (B, S, S, C)."""
-    if hasattr(augmentation, "batch"):
+    if _batch_is_its_own(type(augmentation)):
         return cast(BatchAugmentation, augmentation).batch(images, seeds, view)
     return np.stack([augmentation(image, seed, view) for image, seed in zip(images, seeds.tolist(), strict=True)])
+
+
+def _batch_is_its_own(kind: type) -> bool:
+    """Whether a class has `batch`, and none below it in the order of inheritance another `__call__`."""
+    for one in kind.__mro__:
+        if "batch" in vars(one):
+            return True
+        if "__call__" in vars(one):
+            return False
+    return False
 
 
 def located_views_of_batch(

@@ -18,6 +18,7 @@ from ssl_app.data.transforms import (
     Pipeline,
     composed,
     located_views_of_batch,
+    mirrored,
     preset,
     views_of_batch,
 )
@@ -268,3 +269,16 @@ def test_seeds_of_arrays_are_those_of_numbers() -> None:
     found = mix_each(7, -1, numbers)
     assert found.tolist() == [mix(7, -1, number) for number in numbers.tolist()]
     assert mix_each(numbers, 3).tolist() == [mix(number, 3) for number in numbers.tolist()]
+
+
+def test_a_call_of_ones_own_is_not_passed_over() -> None:
+    class Negative(Pipeline):
+        def __call__(self, image: np.ndarray, seed: int, view: int = 0) -> np.ndarray:
+            negative: np.ndarray = 1 - super().__call__(image, seed, view)
+            return negative
+
+    frame, images = Frame(8, 8, 1), np.random.default_rng(0).random((3, 8, 8, 1), dtype=np.float32)
+    seeds = np.arange(3, dtype=np.uint64)
+    plain, own = Pipeline(frame, mirrored(frame)), Negative(frame, mirrored(frame))
+    expected = 1 - views_of_batch(plain, images, seeds, 0)
+    np.testing.assert_array_equal(views_of_batch(own, images, seeds, 0), expected)
