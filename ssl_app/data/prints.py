@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 32  # pixels of a thumbnail
+# pixels of a side, below which different things look the same: six pairs of the 1,797 digits of 8 px are beyond NEAR,
+# two ones written by different people among them
+LEAST = 16
 BANDS, BITS = 8, 16  # of the hash
 STEPS = 31  # of a thumbnail's values, to a standard deviation
 WINDOW = 32  # neighbors that an image is compared with, in each band
@@ -45,7 +48,12 @@ class Prints:
 
 
 def thumbnail(array: NDArray[Any]) -> NDArray[np.int8]:
-    """(H, W, C) -> (1024,): the whole image, gray, with mean 0 and deviation STEPS; zeros for a blank one."""
+    """(H, W, C) -> (1024,): the whole image, gray, with mean 0 and deviation STEPS; zeros for a blank one.
+
+    An image below LEAST pixels is taken for a blank one: too little is to be seen of it.
+    """
+    if min(array.shape[:2]) < LEAST:
+        return np.zeros(SIDE * SIDE, np.int8)
     gray = array[..., 0] if array.shape[2] == 1 else array.mean(axis=2, dtype=np.float32)
     small = cv2.resize(gray.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
     small -= small.mean()

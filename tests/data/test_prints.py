@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
 
 from ssl_app.data import prints as module
 from ssl_app.data.prints import Prints, near_pairs, prints, thumbnail
@@ -66,6 +67,14 @@ def test_blank_pictures_are_near_to_none() -> None:
     found = printed([np.full((8, 8, 1), 7, np.uint8), np.full((8, 8, 1), 9, np.uint8), scene(1)])
     assert found.blank.tolist() == [True, True, False]
     assert not len(near_pairs(found)[0])
+
+
+def test_small_images_are_near_to_none() -> None:
+    digits = [thumbnail(image[..., None]) for image in load_digits().images]
+    assert len(near_pairs(prints(np.stack(digits)))[0]) == 0
+    small, large = (np.stack([thumbnail(scene(0, side))] * 2) for side in (15, 16))
+    assert len(near_pairs(prints(small))[0]) == 0
+    assert near_pairs(prints(large))[0].tolist() == [[0, 1]]
 
 
 def test_the_pairs_are_those_of_all_pairs_compared() -> None:
