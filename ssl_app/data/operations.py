@@ -6,6 +6,7 @@ direct calls of OpenCV and numpy, image by image: that stays in the cache, and i
 batch of 128, on one of 32 faster. What an image is given depends on its seed alone, to the bit.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ Drawn = Mapping[str, NDArray[Any]]  # parameters in the order of `apply`, a row 
 TRIES = 10  # crops that may be too large, before it is the whole image
 
 
-class Operation:
+class Operation(ABC):
     """One transform: what is drawn for each image, and what is done to it."""
 
     numbers = 0  # random ones for each image
@@ -42,9 +43,9 @@ class Operation:
         """The parameters, of albumentations' distribution. (B, numbers), (H, W, C) of the images."""
         return {}
 
+    @abstractmethod
     def apply(self, image: Image, *parameters: Any) -> Image:
         """The image after the transform; the one given is left as it was."""
-        raise NotImplementedError
 
 
 class RandomResizedCrop(Operation):
