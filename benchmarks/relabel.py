@@ -1,6 +1,6 @@
 """LabelPooling against plain and smoothed labels, on images of several objects with one label; and its cost.
 
-    python benchmarks/relabel.py CIFAR-10 OUT [--per-class 200] [--steps 400] [--draws 3] [--threads N]
+    python benchmarks/relabel.py CIFAR-10 OUT [--per-class 500] [--steps 1500] [--draws 3] [--threads N]
 
 CIFAR-10 is whatever --data takes and has images of one size with labels (a pattern of tar shards, an .npz, a folder).
 Of its images come, in OUT:
@@ -38,7 +38,7 @@ from ssl_app.transfer.setup import prepare
 from ssl_app.transfer.soft_targets import PooledLabels, pooled_targets
 
 PLAIN, SMOOTHED, POOLED = "full-fine-tuning", "label-smoothing", "label-pooling"
-TILES, TRAIN, TEST = 8000, 6000, 1000  # images: for the teacher, mosaics to train on and to test on
+TILES, TRAIN, TEST = 20000, 6000, 1000  # images: for the teacher, mosaics to train on and to test on
 TIMED, ROUNDS = 10, 8  # steps of a stretch that is timed, and stretches of each kind
 
 
@@ -46,9 +46,9 @@ def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reader.add_argument("data")
     reader.add_argument("out", type=Path)
-    reader.add_argument("--per-class", type=int, default=200)
-    reader.add_argument("--steps", type=int, default=400)
-    reader.add_argument("--teacher-steps", type=int, default=800)
+    reader.add_argument("--per-class", type=int, default=500)
+    reader.add_argument("--steps", type=int, default=1500)
+    reader.add_argument("--teacher-steps", type=int, default=3000)
     reader.add_argument("--draws", type=int, default=3)
     reader.add_argument("--threads", type=int)
     given = reader.parse_args()
