@@ -254,6 +254,29 @@ def preset(name: str, frame: Frame, mirror: bool | None = None) -> Augmentation:
     return PRESETS[name](frame if mirror is None else replace(frame, mirrors=mirror))
 
 
+@dataclass(frozen=True)
+class Corners:
+    """The center crop, and the crops of the four corners, a view each: together they show all of a packed image."""
+
+    frame: Frame
+
+    @property
+    def views(self) -> int:
+        """Five, or one where an image is packed as large as the network sees it."""
+        return 5 if self.frame.pack_size > self.frame.image_size else 1
+
+    def __call__(self, image: NDArray[np.float32], seed: int, view: int) -> NDArray[np.float32]:
+        """(P, P, C) -> (S, S, C)."""
+        found: NDArray[np.float32] = self.batch(image[None], np.array([seed], np.uint64), view)[0]
+        return found
+
+    def batch(self, images: Images, seeds: Seeds, view: int) -> Images:
+        """(B, P, P, C), (B,) -> (B, S, S, C), whatever the seeds."""
+        side, last = self.frame.image_size, self.frame.pack_size - self.frame.image_size
+        top, left = ((last // 2, last // 2), (0, 0), (0, last), (last, 0), (last, last))[view]
+        return images[:, top : top + side, left : left + side]
+
+
 def center(images: NDArray[np.float32], image_size: int) -> NDArray[np.float32]:
     """The center squares that a network is tested on. (N, P, P, C) -> (N, S, S, C)."""
     start = (images.shape[1] - image_size) // 2

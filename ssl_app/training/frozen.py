@@ -18,7 +18,7 @@ from ssl_app.data.store import Store
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
 from ssl_app.training.hardware import Hardware
-from ssl_app.training.inference import each_batch
+from ssl_app.training.inference import Views, each_views, with_mirrored
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +26,18 @@ FOLDER = "features"  # in the cache
 
 
 def write(
-    paths: Mapping[str | None, Path], backbone: Backbone, rows: ImageRows, hardware: Hardware, mirrored: bool = False
+    paths: Mapping[str | None, Path],
+    backbone: Backbone,
+    rows: ImageRows,
+    hardware: Hardware,
+    mirrored: bool = False,
+    corners: bool = False,
 ) -> None:
     """One .npy for each layer, (n, d) f32, in one pass over the images, batch by batch.
 
     A layer's d is that of a linear head: a map is averaged to a grid of at most 4,096 numbers. None is the pooled
-    last. `mirrored` takes the mean over the image and its mirror image. The files are there whole, or not at all.
-    Raises OSError where the disk has no room.
+    last. `mirrored` takes the mean over the image and its mirror image, `corners` over the crops of
+    `transforms.Corners`. The files are there whole, or not at all. Raises OSError where the disk has no room.
     """
     heads = {layer: build_head("linear", backbone.shape(layer), 1) for layer in paths}
     pools = {layer: head.pool for layer, head in heads.items()}
@@ -45,12 +50,11 @@ def write(
             stores[layer] = Store(draft, np.zeros(heads[layer].features, np.float32), len(rows.indices))
             drafts.callback(stores[layer].file.close)
 
-        def pooled(images: Tensor) -> dict[str | None, Tensor]:
-            views = [images, images.flip(-1)] if mirrored else [images]
-            found = [backbone.reduced(view, pools) for view in views]
+        def pooled(views: Views) -> dict[str | None, Tensor]:
+            found = [backbone.reduced(view, pools) for view in with_mirrored(views, mirrored)]
             return {layer: torch.stack([one[layer].float() for one in found]).mean(0) for layer in stores}
 
-        for batch in each_batch(backbone, pooled, rows, hardware):
+        for batch in each_views(backbone, pooled, rows, hardware, corners):
             for layer, store in stores.items():
                 for row in batch[layer].cpu().numpy():
                     store.add(row)

@@ -19,6 +19,7 @@ from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.hardware import Hardware
 
 T = TypeVar("T")
+Views = tuple[Tensor, ...]  # of one batch of images, each (B, C, S, S)
 
 
 def probabilities(predictor: Classifier | Ensemble, rows: ImageRows, hardware: Hardware) -> NDArray[np.float64]:
@@ -27,16 +28,22 @@ def probabilities(predictor: Classifier | Ensemble, rows: ImageRows, hardware: H
 
 
 def pooled_features(
-    classifier: Classifier, rows: ImageRows, hardware: Hardware, mirrored: bool = False
+    classifier: Classifier, rows: ImageRows, hardware: Hardware, mirrored: bool = False, corners: bool = False
 ) -> NDArray[np.float32]:
-    """What the head is given of each image, or the mean over the image and its mirror image. -> (n, d)."""
+    """What the head is given of each image. -> (n, d).
 
-    def features(images: Tensor) -> Tensor:
-        views = [images, images.flip(-1)] if mirrored else [images]
-        pooled = [classifier.head.pool(classifier.backbone(view, classifier.layer)).float() for view in views]
-        return torch.stack(pooled).mean(0)
+    `mirrored` takes the mean over the image and its mirror image, `corners` that over the crops of `Corners`.
+    """
 
-    return map_images(classifier, features, rows, hardware).float().numpy()
+    def features(views: Views) -> Tensor:
+        pooled = [
+            classifier.head.pool(classifier.backbone(view, classifier.layer)).float()
+            for view in with_mirrored(views, mirrored)
+        ]
+        return torch.stack(pooled).mean(0).cpu()
+
+    found = list(each_views(classifier, features, rows, hardware, corners))
+    return torch.cat(found).float().numpy() if found else np.zeros((0, classifier.head.features), np.float32)
 
 
 def frozen_features(
@@ -58,12 +65,28 @@ def map_images(network: nn.Module, fn: Callable[[Tensor], Tensor], rows: ImageRo
 
 def each_batch(network: nn.Module, fn: Callable[[Tensor], T], rows: ImageRows, hardware: Hardware) -> Iterator[T]:
     """fn of one batch of images after the other, (B, C, S, S), as in `map_images`; nothing is kept."""
+    return each_views(network, lambda views: fn(views[0]), rows, hardware)
+
+
+def each_views(
+    network: nn.Module, fn: Callable[[Views], T], rows: ImageRows, hardware: Hardware, corners: bool = False
+) -> Iterator[T]:
+    """fn of the views of one batch after the other: of the center crop alone, or of all of `Corners`."""
     network.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
     network.eval()
-    for batch in center_crops(rows).ordered():
+    loader, count = center_crops(rows), None
+    if corners:
+        places = transforms.Corners(rows.frame)
+        loader, count = Loader(rows, places, Batching(batch_size=loader.together, seed=0)), places.views
+    for batch in loader.ordered(views=count):
         with torch.no_grad(), hardware.autocast():
-            found = fn(batch.to(hardware.device, hardware.memory_format).images)
+            found = fn(batch.to(hardware.device, hardware.memory_format).views)
         yield found
+
+
+def with_mirrored(views: Views, mirrored: bool) -> list[Tensor]:
+    """The views, each beside its mirror image where that is as good."""
+    return [one for view in views for one in ((view, view.flip(-1)) if mirrored else (view,))]
 
 
 def recalibrate_on(backbone: Backbone, rows: ImageRows, hardware: Hardware) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app.clustering.label_propagation import neighbor_graph
 from ssl_app.data import splits, transforms
 from ssl_app.data.class_maps import ClassMaps
 from ssl_app.data.loading import Batching, ImageRows, Loader
@@ -186,10 +187,16 @@ class Draw:
             raise CheckpointError("the features are not finite", fix=(Set("precision", "fp32"), Change("init")))
         return found
 
-    def graph(self, classifier: Classifier, indices: NDArray[np.int64], neighbors: int) -> "csr_array | None":
-        """The graph of label propagation over these images, (N, N), where it is kept."""
+    def graph(self, classifier: Classifier, indices: NDArray[np.int64], neighbors: int) -> "csr_array":
+        """The graph of label propagation over these images, (N, N).
+
+        On features of the whole packed image: with the crops of its corners beside the center's, labels spread better
+        (docs/results.md).
+        """
         if self.kept is None:
-            return None
+            rows = self.unlabeled.at(indices)
+            found = pooled_features(classifier, rows, self.hardware, rows.mirrors, corners=True)
+            return neighbor_graph(found, neighbors)
         order = np.argsort(indices)
         places = np.argsort(order)  # of each image in ascending order
         return self.kept.graph_of(classifier.layer, indices[order], neighbors)[places][:, places]

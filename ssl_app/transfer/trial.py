@@ -24,6 +24,7 @@ from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows
 from ssl_app.data.opened import Opened
 from ssl_app.data.seeding import mix
+from ssl_app.data.transforms import Corners
 from ssl_app.errors import SettingsError
 from ssl_app.evaluation import logistic, propagated_head
 from ssl_app.evaluation.logistic import Logistic
@@ -44,8 +45,9 @@ from ssl_app.transfer.strategies.base import Budget, Strategy
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-# what a head that is kept depends on, beside its features and labels
-HEADS = (logistic.STRENGTHS, logistic.RULE, logistic.PATIENCE, GRAPH, ALPHA, ITERATIONS, propagated_head.MOST)
+# what a graph that is kept depends on, beside its features, and what a head does, beside its features and labels
+GRAPHS = ("corners", *GRAPH)
+HEADS = (logistic.STRENGTHS, logistic.RULE, logistic.PATIENCE, GRAPHS, ALPHA, ITERATIONS, propagated_head.MOST)
 
 
 @dataclass(frozen=True)
@@ -73,30 +75,24 @@ class TrialSetup:
 
     def features_of(self, layer: str | None) -> NDArray[np.float32]:
         """Features as `Draw.features` has them, of every image, (M, d), computed once for a checkpoint and set."""
-        path = self.features_file(layer)
-        if not path.is_file():
-            dataset = self.dataset
-            backbone, _ = self.initialization.load(dataset.images.shape[-1], dataset.image_size, self.config.seed)
-            every = self.rows(np.arange(len(dataset.keys)))
-            frozen.write({layer: path}, backbone, every, self.hardware, self.mirrors)
-        kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
-        return kept
+        return self._features(layer, corners=False)
 
-    def features_file(self, layer: str | None) -> Path:
-        """Where `features_of` keeps them."""
+    def features_file(self, layer: str | None, corners: bool = False) -> Path:
+        """Where `features_of` keeps them; those that the graph is built on, where they are others, with `corners`."""
         assert self.cache is not None
-        return self.cache / frozen.FOLDER / f"{self._digest(layer)}.npy"
+        others = corners and Corners(self.rows(self.unlabeled).frame).views > 1
+        return self.cache / frozen.FOLDER / f"{self._digest(layer)}{'-corners' * others}.npy"
 
     def graph_of(self, layer: str | None, indices: NDArray[np.int64], neighbors: int) -> "csr_array":
         """The graph of label propagation over some images, (N, N): all draws that leave none of them out share it."""
         from scipy.sparse import csr_array, load_npz, save_npz
 
         assert self.cache is not None
-        made = repr((neighbors, GRAPH)).encode()
+        made = repr((neighbors, GRAPHS)).encode()
         digest = hashlib.blake2b(indices.tobytes() + made, digest_size=8).hexdigest()
         path = self.cache / frozen.FOLDER / f"{self._digest(layer)}-{digest}.npz"
         if not path.is_file():
-            found = neighbor_graph(self.features_of(layer)[indices], neighbors)
+            found = neighbor_graph(self._features(layer, corners=True)[indices], neighbors)
             with _kept(path) as file:
                 save_npz(file, found, compressed=False)
         return csr_array(load_npz(path))
@@ -113,6 +109,17 @@ class TrialSetup:
         with _kept(path) as file:
             np.savez(file, weight=head.weight, bias=head.bias, strength=head.strength, how=head.how)
         return head
+
+    def _features(self, layer: str | None, corners: bool) -> NDArray[np.float32]:
+        """(M, d) memory-mapped."""
+        path = self.features_file(layer, corners)
+        if not path.is_file():
+            dataset = self.dataset
+            backbone, _ = self.initialization.load(dataset.images.shape[-1], dataset.image_size, self.config.seed)
+            every = self.rows(np.arange(len(dataset.keys)))
+            frozen.write({layer: path}, backbone, every, self.hardware, self.mirrors, corners)
+        kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        return kept
 
     def _digest(self, layer: str | None) -> str:
         """Of all that features depend on."""

@@ -95,3 +95,30 @@ def test_mirrored_is_the_mean_over_the_image_and_its_mirror_image(backbone, tmp_
     live = Classifier(backbone, head, "stage3", torch.zeros(0, dtype=torch.int64))
     expected = pooled_features(live, rows, toys.CPU, mirrored=True)
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_corners_are_the_mean_over_five_crops(backbone, tmp_path: Path, mirrored: bool) -> None:
+    packed = toys.images(12, SIDE + 5)
+    rows = toys.rows(packed, SIDE)
+    frozen.write({None: tmp_path / "a.npy"}, backbone, rows, toys.CPU, mirrored, corners=True)
+    expected = np.zeros((12, backbone.shape()[0]))
+    crops = [packed[:, y : y + SIDE, x : x + SIDE] for y, x in [(2, 2), (0, 0), (0, 5), (5, 0), (5, 5)]]
+    views = [one for crop in crops for one in ((crop, crop[:, :, ::-1].copy()) if mirrored else (crop,))]
+    for view in views:
+        expected += pooled_features(_linear(backbone), toys.rows(view, SIDE), toys.CPU) / len(views)
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), expected, atol=1e-5)
+    live = pooled_features(_linear(backbone), rows, toys.CPU, mirrored, corners=True)
+    np.testing.assert_allclose(live, expected, atol=1e-5)
+
+
+def test_without_a_margin_corners_are_the_center(backbone, tmp_path: Path) -> None:
+    rows = toys.rows(toys.images(12, SIDE))
+    seen = passes(backbone)
+    frozen.write({None: tmp_path / "a.npy"}, backbone, rows, toys.CPU, corners=True)
+    assert sum(seen) == 12
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), pooled_features(_linear(backbone), rows, toys.CPU))
+
+
+def _linear(backbone: backbones.Backbone) -> Classifier:
+    return Classifier(backbone, build_head("linear", backbone.shape(), 2), None, torch.zeros(0, dtype=torch.int64))
