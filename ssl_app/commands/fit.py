@@ -20,7 +20,8 @@ from ssl_app.config import option
 from ssl_app.errors import Run, RunError
 from ssl_app.runs import Result
 from ssl_app.settings import (
-    DEFAULT_METHOD,
+    COLOR_METHOD,
+    GRAY_METHOD,
     USUAL_SIZES,
     DataSettings,
     PixelSettings,
@@ -55,7 +56,11 @@ class Settings(RunSettings, PixelSettings, DataSettings):
         None, "table of path and label that takes the place of the data's own labels", metavar="FILE", path="file"
     )
     budget: str = option("30m", "time for all of it, such as 10m or 2h", metavar="TIME")
-    method: str = option(DEFAULT_METHOD, "pretext method, see ssl-app methods", metavar="M")
+    method: str | None = option(
+        None,
+        f"pretext method, see ssl-app methods; default: {COLOR_METHOD} where images are in color, else {GRAY_METHOD}",
+        metavar="M",
+    )
     backbone: str | None = option(None, "network; default: the method's", metavar="B")
     jobs: int | None = option(None, "trials of the sweep at a time; default: one a core", at_least=1)
 
@@ -83,7 +88,8 @@ def run(settings: Settings) -> Result:
 
     started = time.monotonic()
     seconds = seconds_of(settings.budget)
-    pretrain.method_of(settings.method)
+    if settings.method is not None:
+        pretrain.method_of(settings.method)
     runs.prepare_out(settings.out)
     folder = _stopped(settings)
     if folder is None:
@@ -119,9 +125,11 @@ def run(settings: Settings) -> Result:
 
 
 def _pretraining(settings: Settings, name: str, budget: str) -> Step:
-    own = (("method", settings.method), ("budget", budget), ("name", f"{name}-pretrain"))
-    backbone = () if settings.backbone is None else (("backbone", settings.backbone),)
-    return Step("pretrain", (*_common(settings, PretrainSettings, ("labels", "name")), *backbone, *own))
+    chosen = tuple(
+        (one, getattr(settings, one)) for one in ("backbone", "method") if getattr(settings, one) is not None
+    )
+    own = (("budget", budget), ("name", f"{name}-pretrain"))
+    return Step("pretrain", (*_common(settings, PretrainSettings, ("labels", "name")), *chosen, *own))
 
 
 def _transfer(settings: Settings, name: str, seconds: float) -> list[Step]:

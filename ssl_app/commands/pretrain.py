@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 from ssl_app import config, console, registry, runs
 from ssl_app.commands import RecordedRun, RunSpec, record
 from ssl_app.commands.base import DIGITS, data_of, hardware_of, out_flag, pixels_of
-from ssl_app.errors import CheckpointError, RunError, SettingsError, UserError
+from ssl_app.errors import CheckpointError, RunError, Set, SettingsError, UserError
 from ssl_app.locks import locked
 from ssl_app.runs import Result
-from ssl_app.settings import DEFAULT_METHOD, PretrainSettings
+from ssl_app.settings import COLOR_CHANNELS, COLOR_METHOD, GRAY_METHOD, PretrainSettings
 
 if TYPE_CHECKING:
+    from ssl_app.data.spec import DataSpec, PixelSpec
     from ssl_app.pretraining.inputs import PretrainSpec
     from ssl_app.pretraining.run import Pretraining
+    from ssl_app.training.distributed import SingleProcess
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ torchrun --nproc-per-node 2 -m ssl_app pretrain --data scans/
 
 FREE = ("any_threads", "threads", "workers", "save_every", "tracking_uri", "device")  # may differ when a run goes on
 
+EVERY_VERB = {"recipe", "json", "help"}  # flags that are no settings
+
 Settings = PretrainSettings
 ALIKE = (
     "budget", "data", "label", "group", "split", "axis", "test_fraction", "split_seed", "image_size", "channels",
@@ -49,9 +53,25 @@ ALIKE = (
 
 
 def joined(values: Mapping[str, Any]) -> type | None:
-    """The settings of the method that the flags or the recipe name."""
-    method = str(values.get("method", DEFAULT_METHOD))
-    return None if values.get("resume") else method_of(method).Config
+    """The settings of the method that the flags or the recipe name. Raises SettingsError for those of none."""
+    if values.get("resume"):
+        return None
+    if "method" in values:
+        return method_of(str(values["method"])).Config  # type: ignore[no-any-return]
+    shared = {field.name for field in fields(Settings)} | EVERY_VERB
+    for name in sorted(one for one in values if one.removeprefix("no_") not in shared):
+        theirs = [one for one in registry.names("pretext") if name.removeprefix("no_") in _own_names(one)]
+        if theirs:
+            raise SettingsError(
+                f"{config.flag(name)} is a setting of {', '.join(theirs)}, and no method is named",
+                fix=Set("method", theirs[0]),
+            )
+    return None
+
+
+def _own_names(method: str) -> set[str]:
+    """Names of a method's own settings."""
+    return {field.name for field in fields(method_of(method).Config)}
 
 
 def method_of(name: str) -> Any:
@@ -90,8 +110,6 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
             raise RunError(f"run {resumed} has finished; type ssl-app finetune --init {resumed.name}")
     elif _names_the_run():
         runs.prepare(settings.out, settings.name, "pretrain")
-    method = method_of(settings.method)
-    own = method.Config() if own is None else own
     hardware = hardware_of(settings)
     group = processes(hardware.device.type == "cuda")
     leader = group.rank == 0
@@ -99,9 +117,9 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
         if not leader:
             console.hide_messages()
         logger.info(hardware.sentence())
-        work = group.run_in_all(lambda: Pretraining.prepare(_spec(settings, method, own), hardware, group))
+        work = group.run_in_all(lambda: Pretraining.prepare(_spec(settings, own, group), hardware, group))
         settings = _resolved(settings, work)
-        stored = config.as_json(settings) | {"method_settings": config.as_json(own)}
+        stored = config.as_json(settings) | {"method_settings": config.as_json(work.inputs.spec.config)}
         about = RunSpec("pretrain", settings.out, settings.name, stored, settings.tracking_uri, TRAINING)
         if resumed is not None and leader:
             runs.clear_half_made(resumed)
@@ -301,9 +319,9 @@ def _show_views(settings: Settings, own: Any) -> Result:
             f"--show-views is for a new pretraining; the views of {settings.resume} are in its folder"
         )
     runs.prepare_out(settings.out)
-    method = method_of(settings.method)
-    spec = _spec(replace(settings, budget=None), method, method.Config() if own is None else own)
-    work = Pretraining.prepare(spec, hardware_of(settings), SingleProcess())
+    group = SingleProcess()
+    spec = _spec(replace(settings, budget=None), own, group)
+    work = Pretraining.prepare(spec, hardware_of(settings), group)
     name = VIEWS if settings.name is None else f"{settings.name}-{VIEWS}"
     path = work.draw_views(settings.out / name)
     logger.info(f"views: {path}; nothing was trained")
@@ -317,7 +335,7 @@ def _refuse_two_lengths(settings: Settings) -> None:
             raise SettingsError(f"--budget {settings.budget} and {flag} {length} are two lengths; leave one out")
 
 
-def _spec(settings: Settings, method: Any, own: object) -> "PretrainSpec":
+def _spec(settings: Settings, own: object, group: "SingleProcess") -> "PretrainSpec":
     """All that decides the pretraining, from the settings. Raises UserError."""
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.data.sources.base import open_source
@@ -326,15 +344,18 @@ def _spec(settings: Settings, method: Any, own: object) -> "PretrainSpec":
     from ssl_app.pretraining.time_budget import seconds_of
     from ssl_app.training.initialization import load_initialization
 
+    method = method_of(settings.method or GRAY_METHOD)
     usual = method.defaults.backbone if settings.init in ("none", SCRATCH) else None  # a checkpoint knows its own
     start = load_initialization(settings.init, settings.out, settings.backbone or usual)
     data = data_of(settings, settings.out)
     pixels = pixels_of(settings, start, open_source(data.data, data.columns, data.max_image_mb))
+    name = settings.method or group.leader_first(lambda: _usual_method(data, pixels))
+    method = method_of(name)
     chosen = {field.name: getattr(settings, field.name) for field in fields(Schedule)}
     return PretrainSpec(
-        name=settings.method,
+        name=name,
         method=method,
-        config=own,
+        config=method.Config() if own is None else own,
         initialization=start,
         data=data,
         pixels=pixels,
@@ -352,6 +373,17 @@ def _spec(settings: Settings, method: Any, own: object) -> "PretrainSpec":
     )
 
 
+def _usual_method(data: "DataSpec", pixels: "PixelSpec") -> str:
+    """The method where none is named: by the channels of the images, which are packed for that. Raises DataError."""
+    from ssl_app.data.opened import open_images
+
+    channels = pixels.channels or int(open_images(data, pixels).images.shape[-1])
+    color = channels >= COLOR_CHANNELS
+    name = COLOR_METHOD if color else GRAY_METHOD
+    logger.info(f"method: {name}, for images {'in color' if color else 'in gray'}")
+    return name
+
+
 def _resolved(settings: Settings, work: "Pretraining") -> Settings:
     """The settings with what was left to us filled in, as they are saved and logged."""
     spec = work.inputs.spec
@@ -359,6 +391,7 @@ def _resolved(settings: Settings, work: "Pretraining") -> Settings:
         settings,
         **vars(spec.schedule),
         data=settings.data or DIGITS,
+        method=spec.name,
         backbone=spec.initialization.backbone,
         image_size=spec.pixels.size,
         augment=settings.augment or work.task.defaults.augment,  # type: ignore[arg-type]  # a preset's name

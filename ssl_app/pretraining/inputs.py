@@ -122,13 +122,7 @@ def _open(spec: PretrainSpec, group: SingleProcess) -> Opened:
             f"{spec.name} needs images of at least {needs.smallest_image} px, the image size is {spec.pixels.size}",
             fix=Set("image_size", needs.smallest_image),
         )
-    if group.rank:
-        group.barrier()
-    try:
-        return open_data(spec.data, spec.pixels)
-    finally:
-        if not group.rank:
-            group.barrier()
+    return group.leader_first(lambda: open_data(spec.data, spec.pixels))
 
 
 def _scaling(spec: PretrainSpec, dataset: Dataset, seen: NDArray[np.int64]) -> PixelScaling:

@@ -155,6 +155,10 @@ class SingleProcess:
         """What `work` returns here. Raises UserError in every process where one raises it, so that none waits."""
         return work()
 
+    def leader_first(self, work: Callable[[], T]) -> T:
+        """What `work` returns here, once it has ended in process 0: what that one keeps is not made twice."""
+        return work()
+
     def barrier(self) -> None:
         """Until all are here."""
 
@@ -232,6 +236,16 @@ class ProcessGroup(SingleProcess):
             if one is not None:
                 raise one
         return result  # type: ignore[return-value]  # work ended well here, so this is its T
+
+    def leader_first(self, work: Callable[[], T]) -> T:
+        """The others wait for process 0."""
+        if self.rank:
+            self.barrier()
+        try:
+            return work()
+        finally:
+            if not self.rank:
+                self.barrier()
 
     def barrier(self) -> None:
         """A barrier."""
