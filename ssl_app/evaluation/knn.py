@@ -21,14 +21,15 @@ def votes(
     *,
     k: Sequence[int] = (NEIGHBORS,),
     sigma: float = SIGMA,
+    left_out: NDArray[np.bool_] | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[int, NDArray[np.float64]]:
     """Each class's share of the vote, for every k at once. (N, d), (N,), (n, d) -> {k: (n, classes)}.
 
     A neighbor votes with exp(cosine / sigma); rows sum to 1, and `metrics.classification` takes them as they
-    are. A k above the number of neighbors means all of them. Features are finite; a row of zeros is as near to
-    one as to another. Which of several equally near images are the last of the k is not defined. Never more than
-    one block of similarities is in memory.
+    are. Rows of the bank that are `left_out` (N,) have no vote. A k above the number of neighbors means all of
+    them. Features are finite; a row of zeros is as near to one as to another. Which of several equally near images
+    are the last of the k is not defined. Never more than one block of similarities is in memory.
     """
     requested = tuple(dict.fromkeys(k))
     voters = torch.tensor(np.asarray(labels, dtype=np.int64), device=device)  # (N,)
@@ -36,10 +37,12 @@ def votes(
     wanted = unit_length(queries, device)
     assert len(voters) == len(known), (len(voters), len(known))
     assert min(requested) > 0, requested
-    assert len(known) > 0, "no neighbors"
+    out = None if left_out is None else torch.from_numpy(left_out).to(device)
+    count = len(known) if left_out is None else int((~left_out).sum())
+    assert count > 0, "no neighbors"
     found = {size: np.zeros((len(wanted), classes)) for size in requested}
     for first in range(0, len(wanted), QUERIES):
-        near, which = _nearest(known, wanted[first : first + QUERIES], min(max(requested), len(known)))
+        near, which = _nearest(known, wanted[first : first + QUERIES], min(max(requested), count), out)
         # over the nearest one's: a small sigma overflows no exponential, and shares stay the same
         weight = ((near - near[:, :1]).double() / sigma).exp()
         for size in requested:
@@ -49,12 +52,14 @@ def votes(
     return found
 
 
-def _nearest(bank: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Cosine and row of the k nearest, nearest first. (N, d), (B, d) -> (B, k), (B, k)."""
+def _nearest(bank: Tensor, queries: Tensor, k: int, left_out: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Cosine and row of the k nearest that are not left out, nearest first. (N, d), (B, d) -> (B, k), (B, k)."""
     near = torch.zeros(len(queries), 0, device=bank.device)
     which = torch.zeros(len(queries), 0, dtype=torch.int64, device=bank.device)
     for left in range(0, len(bank), BANK):
         cosine = queries @ bank[left : left + BANK].T  # (B, at most BANK)
+        if left_out is not None:
+            cosine.masked_fill_(left_out[left : left + BANK], -torch.inf)
         top = cosine.topk(min(k, cosine.shape[1]), dim=1)
         near = torch.cat([near, top.values], 1)
         which = torch.cat([which, top.indices + left], 1)
@@ -67,7 +72,9 @@ def unit_length(features: ArrayLike, device: torch.device | str) -> Tensor:
     """A copy with rows of length 1, f32; rows of zeros stay. (N, d) -> (N, d)."""
     rows = torch.tensor(np.asarray(features, dtype=np.float32), device=device)
     assert rows.dim() == 2, tuple(rows.shape)
-    # by the largest number first: squares of very large or small ones leave what f32 holds
-    rows /= torch.linalg.vector_norm(rows, ord=torch.inf, dim=1, keepdim=True).clamp_min(TINY)
-    rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(TINY)
+    for first in range(0, len(rows), BANK):  # a norm takes as much memory as its rows
+        part = rows[first : first + BANK]
+        # by the largest number first: squares of very large or small ones leave what f32 holds
+        part /= torch.linalg.vector_norm(part, ord=torch.inf, dim=1, keepdim=True).clamp_min(TINY)
+        part /= torch.linalg.vector_norm(part, dim=1, keepdim=True).clamp_min(TINY)
     return rows

@@ -26,6 +26,7 @@ STRENGTHS = (0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 1e4, 1e5)
 RULE = 30.0  # where nothing can be held out: within .012 of the best C at 1 to 16 digits per class
 PATIENCE = 2  # strengths without a better log-loss after which the path ends; the last ones are the dear ones
 ITERATIONS = 300  # of L-BFGS for one C, at most
+COPIED = 8192  # rows that are copied, or turned, at a time
 TURNED = 1500  # dimensions up to which finding the principal axes of many images pays
 BLOCK = 2**24  # logits that are held at once in f32: 64 MiB
 
@@ -72,8 +73,13 @@ def fit(
     .013, as a fold of ten images takes eleven values of accuracy. A class without images gets a low bias.
     """
     target = _checked(targets, classes)
+    order: Integers | None = None
+    if device is not None and folds is not None and len(folds) == 1 and sum(map(len, folds[0])) == len(target):
+        order = np.concatenate(folds[0])  # then both parts of the one fold are slices, and large sets are held once
+        every, count = np.arange(len(order)), len(folds[0][0])
+        folds = [(every[:count], every[count:])]
     with _threads(device):
-        rows, space = _prepared(features, target, classes, weights, device)
+        rows, space = _prepared(features, target, classes, weights, device, order)
         parts: list[tuple[_Rows, _Rows]] = []  # to fit, to validate
         if validation is not None:
             held = _validation(space, validation[0], _checked(validation[1], classes), classes, device)
@@ -112,6 +118,7 @@ def _prepared(
     classes: int,
     weights: ArrayLike | None,
     device: torch.device | str | None,
+    order: Integers | None = None,
 ) -> tuple["_Rows", "_Space"]:
     weight = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=np.float64)
     assert weight.shape == (len(target),) == np.shape(features)[:1], (weight.shape, np.shape(features), len(target))
@@ -119,7 +126,9 @@ def _prepared(
     assert weight.sum() > 0, "no image has a weight"
     if device is None:
         return _exact(features, target, weight[:, None], classes)
-    return _blocks(features, target, weight[:, None], classes, device)
+    if order is None:
+        return _blocks(features, None, target, weight[:, None], classes, device)
+    return _blocks(features, order, target[order], weight[order, None], classes, device)
 
 
 class _Rows(ABC):
@@ -248,7 +257,9 @@ class _Blocks(_Rows):
         return float(self.weight.sum(dtype=torch.float64))
 
     def take(self, indices: Integers) -> Self:
-        some = torch.from_numpy(indices).to(self.x.device)
+        some: Tensor | slice = torch.from_numpy(indices).to(self.x.device)
+        if len(indices) and np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
+            some = slice(int(indices[0]), int(indices[0]) + len(indices))  # a view
         return type(self)(self.x[some], self.weight[some], self.index[some], self.target[some], self.classes)
 
     def mass(self) -> Floats:
@@ -345,9 +356,19 @@ def _exact(features: ArrayLike, target: Integers | Floats, weight: Floats, class
 
 
 def _blocks(
-    features: ArrayLike, target: Integers | Floats, weight: Floats, classes: int, device: torch.device | str
+    features: ArrayLike,
+    order: Integers | None,
+    target: Integers | Floats,
+    weight: Floats,
+    classes: int,
+    device: torch.device | str,
 ) -> tuple[_Rows, _Space]:
-    x = torch.tensor(np.asarray(features, dtype=np.float32), device=device)
+    """Of the features, in an order, in which targets and weights are."""
+    held = np.asarray(features, dtype=np.float32)
+    x = torch.empty(held.shape, device=device)
+    for at in range(0, len(held), COPIED):
+        rows = slice(at, at + COPIED) if order is None else order[at : at + COPIED]
+        x[at : at + COPIED] = torch.tensor(held[rows])
     w = torch.as_tensor(weight, dtype=torch.float32, device=device)
     total = w.sum()
     center = (w.T @ x)[0] / total
@@ -357,7 +378,9 @@ def _blocks(
     axes: Floats | None = None  # the identity would be 134 MB for 4,096 features
     if x.shape[1] <= TURNED:
         axes = np.asarray(np.linalg.eigh(_numpy(x.T @ x))[1], dtype=np.float64)
-        x = x @ torch.as_tensor(axes, dtype=torch.float32, device=device)
+        turn = torch.as_tensor(axes, dtype=torch.float32, device=device)
+        for at in range(0, len(x), COPIED):
+            x[at : at + COPIED] = x[at : at + COPIED] @ turn
     return _Blocks.of(x, target, w, classes), _Space(_numpy(center), scale, axes)
 
 

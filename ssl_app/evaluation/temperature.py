@@ -7,34 +7,37 @@ from numpy.typing import ArrayLike, NDArray
 
 RANGE = (0.05, 20.0)  # of temperatures
 LEAST = 1e-300  # probability
+# standard deviation of log T before anything is seen: few labels, and folds that train on fewer of them, say too
+# much of T alone. Mean calibration error on validation images, label propagation, 8 draws at 8 labels per class,
+# chest X-rays and steel: without a temperature .166 and .025; without a prior .069 and .047; with .5 .065 and .043,
+# the worst draw .093 and .080; with .25 .100 and .036; with smoothed targets (Platt, 1999) for a prior .094 and .158
+SPREAD = 0.5
+STEPS = 200  # of the search, before it is refined
 
 
 def fit(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """The temperature with the least log-loss of `tempered`. (N, K), (N,) -> T > 0.
+    """The temperature of `tempered` that is likeliest by these images. (N, K), (N,) -> T > 0.
 
-    The targets are smoothed: (N + 1) / (N + K) for the label, 1 / (N + K) for each other class, as Platt (1999,
-    section 2.2) has it for two. Without that, a few images that are all right ask for probabilities of 1.
+    The least of their log-loss, summed, and (log T / SPREAD)^2 / 2: log T is normal about 0 beforehand. So a few
+    images that are all right do not ask for probabilities of 1, and many images decide alone.
     """
+    from scipy.optimize import minimize_scalar
+
     logs, truth = _logs(probabilities), np.asarray(labels, dtype=np.int64)
-    count, classes = logs.shape
-    assert truth.shape == (count,), (truth.shape, count)
-    assert count, "no image to choose a temperature by"
-    target = np.full(logs.shape, 1 / (count + classes))
-    target[np.arange(count), truth] = (count + 1) / (count + classes)
-    wanted = float((target * logs).sum())
+    assert truth.shape == (len(logs),), (truth.shape, len(logs))
+    assert len(logs), "no image to choose a temperature by"
+    own = logs[np.arange(len(logs)), truth]
 
-    def slope(inverse: float) -> float:
-        """Of the log-loss, which is convex in 1 / T."""
-        return float((_softmax(inverse * logs) * logs).sum()) - wanted
+    def loss(log_t: float) -> float:
+        inverse = np.exp(-log_t)
+        largest = inverse * logs.max(axis=1)
+        total = largest + np.log(np.exp(inverse * logs - largest[:, None]).sum(axis=1))
+        return float((total - inverse * own).sum()) + (log_t / SPREAD) ** 2 / 2
 
-    low, high = 1 / RANGE[1], 1 / RANGE[0]
-    if slope(low) >= 0:
-        return RANGE[1]
-    if slope(high) <= 0:
-        return RANGE[0]
-    from scipy.optimize import brentq
-
-    return 1 / float(brentq(slope, low, high, xtol=1e-9))
+    grid = np.linspace(np.log(RANGE[0]), np.log(RANGE[1]), STEPS)
+    best = int(np.argmin([loss(log_t) for log_t in grid]))
+    around = grid[max(0, best - 1)], grid[min(STEPS - 1, best + 1)]
+    return float(np.exp(minimize_scalar(loss, bounds=around, method="bounded", options={"xatol": 1e-9}).x))
 
 
 def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:

@@ -102,3 +102,14 @@ def test_read_only_half_precision_features_and_no_queries(tmp_path):
     half = knn.votes(mapped, labels, mapped, 3, k=(5,))[5]
     assert np.allclose(half, knn.votes(bank, labels, bank, 3, k=(5,))[5], atol=0.02)
     assert predict(bank, labels, bank[:0], 3).shape == (0,)
+
+
+@pytest.mark.parametrize("bank_at_once", [7, 1000])
+def test_rows_that_are_left_out_are_no_neighbors(bank_at_once, monkeypatch):
+    monkeypatch.setattr(knn, "BANK", bank_at_once)
+    bank, labels = blobs(60, 8, 3)
+    out = np.random.default_rng(1).random(60) < 0.4
+    found = knn.votes(bank, labels, bank[out], 3, k=(5, 200), left_out=out)
+    expected = knn.votes(bank[~out], labels[~out], bank[out], 3, k=(5, 200))
+    for k in (5, 200):
+        np.testing.assert_allclose(found[k], expected[k], rtol=1e-5)
