@@ -29,9 +29,9 @@ MANY = 16  # one pair of so many among a block's, and all of its products are ta
 # chest X-rays and steel surfaces (5,216 and 1,800): the nearest other image correlates with .992 at most in 99.9 %;
 # JPEG of quality 40, noise of 8 gray levels, half the size, gamma .7: .99 and more in 98 to 100 % of the copies
 NEAR = 0.99
-# of the lowest frequencies alone different things are more alike: of the same steel surfaces, at 37 and 74 px, 13 and 11
-# pairs are beyond .99, textures under the same light, and none beyond .995 but the identical one; JPEG of quality 40,
-# noise and half the size are beyond it in all copies, gamma .7 in 98 % of steel and in 40 % of X-rays (.99: 86 %)
+# of the lowest frequencies alone different things are more alike: of these steel surfaces at 37 and 74 px 13 and 11
+# pairs are beyond .99, textures under the same light, and none is beyond .995 but the identical one; copies of JPEG
+# quality 40, with noise and at half the size are all beyond it, gamma .7 in 98 % of steel, 40 % of X-rays (.99: 86 %)
 NEAR_LOW = 0.995
 LOW = sorted(((y, x) for y in range(SIDE) for x in range(SIDE) if y + x), key=lambda at: (sum(at), at))[
     : BANDS * BITS
