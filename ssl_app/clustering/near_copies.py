@@ -6,6 +6,7 @@ image, as in the ratio test of Lowe (2004, section 7.1); a mirrored or turned co
 the image mirrored and turned.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -59,7 +60,7 @@ def near_copies(features: Iterable[NDArray[np.float32]], ratio: float = RATIO) -
     found: dict[tuple[int, int], tuple[float, int]] = {}
     for turn, one in enumerate(chain([first], (torch.from_numpy(np.array(one)) for one in every))):
         for i, j, alike in cells.closer(white(one), scale, ratio):
-            closeness = float(distance(np.float32(alike)) / max(float(min(scale[i], scale[j])), 1e-6))
+            closeness = math.sqrt(max(2 - 2 * alike, 0)) / max(float(min(scale[i], scale[j])), 1e-6)
             key = (min(i, j), max(i, j))
             found[key] = min(found.get(key, (np.inf, turn)), (closeness, turn))
     order = sorted(found, key=lambda key: (found[key], key))
@@ -100,7 +101,8 @@ class _Cells:
         for cell, members in enumerate(self.members):
             asking = torch.nonzero((near == cell).any(1))[:, 0]
             size = max(1, BLOCK // max(len(members), 1))
-            for some in asking.split(size):
+            for start in range(0, len(asking), size):
+                some = asking[start : start + size]
                 block = rows[some] @ self.unit[members].T
                 close = (block >= least[some][:, None]) & (block >= least[members]) & (some[:, None] != members)
                 for a, b in torch.nonzero(close).tolist():

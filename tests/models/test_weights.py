@@ -245,7 +245,9 @@ def test_a_compiled_network_is_named(tmp_path):
 
 def test_the_networks_of_momentum_methods_are_told_apart(theirs):
     """MoCo's names: an encoder for queries and its moving average for keys, in one file under `state_dict`."""
-    both = {f"module.encoder_{one}.{name}": tensor for one in "qk" for name, tensor in theirs.items()}
+    both = {
+        f"module.encoder_{one}.{name}": tensor * (1 + (one == "k")) for one in "qk" for name, tensor in theirs.items()
+    }
     backbone = build("resnet18", 3, 64)
     with pytest.raises(CheckpointError) as error:
         load_backbone(backbone, both, "moco.pth")

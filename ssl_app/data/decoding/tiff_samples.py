@@ -113,7 +113,8 @@ def eights(rows: NDArray[np.uint8], bits: int, count: int) -> NDArray[Any]:
     for k in range(8):
         first, skipped = divmod(k * bits, 8)
         end = -(-(skipped + bits) // 8)  # bytes that the sample lies in, 3 at most
-        value = stored[..., first].astype(np.uint16 if end <= 2 else np.uint32)
+        wide: Any = np.uint16 if end <= 2 else np.uint32
+        value: NDArray[Any] = stored[..., first].astype(wide)
         for byte in range(1, end):
             value <<= 8
             value |= stored[..., first + byte]

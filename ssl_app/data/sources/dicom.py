@@ -283,6 +283,7 @@ def picture(dataset: Any, frame: int) -> NDArray[Any]:
     own = photometric in GRAY and syntax not in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
     if own:
         how["correct_unused_bits"] = False  # pydicom takes the lowest bits, wherever the highest one is
+    refuse_other_sides(dataset, how["index"])
     try:
         array: NDArray[Any] = pixel_array(dataset, **how)
     except RuntimeError as error:  # from the decoders of compressed pixels
@@ -293,6 +294,38 @@ def picture(dataset: Any, frame: int) -> NDArray[Any]:
     values = rescaled(stored, dataset, Scale.of(dataset, frame))
     empty = padded(array, stored, dataset)
     return values if empty is None else np.where(empty, np.nan, values)
+
+
+def refuse_other_sides(dataset: Any, frame: int) -> None:
+    """Raise Unreadable where compressed pixels are of other sides than the header says: they may be gigabytes."""
+    from pydicom.encaps import get_frame
+
+    try:
+        if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            return
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        sides = compressed_sides(get_frame(dataset.PixelData, frame, number_of_frames=frames))
+    except Exception:  # of damaged pixels the decoder says more
+        return
+    if sides not in (None, (int(dataset.Rows), int(dataset.Columns))):
+        raise Unreadable(
+            f"its pixels are {sides[1]} x {sides[0]}, its header says {dataset.Columns} x {dataset.Rows}"
+        )
+
+
+def compressed_sides(stream: bytes) -> tuple[int, int] | None:
+    """Height and width by the header of a stream of JPEG, JPEG-LS or JPEG 2000; None where it says none."""
+    if stream[:4] == b"\xff\x4f\xff\x51":  # SIZ (ISO 15444-1, A.5.1)
+        right, low, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
+        return low - top, right - left
+    at = 2
+    while stream[:2] == b"\xff\xd8" and at + 9 < len(stream) and stream[at] == 0xFF:
+        mark = stream[at + 1]
+        if mark == 0xF7 or (0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC)):  # a frame (ISO 10918-1, B.2.2)
+            height, width = (int.from_bytes(stream[at + k : at + k + 2], "big") for k in (5, 7))
+            return (height, width) if height else None
+        at += 1 if mark == 0xFF else 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+    return None
 
 
 def padding_of(header: Any) -> Window | None:
