@@ -115,6 +115,8 @@ def locked(folder: Path, fixes: Iterable[Fix] = ()) -> Iterator[None]:
 
     What a process that was killed left is taken over.
     """
+    if (folder / LOCK).is_dir():
+        raise RunError(f"{folder / LOCK} is a folder", expected="a run's lock", fix=Fix("remove it"))
     with (folder / LOCK).open("a+b") as file:  # never replaced, as a file with content is; NFS wants one for writing
         for left in range(TRIES - 1, -1, -1):
             if _taken(file, fcntl.LOCK_EX):
@@ -150,12 +152,15 @@ def _taken(file: BinaryIO, kind: int) -> bool:
 
 
 def _noted(file: BinaryIO) -> Owner | None:
-    """The owner that a lock names; None where it names none."""
+    """The owner that a lock names; None where it names none, or what it says makes no sense."""
     file.seek(0)
     try:
-        return Owner(**json.loads(file.read()))
-    except (ValueError, TypeError):
+        owner = Owner(**json.loads(file.read()))
+        time.localtime(owner.since)
+    except (ValueError, TypeError, OverflowError, OSError, RecursionError):
         return None
+    known = {"process": int, "host": str, "began": str, "since": int | float, "command": str}
+    return owner if all(isinstance(getattr(owner, name), kind) for name, kind in known.items()) else None
 
 
 def _note(file: BinaryIO, text: str) -> None:

@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -363,11 +363,12 @@ def clear_half_made(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Take a file or a folder away, if it is there."""
+    """Take a file or a folder away, if that can be: a read-only disk refuses it even of what is not there."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _lives(process: int) -> bool:

@@ -23,6 +23,7 @@ ROWS: list[list[set[str]]] = [
             "config",
             "registry",
             "errors",
+            "foreign",
             "settings",
             "runs",
             "locks",

@@ -118,3 +118,49 @@ def test_a_full_disk_takes_no_lock_away(folder: Path, monkeypatch: pytest.Monkey
         owner = owner_of(folder)
         assert owner is not None
         assert owner.sentence() == "another process"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"process": 3, "host": "", "began": "", "since": 1e300, "command": ""}',
+        '{"process": 3, "host": "", "began": "", "since": "noon", "command": ""}',
+        '{"process": "three", "host": "", "began": "", "since": 1.0, "command": ""}',
+        '{"process": 3, "host": 7, "began": "", "since": 1.0, "command": []}',
+        "[" * 100_000,
+    ],
+    ids=["a time that no clock shows", "a word for a time", "a word for a number", "numbers for names", "deep"],
+)
+def test_a_lock_that_makes_no_sense_is_a_lock_all_the_same(content: str, folder: Path) -> None:
+    """While it is held, it is said of another process; when it is free, it is taken over without a word."""
+    with locked(folder):
+        (folder / locks.LOCK).write_text(content)
+        with pytest.raises(RunError, match="is under way: another process"):
+            refuse_at_work(folder)
+    (folder / locks.LOCK).write_text(content)
+    with locked(folder):
+        assert owner_of(folder) is not None
+    assert owner_of(folder) is None
+
+
+def test_without_locks_of_the_system_a_note_without_sense_holds_nobody_up(folder: Path, without_locks: None) -> None:
+    (folder / locks.LOCK).write_text('{"process": "x", "host": "", "began": "", "since": 1.0, "command": ""}')
+    assert owner_of(folder) is None
+    with locked(folder):
+        pass
+
+
+def test_a_folder_in_the_place_of_a_lock_is_named(folder: Path) -> None:
+    (folder / locks.LOCK).mkdir()
+    with (
+        pytest.raises(RunError, match=f"{folder / locks.LOCK} is a folder; expected a run's lock; remove it"),
+        locked(folder),
+    ):
+        pass
+
+
+def test_a_link_to_nowhere_in_the_place_of_a_lock_is_one(folder: Path) -> None:
+    """As of a run that was copied from another disk with its links."""
+    (folder / locks.LOCK).symlink_to(folder.parent / "gone")
+    with locked(folder):
+        assert owner_of(folder) is not None

@@ -129,3 +129,18 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(
     runs.write_json(tmp_path / "a.json", {"a": 1})
     assert done == ["file", "name", "folder"]
     assert runs.read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_on_a_read_only_disk_the_file_is_named_and_not_its_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To remove what is not there is refused as well, by the name of the draft."""
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="Read-only") as raised:
+        runs.write_bytes(tmp_path / "report.html", b"page")
+    assert raised.value.filename == str(tmp_path / "report.html")

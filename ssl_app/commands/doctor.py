@@ -1,7 +1,9 @@
 """Look at a set of images before anything is trained: all that is wrong with it, and what to type.
 
 DATA is what --data takes. Every image is decoded once. Nothing is trained, and nothing is written but for --page and
---clean. Exact copies are equal pixel by pixel; near copies look the same (size, compression, brightness).
+--clean. Exact copies are equal pixel by pixel; near copies look the same (size, compression, brightness). With --init
+near copies are looked for by a network's features too, mirrored and turned ones among them: each image is read
+eight times by the network, and kept with its features in OUT/cache.
 """
 
 import logging
@@ -13,15 +15,15 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config
-from ssl_app.commands.base import columns_of
+from ssl_app.commands.base import cache_of, columns_of
 from ssl_app.config import option
 from ssl_app.errors import SettingsError, SeveralErrors, UserError
-from ssl_app.runs import Result, write_bytes
+from ssl_app.runs import OUT, Result, write_bytes
 from ssl_app.settings import DataSettings, PixelSettings
 
 if TYPE_CHECKING:
     from ssl_app.data.against import Shared
-    from ssl_app.data.checkup import Checkup, Finding
+    from ssl_app.data.checkup import ByFeatures, Checkup, Finding
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ EXAMPLES = """
 ssl-app doctor scans/
 ssl-app doctor all.csv --group patient --page doctor.html --clean clean.csv
 ssl-app doctor scans/ --against labeled.csv --json
+ssl-app doctor scans/ --init my-run --page doctor.html
 """
 SHOWN = 8  # sizes, classes and endings in the table
 PAIRS = 1000  # in the JSON
@@ -46,6 +49,10 @@ class Settings(PixelSettings, DataSettings):
     labels: Path | None = option(
         None, "table of path and label that takes the place of DATA's own labels", metavar="FILE", path="file"
     )
+    init: str | None = option(
+        None, "run or checkpoint, by whose features near copies are looked for too", metavar="RUN|FILE", path="file"
+    )
+    out: Path = option(OUT, "folder of runs and of the cache, for --init", metavar="DIR")
     per_class: int | None = option(None, "labeled images of each class that a finetune is to have", at_least=1)
     page: Path | None = option(None, "write a page with the pairs side by side", metavar="FILE.html")
     clean: Path | None = option(
@@ -64,6 +71,8 @@ def run(settings: Settings) -> Result:
         found = _examined(settings, str(settings.data), settings.labels)
     except UserError as error:
         return _unopened(settings, error, started)
+    if settings.init is not None:
+        found = replace(found, by_features=_by_features(settings, settings.init, found))
     other = None if settings.against is None else shared(found, _examined(settings, settings.against))
     findings = [*found.findings, *([] if other is None else other.findings())]
     suggested = _suggested(found)
@@ -114,6 +123,42 @@ def _examined(settings: Settings, data: str, labels: Path | None = None) -> "Che
         max_unreadable=settings.max_unreadable,
         allow_leak=settings.allow_leak,
     )
+
+
+def _by_features(settings: Settings, init: str, found: "Checkup") -> "ByFeatures | None":
+    """Pairs that a network takes for near copies; a warning and None where it cannot read the set.
+
+    Raises RunError and CheckpointError where there is no such network.
+    """
+    import numpy as np
+
+    from ssl_app.clustering.near_copies import near_copies
+    from ssl_app.data.checkup import ByFeatures
+    from ssl_app.data.loading import every_row
+    from ssl_app.data.packing import pack
+    from ssl_app.models.backbones import Backbone
+    from ssl_app.training.frozen import TURNS, FrozenBackbone
+    from ssl_app.transfer.loaded import load_file, load_run
+
+    network = load_file(Path(init)) if Path(init).is_file() else load_run(init, settings.out)
+    backbone, source, size = network.backbones[0], found.source, network.pixels.size
+    assert isinstance(backbone, Backbone)
+    try:
+        packed = pack(source, network.pixels, cache_of(settings.out), max_unreadable=len(source.keys), progress=True)
+        rows = every_row(packed.images, network.scaling, size, source.name, source.value_units)
+    except UserError as error:
+        logger.warning(
+            error.notice.prefixed(f"warning: near copies by features of {network.name} are not looked for: ")
+        )
+        return None
+    first = np.sort(np.unique(packed.content, return_index=True)[1])  # exact copies are known
+    here = np.searchsorted(found.rows, packed.rows[first])  # (n,) their places in the check-up
+    frozen = FrozenBackbone(backbone, network.hardware, cache_of(settings.out))
+    logger.info(f"near copies by the features of {network.name}: {len(first):,} images, under {TURNS} turns")
+    near = near_copies(frozen.features([None], rows.at(first), packed.key, turn)[None] for turn in range(TURNS))
+    known = {(int(i), int(j)) for i, j in found.near[0]}
+    new = np.array([(int(here[i]), int(here[j])) not in known for i, j in near.pairs], bool)
+    return ByFeatures(network.name, here[near.pairs[new]], near.ratio[new], near.turns[new])
 
 
 def _unopened(settings: Settings, error: UserError, started: float) -> Result:
@@ -232,6 +277,12 @@ def _facts(found: "Checkup", findings: Sequence["Finding"], other: "Shared | Non
             [names[i], names[j], round(float(close), 4)] for (i, j), close in zip(pairs[:PAIRS], alike, strict=False)
         ],
     }
+    if found.by_features is not None:
+        near = found.by_features
+        facts["near_by_features"] = [
+            {"images": [names[i], names[j]], "ratio": round(float(ratio), 4), "turned": bool(turn)}
+            for (i, j), ratio, turn in list(zip(near.pairs, near.ratio, near.turns, strict=True))[:PAIRS]
+        ]
     if other is not None:
         theirs = other.other.keys
         facts["against"] = {

@@ -51,6 +51,16 @@ class Finding:
 
 
 @dataclass(frozen=True, eq=False)
+class ByFeatures:
+    """M pairs of images that a network takes for near copies, the closest first; none that the hash finds."""
+
+    network: str
+    pairs: Pairs  # (M, 2)
+    ratio: NDArray[np.float32]  # (M,) their distance over that to other near images
+    turns: NDArray[np.int64]  # (M,) not 0: one of the two is mirrored or turned
+
+
+@dataclass(frozen=True, eq=False)
 class Checkup:
     """The readable images of a set, N of them, and those that are not."""
 
@@ -68,6 +78,7 @@ class Checkup:
     per_class: int | None = None
     max_unreadable: int = 0
     allow_leak: bool = False
+    by_features: ByFeatures | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -118,6 +129,7 @@ class Checkup:
             *(Finding("files", note, 1) for note in self.source.notes),
             *self._copies(),
             *self._near(),
+            *self._by_features(),
             *self._split(),
             *self._classes(),
         ]
@@ -166,8 +178,26 @@ class Checkup:
         one, other = (self.keys[i] for i in pairs[best])
         images = len(np.unique(pairs))
         many = f"{len(pairs)} pair{'s' * (len(pairs) > 1)}"
-        clauses = [f"{images} images are near copies of others, in {many} ({other} and {one})"]
-        marks = self._marks()
+        clauses = [f"{images} images are near copies of others, in {many} ({other} and {one})", *self._apart(pairs)]
+        return [Finding("near copies", Notice("; ".join(clauses), fixes=(LOOK,)), images)]
+
+    def _by_features(self) -> list[Finding]:
+        found = self.by_features
+        if found is None or not len(found.pairs):
+            return []
+        images, turned = len(np.unique(found.pairs)), int((found.turns > 0).sum())
+        one, other = (self.keys[i] for i in found.pairs[0])
+        many = "1 pair" if len(found.pairs) == 1 else f"{len(found.pairs)} pairs"
+        if turned:
+            many += f" ({turned} mirrored or turned)"
+        clauses = [f"{images} images may be near copies by the features of {found.network}, in {many}"]
+        clauses[0] += f": {one} and {other} the closest"
+        clauses += self._apart(found.pairs)
+        return [Finding("near copies by features", Notice("; ".join(clauses), fixes=(LOOK,)), images)]
+
+    def _apart(self, pairs: Pairs) -> list[str]:
+        """Of pairs: how many test images have one in train, and how many pairs are of two groups."""
+        clauses, marks = [], self._marks()
         if marks is not None:
             across = pairs[marks[pairs[:, 0]] != marks[pairs[:, 1]]]
             if len(across):
@@ -176,7 +206,7 @@ class Checkup:
         apart = sum(groups[one] != groups[other] for one, other in pairs) if self.source.groups else 0
         if apart:
             clauses.append(f"{apart} of the pairs are of two {self.source.columns.group}s")
-        return [Finding("near copies", Notice("; ".join(clauses), fixes=(Fix("look at them on the page"),)), images)]
+        return clauses
 
     def _marks(self) -> NDArray[np.bool_] | None:
         """(N,) whether an image is test, by a split that came with the data; None without one."""
@@ -233,6 +263,7 @@ class Checkup:
         return [Finding("classes", Notice(sentence, fixes=(fix,)), len(few), none)]
 
 
+LOOK = Fix("look at them on the page")
 CLEAN = Set("clean", "FILE.csv to leave them out")
 
 

@@ -24,6 +24,7 @@ from ssl_app.data.decoding.pillow import decode_pillow
 from ssl_app.data.decoding.png import SIGNATURE, decode_png
 from ssl_app.data.decoding.pnm import decode_deep_pnm, deep_pnm
 from ssl_app.data.decoding.tiff import MAGIC, decode_tiff
+from ssl_app.foreign import foreign
 
 EXTENSIONS = frozenset(
     {
@@ -59,6 +60,7 @@ KNOWN_UNREAD = {
     ".nd2": "ND2",
     ".lif": "LIF",
 }
+HEAD = 512  # bytes that tell what a file is
 STARTS = {b"\xff\xd8\xff": "JPEG", SIGNATURE: "PNG", b"GIF8": "GIF", **dict.fromkeys(MAGIC, "TIFF")}  # of a file
 
 
@@ -79,6 +81,8 @@ def decode(data: bytes | Path, name: str, max_image_mb: int = MAX_IMAGE_MB) -> N
             array = decode_content(content, limit)
         except (Unreadable, MemoryError):
             raise
+        except UnidentifiedImageError as error:
+            raise Unreadable(unknown(content)) from error
         except Exception as error:  # decoders raise anything on broken files
             raise Unreadable(reason_of(error)) from error
         del content  # of a large file half of what is held
@@ -107,6 +111,12 @@ def unread_kind(name: str, head: bytes) -> str | None:
         return "DICOM"
     lower = name.lower()
     return next((kind for end, kind in KNOWN_UNREAD.items() if lower.endswith(end)), None)
+
+
+def unknown(content: bytes) -> str:
+    """What a file is that no decoder knows, with its cure where it is something else."""
+    found = foreign(content[:HEAD])
+    return "not an image of a known format" if found is None else f"it is {found[0]}; {found[1].words}"
 
 
 def picture_format(head: bytes) -> str | None:

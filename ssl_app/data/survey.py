@@ -73,6 +73,7 @@ class Survey:
     passed: Counter[str] = field(default_factory=Counter)  # all others, by ending; hidden and system ones in one
     beside_others: Companions = Companions({})  # masks and thumbnails that are left out
     folders: list[str] = field(default_factory=list)  # all of them, those without a file that is read too
+    tables: list[str] = field(default_factory=list)  # tables of images, each of which could be read alone
     omitted: int | None = None  # files that the user leaves out; None where there are no patterns
 
     @property
@@ -123,6 +124,10 @@ class Survey:
         if self.archives:
             what = f"{first_of(self.archives, 'archive', 'archives')} found, not opened"
             found.append(Notice(what, fixes=(of_count(len(self.archives), "unpack them"),)))
+        if below := [key for key in self.tables if "/" in key]:  # those at the top have a hint of their own
+            use = Set("data", "with its folder to use one")
+            what = first_of(below, "table of images", "tables of images")
+            found.append(Notice(f"{what} found in a folder below, not used", fixes=(use,)))
         if self.passed:
             kinds = ", ".join(
                 f"{n} {kind}" for kind, n in sorted(self.passed.items(), key=lambda one: (-one[1], one))
@@ -180,6 +185,8 @@ def survey(root: str, kinds: tuple[type[FileKind], ...]) -> Survey:
         seen.add(real)
         for name in files:
             path, key = Path(folder) / name, (inside / name).as_posix()
+            if name.lower() in TABLES_OF_IMAGES:
+                found.tables.append(key)
             if of_the_system(name):
                 found.passed[HIDDEN] += 1
             elif (kind := kind_of(path, kinds)) is not None:
@@ -195,7 +202,7 @@ def survey(root: str, kinds: tuple[type[FileKind], ...]) -> Survey:
                 found.passed[path.suffix.lower() or "without an ending"] += 1
     found.passed = +found.passed
     found.folders.sort()
-    for paths in (*found.files.values(), found.misnamed, found.archives):
+    for paths in (*found.files.values(), found.misnamed, found.archives, found.tables):
         paths.sort()
     return found
 

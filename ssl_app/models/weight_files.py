@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_app.errors import Change, CheckpointError, Fix
+from ssl_app.foreign import foreign
 
 DEEPEST = 4  # levels of mappings within mappings
 EXAMPLES = "such as weights.safetensors or weights.pth"
@@ -48,8 +49,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise CheckpointError(f"{path} does not exist", expected=f"a file of weights, {EXAMPLES}")
     with path.open("rb") as file:
-        start = file.read(9)
-    if path.suffix.lower() == ".safetensors" or start[8:] == b"{":  # a length of eight bytes, then JSON
+        start = file.read(512)
+    known = None if start[:2] == b"PK" else foreign(start)
+    if known is not None:
+        raise CheckpointError(f"{path} holds no weights that are read: it is {known[0]}", fix=known[1])
+    if path.suffix.lower() == ".safetensors" or start[8:9] == b"{":  # a length of eight bytes, then JSON
         try:
             return dict(load_file(path))
         except (SafetensorError, OSError, ValueError) as error:
@@ -80,6 +84,11 @@ def _without_code(path: Path) -> object:
             f"{path} holds more than tensors{known}, and running what a file brings along is refused", fix=SAVE
         ) from None
     except Exception as error:  # foreign bytes make an unpickler raise anything
+        if "TorchScript" in str(error):
+            raise CheckpointError(
+                f"{path} holds a compiled network (TorchScript), and running what a file brings along is refused",
+                fix=SAVE,
+            ) from None
         raise CheckpointError(f"{path} cannot be read ({_first(error)})", fix=AGAIN) from None
     return content
 

@@ -54,6 +54,7 @@ class DoctorReport:
             section("conflicts", "Exact copies with several labels", _side_by_side(conflicts, labels)),
             section("copies", "Exact copies", _side_by_side(exact, labels)),
             section("near", "Near copies", _side_by_side(near, labels)),
+            *self._by_features(labels),
             *self._other(),
             section("unreadable", "Files that cannot be read", _unreadable(found.unreadable)),
         ]
@@ -94,6 +95,17 @@ class DoctorReport:
             ]
         )
 
+    def _by_features(self, labels: Sequence[str | None]) -> list[Section | None]:
+        by = self.found.by_features
+        if by is None:
+            return []
+        pairs = [
+            (self.found, int(i), self.found, int(j), float(ratio))
+            for (i, j), ratio in zip(by.pairs, by.ratio, strict=True)
+        ]
+        title = f"Near copies by the features of {by.network}, mirrored and turned ones too"
+        return [section("features", title, _side_by_side(pairs, labels, "distance over that to other near images"))]
+
     def _other(self) -> list[Section | None]:
         if self.shared is None:
             return []
@@ -112,15 +124,17 @@ class DoctorReport:
 Pair = tuple[Checkup, int, Checkup, int, float | None]  # two images, and how alike they are
 
 
-def _side_by_side(pairs: Sequence[Pair], labels: Sequence[str | None] | None) -> Markup | None:
-    """The first pairs, with what is known of both."""
+def _side_by_side(
+    pairs: Sequence[Pair], labels: Sequence[str | None] | None, measure: str = "correlation"
+) -> Markup | None:
+    """The first pairs, with what is known of both, and how alike they are by a measure."""
     if not pairs:
         return None
     rows: list[list[Child]] = []
     for one, i, other, j, alike in pairs[:SHOWN]:
         how = "equal" if alike is None else f"{alike:.4f}"
         rows.append([how, _shown(one, i, labels), _shown(other, j, labels)])
-    columns = [Column("correlation", number=False), Column("one", number=False), Column("other", number=False)]
+    columns = [Column(measure, number=False), Column("one", number=False), Column("other", number=False)]
     more = (
         None if len(pairs) <= SHOWN else paragraph(f"{len(pairs) - SHOWN:,} more pairs are in the JSON.", quiet=True)
     )

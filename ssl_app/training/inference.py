@@ -1,6 +1,6 @@
 """Inference: probabilities and features of images, center crops in eval mode without gradients."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -84,7 +84,7 @@ def each_views(
         yield found
 
 
-def with_mirrored(views: Views, mirrored: bool) -> list[Tensor]:
+def with_mirrored(views: Sequence[Tensor], mirrored: bool) -> list[Tensor]:
     """The views, each beside its mirror image where that is as good."""
     return [one for view in views for one in ((view, view.flip(-1)) if mirrored else (view,))]
 

@@ -153,3 +153,26 @@ def test_a_full_disk_leaves_no_half_written_set(
     assert error.startswith("the disk is full (")
     assert not (tmp_path / "clean").exists()
     assert not (tmp_path / "clean.csv").exists()
+
+
+ODD = ("a,b.png", 'q"uote.png', "new\nline.png", "=cmd.png", "@sum.png", "50%20.png", "what?.png", " blank .png",
+       "-x.png", "\u202egnp.png", "e\u0301.png", "'single'.png")  # fmt: skip
+
+
+def test_a_cleaned_manifest_takes_odd_names_as_they_are(ssl: Callable, tmp_path: Path) -> None:
+    """Whatever a file or a class is called, `--clean` lists it, and the list reads the same image."""
+    root, rng = tmp_path / "se t#1", np.random.default_rng(0)
+    images = {}
+    for number, name in enumerate(ODD):
+        folder = root / ("=class\t1" if number % 2 else "'two'; rm")
+        folder.mkdir(parents=True, exist_ok=True)
+        images[name] = rng.integers(0, 255, (16, 16), np.uint8)
+        (folder / name).write_bytes(cv2.imencode(".png", images[name])[1].tobytes())
+    for clean in (tmp_path / "elsewhere" / "clean.csv", root / "clean.csv"):
+        answer = ssl("doctor", root, "--clean", clean)
+        assert answer.code == 0, answer.err
+        source = open_source(str(clean), Columns())
+        assert len(source.keys) == len(ODD)
+        assert set(source.labels or ()) == {"=class\t1", "'two'; rm"}
+        for i, key in enumerate(source.keys):
+            assert np.array_equal(source.read(i)[..., 0], images[key.rpartition("/")[2]])

@@ -97,3 +97,42 @@ def test_near_copies_of_the_training_part_are_a_warning(pretrained: Path, ssl, t
     sentence = "2 of 20 test images have a near copy in train (38.png of 18.png)"
     assert f"warning: {sentence}" in answer.err
     assert answer.result["overlap"] == sentence
+
+
+def test_doctor_finds_mirrored_and_turned_copies_by_the_features_of_a_run(
+    pretrained: Path, ssl: Callable, tmp_path: Path
+) -> None:
+    """What the hash does not find; what it finds, and exact copies, are not said again."""
+    data = tmp_path / "set"
+    data.mkdir()
+    for number in range(40):
+        cv2.imwrite(str(data / f"{number:02d}.png"), scene(number))
+    for name, image in {
+        "mirrored": scene(3)[:, ::-1], "turned": np.rot90(scene(4)), "darker": darker(scene(5)), "same": scene(6),
+    }.items():  # fmt: skip
+        cv2.imwrite(str(data / f"{name}.png"), np.ascontiguousarray(image))
+    command = ("doctor", data, "--init", "p", "--out", pretrained / "runs", "--page", tmp_path / "page.html")
+    answer = ssl(*command, "--json")
+    assert answer.code == 0, answer.err
+    pairs = {tuple(one["images"]): one["turned"] for one in answer.result["near_by_features"]}
+    assert pairs == {("03.png", "mirrored.png"): True, ("04.png", "turned.png"): True}
+    assert [pair[:2] for pair in answer.result["near"]] == [["05.png", "darker.png"]]
+    said = [one["sentence"] for one in answer.result["findings"] if one["kind"] == "near copies by features"]
+    assert said[0].startswith(
+        "4 images may be near copies by the features of p, in 2 pairs (2 mirrored or turned): 0"
+    )
+    assert "Near copies by the features of p" in (tmp_path / "page.html").read_text()
+    again = ssl(*command, "--json", "--page", tmp_path / "again.html")
+    assert again.result["near_by_features"] == answer.result["near_by_features"]
+    assert "features: " not in again.err  # they are kept
+
+
+def test_doctor_says_why_features_tell_nothing_and_goes_on(pretrained: Path, ssl: Callable, tmp_path: Path) -> None:
+    deep = (scene(3).astype(np.uint16) * 200)[..., None].repeat(3, 2)
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    cv2.imwrite(str(tmp_path / "other.png"), deep[::-1])
+    answer = ssl("doctor", tmp_path, "--init", "p", "--out", pretrained / "runs")
+    assert answer.code == 0
+    assert "warning: near copies by features of p are not looked for: " in answer.err
+    assert "images    2, and 0" in answer.out
+    assert ssl("doctor", tmp_path, "--init", "q", "--out", pretrained / "runs").error.startswith("no run 'q' in ")

@@ -382,3 +382,57 @@ def test_one_study_packs_to_the_same_pixels_as_dicom_png_and_nifti(tmp_path: Pat
         assert all(np.array_equal(packs[0].images, other.images) for other in packs)
         assert packs[0].key == packs[1].key == packs[2].key
         assert packs[0].images.dtype == np.uint16
+
+
+LIMIT, TWELVE = "PixelPaddingRangeLimit", {"BitsStored": 12, "HighBit": 11}
+WHITE = {"PhotometricInterpretation": "MONOCHROME1"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "attributes", "padded"),
+    [
+        (np.array([[0, 7], [9, 4095]], np.uint16), {"PixelPaddingValue": 0}, {0}),
+        (np.array([[0, 7], [9, 4095]], np.uint16), {"PixelPaddingValue": 8, LIMIT: 5000}, {9, 4095}),
+        (np.array([[0, 7], [9, 20]], np.uint16), {"PixelPaddingValue": 9, LIMIT: 7}, {7, 9}),
+        (np.array([[-2000, 7], [9, 20]], np.int16), {"PixelPaddingValue": -2000, "RescaleSlope": 2}, {-2000}),
+        # written as if it were unsigned, in files of GE; and with twelve bits stored, the others zero
+        (np.array([[-2000, 7], [9, 20]], np.int16), {"PixelPaddingValue": -2000 + 65536}, {-2000}),
+        (np.array([[2096, 7], [9, 20]], np.int16), {"PixelPaddingValue": -2000, **TWELVE}, {2096}),
+        # above all that twelve bits can hold; 2096 is the same in its lowest twelve, and a value
+        (np.array([[63536, 2096], [9, 20]], np.uint16), {"PixelPaddingValue": 63536, **TWELVE}, {63536}),
+        (np.array([[0, 7], [9, 255]], np.uint8), {"PixelPaddingValue": 255, **WHITE}, {255}),
+        (np.array([[0, 7], [9, 20]], np.uint16), {"PixelPaddingValue": 8}, set()),
+        (np.array([[0, 7], [9, 20]], np.uint16), {}, set()),
+    ],
+)  # fmt: skip
+def test_padding_holds_nothing(stored: np.ndarray, attributes: dict, padded: set[int], tmp_path: Path) -> None:
+    """Whatever its sign and bits; a set in which a file declares padding is of real numbers."""
+    wide = {name: value for name, value in attributes.items() if value <= 32767} if stored.dtype.kind == "i" else {}
+    write_dicom(tmp_path / "a.dcm", stored, **(wide if stored.dtype.kind == "i" else attributes))
+    if wide != attributes and stored.dtype.kind == "i":
+        file = pydicom.dcmread(tmp_path / "a.dcm")
+        file.add_new(0x00280120, "US", attributes["PixelPaddingValue"])
+        file.save_as(tmp_path / "a.dcm")
+    source = open_source(str(tmp_path), Columns())
+    image = source.read(0)[..., 0]
+    np.testing.assert_array_equal(np.isnan(image), np.isin(stored, list(padded)))
+    said = any("pixels of PixelPaddingValue hold nothing" in str(note) for note in source.notes)
+    assert said == ("PixelPaddingValue" in attributes)
+    if said:
+        assert image.dtype == np.float32
+
+
+def test_padding_takes_the_mean_of_the_other_pixels(tmp_path: Path) -> None:
+    """The range of a set is that of what was measured; an image of padding alone has nothing to read."""
+    body = np.full((20, 20), 100, np.int16)
+    body[:, 10:] = 300
+    body[:3] = -2000
+    for number in range(3):
+        write_dicom(tmp_path / f"{number}.dcm", body, CT, PixelPaddingValue=-2000, RescaleIntercept=-50)
+    write_dicom(tmp_path / "empty.dcm", np.full((20, 20), -2000, np.int16), CT, PixelPaddingValue=-2000)
+    source = open_source(str(tmp_path), Columns())
+    packed = pack(source, PixelSpec(20), tmp_path / "cache", max_unreadable=1)
+    assert packed.unreadable == (("empty.dcm", "no pixel has a value"),)
+    assert packed.images.min() == 50
+    assert packed.images.max() == 250
+    assert packed.images[0, 0, 0, 0] == 150

@@ -149,3 +149,58 @@ def test_dicom_is_known_by_its_mark_and_by_its_name() -> None:
     assert unread_kind("x.DCM", b"") == "DICOM"
     assert unread_kind("x", b"\0" * 128 + b"DICM") == "DICOM"
     assert unread_kind("x.png", b"") is None
+
+
+WEB_PAGE = "a web page, as a server answers in place of a file; download the file itself"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid 0\n", "a pointer of Git LFS; run git lfs pull"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "a HEIC picture; convert it to PNG or TIFF"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0" + bytes(99), "an AVIF picture; convert it to PNG or TIFF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(99), "a JPEG 2000 picture; convert it to PNG or TIFF"),
+        (b"\xef\xbb\xbf<!doctype HTML>", WEB_PAGE),
+        (b"%PDF-1.7" + bytes(99), "a PDF document; write its pages as PNG"),
+    ],
+)  # fmt: skip
+def test_what_lies_in_the_place_of_a_picture_is_named(content: bytes, reason: str) -> None:
+    """Files of telephones that were renamed, repositories without their large files, answers of servers."""
+    with pytest.raises(Unreadable) as raised:
+        decode(content, "scan.jpg")
+    assert str(raised.value) == f"it is {reason}"
+
+
+def test_cmyk_means_the_same_in_jpeg_and_in_tiff() -> None:
+    """Adobe's JPEG holds what is left of the paper's white, a TIFF the ink."""
+    ink = np.zeros((16, 16, 4), np.uint8)
+    ink[:8, :, 0], ink[8:, :, 3] = 255, 128  # cyan above, half black below
+    image = Image.fromarray(ink, "CMYK")
+    found = [decode(pillow(image, "JPEG", quality=100), "a.jpg"), decode(pillow(image, "TIFF"), "a.tif")]
+    for array in found:
+        assert np.abs(array[4, 8].astype(int) - [0, 255, 255]).max() <= 3
+        assert np.abs(array[12, 8].astype(int) - 127).max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_colors_under_full_transparency_are_as_stored(kind: str) -> None:
+    rgba = np.concatenate([RGB, np.zeros((5, 7, 1), np.uint8)], -1)
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    assert np.array_equal(decode(pillow(Image.fromarray(rgba), kind, **options), f"a.{kind}"), RGB)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_of_a_moving_picture_the_first_is_taken(kind: str) -> None:
+    frames = [Image.fromarray(np.full((6, 6), value, np.uint8)) for value in (10, 200, 90)]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = pillow(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert np.abs(decode(content, "a").astype(int) - 10).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_there_is_not_turns_nothing(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain = decode(pillow(Image.fromarray(RGB), "JPEG", quality=95), "a.jpg")
+    assert np.array_equal(decode(pillow(Image.fromarray(RGB), "JPEG", quality=95, exif=exif), "a.jpg"), plain)

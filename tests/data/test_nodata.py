@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -15,6 +16,7 @@ from ssl_app.errors import DataError
 
 rng = np.random.default_rng(0)
 DEEP = rng.integers(900, 1300, (20, 20, 1), dtype=np.uint16)
+CORNER = np.add.outer(np.arange(20), np.arange(20))[..., None] < 6
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -104,3 +106,43 @@ def test_an_image_of_nodata_alone_is_unreadable(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "0.tif", np.full((9, 9), 65535, np.uint16))
     with pytest.raises(DataError, match="no pixel has a value other than 65535"):
         packed(tmp_path, tmp_path / "cache", nodata=65535)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "value"),
+    [
+        # the lowest of 16 signed bits, as maps of heights have it around them
+        ("height.tif", bordered(DEEP.astype(np.int16), -32768)[..., 0], "-32768"),
+        # of a simulation, in a stack of slices
+        ("stack.npy", np.stack([bordered(DEEP.astype(np.float32), 1e20)[..., 0]] * 3), "1.00000002e+20"),
+        # in every band, in the corners alone
+        ("color.png", np.where(CORNER, 65535, DEEP).astype(np.uint16).repeat(3, 2), "65535"),
+        # of a detector whose dead columns read nothing
+        ("dead.tif", np.where(np.arange(20)[None, :] == 7, 0, DEEP[..., 0] + 9000).astype(np.uint16), "0"),
+    ],
+)  # fmt: skip
+def test_nodata_of_other_kinds_of_files_is_found_and_settled(
+    name: str, array: np.ndarray, value: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "set" / name
+    path.parent.mkdir()
+    if name.endswith(".npy"):
+        np.save(path, array)
+    elif name.endswith(".png"):
+        path.write_bytes(cv2.imencode(".png", array)[1].tobytes())
+    else:
+        tifffile.imwrite(path, array)
+    notes = [str(note) for note in packed(path.parent, tmp_path / "cache").notes]
+    assert any(f"many pixels of {value}, far from all other values; type nodata {value}" in note for note in notes)
+    cured = packed(path.parent, tmp_path / "cache", nodata=float(value))
+    assert 899 <= cured.images.min() <= cured.images.max() <= 11000
+
+
+def test_one_band_without_a_value_takes_its_own_mean() -> None:
+    """Not that of the other bands, which may be of another size; a band of nothing takes that of all."""
+    array = np.stack([np.full((6, 6), 1.0), np.full((6, 6), 1000.0), np.full((6, 6), np.inf)], -1).astype(np.float32)
+    array[2:4, :, 1] = -np.inf
+    image, count = filled(array, None)
+    assert count == 12 + 36
+    assert (image[..., 1] == 1000).all()
+    assert np.isclose(image[..., 2], (36 * 1 + 24 * 1000) / 60).all()

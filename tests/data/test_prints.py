@@ -63,6 +63,21 @@ def test_mirrored_and_inverted_pictures_are_no_near_copies() -> None:
     assert not len(near_pairs(printed([image, image[:, ::-1], 255 - image, np.rot90(image)]))[0])
 
 
+def test_textures_under_the_same_light_are_no_near_copies_by_their_lowest_frequencies() -> None:
+    """As steel surfaces are, of which most of what the lowest frequencies hold is the light; a copy is one."""
+    light = cv2.resize(np.array([[40, 40], [190, 200]], np.float32), (96, 96), interpolation=cv2.INTER_LINEAR)
+    pictures = [
+        light + np.random.default_rng(seed).normal(0, 14, (24, 24)).repeat(4, 0).repeat(4, 1) for seed in range(40)
+    ]
+    images = [np.clip(picture, 0, 255).astype(np.uint8)[..., None] for picture in pictures]
+    looks = module.frequencies(np.stack([thumbnail(image) for image in images]))
+    unit = looks / np.linalg.norm(looks, axis=1, keepdims=True)
+    assert np.triu(unit @ unit.T, 1).max() > module.NEAR  # with the threshold of thumbnails they would be
+    assert not len(module.near_between(looks[:20], looks[20:]))
+    copies = module.frequencies(np.stack([thumbnail(again("JPEG", image)) for image in images]))
+    assert module.near_between(looks, copies).tolist() == [[i, i] for i in range(40)]
+
+
 def test_blank_pictures_are_near_to_none() -> None:
     found = printed([np.full((8, 8, 1), 7, np.uint8), np.full((8, 8, 1), 9, np.uint8), scene(1)])
     assert found.blank.tolist() == [True, True, False]
@@ -98,4 +113,21 @@ def test_a_set_of_much_the_same_images_costs_a_window_of_neighbors(monkeypatch: 
     """Of n images that are all near copies n x WINDOW x 8 pairs are compared at most, not n^2 / 2."""
     monkeypatch.setattr(module, "WINDOW", 2)
     found = prints(np.stack([thumbnail(scene(0))] * 100))
-    assert len(module._candidates(found)) <= 100 * 2 * module.BANDS
+    compared = [len(one) for one, _, _ in module._compared(found, None)]
+    assert 0 < sum(compared) <= 100 * 2 * module.BANDS
+
+
+def test_many_pairs_and_few_are_compared_to_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a block's candidates are taken one by one or as one product, blocks of any size find the same pairs."""
+    found = prints(
+        np.stack([thumbnail(scene(number % 8) + rng.normal(0, 2 + number / 10, (96, 96, 1))) for number in range(60)])
+    )
+    results = []
+    for many, block in ((16, 256), (0, 256), (10**9, 7)):
+        monkeypatch.setattr(module, "MANY", many)
+        monkeypatch.setattr(module, "BLOCK", block)
+        results.append(near_pairs(found, near=0.9))
+    assert len(results[0][0]) > 60
+    for pairs, alike in results[1:]:
+        np.testing.assert_array_equal(pairs, results[0][0])
+        np.testing.assert_array_equal(alike, results[0][1])

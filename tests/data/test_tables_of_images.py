@@ -156,3 +156,34 @@ def test_columns_and_schemas_that_do_not_fit_are_refused(tmp_path: Path) -> None
     odd = parquet(tmp_path / "c" / "c.parquet", {"image": [1], "split": ["fold1"]})
     with pytest.raises(DataError, match="column split holds 'fold1'; expected train, val or test"):
         opened(odd)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["metadata.jsonl"], "1 more table of images (metadata.jsonl) found, not read beside metadata.csv"),
+        (["a/metadata.csv"], "1 more table of images (a/metadata.csv) found, not read beside metadata.csv"),
+        (
+            ["test/metadata.csv", "Metadata.parquet"],
+            "2 more tables of images (Metadata.parquet the first) found, not read beside metadata.csv",
+        ),
+    ],
+)
+def test_a_second_table_is_said(more: list[str], words: str, tmp_path: Path) -> None:
+    """One of another format, and those of folders below."""
+    for number in range(4):
+        write(tmp_path / "a" / f"{number}.png", number)
+    for name in ("metadata.csv", *more):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("".join(["file_name,label\n", *(f"a/{i}.png,x\n" for i in range(4))]))
+    cures = "; put all rows into one table, or remove what is not meant"
+    assert notes(opened(tmp_path)) == [words + cures]
+
+
+def test_tables_in_folders_of_pictures_are_said(tmp_path: Path) -> None:
+    """Where none lies at the top, the folders are classes and their tables are not used."""
+    for number, name in enumerate(("cat", "dog")):
+        write(tmp_path / name / "1.png", number)
+        (tmp_path / name / "metadata.csv").write_text("file_name,breed\n1.png,x\n")
+    found = "2 tables of images (cat/metadata.csv the first) found in a folder below, not used"
+    assert any(note.startswith(found) for note in notes(opened(tmp_path)))

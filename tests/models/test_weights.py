@@ -2,6 +2,7 @@ import argparse
 import pickle
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -213,3 +214,42 @@ def test_what_is_not_weights_is_refused(tmp_path):
             read_weights(tmp_path / name)
         assert str(error.value).startswith(f"{tmp_path / name} {words}"), str(error.value)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.pth", b"version https://git-lfs.github.com/spec/v1\noid 0\n", "a pointer of Git LFS; run git"),
+        ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS; run git lfs pull"),
+        ("a.pth", b"\n<!DOCTYPE html><html>sign in</html>", "a web page, as a server answers in place of a file; d"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file, as of Keras or MATLAB; write"),
+        ("a.gguf", b"GGUF\x03\0\0\0" + bytes(99), "a GGUF file; write it as safetensors"),
+        ("a.pth.gz", b"\x1f\x8b\x08" + bytes(99), "compressed by gzip; unpack it"),
+    ],
+)  # fmt: skip
+def test_a_file_that_came_in_the_place_of_weights_is_named(name, content, words, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        read_weights(tmp_path / name)
+    assert str(error.value).startswith(f"{tmp_path / name} holds no weights that are read: it is {words}")
+
+
+def test_a_compiled_network_is_named(tmp_path):
+    """TorchScript is code: it is neither run nor called damaged."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "traced.pt")
+    with pytest.raises(CheckpointError, match=r"holds a compiled network \(TorchScript\).*; run torch.save"):
+        read_weights(tmp_path / "traced.pt")
+
+
+def test_the_networks_of_momentum_methods_are_told_apart(theirs):
+    """MoCo's names: an encoder for queries and its moving average for keys, in one file under `state_dict`."""
+    both = {
+        f"module.encoder_{one}.{name}": tensor * (1 + (one == "k")) for one in "qk" for name, tensor in theirs.items()
+    }
+    backbone = build("resnet18", 3, 64)
+    with pytest.raises(CheckpointError) as error:
+        load_backbone(backbone, both, "moco.pth")
+    assert "encoder_k" in str(error.value)
+    assert "encoder_q" in str(error.value)

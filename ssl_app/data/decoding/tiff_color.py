@@ -64,6 +64,15 @@ def from_cmyk(ink: NDArray[Any], layout: Layout) -> NDArray[Any]:
     """(H, W, 4) -> (H, W, 3): what the three inks and then black leave of the paper's white, as Pillow does."""
     if layout.kind != "u" or layout.bits > 16:
         raise Unreadable(f"TIFF of CMYK in {layout.bits} bits of kind {layout.kind}; save it as RGB")
+    if ink.dtype == np.uint8:  # in whole numbers: light x black / 255, rounded, one color at a time
+        black, colors = (~ink[..., 3]).astype(np.uint16), np.empty((*ink.shape[:2], 3), np.uint8)
+        for color in range(3):
+            product = (~ink[..., color]).astype(np.uint16)
+            product *= black
+            product += 128
+            product += product >> 8
+            np.right_shift(product, 8, out=colors[..., color], casting="unsafe")
+        return colors
     top = np.float32(max(layout.top, 255))
     light = top - ink.astype(np.float32)
     return np.rint(light[..., :3] * (light[..., 3:] / top)).astype(ink.dtype)

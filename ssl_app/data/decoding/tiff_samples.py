@@ -103,18 +103,24 @@ def unpacked_bits(stored: NDArray[np.uint8], bits: int, count: int) -> NDArray[A
     return array
 
 
-def eights(rows: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint32]:
+def eights(rows: NDArray[np.uint8], bits: int, count: int) -> NDArray[Any]:
     """(rows, bytes) -> (rows, count): eight samples lie in as many bytes as a sample has bits."""
     groups = -(-count // 8)
-    padded = np.zeros((len(rows), groups, bits + 2), np.uint32)  # two more, where the last sample looks for bits
     whole = np.zeros((len(rows), groups * bits), np.uint8)
     whole[:, : rows.shape[1]] = rows[:, : groups * bits]
-    padded[..., :bits] = whole.reshape(len(rows), groups, bits)
-    samples = np.empty((len(rows), groups, 8), np.uint32)
+    stored = whole.reshape(len(rows), groups, bits)
+    samples = np.empty((len(rows), groups, 8), np.uint8 if bits <= 8 else np.uint16)
     for k in range(8):
         first, skipped = divmod(k * bits, 8)
-        around = padded[..., first] << 16 | padded[..., first + 1] << 8 | padded[..., first + 2]  # 24 bits
-        samples[..., k] = around >> (24 - bits - skipped) & (2**bits - 1)
+        end = -(-(skipped + bits) // 8)  # bytes that the sample lies in, 3 at most
+        wide: Any = np.uint16 if end <= 2 else np.uint32
+        value: NDArray[Any] = stored[..., first].astype(wide)
+        for byte in range(1, end):
+            value <<= 8
+            value |= stored[..., first + byte]
+        value >>= 8 * end - skipped - bits
+        value &= 2**bits - 1
+        samples[..., k] = value
     return samples.reshape(len(rows), -1)[:, :count]
 
 

@@ -1,8 +1,8 @@
 """DICOM files, whatever they are called, in modality units such as Hounsfield's; the patient is the group.
 
 A file is one image, or several frames: `scan.dcm#3`. Values are rescaled by slope and intercept (PS3.3 C.11.1), and
-MONOCHROME1 is inverted (C.7.6.3.1.2). Masks, doses and objects without pixels are counted and left out; so is color
-beside gray.
+MONOCHROME1 is inverted (C.7.6.3.1.2). Pixels of PixelPaddingValue (C.7.5.1.1.2) hold nothing, as those of nodata.
+Masks, doses and objects without pixels are counted and left out; so is color beside gray.
 """
 
 import logging
@@ -30,13 +30,15 @@ NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation (a mask)",
     "1.2.840.10008.5.1.4.1.1.481.2": "RT Dose (no picture)",
 }
+PADDING, PADDING_LIMIT = "PixelPaddingValue", "PixelPaddingRangeLimit"
 HEADER = (
     "SOPClassUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient",
     "ImageOrientationPatient", "PhotometricInterpretation", "Rows", "Columns", "NumberOfFrames", "BitsAllocated",
-    "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
-    "WindowCenter", "WindowWidth", "VOILUTFunction", "SharedFunctionalGroupsSequence",
+    "BitsStored", "HighBit", "PixelRepresentation", PADDING, PADDING_LIMIT, "RescaleSlope", "RescaleIntercept",
+    "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
+PADDED = "pixels of PixelPaddingValue hold nothing, and take their image's mean"
 NEEDED = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")  # of all that has pixels
 
 
@@ -67,6 +69,7 @@ class Dicom(Files):
         photometric = str(header.PhotometricInterpretation)
         alike = frames if "PerFrameFunctionalGroupsSequence" not in header else 1
         scales = [Scale.of(header, frame) for frame in range(0, frames, alike)]
+        padded = (PADDED,) if photometric in GRAY and padding_of(header) is not None else ()
         group, remark = group_of(header, GROUPS.get(columns.group or "patient", "PatientID"))
         return Look(
             images=ONE if frames == 1 else tuple(map(str, range(frames))),
@@ -78,7 +81,7 @@ class Dicom(Files):
             largest=size_of(header),
             windows=tuple(scale.window for scale in scales for _ in range(alike)),
             spare=None if photometric in GRAY else f"{photometric} (color)",
-            remarks=remark,
+            remarks=(*remark, *padded),
         )
 
     @classmethod
@@ -262,6 +265,7 @@ def stored_range(header: Any) -> Window:
 def dtype_of(header: Any, scales: Sequence[Scale]) -> str:
     """The narrowest type that holds all that such a header allows: whether values are negative, it does not say."""
     plain = not header.get("PixelRepresentation") and "ModalityLUTSequence" not in header
+    plain = plain and padding_of(header) is None  # what holds nothing is no integer
     if not plain or not all(scale.identical for scale in scales) or header.BitsAllocated > 16:
         return "float32"
     return "uint8" if int(header.get("BitsStored") or header.BitsAllocated) <= 8 else "uint16"
@@ -279,13 +283,79 @@ def picture(dataset: Any, frame: int) -> NDArray[Any]:
     own = photometric in GRAY and syntax not in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
     if own:
         how["correct_unused_bits"] = False  # pydicom takes the lowest bits, wherever the highest one is
+    refuse_other_sides(dataset, how["index"])
     try:
         array: NDArray[Any] = pixel_array(dataset, **how)
     except RuntimeError as error:  # from the decoders of compressed pixels
         raise Unreadable(f"compressed as {syntax.name}, cannot be decoded ({error})") from error
     if photometric not in GRAY:
         return np.asarray(apply_color_lut(array, dataset)) if photometric == "PALETTE COLOR" else array
-    return rescaled(stored_bits(array, dataset) if own else array, dataset, Scale.of(dataset, frame))
+    stored = stored_bits(array, dataset) if own else array
+    values = rescaled(stored, dataset, Scale.of(dataset, frame))
+    empty = padded(array, stored, dataset)
+    return values if empty is None else np.where(empty, np.nan, values)
+
+
+def refuse_other_sides(dataset: Any, frame: int) -> None:
+    """Raise Unreadable where compressed pixels are of other sides than the header says: they may be gigabytes."""
+    from pydicom.encaps import get_frame
+
+    try:
+        if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            return
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        sides = compressed_sides(get_frame(dataset.PixelData, frame, number_of_frames=frames))
+    except Exception:  # of damaged pixels the decoder says more
+        return
+    if sides not in (None, (int(dataset.Rows), int(dataset.Columns))):
+        raise Unreadable(
+            f"its pixels are {sides[1]} x {sides[0]}, its header says {dataset.Columns} x {dataset.Rows}"
+        )
+
+
+def compressed_sides(stream: bytes) -> tuple[int, int] | None:
+    """Height and width by the header of a stream of JPEG, JPEG-LS or JPEG 2000; None where it says none."""
+    if stream[:4] == b"\xff\x4f\xff\x51":  # SIZ (ISO 15444-1, A.5.1)
+        right, low, left, top = (int.from_bytes(stream[at : at + 4], "big") for at in (8, 12, 16, 20))
+        return low - top, right - left
+    at = 2
+    while stream[:2] == b"\xff\xd8" and at + 9 < len(stream) and stream[at] == 0xFF:
+        mark = stream[at + 1]
+        if mark == 0xF7 or (0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC)):  # a frame (ISO 10918-1, B.2.2)
+            height, width = (int.from_bytes(stream[at + k : at + k + 2], "big") for k in (5, 7))
+            return (height, width) if height else None
+        at += 1 if mark == 0xFF else 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+    return None
+
+
+def padding_of(header: Any) -> Window | None:
+    """The lowest and highest stored value of pixels that hold nothing, or None."""
+    value = number(header, PADDING, None)
+    if not isinstance(value, int):
+        return None
+    limit = number(header, PADDING_LIMIT, value)
+    if not isinstance(limit, int):
+        limit = value
+    return min(value, limit), max(value, limit)
+
+
+def padded(array: NDArray[Any], stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
+    """(H, W) where a pixel is padding; None without any. `array`: with the bits above those stored, too.
+
+    Signed values are compared as they are stored; of unsigned ones padding may lie above all that is stored.
+    """
+    found = padding_of(dataset)
+    if found is None or array.dtype.kind == "f":
+        return None
+    low, high = (int(end) for end in found)
+    if array.dtype.kind == "i":
+        bits = int(dataset.get("BitsStored") or 8 * array.dtype.itemsize)
+        low, high = ((end + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1) for end in (low, high))
+        array = stored
+    else:
+        low, high = (end % 2 ** (8 * array.dtype.itemsize) for end in (low, high))
+    empty = (array >= min(low, high)) & (array <= max(low, high))
+    return empty if empty.any() else None
 
 
 def stored_bits(array: NDArray[Any], dataset: Any) -> NDArray[Any]:

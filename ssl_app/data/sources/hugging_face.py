@@ -1,6 +1,7 @@
 """A Hugging Face image folder: metadata.csv, .jsonl or .parquet with file_name and the images' labels.
 
-One such table lies at the top, or one in each folder named train, val or test, whose name is then the split.
+One such table lies at the top, or one in each folder named train, val or test, whose name is then the split. Any
+others are counted.
 """
 
 import json
@@ -13,8 +14,8 @@ import pandas as pd
 from ssl_app.data.files import file_kinds
 from ssl_app.data.sources.base import SPLITS, Columns
 from ssl_app.data.sources.manifest import PATH, Manifest, read_table
-from ssl_app.data.survey import IMAGES, survey
-from ssl_app.errors import DataError, Notice
+from ssl_app.data.survey import IMAGES, first_of, survey
+from ssl_app.errors import DataError, Fix, Notice
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_NAME = "file_name"
@@ -34,7 +35,14 @@ class HuggingFace(Manifest):
         if all(path.parent.name.lower() in SPLITS for path in found) and SPLIT not in listed.columns:
             listed[SPLIT] = [SPLITS[name.partition("/")[0].lower()] for name in listed[PATH]]
         self.fill(listed, columns, root.resolve())
-        pictures = survey(data, file_kinds()).files.get(IMAGES, [])
+        files = survey(data, file_kinds())
+        read = [path.relative_to(root).as_posix() for path in found]
+        if more := sorted(set(files.tables) - set(read)):
+            what = (
+                f"{first_of(more, 'more table of images', 'more tables of images')} found, not read beside {read[0]}"
+            )
+            self.notes += (Notice(what, fixes=(Fix("put all rows into one table"), Fix("remove what is not meant"))),)
+        pictures = files.files.get(IMAGES, [])
         if others := len(set(pictures) - set(listed[PATH])):
             self.notes += (Notice(f"{others} of {len(pictures)} pictures are not in {found[0].name}, and left out"),)
 
