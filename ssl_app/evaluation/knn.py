@@ -21,13 +21,12 @@ def votes(
     *,
     k: Sequence[int] = (NEIGHBORS,),
     sigma: float = SIGMA,
-    left_out: NDArray[np.bool_] | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[int, NDArray[np.float64]]:
     """Each class's share of the vote, for every k at once. (N, d), (N,), (n, d) -> {k: (n, classes)}.
 
     A neighbor votes with exp(cosine / sigma); rows sum to 1, and `metrics.classification` takes them as they
-    are. Rows of the bank that are `left_out` (N,) have no vote. A k above the number of neighbors means all of
+    are. Rows of the bank with a label of -1 have no vote. A k above the number of neighbors means all of
     them. Features are finite; a row of zeros is as near to one as to another. Which of several equally near images
     are the last of the k is not defined. Never more than one block of similarities is in memory.
     """
@@ -37,8 +36,8 @@ def votes(
     wanted = unit_length(queries, device)
     assert len(voters) == len(known), (len(voters), len(known))
     assert min(requested) > 0, requested
-    out = None if left_out is None else torch.from_numpy(left_out).to(device)
-    count = len(known) if left_out is None else int((~left_out).sum())
+    out = voters < 0
+    count = len(voters) - int(out.sum())
     assert count > 0, "no neighbors"
     found = {size: np.zeros((len(wanted), classes)) for size in requested}
     for first in range(0, len(wanted), QUERIES):
@@ -52,14 +51,13 @@ def votes(
     return found
 
 
-def _nearest(bank: Tensor, queries: Tensor, k: int, left_out: Tensor | None) -> tuple[Tensor, Tensor]:
+def _nearest(bank: Tensor, queries: Tensor, k: int, left_out: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and row of the k nearest that are not left out, nearest first. (N, d), (B, d) -> (B, k), (B, k)."""
     near = torch.zeros(len(queries), 0, device=bank.device)
     which = torch.zeros(len(queries), 0, dtype=torch.int64, device=bank.device)
     for left in range(0, len(bank), BANK):
         cosine = queries @ bank[left : left + BANK].T  # (B, at most BANK)
-        if left_out is not None:
-            cosine.masked_fill_(left_out[left : left + BANK], -torch.inf)
+        cosine.masked_fill_(left_out[left : left + BANK], -torch.inf)
         top = cosine.topk(min(k, cosine.shape[1]), dim=1)
         near = torch.cat([near, top.values], 1)
         which = torch.cat([which, top.indices + left], 1)

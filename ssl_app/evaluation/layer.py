@@ -83,7 +83,8 @@ def _neighbors(train: Features, test: Features, truth: Truth, how: Protocol) -> 
     labels, held, count = truth.train, truth.held, len(truth.classes)
     chosen: dict[int, float | None] = {how.k[0]: None}
     if held.any():
-        inside = knn.votes(train, labels, train[held], count, k=how.k, left_out=held, device=how.device)
+        voters = np.where(held, -1, labels)
+        inside = knn.votes(train, voters, train[held], count, k=how.k, device=how.device)
         chosen = {k: _balanced(votes, labels[held], truth.classes) for k, votes in inside.items()}
     k = max(chosen, key=lambda k: chosen[k] or 0.0)
     scores, _ = _tested(knn.votes(train, labels, test, count, k=(k,), device=how.device)[k], truth, how)

@@ -105,11 +105,11 @@ def test_read_only_half_precision_features_and_no_queries(tmp_path):
 
 
 @pytest.mark.parametrize("bank_at_once", [7, 1000])
-def test_rows_that_are_left_out_are_no_neighbors(bank_at_once, monkeypatch):
+def test_rows_without_a_label_are_no_neighbors(bank_at_once, monkeypatch):
     monkeypatch.setattr(knn, "BANK", bank_at_once)
     bank, labels = blobs(60, 8, 3)
     out = np.random.default_rng(1).random(60) < 0.4
-    found = knn.votes(bank, labels, bank[out], 3, k=(5, 200), left_out=out)
+    found = knn.votes(bank, np.where(out, -1, labels), bank[out], 3, k=(5, 200))
     expected = knn.votes(bank[~out], labels[~out], bank[out], 3, k=(5, 200))
     for k in (5, 200):
         np.testing.assert_allclose(found[k], expected[k], rtol=1e-5)
