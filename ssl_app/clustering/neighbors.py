@@ -23,13 +23,13 @@ ITERATIONS, SEED = 6, 0  # of k-means
 Found = tuple[NDArray[np.float32], NDArray[np.int32]]
 
 
-def nearest_by_cosine(unit: Tensor, k: int, exact: int = EXACT) -> Found:
+def nearest_by_cosine(unit: Tensor, k: int, exact: int | None = None) -> Found:
     """Cosines and places of each row's k nearest others, nearest first. Rows of length 1, (N, d) -> (N, k), (N, k).
 
-    Above `exact` rows a neighbor in a far cell is missed: the time grows with the rows, not with their square. A row
-    that finds fewer than k others has itself in their place, with a cosine of 0. Needs k below N.
+    Above `exact` rows, by default EXACT, a neighbor in a far cell is missed: the time grows with the rows, not with
+    their square. A row that finds fewer than k others has itself in their place, with a cosine of 0. Needs k below N.
     """
-    if len(unit) <= exact:
+    if len(unit) <= (EXACT if exact is None else exact):
         return _among_all(unit, k)
     cells = len(unit) // CELL
     logger.info(f"neighbors of {len(unit):,} images are looked for in {NEAR} of {cells:,} cells of k-means")
