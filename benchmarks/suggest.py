@@ -89,7 +89,7 @@ class Trial:
         self.features = np.asarray(every[parts.train])
         self.labels, self.classes = dataset.labels[parts.train], len(dataset.classes)
         self.tested, self.truth = np.asarray(every[parts.test]), dataset.labels[parts.test]
-        self.graph = label_propagation.neighbor_graph(self.features)  # the same for all
+        self.graph = setup.graph_of(setup.config.layer, parts.train, label_propagation.NEIGHBORS)  # the same for all
 
     def choices(self) -> dict[str, Choice]:
         """The three ways to choose."""
