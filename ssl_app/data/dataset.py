@@ -1,6 +1,7 @@
 """A set of images as every verb sees it: packed pixels, what is known of each, and how that came about."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +54,18 @@ class Dataset:
         return state.hexdigest()
 
     @cached_property
+    def state(self) -> dict[str, str]:
+        """A hash of the images, of what is never split, and of the given split, in any order; labels do not count."""
+        marks = [""] * len(self.content) if self.splits is None else [mark or "train" for mark in self.splits]
+        contents = self.content.tolist()
+        of_images = {
+            "images": contents,
+            "groups": zip(contents, self.units, strict=True),
+            "split": zip(contents, marks, strict=True),
+        }
+        return {what: _digest(sorted(map(str, values))) for what, values in of_images.items()}
+
+    @cached_property
     def looks(self) -> NDArray[np.int8] | None:
         """(N, 128) what near copies are found by, of the packed pixels; None for a set of more than MOST_LOOKS."""
         if len(self.content) > MOST_LOOKS:
@@ -88,6 +101,18 @@ class Dataset:
             return np.zeros(len(self.content), dtype=bool)
         pairs = zip(self.groups, self.content, strict=True)
         return np.array([group != alone(int(content)) for group, content in pairs], dtype=bool)
+
+
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """What two states of a set have in common no more, in words: other images, else other groups, another split."""
+    if before["images"] != now["images"]:
+        return "other images"
+    words = {"groups": "other groups", "split": "another given split"}
+    return " and ".join(words[what] for what in words if before[what] != now[what]) or None
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def alone(content: int) -> str:

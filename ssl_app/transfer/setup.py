@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ssl_app.data import splits
 from ssl_app.data.class_maps import ClassMaps
 from ssl_app.data.class_maps import read as read_maps
-from ssl_app.data.dataset import Dataset
+from ssl_app.data.dataset import Dataset, changed
 from ssl_app.data.intensity import measure
 from ssl_app.data.opened import Opened, open_data
 from ssl_app.data.overlap import Overlap, count_overlap, near_in_train
@@ -54,8 +54,9 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     start = planned.initialization
     opened = open_data(planned.data, planned.pixels)
     _refuse_unlabeled(opened.dataset, planned)
-    if planned.inherited and start.settings.get("data_hash") not in (None, opened.dataset.hash):
-        logger.info(f"note: {opened.dataset.name} is not as it was when {start.name} was trained on it")
+    before = start.settings.get("data_state") if planned.inherited else None
+    if before is not None and (what := changed(before, opened.dataset.state)) is not None:
+        logger.info(f"note: {opened.dataset.name} has {what} than when {start.name} was trained on it")
     parts = _parts(opened, planned, config)
     everything = parts.train  # before the images without a label are left out
     if not parts.cross_validated and (near := near_in_train(opened.dataset, everything, parts.test)) is not None:
