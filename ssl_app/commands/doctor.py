@@ -13,7 +13,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config
-from ssl_app.commands.base import columns_of
+from ssl_app.commands.base import TEST_FRACTION, columns_of
 from ssl_app.config import option
 from ssl_app.errors import SettingsError, SeveralErrors, UserError
 from ssl_app.runs import Result, write_bytes
@@ -112,7 +112,10 @@ def _examined(settings: Settings, data: str, labels: Path | None = None) -> "Che
         found,
         per_class=settings.per_class,
         max_unreadable=settings.max_unreadable,
-        allow_leak=settings.allow_leak,
+        allow_leak=bool(settings.allow_leak),
+        test_fraction=settings.test_fraction or TEST_FRACTION,
+        split_seed=settings.split_seed or 0,
+        unlabeled=settings.unlabeled,
     )
 
 

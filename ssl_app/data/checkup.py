@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 
 from ssl_app.data import class_names
 from ssl_app.data.copies import Copies, copies
+from ssl_app.data.dataset import described
 from ssl_app.data.images import Unreadable
 from ssl_app.data.members import MARK
 from ssl_app.data.prints import SIDE, Pairs, near_pairs, prints, thumbnail
 from ssl_app.data.reduction import CROP, MUCH, STRETCH, Cut, Reduced, reduce
 from ssl_app.data.sources.base import Source, origin
 from ssl_app.data.spec import PixelSpec
+from ssl_app.data.splits import one_sided, split
 from ssl_app.data.store import SCALED, STRICT, Form
 from ssl_app.data.unused_columns import means_group
-from ssl_app.errors import Change, Fix, Notice, Set, Switch, of_count
+from ssl_app.errors import Change, DataError, Fix, Notice, Set, Switch, of_count
 
 Progress = Callable[[Any, int], Any]
 
@@ -68,6 +70,9 @@ class Checkup:
     per_class: int | None = None
     max_unreadable: int = 0
     allow_leak: bool = False
+    test_fraction: float = 0.2
+    split_seed: int = 0
+    unlabeled: tuple[str, ...] = ()  # labels that stand for none already
 
     @property
     def keys(self) -> list[str]:
@@ -120,6 +125,7 @@ class Checkup:
             *self._near(),
             *self._split(),
             *self._classes(),
+            *self._one_sided(),
         ]
         return tuple(sorted(found, key=lambda one: not one.refused))
 
@@ -231,6 +237,19 @@ class Checkup:
         none = len(few) == len(counts)
         fix = Set("per_class", max(counts.values())) if none else Change("per_class", "a smaller")
         return [Finding("classes", Notice(sentence, fixes=(fix,)), len(few), none)]
+
+    def _one_sided(self) -> list[Finding]:
+        """Classes that a training cannot be tested on, or not trained on, with this split."""
+        images = self.thumbs.reshape(-1, SIDE, SIDE, 1)
+        dataset = described(self.source, self.rows, self.content, images)
+        if len(dataset.classes) < 2:
+            return []
+        try:
+            parts = split(dataset, fraction=self.test_fraction, seed=self.split_seed, allow_leak=True)
+        except DataError as error:
+            return [Finding("split", error.notice, 1, refused=True)]
+        notice = one_sided(dataset, parts, self.unlabeled)
+        return [] if notice is None else [Finding("classes on one side", notice, 1)]
 
 
 CLEAN = Set("clean", "FILE.csv to leave them out")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -128,30 +128,38 @@ def named_alone(unit: str) -> bool:
 def open_dataset(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int = 0) -> Dataset:
     """A source, packed in the form of `pixels`. Raises DataError for all that cannot be used."""
     packed = pack(source, pixels, cache, max_unreadable=max_unreadable, progress=True)
-    classes, labels, labeled = label_arrays(source, packed.rows)
+    return replace(
+        described(source, packed.rows, packed.content, packed.images),
+        notes=(*source.notes, *packed.notes),
+        unreadable=packed.unreadable,
+        image_size=pixels.size,
+        key=packed.key,
+    )
+
+
+def described(source: Source, rows: NDArray[np.int64], content: NDArray[np.int64], images: NDArray[Any]) -> Dataset:
+    """The readable images of a source with what it says of them."""
+    classes, labels, labeled = label_arrays(source, rows)
     groups = None
     if source.groups is not None:
-        groups = tuple(
-            source.groups[row] or alone(int(content))
-            for row, content in zip(packed.rows, packed.content, strict=True)
-        )
+        groups = tuple(source.groups[row] or alone(int(of)) for row, of in zip(rows, content, strict=True))
     return Dataset(
         name=source.name,
-        images=packed.images,
-        keys=tuple(source.keys[row] for row in packed.rows),
-        content=packed.content,
+        images=images,
+        keys=tuple(source.keys[row] for row in rows),
+        content=content,
         classes=classes,
         labels=labels,
         labeled=labeled,
         groups=groups,
-        splits=None if source.splits is None else tuple(source.splits[row] for row in packed.rows),
+        splits=None if source.splits is None else tuple(source.splits[row] for row in rows),
         columns=source.columns,
-        notes=(*source.notes, *packed.notes),
-        unreadable=packed.unreadable,
+        notes=source.notes,
+        unreadable=(),
         mirrors=source.mirrors,
         value_units=source.value_units,
-        image_size=pixels.size,
-        key=packed.key,
+        image_size=int(images.shape[1]),
+        key="",
     )
 
 

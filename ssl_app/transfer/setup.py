@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import numpy as np
@@ -156,7 +157,7 @@ def _check(opened: Opened, planned: Planned, config: TransferConfig) -> None:
     """Raise DataError where a class is missing on a side, or nothing is left to select on."""
     start = planned.initialization
     try:
-        splits.check_classes(opened.dataset, opened.parts)
+        splits.check_classes(opened.dataset, opened.parts, planned.data.columns.unlabeled)
     except DataError as error:
         if start.seen is None:
             raise
@@ -183,18 +184,19 @@ def hold_out(dataset: Dataset, parts: Parts, seed: int) -> Parts:
 
 def _evaluated_on_train(dataset: Dataset, parts: Parts, seed: int) -> Parts:
     """A fifth of the training part in the place of test, by the first seed that gives both sides every class."""
-    absent = None
+    absent: list[tuple[str, str, NDArray[np.int64]]] = []
     for tried in range(seed, seed + splits.SEEDS_TRIED):
         found = hold_out(dataset, replace(parts, val=parts.val[:0]), tried)
         found = replace(found, val=found.val[:0], test=found.val, how=f"{found.how} for evaluation")
         absent = splits.absent(dataset, found)
-        if absent is None:
+        if not absent:
             return found
-    assert absent is not None
+    name, _, images = absent[0]
+    one = f"one {dataset.columns.group or 'picture'}"
     raise DataError(
-        f"class '{absent[0]}' has too few images in the training part to train on some and evaluate on others: "
-        f"{len(absent[2])}, or all of one group",
-        fix=(Fix("add images of that class"), Fix("leave it out")),
+        f"class '{name}' has too few images in the training part to train on some and evaluate on others: "
+        f"{len(images)}, or all of {one}",
+        fix=(Fix("add images of that class"), Set("unlabeled", quote(name))),
     )
 
 

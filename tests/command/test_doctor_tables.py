@@ -153,3 +153,36 @@ def test_a_full_disk_leaves_no_half_written_set(
     assert error.startswith("the disk is full (")
     assert not (tmp_path / "clean").exists()
     assert not (tmp_path / "clean.csv").exists()
+
+
+# classes that a split puts on one side
+
+
+def scarce(root: Path, seed: int = 0) -> Path:
+    """Thirty pictures in lots, one class of which is of one lot."""
+    (root / "scans").mkdir(parents=True)
+    rows = ["path,label,Los"]
+    for number, image in enumerate(np.random.default_rng(seed).integers(0, 250, (30, 14, 14, 1)).astype("uint8")):
+        cv2.imwrite(str(root / "scans" / f"{number}.png"), image)
+        rows.append(f"scans/{number}.png,{'rare' if number < 3 else 'ab'[number % 2]},{number // 3}")
+    (root / "list.csv").write_text("\n".join(rows))
+    return root / "list.csv"
+
+
+def test_a_class_on_one_side_is_said_before_anything_is_trained(
+    ssl: Callable, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = scarce(tmp_path)
+    cure = "part; type --unlabeled rare, or give it images of another Los"
+    said = [one["sentence"] for one in ssl("doctor", data, "--group", "Los", "--json").result["findings"]]
+    sentence = next(one for one in said if "class 'rare' has no " in one)
+    assert sentence.endswith(cure)
+    assert "its only Los falls into the " in sentence
+    again = ssl("doctor", data, "--group", "Los", "--unlabeled", "rare", "--json").result
+    assert not any("has no t" in one["sentence"] for one in again["findings"])
+    words = ("pretrain", "--data", data, "--method", "rotnet", "--epochs", 1, "--batch-size", 8, "--image-size", 16)
+    answer = ssl(*words, "--group", "Los", "--out", tmp_path / "runs", "--name", "p", *tiny)
+    assert answer.code == 0, answer.err
+    assert answer.err.count(f"warning: {sentence}") == 1
+    found = ssl("finetune", "--init", "p", "--per-class", 2, "--steps", 2, "--out", tmp_path / "runs", *tiny)
+    assert found.error == sentence

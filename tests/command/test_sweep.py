@@ -395,7 +395,7 @@ def test_a_sweep_that_is_refused_leaves_its_name_free(place: Place, one: str, tm
     table.write_text("\n".join(["path,label", *(f"{path},{path.parent.name}" for path in paths)]))
     words = ["sweep", "--init", one, "--data", table, "--strategy", "two-stage", *SHORT, "--name", "rare"]
     assert place.type(*words).error.startswith(
-        "class 'class2' has 1 labeled image, or all of one group: none to train"
+        "class 'class2' has 1 labeled image: none to train on and others to test on; type --unlabeled class2, or "
     )
     assert not (place.out / "rare").exists()
 

@@ -12,6 +12,7 @@ from ssl_app.data.overlap import Overlap, count_overlap, exclude, seen
 from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.splits import (
     Parts,
+    absent,
     check_budgets,
     check_classes,
     draw,
@@ -19,6 +20,7 @@ from ssl_app.data.splits import (
     hashed,
     hold_out_units,
     limited,
+    one_sided,
     split,
     write_draw,
 )
@@ -124,13 +126,15 @@ def test_every_class_must_be_on_both_sides() -> None:
     dataset = toys.dataset(labels, groups)
     parts = Parts(np.array([*range(10, 43)]), np.array([], np.int64), np.arange(10), "", seed=0)
     message = refusal(dataset, parts)
-    start = "class 'virus' has no test image: its 3 patients all fall into the training part; type split_seed "
+    start = (
+        "class 'virus' has no test image: its 3 groups (patient) all fall into the training part; type split_seed "
+    )
     assert message.startswith(start)
     seed = int(message.removeprefix(start).split(",")[0])
     check_classes(dataset, split(dataset, seed=seed))
     given = replace(parts, seed=None)
     assert refusal(replace(dataset, columns=Columns(split="split")), given) == (
-        "class 'virus' has no test image in column split; type split none"
+        "class 'virus' has no test image in column split; type split none, or unlabeled virus"
     )
 
 
@@ -139,8 +143,32 @@ def test_a_class_in_one_group_cannot_be_tested() -> None:
     parts = Parts(np.arange(10, 41), np.array([], np.int64), np.arange(10), "", seed=0)
     assert refusal(dataset, parts) == (
         "class 'c' has no test image: its only patient falls into the training part; "
-        "give a split column, or give more images of that class"
+        "type unlabeled c, or give it images of another patient"
     )
+    assert str(one_sided(dataset, parts, ["none", "two words"])).split("; ")[1] == (
+        "type unlabeled 'none,two words,c', or give it images of another patient"
+    )
+    alone = toys.dataset(["a", "b"] * 20 + ["c", "d"])
+    assert str(one_sided(alone, replace(parts, train=np.arange(10, 42)))) == (
+        "2 classes have no test or no training image; class 'c' has no test image: its only image falls into the "
+        "training part; type unlabeled c,d, or give each of them more images"
+    )
+    two = toys.dataset(["a"] * 20 + ["c"], [f"p{i}" for i in range(21)])
+    assert str(one_sided(two, replace(parts, train=np.arange(10, 21)))).endswith(
+        "training part; give it images of another patient"  # without it one class would be left
+    )
+
+
+@pytest.mark.parametrize("groups", [None, [f"p{i // 3}" for i in range(120)]])
+def test_the_seed_that_is_named_is_the_first_that_works(groups: list[str] | None) -> None:
+    dataset = toys.dataset(["a", "b"] * 57 + ["c"] * 6, groups)
+    works = [not absent(dataset, split(dataset, seed=seed)) for seed in range(40)]
+    for seed in range(11):
+        notice = one_sided(dataset, split(dataset, seed=seed))
+        if not works[seed]:
+            assert f"type split_seed {works.index(True, seed)}, or unlabeled " in str(notice)
+        else:
+            assert notice is None
 
 
 def test_fewer_than_two_classes_are_refused() -> None:
