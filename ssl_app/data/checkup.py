@@ -14,7 +14,6 @@ from ssl_app.data import class_names
 from ssl_app.data.copies import Copies, copies
 from ssl_app.data.dataset import described
 from ssl_app.data.images import Unreadable
-from ssl_app.data.members import MARK
 from ssl_app.data.prints import SIDE, Pairs, near_pairs, prints, thumbnail
 from ssl_app.data.reduction import CROP, MUCH, STRETCH, Cut, Reduced, reduce
 from ssl_app.data.sources.base import Source, origin
@@ -110,8 +109,8 @@ class Checkup:
     @property
     def formats(self) -> dict[str, int]:
         """Files by ending."""
-        files = {key.rpartition(MARK)[0] or key for key in self.source.keys}
-        counts = Counter(Path(file).suffix.lower() or "without" for file in files)
+        files = set(self.source.keys if self.source.file_names is None else self.source.file_names)
+        counts = Counter(Path(file).suffix.lower() or "without an ending" for file in files)
         return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
     @cached_property

@@ -1,9 +1,9 @@
 """Pictures that belong to other pictures, by their names: masks and thumbnails.
 
 `x_mask.png` beside `x.png`, `masks/x.png` beside `images/x.png` or below the folder of `x.png`. A name alone decides
-nothing: a picture is a companion only where the one that it belongs to is there, by the same name. A short word such as `gt` or
-`tn` is as often a part of names, of countries or channels: files of one name with many endings (`flag-gt`, `flag-ac`,
-`flag-fr`) are siblings, and no companions.
+nothing: a picture is a companion only where the one that it belongs to is there. A short word such as `gt` or `tn` is
+as often a part of names, of countries or channels: files of one name with many endings (`flag-gt`, `flag-ac`) are
+siblings, and no companions.
 """
 
 import re

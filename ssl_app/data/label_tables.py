@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ssl_app.data.dataset import in_class_order
-from ssl_app.data.members import MARK
+from ssl_app.data.members import file_of
 from ssl_app.data.sources.base import Columns, Source, name_classes
 from ssl_app.data.sources.manifest import KINDS, PATH, paths, read_table, values
 from ssl_app.errors import DataError, Fix, Notice
@@ -76,11 +76,6 @@ def relabel(source: Source, path: Path, columns: Columns) -> None:
     if lost := table.unmatched(source.keys):
         source.notes += (Notice(f"{len(lost)} of {len(table.rows)} rows of {path} name no image, first '{lost[0]}'"),)
     name_classes(source, columns)
-
-
-def file_of(key: str) -> str:
-    """The file of `volume.nii.gz#12`; of an image that is a file, the image."""
-    return key.rpartition(MARK)[0] or key
 
 
 def numbered(labels: Sequence[str | None]) -> tuple[tuple[str, ...], list[int]]:

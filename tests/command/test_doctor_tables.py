@@ -186,3 +186,16 @@ def test_a_class_on_one_side_is_said_before_anything_is_trained(
     assert answer.err.count(f"warning: {sentence}") == 1
     found = ssl("finetune", "--init", "p", "--per-class", 2, "--steps", 2, "--out", tmp_path / "runs", *tiny)
     assert found.error == sentence
+
+
+# formats
+
+
+def test_formats_are_counted_by_files_whatever_is_in_their_names(ssl: Callable, tmp_path: Path) -> None:
+    data = folder(tmp_path / "Lot #3", 6)
+    (data / "0.png").rename(data / "Prüfung#12.png")
+    cv2.imwritemulti(str(data / "stack#1.tif"), list(pictures(3)))
+    np.savez(tmp_path / "a.npz", images=pictures(5))
+    assert ssl("doctor", data, "--json").result["formats"] == {".png": 6, ".tif": 1}
+    assert ssl("doctor", tmp_path / "a.npz", "--json").result["formats"] == {".npz": 1}
+    assert ssl("doctor", "digits", "--json").result["formats"] == {}

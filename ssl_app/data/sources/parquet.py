@@ -61,6 +61,7 @@ class Parquet(Source):
         if not keys:
             raise DataError(f"{data} holds no rows")
         self.keys = tuple(keys)
+        self.file_names = tuple(key.rpartition("#")[0] for key in keys)
         self.labels, self.groups = (
             tuple(values[kind]) if chosen[kind] is not None else None for kind in ("label", "group")
         )
