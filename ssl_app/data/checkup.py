@@ -18,7 +18,7 @@ from ssl_app.data.prints import SIDE, Pairs, near_pairs, prints, thumbnail
 from ssl_app.data.reduction import CROP, MUCH, STRETCH, Cut, Reduced, reduce
 from ssl_app.data.sources.base import Source, origin
 from ssl_app.data.spec import PixelSpec
-from ssl_app.data.splits import one_sided, split
+from ssl_app.data.splits import one_sided, split, too_few
 from ssl_app.data.store import SCALED, STRICT, Form
 from ssl_app.data.unused_columns import means_group
 from ssl_app.errors import Change, DataError, Fix, Notice, Set, Switch, of_count
@@ -66,6 +66,7 @@ class Checkup:
     gray: int  # images of three equal channels
     unreadable: tuple[tuple[str, str], ...]  # key and reason
     pixel_findings: tuple[Finding, ...] = ()
+    label_findings: tuple[Finding, ...] = ()  # of a table of labels that does not fit
     per_class: int | None = None
     max_unreadable: int = 0
     allow_leak: bool = False
@@ -119,6 +120,7 @@ class Checkup:
         found = [
             *self._unreadable(),
             *self.pixel_findings,
+            *self.label_findings,
             *(Finding("files", note, 1) for note in self.source.notes),
             *self._copies(),
             *self._near(),
@@ -180,8 +182,8 @@ class Checkup:
         groups = self.of_rows(self.source.groups)
         apart = sum(groups[one] != groups[other] for one, other in pairs) if self.source.groups else 0
         if apart:
-            clauses.append(f"{apart} of the pairs are of two {self.source.columns.group}s")
-        return [Finding("near copies", Notice("; ".join(clauses), fixes=(Fix("look at them on the page"),)), images)]
+            clauses.append(f"{apart} of the pairs are of different groups ({self.source.columns.group})")
+        return [Finding("near copies", Notice("; ".join(clauses), fixes=(LOOK,)), images)]
 
     def _marks(self) -> NDArray[np.bool_] | None:
         """(N,) whether an image is test, by a split that came with the data; None without one."""
@@ -238,19 +240,21 @@ class Checkup:
         return [Finding("classes", Notice(sentence, fixes=(fix,)), len(few), none)]
 
     def _one_sided(self) -> list[Finding]:
-        """Classes that a training cannot be tested on, or not trained on, with this split."""
+        """Too few images, and classes that a training cannot be tested on, or not trained on, with this split."""
         images = self.thumbs.reshape(-1, SIDE, SIDE, 1)
         dataset = described(self.source, self.rows, self.content, images)
-        if len(dataset.classes) < 2:
-            return []
         try:
             parts = split(dataset, fraction=self.test_fraction, seed=self.split_seed, allow_leak=True)
         except DataError as error:
             return [Finding("split", error.notice, 1, refused=True)]
-        notice = one_sided(dataset, parts, self.unlabeled)
-        return [] if notice is None else [Finding("classes on one side", notice, 1)]
+        few = too_few(len(parts.train) + len(parts.val), len(parts.test))
+        found = [] if few is None else [Finding(TOO_FEW, few, len(dataset.keys), refused=True)]
+        notice = one_sided(dataset, parts, self.unlabeled) if len(dataset.classes) > 1 else None
+        return found + ([] if notice is None else [Finding("classes on one side", notice, 1)])
 
 
+LOOK = Set("page", "FILE.html to look at them")
+TOO_FEW = "too few images"
 CLEAN = Set("clean", "FILE.csv to leave them out")
 
 
@@ -376,7 +380,8 @@ def suggestions(found: Checkup) -> list[tuple[str, str, str]]:
     if any("across the split" in one.kind for one in found.findings):
         by = source.columns.group if source.groups is not None else "content"
         result.append(("split", "none", f"a new split by {by} has nothing on both sides"))
-    counts = found.class_counts
+    meant = class_names.without(found.of_rows(source.labels), none, bool(class_names.spellings(labels)))
+    counts = Counter(label for label in meant if label is not None)  # with the settings suggested above
     if counts:
         fewest = min(counts.values())
         few = max(1, min(32, 2 ** (max(1, int(0.8 * fewest)).bit_length() - 1)))

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 Indices = NDArray[np.int64]
 SEEDS_TRIED = 30
 NEW_SPLIT = Set("split", "none")
+FEWEST_LEFT = 4  # images to pretrain on
 GIVEN_SPLIT = Fix("give a split column")
 
 
@@ -102,6 +103,13 @@ def leakage_between(dataset: Dataset, others: Indices, test: Indices, named: str
     return found
 
 
+def leaks(dataset: Dataset, parts: Parts) -> tuple[str, ...]:
+    """What the test part of these parts has in common with the others, a clause each."""
+    named = "train or val" if len(parts.val) else "train"
+    between = leakage_between(dataset, np.concatenate([parts.train, parts.val]), parts.test, named)
+    return tuple(f"{share} have {what}" for share, what in between)
+
+
 def group_overlap(source: Source) -> DataError | None:
     """The refusal of a given split by its groups alone, known before a pixel is read."""
     if source.splits is None or source.groups is None:
@@ -136,6 +144,19 @@ def share(seed: int, unit: str) -> float:
 def hashed(text: str) -> int:
     """64 bits of a text, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
+
+
+def too_few(left: int, tested: int, apart: str = "") -> Notice | None:
+    """The refusal of a pretraining on so few images beside the test part; None where they suffice."""
+    if left >= FEWEST_LEFT:
+        return None
+    are = "1 image is" if left == 1 else f"{left} images are"
+    tested_are = "1 is" if tested == 1 else f"{tested} are"
+    return Notice(
+        f"{are} left to pretrain on{apart}, {tested_are} the test part",
+        expected=f"at least {FEWEST_LEFT}",
+        fixes=(Change("data"),),
+    )
 
 
 def check_classes(dataset: Dataset, parts: Parts, unlabeled: Sequence[str] = ()) -> None:

@@ -60,10 +60,13 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
         logger.info(f"note: {opened.dataset.name} has {what} than when {start.name} was trained on it")
     parts = _parts(opened, planned, config)
     everything = parts.train  # before the images without a label are left out
-    if not parts.cross_validated and (near := near_in_train(opened.dataset, everything, parts.test)) is not None:
+    labeled = opened.dataset.labeled
+    tested = parts.test[labeled[parts.test]]
+    if parts.leakage:  # by the split that was given, of labeled and unlabeled images
+        parts = replace(parts, leakage=splits.leaks(opened.dataset, replace(parts, test=tested)))
+    if not parts.cross_validated and (near := near_in_train(opened.dataset, everything, tested)) is not None:
         logger.warning(f"warning: {near}")
         parts = replace(parts, leakage=(*parts.leakage, near))
-    labeled = opened.dataset.labeled
     kept = {name: getattr(parts, name)[labeled[getattr(parts, name)]] for name in ("train", "val", "test")}
     opened = replace(opened, parts=replace(parts, **kept))
     _check(opened, planned, config)

@@ -65,8 +65,10 @@ def test_labels_that_do_not_fit_are_a_finding(content: str, sentence: str, ssl: 
     data = folder(tmp_path / "scans")
     (tmp_path / "labels.csv").write_text(content)
     result = ssl("doctor", data, "--labels", tmp_path / "labels.csv", "--json").result
-    assert [one["refused"] for one in result["findings"]] == [True]
+    assert [one["refused"] for one in result["findings"]] == [True, False]  # the table first; a copy among the images
     assert sentence in result["findings"][0]["sentence"]
+    assert result["images"] == 12
+    assert " cannot be opened" not in ssl("doctor", data, "--labels", tmp_path / "labels.csv").out
 
 
 def test_clusters_are_labels_too(ssl: Callable, tmp_path: Path) -> None:
@@ -153,6 +155,30 @@ def test_a_full_disk_leaves_no_half_written_set(
     assert error.startswith("the disk is full (")
     assert not (tmp_path / "clean").exists()
     assert not (tmp_path / "clean.csv").exists()
+
+
+def test_settings_are_suggested_with_each_other_and_labels_are_of_the_finetune(ssl: Callable, tmp_path: Path) -> None:
+    data = folder(tmp_path / "scans")
+    named = ["dent"] * 5 + ["crack"] * 3 + ["Crack"] * 3 + ["unknown"]
+    labels = table(tmp_path / "labels.csv", [(f"{n}.png", label) for n, label in enumerate(named)])
+    result = ssl("doctor", data, "--labels", labels, "--json").result
+    assert "--per-class 4" in result["suggested"]  # of 5 and 6 images, not of the 1 that is unknown
+    pretrain, finetune = result["next"].split(", then ")
+    assert not {"--labels", "--unlabeled", "--one-spelling", "--per-class"} & set(pretrain.split())
+    assert finetune == f"ssl-app finetune --labels {labels} --unlabeled unknown --one-spelling --per-class 4"
+
+
+def test_too_few_images_are_said_as_the_pretraining_says_it(
+    ssl: Callable, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = folder(tmp_path / "three", 3)
+    result = ssl("doctor", data, "--json").result
+    refused = [one["sentence"] for one in result["findings"] if one["refused"]]
+    error = ssl("pretrain", "--data", data, "--method", "rotnet", "--out", tmp_path / "runs", *tiny).error
+    assert refused == [error]
+    assert " left to pretrain on, " in error
+    assert result["next"] == ""
+    assert "next:" not in ssl("doctor", data, "--page", tmp_path / "a.html").out
 
 
 # classes that a split puts on one side

@@ -116,7 +116,9 @@ def test_of_plain_weights_it_is_said_that_their_images_are_not_known(
     assert answer.result["overlap"] == {one: None, "theirs": "what theirs was trained on is not known"}
     assert "remark: theirs: what theirs was trained on is not known" in answer.err
     assert ssl("export", one, "--output", exported.with_suffix(".pt"), "--out", place.out).error == (
-        f"{exported.with_suffix('.json')} exists already; remove it, or type another --output"
+        f"{exported.with_suffix('.json')} exists already, and the pixels and classes of "
+        f"{exported.with_suffix('.pt')} would go there; type --output {tmp_path / 'theirs-2.pt'}, or remove "
+        f"{exported.with_suffix('.json')}"
     )
 
 

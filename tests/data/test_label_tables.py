@@ -6,6 +6,7 @@ import pytest
 
 from ssl_app.data.label_tables import read_labels
 from ssl_app.data.members import file_of
+from ssl_app.data.sources.manifest import separator
 from ssl_app.errors import DataError
 
 KEYS = ("a.nii.gz#0", "a.nii.gz#1", "b.nii.gz#0", "c#1.png", "d.png")
@@ -30,3 +31,30 @@ def test_a_table_that_names_no_image_shows_how_they_are_named(tmp_path: Path) ->
 def test_the_name_of_a_file_is_not_cut_at_its_mark() -> None:
     assert [file_of(key) for key in KEYS[:2]] == ["a.nii.gz", "a.nii.gz"]
     assert [file_of(key) for key in REAL] == list(REAL)
+
+
+def test_bare_names_that_are_each_of_one_image_are_taken(tmp_path: Path) -> None:
+    table, keys = tmp_path / "labels.csv", ["Lot 1/a.png", "Lot 2/b.png", "Lot 2/v.tif#0", "Lot 2/v.tif#1"]
+    table.write_text("path,label\nb.png,x\na.png,y\nv.tif,z\ngone.png,x\n")
+    labels, said = read_labels(table).by_names(keys)
+    assert labels.of(keys) == [["y", "x", "z", "z"]]
+    assert labels.unmatched(keys) == ["gone.png"]
+    assert str(said) == f"3 bare names of files are taken for the one image of that name in a folder ({table})"
+    whole, nothing = read_labels(table).by_names(["a.png", "Lot 2/b.png"])  # one is a path already
+    assert nothing is None
+    assert whole.of(["a.png", "Lot 2/b.png"]) == [["y", None]]
+
+
+def test_a_bare_name_of_two_images_shows_the_path_of_one_of_these(tmp_path: Path) -> None:
+    table, keys = tmp_path / "labels.csv", ["Lot 0/scan.png", "Lot 1/b.png", "Lot 2/b.png"]
+    table.write_text("path,label\nb.png,x\n")
+    labels, said = read_labels(table).by_names(keys)
+    assert said is None
+    with pytest.raises(DataError, match=r"is 'b\.png', theirs 'Lot 1/b\.png'; .*write 'Lot 1/b\.png' there"):
+        labels.of(keys)
+
+
+def test_a_separator_is_known_by_the_header_whatever_its_names(tmp_path: Path) -> None:
+    for header, found in (("Datei;Los", ";"), ("Datei", ","), ("a\tb\tc", "\t"), ("path;a,b", ";"), ("a,b", ",")):
+        (tmp_path / "a.csv").write_text(header + "\n")
+        assert separator(tmp_path / "a.csv") == found

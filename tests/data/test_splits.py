@@ -19,9 +19,11 @@ from ssl_app.data.splits import (
     folds,
     hashed,
     hold_out_units,
+    leaks,
     limited,
     one_sided,
     split,
+    too_few,
     write_draw,
 )
 from ssl_app.errors import DataError
@@ -341,9 +343,9 @@ def test_leaks_count_copies_and_groups_once_each() -> None:
 
 def test_nothing_seen_says_nothing() -> None:
     assert Overlap(0, 0, 400).sentence() is None
-    assert Overlap(0, 0, 400, "patient", False).sentence() == "which patients pretraining saw is not known"
+    assert Overlap(0, 0, 400, "patient", False).sentence() == "which groups (patient) pretraining saw is not known"
     assert Overlap(1, 0, 9, "lot", False).sentence() == (
-        "1 of 9 test images is an exact copy of pretraining images; which lots pretraining saw is not known"
+        "1 of 9 test images is an exact copy of pretraining images; which groups (lot) pretraining saw is not known"
     )
 
 
@@ -456,3 +458,20 @@ def test_folds_differ_by_seed(size: int) -> None:
     units = [f"p{i // size}" for i in range(40)]
     one, other = (folds(np.array([0, 1] * 20), units, 5, seed) for seed in (0, 1))
     assert [held.tolist() for _, held in one] != [held.tolist() for _, held in other]
+
+
+def test_too_few_images_are_counted_in_words() -> None:
+    assert str(too_few(1, 2)) == (
+        "1 image is left to pretrain on, 2 are the test part; expected at least 4; type another data"
+    )
+    assert str(too_few(2, 1, " after a")).startswith("2 images are left to pretrain on after a, 1 is the test part")
+    assert too_few(4, 0) is None
+
+
+def test_copies_are_counted_among_the_images_that_are_tested() -> None:
+    labels = ["a", "b", None, "a", "b", None]
+    dataset = toys.dataset(labels, None, ["train"] * 3 + ["test"] * 3, [1, 2, 3, 1, 5, 3])
+    parts = split(dataset, allow_leak=True)
+    assert parts.leakage == ("2 of 3 test images have an exact copy in train",)
+    tested = replace(parts, test=parts.test[dataset.labeled[parts.test]])
+    assert leaks(dataset, tested) == ("1 of 2 test images have an exact copy in train",)
