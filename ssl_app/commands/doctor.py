@@ -70,7 +70,8 @@ def run(settings: Settings) -> Result:
     suggested = _suggested(found)
     sentences = [(one.notice.sentence(config.flag), one.refused) for one in findings]
     cleaned = None if settings.clean is None else write_cleaned(settings.clean, found)
-    following = _next(settings, [typed for typed, _ in suggested], cleaned is not None)
+    typed = [typed for typed, _ in suggested]
+    following = _next(settings, typed, cleaned is not None, fitting=not found.label_findings)
     if any(one.kind == TOO_FEW for one in findings):
         following = ""  # it would be refused
     _print(found, sentences, suggested, following)
@@ -145,13 +146,13 @@ def _suggested(found: "Checkup") -> list[tuple[str, str]]:
     ]
 
 
-def _next(settings: Settings, flags: Sequence[str], cleaned: bool) -> str:
+def _next(settings: Settings, flags: Sequence[str], cleaned: bool, fitting: bool = True) -> str:
     """The pretraining to type: with the columns given and the settings suggested, but those of stage two."""
     given = {name: getattr(settings, name) for name in ("label", "group", "split")}
     if cleaned:  # the manifest has columns of these names
         given = {"data": settings.clean}
         flags = [one for one in flags if one.split()[0] not in CLEANED]
-    if settings.labels is not None and not cleaned:  # which are of stage two, with all that is about them
+    if settings.labels is not None and not cleaned and fitting:  # which are of stage two, with all that is about them
         about = [one for one in flags if one.split()[0] in OF_LABELS]
         flags = [one for one in flags if one not in about]
         given.pop("label")

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from ssl_app.data import class_names
 from ssl_app.data.copies import Copies, copies
 from ssl_app.data.dataset import described
+from ssl_app.data.decoding.pillow import has_alpha
 from ssl_app.data.images import Unreadable
+from ssl_app.data.members import Members
 from ssl_app.data.prints import SIDE, Pairs, near_pairs, prints, thumbnail
 from ssl_app.data.reduction import CROP, MUCH, STRETCH, Cut, Reduced, reduce
 from ssl_app.data.sources.base import Source, origin
@@ -306,6 +308,25 @@ def _setting(notice: Notice) -> str:
     return next((fix.words for fix in notice.fixes if isinstance(fix, Set)), "")
 
 
+WITH_ALPHA = (".png", ".webp", ".gif")  # of TIFF further channels are kept
+
+
+def alpha_findings(source: Source, rows: Sequence[int]) -> list[Finding]:
+    """How many of the files have transparency, which no training sees."""
+    if not isinstance(source, Members):
+        return []
+    lying = [row for row in rows if source.members[row].path.suffix.lower() in WITH_ALPHA]
+    having = [row for row in lying if has_alpha(source.members[row].path)]
+    if not having:
+        return []
+    first, count = source.keys[having[0]], len(having)
+    have = f"1 image has transparency ({first})"
+    if count > 1:
+        have = f"{count} images have transparency ({first} the first)"
+    notice = Notice(f"{have}: it is dropped, and pixels under it are seen in their color")
+    return [Finding("transparency", notice, count)]
+
+
 def examine(source: Source, pixels: PixelSpec, progress: Progress = lambda items, total: items) -> Checkup:
     """Look at every image of a source once. Nothing in them raises; a source that is empty has no images."""
     depth = SCALED if pixels.intensity == "dtype" else STRICT
@@ -341,7 +362,7 @@ def examine(source: Source, pixels: PixelSpec, progress: Progress = lambda items
         channels=channels,
         gray=gray,
         unreadable=tuple(unreadable),
-        pixel_findings=tuple(common.findings(pixels.fit)),
+        pixel_findings=(*common.findings(pixels.fit), *alpha_findings(source, rows)),
     )
 
 

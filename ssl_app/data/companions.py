@@ -141,8 +141,8 @@ def _owner(kind: str, stem: str, names: list[str], below: Mapping[str, set[str]]
     *parents, name = stem.split("/")
     hit = WORDS[kind].fullmatch(name) if _worth(name) else None
     bare = (hit["stem"] or hit["after"]) if hit else name
-    beside = "/".join([*parents, bare])
-    if hit and not _one_of_many(hit, beside, names) and (owner := _named(beside, stem, kind, names)):
+    wanted = "/".join([*parents, bare])
+    if hit and not _one_of_many(hit, wanted, names) and (owner := _named(wanted, stem, kind, names)):
         return owner
     for depth, part in enumerate(parents):
         if not _folder(kind, part):

@@ -87,9 +87,9 @@ def labeled_by(dataset: Dataset, path: Path, columns: Columns) -> tuple[Dataset,
     logger.info(f"labels: {found}")
     log_notes(class_names.notices(named))
     lost = table.unmatched([*dataset.keys, *unread])
-    if named := [key for key in unread if table.row_of(key) is not None]:
-        rows = "1 row names an image" if len(named) == 1 else f"{len(named)} rows name images"
-        first = f"'{named[0]}'" if len(named) == 1 else f"the first is '{named[0]}'"
+    if broken := [key for key in unread if table.row_of(key) is not None]:
+        rows = "1 row names an image" if len(broken) == 1 else f"{len(broken)} rows name images"
+        first = f"'{broken[0]}'" if len(broken) == 1 else f"the first is '{broken[0]}'"
         logger.info(f"note: in {path} {rows} that could not be read, {first}")
     if lost:
         logger.info(f"note: {len(lost)} of {len(table.rows)} rows of {path} name no image, the first is '{lost[0]}'")

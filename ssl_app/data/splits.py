@@ -103,7 +103,7 @@ def leakage_between(dataset: Dataset, others: Indices, test: Indices, named: str
     return found
 
 
-def leaks(dataset: Dataset, parts: Parts) -> tuple[str, ...]:
+def leakage_of(dataset: Dataset, parts: Parts) -> tuple[str, ...]:
     """What the test part of these parts has in common with the others, a clause each."""
     named = "train or val" if len(parts.val) else "train"
     between = leakage_between(dataset, np.concatenate([parts.train, parts.val]), parts.test, named)
@@ -186,7 +186,7 @@ def one_sided(dataset: Dataset, parts: Parts, unlabeled: Sequence[str] = ()) -> 
         found = f"{len(missing)} classes have no test or no training image; {found}"
     names = [one for one, _, _ in missing]
     rest = len(dataset.classes) - len(names)
-    aside = [Set("unlabeled", quote(",".join([*unlabeled, *names])))] if rest >= 2 else []
+    aside: list[Fix] = [Set("unlabeled", quote(",".join([*unlabeled, *names])))] if rest >= 2 else []
     if parts.seed is None:
         return Notice(f"{found} in {origin(str(dataset.columns.split))}", fixes=(NEW_SPLIT, *aside))
     where = "training" if side == "test" else "test"

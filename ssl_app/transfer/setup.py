@@ -63,7 +63,7 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     labeled = opened.dataset.labeled
     tested = parts.test[labeled[parts.test]]
     if parts.leakage:  # by the split that was given, of labeled and unlabeled images
-        parts = replace(parts, leakage=splits.leaks(opened.dataset, replace(parts, test=tested)))
+        parts = replace(parts, leakage=splits.leakage_of(opened.dataset, replace(parts, test=tested)))
     if not parts.cross_validated and (near := near_in_train(opened.dataset, everything, tested)) is not None:
         logger.warning(f"warning: {near}")
         parts = replace(parts, leakage=(*parts.leakage, near))

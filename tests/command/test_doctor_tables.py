@@ -217,6 +217,18 @@ def test_a_class_on_one_side_is_said_before_anything_is_trained(
 # formats
 
 
+def test_transparency_that_is_dropped_is_said(ssl: Callable, tmp_path: Path) -> None:
+    data = folder(tmp_path / "scans", 6)
+    said = " ".join(one["sentence"] for one in ssl("doctor", data, "--json").result["findings"])
+    assert "transparency" not in said
+    for name in ("x.png", "y.webp"):
+        cv2.imwrite(str(data / name), np.random.default_rng(3).integers(0, 250, (14, 14, 4)).astype("uint8"))
+    found = ssl("doctor", data, "--json").result["findings"]
+    assert [one["sentence"] for one in found if one["kind"] == "transparency"] == [
+        "2 images have transparency (x.png the first): it is dropped, and pixels under it are seen in their color"
+    ]
+
+
 def test_formats_are_counted_by_files_whatever_is_in_their_names(ssl: Callable, tmp_path: Path) -> None:
     data = folder(tmp_path / "Lot #3", 6)
     (data / "0.png").rename(data / "Prüfung#12.png")

@@ -19,7 +19,7 @@ from ssl_app.data.splits import (
     folds,
     hashed,
     hold_out_units,
-    leaks,
+    leakage_of,
     limited,
     one_sided,
     split,
@@ -474,4 +474,4 @@ def test_copies_are_counted_among_the_images_that_are_tested() -> None:
     parts = split(dataset, allow_leak=True)
     assert parts.leakage == ("2 of 3 test images have an exact copy in train",)
     tested = replace(parts, test=parts.test[dataset.labeled[parts.test]])
-    assert leaks(dataset, tested) == ("1 of 2 test images have an exact copy in train",)
+    assert leakage_of(dataset, tested) == ("1 of 2 test images have an exact copy in train",)
