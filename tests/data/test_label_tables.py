@@ -1,13 +1,17 @@
 """A table of labels names images by their paths, or the file whose slices, frames or pages they are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ssl_app.data.label_tables import read_labels
 from ssl_app.data.members import file_of
+from ssl_app.data.opened import labeled_by
+from ssl_app.data.sources.base import Columns
 from ssl_app.data.sources.manifest import separator
 from ssl_app.errors import DataError
+from tests import toys
 
 KEYS = ("a.nii.gz#0", "a.nii.gz#1", "b.nii.gz#0", "c#1.png", "d.png")
 REAL = ("c#1.png", "Lot #3/d.png", "#.png", "d.png", "#3")  # files, each of one image
@@ -58,3 +62,16 @@ def test_a_separator_is_known_by_the_header_whatever_its_names(tmp_path: Path) -
     for header, found in (("Datei;Los", ";"), ("Datei", ","), ("a\tb\tc", "\t"), ("path;a,b", ";"), ("a,b", ",")):
         (tmp_path / "a.csv").write_text(header + "\n")
         assert separator(tmp_path / "a.csv") == found
+
+
+def test_rows_of_images_that_cannot_be_read_are_said_to_be_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = replace(toys.dataset([None] * 3), unreadable=(("broken.png", "cut"), ("cut.png", "cut")))
+    table = tmp_path / "labels.csv"
+    rows = "".join(f"{key},{label}\n" for key, label in zip(dataset.keys, "aba", strict=True))
+    table.write_text(f"path,label\n{rows}broken.png,a\ncut.png,b\ngone.png,b\n")
+    with caplog.at_level("INFO"):
+        labeled_by(dataset, table, Columns())
+    assert f"note: in {table} 2 rows name images that could not be read, the first is 'broken.png'" in caplog.messages
+    assert f"note: 1 of 6 rows of {table} name no image, the first is 'gone.png'" in caplog.messages
