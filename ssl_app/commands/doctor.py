@@ -15,9 +15,9 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config
-from ssl_app.commands.base import cache_of, columns_of
+from ssl_app.commands.base import TEST_FRACTION, cache_of, columns_of
 from ssl_app.config import option
-from ssl_app.errors import SettingsError, SeveralErrors, UserError
+from ssl_app.errors import Mistakes, SettingsError, SeveralErrors, UserError
 from ssl_app.runs import OUT, Result, write_bytes
 from ssl_app.settings import DataSettings, PixelSettings
 
@@ -63,6 +63,7 @@ class Settings(PixelSettings, DataSettings):
 def run(settings: Settings) -> Result:
     """Look, print the table on stdout, write page and manifest. Raises DataError for a set to hold against."""
     from ssl_app.data.against import shared
+    from ssl_app.data.checkup import TOO_FEW
     from ssl_app.data.cleaning import write_cleaned
 
     started = time.monotonic()
@@ -78,7 +79,10 @@ def run(settings: Settings) -> Result:
     suggested = _suggested(found)
     sentences = [(one.notice.sentence(config.flag), one.refused) for one in findings]
     cleaned = None if settings.clean is None else write_cleaned(settings.clean, found)
-    following = _next(settings, [typed for typed, _ in suggested], cleaned is not None)
+    typed = [typed for typed, _ in suggested]
+    following = _next(settings, typed, cleaned is not None, fitting=not found.label_findings)
+    if any(one.kind == TOO_FEW for one in findings):
+        following = ""  # it would be refused
     _print(found, sentences, suggested, following)
     if cleaned is not None:
         print(f"cleaned: {cleaned.sentence()}")
@@ -101,27 +105,32 @@ def _refuse_endings(settings: Settings) -> None:
 
 def _examined(settings: Settings, data: str, labels: Path | None = None) -> "Checkup":
     """Every image of a set, looked at. Raises UserError where it cannot be opened."""
-    from ssl_app.data.checkup import examine
+    from ssl_app.data.checkup import Finding, examine
     from ssl_app.data.intensity import checked
     from ssl_app.data.label_tables import relabel
     from ssl_app.data.packing import counted
     from ssl_app.data.sources.base import UNUSED, open_source
     from ssl_app.data.spec import PixelSpec
 
-    columns = columns_of(settings)
+    columns, unfit = columns_of(settings), Mistakes()
     if labels is None:
         source = open_source(data, columns, settings.max_image_mb)
     else:
         source = open_source(data, replace(columns, label=UNUSED), settings.max_image_mb)
-        relabel(source, labels, columns)
+        with unfit.collected():  # of the images there is something to say all the same
+            relabel(source, labels, columns)
     intensity = checked(settings.intensity or "range")
     pixels = PixelSpec(64, settings.channels, intensity, None, settings.nodata, settings.fit or "crop")
     found = examine(source, pixels, lambda items, total: counted(items, total, progress=True, what="looking"))
     return replace(
         found,
+        label_findings=tuple(Finding("labels", error.notice, 1, refused=True) for error in unfit.errors),
         per_class=settings.per_class,
         max_unreadable=settings.max_unreadable,
-        allow_leak=settings.allow_leak,
+        allow_leak=bool(settings.allow_leak),
+        test_fraction=settings.test_fraction or TEST_FRACTION,
+        split_seed=settings.split_seed or 0,
+        unlabeled=settings.unlabeled,
     )
 
 
@@ -182,18 +191,27 @@ def _suggested(found: "Checkup") -> list[tuple[str, str]]:
     ]
 
 
-def _next(settings: Settings, flags: Sequence[str], cleaned: bool) -> str:
+def _next(settings: Settings, flags: Sequence[str], cleaned: bool, fitting: bool = True) -> str:
     """The pretraining to type: with the columns given and the settings suggested, but those of stage two."""
     given = {name: getattr(settings, name) for name in ("label", "group", "split")}
     if cleaned:  # the manifest has columns of these names
         given = {"data": settings.clean}
         flags = [one for one in flags if one.split()[0] not in CLEANED]
+    if settings.labels is not None and not cleaned and fitting:  # which are of stage two, with all that is about them
+        about = [one for one in flags if one.split()[0] in OF_LABELS]
+        flags = [one for one in flags if one not in about]
+        given.pop("label")
+        labels = " ".join(["--labels", quote(str(settings.labels)), *about])
+        then = f", then ssl-app finetune {labels}"
+    else:
+        then = ""
     typed = " ".join(f"{config.flag(name)} {quote(str(value))}" for name, value in given.items() if value)
     suggested = " ".join(one for one in flags if not one.startswith("--per-class"))
     data = "" if cleaned else f"--data {quote(str(settings.data))}"
-    return " ".join(part for part in ("ssl-app pretrain", data, typed, suggested) if part)
+    return " ".join(part for part in ("ssl-app pretrain", data, typed, suggested) if part) + then
 
 
+OF_LABELS = ("--per-class", "--unlabeled", "--one-spelling")
 CLEANED = ("--split", "--unlabeled", "--one-spelling", "--max-unreadable", "--group")
 
 
@@ -208,7 +226,7 @@ def _print(
         ("sizes", _counted({f"{width}x{height}": n for (height, width), n in found.sizes.most_common()})),
         ("depths", _counted(found.depths)),
         ("channels", _counted(found.channels) + (f"; {found.gray} of three equal ones" if found.gray else "")),
-        ("classes", _counted(found.class_counts)),
+        ("classes", _counted(found.class_counts, smallest=True)),
     ]
     if source.groups is not None:
         rows.append(("groups", f"{len(set(source.groups) - {None})} by {source.columns.group}"))
@@ -222,7 +240,8 @@ def _print(
     _print_part("found", [f"{'refused' if refused else 'note':<8} {words}" for words, refused in sentences])
     width = max((len(typed) for typed, _ in suggested), default=0)
     _print_part("suggested settings", [f"{typed:<{width}}  {why}" for typed, why in suggested])
-    print(f"next: {following}")
+    if following:
+        print(f"next: {following}")
 
 
 def _print_part(title: str, lines: Sequence[str]) -> None:
@@ -231,11 +250,14 @@ def _print_part(title: str, lines: Sequence[str]) -> None:
         print(f"  {line}")
 
 
-def _counted(counts: Mapping[Any, int]) -> str:
-    """`normal 1341, virus 1345`, the first few."""
-    shown = [f"{name} {n}" for name, n in list(counts.items())[:SHOWN]]
-    more = [f"{len(counts) - SHOWN} more"] if len(counts) > SHOWN else []
-    return ", ".join(shown + more)
+def _counted(counts: Mapping[Any, int], smallest: bool = False) -> str:
+    """`normal 1341, virus 1345`, the first few; of classes the smallest too."""
+    if len(counts) <= SHOWN:
+        return ", ".join(f"{name} {n}" for name, n in counts.items())
+    shown = ", ".join(f"{name} {n}" for name, n in list(counts.items())[:SHOWN])
+    least = min(counts.items(), key=lambda one: one[1])
+    few = f", the smallest {least[0]} {least[1]}" if smallest else ""
+    return f"{shown}, and {len(counts) - SHOWN} more{few}"
 
 
 def _write_page(

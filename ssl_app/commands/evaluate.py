@@ -300,7 +300,7 @@ def _log(header: str, lines: Iterable[str]) -> None:
 
 def _header(setup: "TrialSetup", overlap: str | None) -> str:
     dataset, count = setup.dataset, len(setup.opened.parts.test)
-    unit = "images" if dataset.groups is None else f"{dataset.columns.group}s"
+    unit = "images" if dataset.groups is None else f"groups ({dataset.columns.group})"
     seen = f"; {overlap}" if overlap else ""
     return f"balanced accuracy [bootstrap over test {unit}] and accuracy, n = {count} test images{seen}"
 

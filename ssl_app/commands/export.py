@@ -10,11 +10,12 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_app import config, locks, runs
 from ssl_app.config import option
-from ssl_app.errors import RunError, SettingsError
+from ssl_app.errors import Fix, RunError, Set, SettingsError
 from ssl_app.runs import Result
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(settings: Settings) -> Result:
     started = time.monotonic()
     runs.check_output(settings.output, KINDS[settings.format])
     if settings.output is not None:
-        runs.check_output(settings.output.with_suffix(".json"))
+        _refuse_others_json(settings.output)
     folder = runs.find_run(settings.out, settings.run)
     made = next((name for name in (trained.CLASSIFIER, initialization.BACKBONE) if (folder / name).is_file()), None)
     if not runs.finished(folder):
@@ -91,6 +92,17 @@ def run(settings: Settings) -> Result:
     logger.info(f"pixels and classes: {path.with_suffix('.json')}")
     more |= {"export": str(path)}
     return Result("export", folder, time.monotonic() - started, config.as_json(settings), more)
+
+
+def _refuse_others_json(output: Path) -> None:
+    """Raise RunError where the JSON that goes with an export would take the place of another file."""
+    beside = output.with_suffix(".json")
+    if beside.exists():
+        other = output.with_name(f"{output.stem}-2{output.suffix}")
+        raise RunError(
+            f"{beside} exists already, and the pixels and classes of {output} would go there",
+            fix=(Set("output", quote(str(other))), Fix(f"remove {beside}")),
+        )
 
 
 def _weights(

@@ -235,7 +235,7 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
 def _sentence(settings: Settings, setup: "TrialSetup", more: Mapping[str, Any]) -> str:
     test, overlap, dataset = more["test"], more["overlap"], setup.dataset
     interval = f" [{test['low']:.3f}, {test['high']:.3f}]" if test["low"] is not None else ""
-    unit = "images" if dataset.groups is None else f"{dataset.columns.group}s"
+    unit = "images" if dataset.groups is None else f"groups ({dataset.columns.group})"
     separate = "; selected on separate labels beside the draw" if more["validation"] == "separate" else ""
     unlabeled = f" and {more['unlabeled_used']} unlabeled images" if more["unlabeled_used"] else ""
     teacher = more["teacher_labels"]

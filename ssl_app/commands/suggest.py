@@ -235,8 +235,9 @@ def _choose(
     )
     scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
     backbone = start.build(dataset.images.shape[-1], dataset.image_size, settings.seed)
-    hardware = measured(hardware_of(settings), backbone, planned.data.cache)
+    hardware = hardware_of(settings)
     logger.info(hardware.sentence())
+    hardware = measured(hardware, backbone, planned.data.cache)
     features = frozen_features(backbone, None, ImageRows(dataset.images, rows, scaling, dataset.image_size), hardware)
     if not np.isfinite(features).all():
         raise CheckpointError(f"the features of {start.name} are not finite", fix=Set("precision", "fp32"))
@@ -296,7 +297,7 @@ def _facts(opened: "Opened", rows: "NDArray[np.int64]", chosen: "Chosen") -> dic
 
 def _sentence(facts: dict[str, Any], dataset: "Dataset") -> str:
     """What was done, in one sentence."""
-    group = f" of {facts['groups']} {dataset.columns.group}s" if facts["groups"] is not None else ""
+    group = f" of {facts['groups']} groups ({dataset.columns.group})" if facts["groups"] is not None else ""
     so_far = (
         f"{facts['clusters_labeled']} of them labeled so far" if facts["labels_so_far"] else "none labeled so far"
     )

@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 
 from ssl_app.data import class_names
 from ssl_app.data.copies import Copies, copies
+from ssl_app.data.dataset import described
+from ssl_app.data.decoding.pillow import has_alpha
 from ssl_app.data.images import Unreadable
-from ssl_app.data.members import MARK
+from ssl_app.data.members import Members
 from ssl_app.data.prints import SIDE, Pairs, near_pairs, prints, thumbnail
 from ssl_app.data.reduction import CROP, MUCH, STRETCH, Cut, Reduced, reduce
 from ssl_app.data.sources.base import Source, origin
 from ssl_app.data.spec import PixelSpec
+from ssl_app.data.splits import one_sided, split, too_few
 from ssl_app.data.store import SCALED, STRICT, Form
 from ssl_app.data.unused_columns import means_group
-from ssl_app.errors import Change, Fix, Notice, Set, Switch, of_count
+from ssl_app.errors import Change, DataError, Fix, Notice, Set, Switch, of_count
 
 Progress = Callable[[Any, int], Any]
 
@@ -75,10 +78,14 @@ class Checkup:
     gray: int  # images of three equal channels
     unreadable: tuple[tuple[str, str], ...]  # key and reason
     pixel_findings: tuple[Finding, ...] = ()
+    label_findings: tuple[Finding, ...] = ()  # of a table of labels that does not fit
     per_class: int | None = None
     max_unreadable: int = 0
     allow_leak: bool = False
     by_features: ByFeatures | None = None
+    test_fraction: float = 0.2
+    split_seed: int = 0
+    unlabeled: tuple[str, ...] = ()  # labels that stand for none already
 
     @property
     def keys(self) -> list[str]:
@@ -116,8 +123,8 @@ class Checkup:
     @property
     def formats(self) -> dict[str, int]:
         """Files by ending."""
-        files = {key.rpartition(MARK)[0] or key for key in self.source.keys}
-        counts = Counter(Path(file).suffix.lower() or "without" for file in files)
+        files = set(self.source.keys if self.source.file_names is None else self.source.file_names)
+        counts = Counter(Path(file).suffix.lower() or "without an ending" for file in files)
         return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
     @cached_property
@@ -126,12 +133,14 @@ class Checkup:
         found = [
             *self._unreadable(),
             *self.pixel_findings,
+            *self.label_findings,
             *(Finding("files", note, 1) for note in self.source.notes),
             *self._copies(),
             *self._near(),
             *self._by_features(),
             *self._split(),
             *self._classes(),
+            *self._one_sided(),
         ]
         return tuple(sorted(found, key=lambda one: not one.refused))
 
@@ -205,7 +214,7 @@ class Checkup:
         groups = self.of_rows(self.source.groups)
         apart = sum(groups[one] != groups[other] for one, other in pairs) if self.source.groups else 0
         if apart:
-            clauses.append(f"{apart} of the pairs are of two {self.source.columns.group}s")
+            clauses.append(f"{apart} of the pairs are of different groups ({self.source.columns.group})")
         return clauses
 
     def _marks(self) -> NDArray[np.bool_] | None:
@@ -262,8 +271,22 @@ class Checkup:
         fix = Set("per_class", max(counts.values())) if none else Change("per_class", "a smaller")
         return [Finding("classes", Notice(sentence, fixes=(fix,)), len(few), none)]
 
+    def _one_sided(self) -> list[Finding]:
+        """Too few images, and classes that a training cannot be tested on, or not trained on, with this split."""
+        images = self.thumbs.reshape(-1, SIDE, SIDE, 1)
+        dataset = described(self.source, self.rows, self.content, images)
+        try:
+            parts = split(dataset, fraction=self.test_fraction, seed=self.split_seed, allow_leak=True)
+        except DataError as error:
+            return [Finding("split", error.notice, 1, refused=True)]
+        few = too_few(len(parts.train) + len(parts.val), len(parts.test))
+        found = [] if few is None else [Finding(TOO_FEW, few, len(dataset.keys), refused=True)]
+        notice = one_sided(dataset, parts, self.unlabeled) if len(dataset.classes) > 1 else None
+        return found + ([] if notice is None else [Finding("classes on one side", notice, 1)])
 
-LOOK = Fix("look at them on the page")
+
+LOOK = Set("page", "FILE.html to look at them")
+TOO_FEW = "too few images"
 CLEAN = Set("clean", "FILE.csv to leave them out")
 
 
@@ -315,6 +338,25 @@ def _setting(notice: Notice) -> str:
     return next((fix.words for fix in notice.fixes if isinstance(fix, Set)), "")
 
 
+WITH_ALPHA = (".png", ".webp", ".gif")  # of TIFF further channels are kept
+
+
+def alpha_findings(source: Source, rows: Sequence[int]) -> list[Finding]:
+    """How many of the files have transparency, which no training sees."""
+    if not isinstance(source, Members):
+        return []
+    lying = [row for row in rows if source.members[row].path.suffix.lower() in WITH_ALPHA]
+    having = [row for row in lying if has_alpha(source.members[row].path)]
+    if not having:
+        return []
+    first, count = source.keys[having[0]], len(having)
+    have = f"1 image has transparency ({first})"
+    if count > 1:
+        have = f"{count} images have transparency ({first} the first)"
+    notice = Notice(f"{have}: it is dropped, and pixels under it are seen in their color")
+    return [Finding("transparency", notice, count)]
+
+
 def examine(source: Source, pixels: PixelSpec, progress: Progress = lambda items, total: items) -> Checkup:
     """Look at every image of a source once. Nothing in them raises; a source that is empty has no images."""
     depth = SCALED if pixels.intensity == "dtype" else STRICT
@@ -350,7 +392,7 @@ def examine(source: Source, pixels: PixelSpec, progress: Progress = lambda items
         channels=channels,
         gray=gray,
         unreadable=tuple(unreadable),
-        pixel_findings=tuple(common.findings(pixels.fit)),
+        pixel_findings=(*common.findings(pixels.fit), *alpha_findings(source, rows)),
     )
 
 
@@ -389,7 +431,8 @@ def suggestions(found: Checkup) -> list[tuple[str, str, str]]:
     if any("across the split" in one.kind for one in found.findings):
         by = source.columns.group if source.groups is not None else "content"
         result.append(("split", "none", f"a new split by {by} has nothing on both sides"))
-    counts = found.class_counts
+    meant = class_names.without(found.of_rows(source.labels), none, bool(class_names.spellings(labels)))
+    counts = Counter(label for label in meant if label is not None)  # with the settings suggested above
     if counts:
         fewest = min(counts.values())
         few = max(1, min(32, 2 ** (max(1, int(0.8 * fewest)).bit_length() - 1)))

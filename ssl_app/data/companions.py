@@ -1,7 +1,9 @@
 """Pictures that belong to other pictures, by their names: masks and thumbnails.
 
 `x_mask.png` beside `x.png`, `masks/x.png` beside `images/x.png` or below the folder of `x.png`. A name alone decides
-nothing: a picture is a companion only where the one that it belongs to is there.
+nothing: a picture is a companion only where the one that it belongs to is there. A short word such as `gt` or `tn` is
+as often a part of names, of countries or channels: files of one name with many endings (`flag-gt`, `flag-ac`) are
+siblings, and no companions.
 """
 
 import re
@@ -47,6 +49,8 @@ IN_NAMES = (
     "tn",
     "preview",
 )  # to look at
+SHORT = re.compile(r"gt|tn|segs?|rois?", re.IGNORECASE)  # words that stand for something else as often
+SIBLINGS = 8  # files of one name with other endings, from which on a short word is one ending of many
 ENDING = re.compile(r"(?:\.nii)?\.[A-Za-z][A-Za-z0-9]{1,5}(?:\.gz)?$")
 
 
@@ -137,7 +141,8 @@ def _owner(kind: str, stem: str, names: list[str], below: Mapping[str, set[str]]
     *parents, name = stem.split("/")
     hit = WORDS[kind].fullmatch(name) if _worth(name) else None
     bare = (hit["stem"] or hit["after"]) if hit else name
-    if hit and (owner := _named("/".join([*parents, bare]), stem, kind, names)):
+    wanted = "/".join([*parents, bare])
+    if hit and not _one_of_many(hit, wanted, names) and (owner := _named(wanted, stem, kind, names)):
         return owner
     for depth, part in enumerate(parents):
         if not _folder(kind, part):
@@ -149,6 +154,17 @@ def _owner(kind: str, stem: str, names: list[str], below: Mapping[str, set[str]]
                 if owner := _named("/".join([*folders, one]), stem, kind, names, exact=True):
                     return owner
     return None
+
+
+def _one_of_many(hit: re.Match[str], beside: str, names: list[str]) -> bool:
+    """Whether a short word, without a picture of the bare name, is one of many endings of that name."""
+    if hit["stem"] is None or not SHORT.fullmatch(re.sub(r"\d+$", "", hit[0][len(hit["stem"]) + 1 :])):
+        return False
+    place = bisect_left(names, beside)
+    if names[place : place + 1] == [beside]:
+        return False
+    siblings = [name for name in names[place : place + 4 * SIBLINGS] if name.startswith(beside)]
+    return sum(name[len(beside)] in BETWEEN for name in siblings) > SIBLINGS
 
 
 def _named(wanted: str, stem: str, kind: str, names: list[str], exact: bool = False) -> str | None:

@@ -1,7 +1,8 @@
 """A set of images as every verb sees it: packed pixels, what is known of each, and how that came about."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,18 @@ class Dataset:
         return state.hexdigest()
 
     @cached_property
+    def state(self) -> dict[str, str]:
+        """A hash of the images, of what is never split, and of the given split, in any order; labels do not count."""
+        marks = [""] * len(self.content) if self.splits is None else [mark or "train" for mark in self.splits]
+        contents = self.content.tolist()
+        of_images = {
+            "images": contents,
+            "groups": zip(contents, self.units, strict=True),
+            "split": zip(contents, marks, strict=True),
+        }
+        return {what: _digest(sorted(map(str, values))) for what, values in of_images.items()}
+
+    @cached_property
     def looks(self) -> NDArray[np.int8] | None:
         """(N, 128) what near copies are found by, of the packed pixels; None for a set of more than MOST_LOOKS."""
         if len(self.content) > MOST_LOOKS:
@@ -90,6 +103,18 @@ class Dataset:
         return np.array([group != alone(int(content)) for group, content in pairs], dtype=bool)
 
 
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """What two states of a set have in common no more, in words: other images, else other groups, another split."""
+    if before["images"] != now["images"]:
+        return "other images"
+    words = {"groups": "other groups", "split": "another given split"}
+    return " and ".join(words[what] for what in words if before[what] != now[what]) or None
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
 def alone(content: int) -> str:
     """The group of an image that is in none: its content, so that exact copies stay together."""
     return f"image {content & (2**64 - 1):016x}"
@@ -103,30 +128,38 @@ def named_alone(unit: str) -> bool:
 def open_dataset(source: Source, pixels: PixelSpec, cache: Path, max_unreadable: int = 0) -> Dataset:
     """A source, packed in the form of `pixels`. Raises DataError for all that cannot be used."""
     packed = pack(source, pixels, cache, max_unreadable=max_unreadable, progress=True)
-    classes, labels, labeled = label_arrays(source, packed.rows)
+    return replace(
+        described(source, packed.rows, packed.content, packed.images),
+        notes=(*source.notes, *packed.notes),
+        unreadable=packed.unreadable,
+        image_size=pixels.size,
+        key=packed.key,
+    )
+
+
+def described(source: Source, rows: NDArray[np.int64], content: NDArray[np.int64], images: NDArray[Any]) -> Dataset:
+    """The readable images of a source with what it says of them."""
+    classes, labels, labeled = label_arrays(source, rows)
     groups = None
     if source.groups is not None:
-        groups = tuple(
-            source.groups[row] or alone(int(content))
-            for row, content in zip(packed.rows, packed.content, strict=True)
-        )
+        groups = tuple(source.groups[row] or alone(int(of)) for row, of in zip(rows, content, strict=True))
     return Dataset(
         name=source.name,
-        images=packed.images,
-        keys=tuple(source.keys[row] for row in packed.rows),
-        content=packed.content,
+        images=images,
+        keys=tuple(source.keys[row] for row in rows),
+        content=content,
         classes=classes,
         labels=labels,
         labeled=labeled,
         groups=groups,
-        splits=None if source.splits is None else tuple(source.splits[row] for row in packed.rows),
+        splits=None if source.splits is None else tuple(source.splits[row] for row in rows),
         columns=source.columns,
-        notes=(*source.notes, *packed.notes),
-        unreadable=packed.unreadable,
+        notes=source.notes,
+        unreadable=(),
         mirrors=source.mirrors,
         value_units=source.value_units,
-        image_size=pixels.size,
-        key=packed.key,
+        image_size=int(images.shape[1]),
+        key="",
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ssl_app.data.dataset import in_class_order
-from ssl_app.data.members import MARK
+from ssl_app.data.members import file_of
 from ssl_app.data.sources.base import Columns, Source, name_classes
 from ssl_app.data.sources.manifest import KINDS, PATH, paths, read_table, values
 from ssl_app.errors import DataError, Fix, Notice
@@ -30,11 +30,14 @@ class LabelFile:
         """
         rows = [self.row_of(key) for key in keys]
         if keys and all(row is None for row in rows):
-            theirs = next(iter(self.rows))
+            names = {name_of(key): key for key in reversed(keys)}
+            alike = next(((row, names[name_of(row)]) for row in self.rows if name_of(row) in names), None)
+            theirs, ours = alike or (next(iter(self.rows)), keys[0])
+            first = "its first path" if theirs == next(iter(self.rows)) else "one of its paths"
             raise DataError(
-                f"{self.path} names none of {len(keys)} images: its first path is '{theirs}', theirs '{keys[0]}'",
+                f"{self.path} names none of {len(keys)} images: {first} is '{theirs}', theirs '{ours}'",
                 expected="paths as the data list them",
-                fix=Fix(f"write '{keys[0]}' there"),
+                fix=Fix(f"write '{ours}' there"),
             )
         return [[None if row is None else (column[row] or None) for row in rows] for column in self.columns.values()]
 
@@ -42,6 +45,25 @@ class LabelFile:
         """The row of an image: its own, or that of the file whose frame, slice or page it is."""
         row = self.rows.get(key)
         return self.rows.get(file_of(key)) if row is None else row
+
+    def by_names(self, keys: Sequence[str]) -> "tuple[LabelFile, Notice | None]":
+        """The table with whole paths where it has bare names of files, and a line on that.
+
+        As it is where one of its paths is that of an image, or where a name is that of two files.
+        """
+        if any(self.row_of(key) is not None for key in keys) or any("/" in row for row in self.rows):
+            return self, None
+        files: dict[str, set[str]] = {}
+        for file in map(file_of, keys):
+            files.setdefault(name_of(file), set()).add(file)
+        met = {row: files[row] for row in self.rows if row in files}
+        if not met or any(len(several) > 1 for several in met.values()):
+            return self, None
+        rows = {next(iter(met[row])) if row in met else row: place for row, place in self.rows.items()}
+        what = "1 bare name of a file is" if len(met) == 1 else f"{len(met)} bare names of files are"
+        return replace(self, rows=rows), Notice(
+            f"{what} taken for the one image of that name in a folder ({self.path})"
+        )
 
     def unmatched(self, keys: Sequence[str]) -> list[str]:
         """Paths that are none of these images, nor their files."""
@@ -65,9 +87,15 @@ def read_labels(path: Path) -> LabelFile:
     return LabelFile(path, rows, {name: values(table, name) for name in names})
 
 
+def name_of(key: str) -> str:
+    """The name of a file without its folders."""
+    return key.rpartition("/")[2]
+
+
 def relabel(source: Source, path: Path, columns: Columns) -> None:
     """Give a source the labels of a table in place of its own, which were not read. Raises DataError."""
-    table = read_labels(path)
+    table, bare = read_labels(path).by_names(source.keys)
+    source.notes += () if bare is None else (bare,)
     column = next(iter(table.columns))
     source.labels = tuple(table.of(source.keys)[0])
     source.columns = replace(source.columns, label=column)
@@ -76,11 +104,6 @@ def relabel(source: Source, path: Path, columns: Columns) -> None:
     if lost := table.unmatched(source.keys):
         source.notes += (Notice(f"{len(lost)} of {len(table.rows)} rows of {path} name no image, first '{lost[0]}'"),)
     name_classes(source, columns)
-
-
-def file_of(key: str) -> str:
-    """The file of `volume.nii.gz#12`; of an image that is a file, the image."""
-    return key.rpartition(MARK)[0] or key
 
 
 def numbered(labels: Sequence[str | None]) -> tuple[tuple[str, ...], list[int]]:

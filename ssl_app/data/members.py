@@ -33,6 +33,12 @@ ONE = ("",)  # the only image of a file has no name of its own
 IN_A_RUN = 8  # images that one thread reads before the next one takes over; a file is never shared
 
 
+def file_of(key: str) -> str:
+    """The file of `volume.nii.gz#12`; of an image that is a file, the image, though its name holds a #."""
+    file, _, within = key.rpartition(MARK)
+    return key if not file or "." in within or "/" in within else file
+
+
 @dataclass(frozen=True)
 class Look:
     """What a file holds, known before a pixel of it is read."""
@@ -119,6 +125,7 @@ class Members(Source):
         if twice:
             raise DataError(f"{self.name} lists {twice[0]} twice; remove one of them")
         self.keys, self.members = tuple(keys), members
+        self.file_names = tuple(listed[parent].key for parent in parents)
         types = {file.look.dtype for file in listed if file.look.dtype}
         self.dtype = str(np.result_type(*types)) if types else ""
         if self.dtype not in ("", "uint8", "uint16"):

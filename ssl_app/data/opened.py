@@ -75,7 +75,9 @@ def labeled_by(dataset: Dataset, path: Path, columns: Columns) -> tuple[Dataset,
 
     Labels may be few, or none at all. Raises DataError.
     """
-    table = read_labels(path)
+    unread = [key for key, _ in dataset.unreadable]
+    table, bare = read_labels(path).by_names([*dataset.keys, *unread])
+    log_notes([] if bare is None else [bare])
     column = next(iter(table.columns))
     named = class_names.without(table.of(dataset.keys)[0], columns.unlabeled, columns.one_spelling)
     classes, numbers = numbered(named)
@@ -84,7 +86,11 @@ def labeled_by(dataset: Dataset, path: Path, columns: Columns) -> tuple[Dataset,
     found = f"{known.sum()} of {len(labels)} images, {len(classes)} classes, from column {column} of {path}"
     logger.info(f"labels: {found}")
     log_notes(class_names.notices(named))
-    lost = table.unmatched(dataset.keys)
+    lost = table.unmatched([*dataset.keys, *unread])
+    if broken := [key for key in unread if table.row_of(key) is not None]:
+        rows = "1 row names an image" if len(broken) == 1 else f"{len(broken)} rows name images"
+        first = f"'{broken[0]}'" if len(broken) == 1 else f"the first is '{broken[0]}'"
+        logger.info(f"note: in {path} {rows} that could not be read, {first}")
     if lost:
         logger.info(f"note: {len(lost)} of {len(table.rows)} rows of {path} name no image, the first is '{lost[0]}'")
     return replace(dataset, classes=classes, labels=np.where(known, labels, 0), labeled=known), column
@@ -122,7 +128,9 @@ def describe(dataset: Dataset) -> None:
     if dataset.labeled.any():
         counts = np.bincount(dataset.labels[dataset.labeled], minlength=len(dataset.classes)).tolist()
         shown = [f"{name} {count}" for name, count in zip(dataset.classes, counts, strict=True)]
-        more = [f"and {len(shown) - MOST_CLASSES} more"] if len(shown) > MOST_CLASSES else []
+        few = int(np.argmin(counts))
+        least = f", the smallest {shown[few]}" if few >= MOST_CLASSES else ""
+        more = [f"and {len(shown) - MOST_CLASSES} more{least}"] if len(shown) > MOST_CLASSES else []
         none = int((~dataset.labeled).sum())
         unlabeled = f"; {none} without a label" if none else ""
         logger.info(f"labels of the data: {', '.join(shown[:MOST_CLASSES] + more)}{unlabeled}")

@@ -40,7 +40,7 @@ class Overlap:
 
     def sentence(self) -> str | None:
         """For the result and the verdict; None where nothing was seen, by images and by groups."""
-        unknown = None if self.groups_known else f"which {self.noun}s pretraining saw is not known"
+        unknown = None if self.groups_known else f"which groups ({self.noun}) pretraining saw is not known"
         near = None if self.near_known else "near copies were not looked for"
         return "; ".join(clause for clause in (self._seen(), unknown, near) if clause) or None
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from ssl_app import tables
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.sources.base import Source, origin
-from ssl_app.errors import Change, DataError, Fix, Set, Switch
+from ssl_app.errors import Change, DataError, Fix, Notice, Set, Switch
 
 logger = logging.getLogger(__name__)
 
 Indices = NDArray[np.int64]
 SEEDS_TRIED = 30
 NEW_SPLIT = Set("split", "none")
+FEWEST_LEFT = 4  # images to pretrain on
+GIVEN_SPLIT = Fix("give a split column")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +103,13 @@ def leakage_between(dataset: Dataset, others: Indices, test: Indices, named: str
     return found
 
 
+def leakage_of(dataset: Dataset, parts: Parts) -> tuple[str, ...]:
+    """What the test part of these parts has in common with the others, a clause each."""
+    named = "train or val" if len(parts.val) else "train"
+    between = leakage_between(dataset, np.concatenate([parts.train, parts.val]), parts.test, named)
+    return tuple(f"{share} have {what}" for share, what in between)
+
+
 def group_overlap(source: Source) -> DataError | None:
     """The refusal of a given split by its groups alone, known before a pixel is read."""
     if source.splits is None or source.groups is None:
@@ -136,55 +146,103 @@ def hashed(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
 
 
-def check_classes(dataset: Dataset, parts: Parts) -> None:
-    """Raise DataError unless there are two classes or more, each on both sides."""
+def too_few(left: int, tested: int, apart: str = "") -> Notice | None:
+    """The refusal of a pretraining on so few images beside the test part; None where they suffice."""
+    if left >= FEWEST_LEFT:
+        return None
+    are = "1 image is" if left == 1 else f"{left} images are"
+    tested_are = "1 is" if tested == 1 else f"{tested} are"
+    return Notice(
+        f"{are} left to pretrain on{apart}, {tested_are} the test part",
+        expected=f"at least {FEWEST_LEFT}",
+        fixes=(Change("data"),),
+    )
+
+
+def check_classes(dataset: Dataset, parts: Parts, unlabeled: Sequence[str] = ()) -> None:
+    """Raise DataError unless there are two classes or more, each on both sides; `unlabeled` as in `one_sided`."""
     if not dataset.labeled.any():
         raise DataError(
             f"{dataset.name} has no labels", expected="a manifest with a column label, or one sub-folder a class"
         )
     if len(dataset.classes) < 2:
         raise DataError(f"{dataset.name} has one class, '{dataset.classes[0]}'", expected="two or more")
+    notice = one_sided(dataset, parts, unlabeled)
+    if notice is not None:
+        raise DataError(notice.found, expected=notice.expected, fix=notice.fixes)
+
+
+def one_sided(dataset: Dataset, parts: Parts, unlabeled: Sequence[str] = ()) -> Notice | None:
+    """Which classes have no test or no training image, why, and what to type; None where every class has both.
+
+    `unlabeled` are the labels that stand for none already.
+    """
     missing = absent(dataset, parts)
-    if missing is None:
-        return
-    name, side, other = missing
+    if not missing:
+        return None
+    name, side, other = missing[0]
+    found = f"class '{name}' has no {side} image"
+    if len(missing) > 1:
+        found = f"{len(missing)} classes have no test or no training image; {found}"
+    names = [one for one, _, _ in missing]
+    rest = len(dataset.classes) - len(names)
+    aside: list[Fix] = [Set("unlabeled", quote(",".join([*unlabeled, *names])))] if rest >= 2 else []
     if parts.seed is None:
-        raise DataError(f"class '{name}' has no {side} image in {origin(str(dataset.columns.split))}", fix=NEW_SPLIT)
+        return Notice(f"{found} in {origin(str(dataset.columns.split))}", fixes=(NEW_SPLIT, *aside))
     where = "training" if side == "test" else "test"
-    raise DataError(
-        f"class '{name}' has no {side} image: {unit_count(dataset, other)} into the {where} part",
-        fix=better_seed(dataset, parts),
-    )
+    found = f"{found}: {unit_count(dataset, other)} into the {where} part"
+    units = units_of_classes(dataset)
+    alone = [units[dataset.classes.index(one)] for one in names]
+    if any(len(own) < 2 for own in alone):
+        of = "more images" if dataset.groups is None else f"images of another {dataset.columns.group}"
+        return Notice(found, fixes=(*aside, Fix(f"give {'it' if len(names) == 1 else 'each of them'} {of}")))
+    seed = better_seed(units, parts)
+    if seed is None:
+        return Notice(found, fixes=(*aside, GIVEN_SPLIT))
+    return Notice(found, fixes=(Set("split_seed", seed), *(aside or [GIVEN_SPLIT])))
 
 
-def absent(dataset: Dataset, parts: Parts) -> tuple[str, str, Indices] | None:
-    """A class that one side lacks: its name, the side, and its images on the other."""
+def absent(dataset: Dataset, parts: Parts) -> list[tuple[str, str, Indices]]:
+    """The classes that one side lacks: name, the side, and its images on the other."""
+    found = []
     for label, name in enumerate(dataset.classes):
         of_class = dataset.labeled & (dataset.labels == label)
         train, test = parts.train[of_class[parts.train]], parts.test[of_class[parts.test]]
         if not len(test):
-            return name, "test", train
-        if not len(train):
-            return name, "training", test
-    return None
+            found.append((name, "test", train))
+        elif not len(train):
+            found.append((name, "training", test))
+    return found
 
 
 def unit_count(dataset: Dataset, indices: Indices) -> str:
-    """How many units the images are, as the start of a sentence: `its 3 patients all fall`."""
+    """How many units the images are, as the start of a sentence: `its 3 groups (patient) all fall`."""
     if dataset.groups is None:
-        count, noun = len(indices), "image"
-    else:
-        count, noun = len({dataset.groups[i] for i in indices}), str(dataset.columns.group)
-    return f"its only {noun} falls" if count == 1 else f"its {count} {noun}s all fall"
+        return "its only image falls" if len(indices) == 1 else f"its {len(indices)} images all fall"
+    noun, count = dataset.columns.group, len({dataset.groups[i] for i in indices})
+    return f"its only {noun} falls" if count == 1 else f"its {count} groups ({noun}) all fall"
 
 
-def better_seed(dataset: Dataset, parts: Parts) -> tuple[Fix, ...]:
-    """The next seed that has every class on both sides, where there is one."""
+def units_of_classes(dataset: Dataset) -> list[list[str]]:
+    """(K,) the units of each class's images, each once."""
+    units = np.array(dataset.units)
+    of_class = [dataset.labeled & (dataset.labels == label) for label in range(len(dataset.classes))]
+    return [np.unique(units[mine]).tolist() for mine in of_class]
+
+
+def better_seed(units: Sequence[Sequence[str]], parts: Parts) -> int | None:
+    """The next seed that has units of every class on both sides; None where the next 30 have not."""
     assert parts.seed is not None
     for seed in range(parts.seed + 1, parts.seed + 1 + SEEDS_TRIED):
-        if absent(dataset, split(dataset, fraction=parts.fraction, seed=seed)) is None:
-            return Set("split_seed", seed), Fix("give a split column")
-    return Fix("give a split column"), Fix("give more images of that class")
+        if all(on_both_sides(own, parts.fraction, seed) for own in units):
+            return seed
+    return None
+
+
+def on_both_sides(units: Sequence[str], fraction: float, seed: int) -> bool:
+    """Whether a seed puts some of the units on either side, without a look at all of many."""
+    first = share(seed, units[0]) < fraction
+    return any((share(seed, unit) < fraction) != first for unit in units[1:])
 
 
 def draw(dataset: Dataset, train: Indices, per_class: int | None, *, seed: int, draw: int) -> Indices:

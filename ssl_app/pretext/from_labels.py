@@ -48,7 +48,8 @@ class FromLabels(Pretext[FromLabelsConfig]):
                 "from-labels has nothing to learn", fix=Set("labels", "FILE, such as ssl-app label writes")
             )
         self.teacher_file = config.labels
-        read = [numbered(column) for column in read_labels(config.labels).of(data.keys)]
+        table, bare = read_labels(config.labels).by_names(data.keys)
+        read = [numbered(column) for column in table.of(data.keys)]
         columns = [(classes, numbers) for classes, numbers in read if len(classes) > 1]  # one says nothing
         if not columns:
             raise DataError(f"{config.labels} holds one label only", expected="two or more")
@@ -59,7 +60,10 @@ class FromLabels(Pretext[FromLabelsConfig]):
         self.heads = nn.ModuleList(nn.Linear(features, len(classes)) for classes, _ in columns)
         known = int(self._known().sum())
         heads = f"{len(columns)} labelings" if len(columns) > 1 else f"{len(columns[0][0])} labels"
-        self.notes = (Notice(f"{heads} of {known} of {data.images} images, from {config.labels}"),)
+        self.notes = (
+            Notice(f"{heads} of {known} of {data.images} images, from {config.labels}"),
+            *([bare] if bare else []),
+        )
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:
         """Mean cross-entropy over the heads; how often they agree with their labels, in [0, 1]."""

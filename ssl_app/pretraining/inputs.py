@@ -1,5 +1,6 @@
 """The inputs of a pretraining: images, method and initial network, gathered and checked before the first step."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ from ssl_app.data.intensity import PixelScaling, measure
 from ssl_app.data.loading import ImageRows
 from ssl_app.data.opened import Opened, open_data
 from ssl_app.data.spec import DataSpec, PixelSpec
+from ssl_app.data.splits import one_sided
 from ssl_app.data.transforms import center
 from ssl_app.errors import Change, DataError, Notice, Set, SettingsError, Unset
 from ssl_app.models.backbones import Backbone
@@ -21,6 +23,8 @@ from ssl_app.pretraining.schedule import Schedule
 from ssl_app.pretraining.selection import open_excluded, with_limit, with_validation, without_test
 from ssl_app.training.distributed import SingleProcess
 from ssl_app.training.initialization import Initialization
+
+logger = logging.getLogger(__name__)
 
 SAMPLE = 512  # images that a method's applicability is judged by
 FEW = 6  # images, fewer than which tell nothing of features or of a score
@@ -67,6 +71,7 @@ class Inputs:
         """Open the data and the weights. Raises DataError or SettingsError where the method cannot use them."""
         opened = _open(spec, group)
         dataset, size, method = opened.dataset, spec.pixels.size, spec.method
+        _warn_of_classes(opened, spec)
         channels = int(dataset.images.shape[-1])
         excluded = None if spec.exclude is None else open_excluded(spec.exclude, spec.pixels, opened)
         seen = without_test(opened, excluded)
@@ -123,6 +128,15 @@ def _open(spec: PretrainSpec, group: SingleProcess) -> Opened:
             fix=Set("image_size", needs.smallest_image),
         )
     return group.leader_first(lambda: open_data(spec.data, spec.pixels))
+
+
+def _warn_of_classes(opened: Opened, spec: PretrainSpec) -> None:
+    """Say now what a finetune with these labels and this split would refuse after the pretraining."""
+    if len(opened.dataset.classes) < 2:
+        return
+    notice = one_sided(opened.dataset, opened.parts, spec.data.columns.unlabeled)
+    if notice is not None:
+        logger.warning(notice.prefixed("warning: "))
 
 
 def _scaling(spec: PretrainSpec, dataset: Dataset, seen: NDArray[np.int64]) -> PixelScaling:

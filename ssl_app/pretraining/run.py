@@ -310,7 +310,11 @@ class Pretraining:
             "ancestry_known": all(ancestor.ancestry_known for ancestor in ancestors),
             "method": inputs.spec.name,
             "settings": dict(stored)
-            | {"method_settings": config.as_json(inputs.spec.config), "data_hash": dataset.hash},
+            | {
+                "method_settings": config.as_json(inputs.spec.config),
+                "data_hash": dataset.hash,
+                "data_state": dataset.state,
+            },
             "data": {"name": dataset.name, "hash": dataset.hash, "images": len(inputs.train)},
             "history": history,
             "doubts": [one.found for one in (*self.warnings(history).values(), self.too_short) if one is not None],

@@ -11,7 +11,7 @@ from ssl_app.data.opened import Opened, open_images
 from ssl_app.data.overlap import exclude, seen
 from ssl_app.data.sources.base import UNUSED, Columns, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
-from ssl_app.data.splits import hold_out_units, limited
+from ssl_app.data.splits import hold_out_units, limited, too_few
 from ssl_app.errors import Change, DataError
 
 logger = logging.getLogger(__name__)
@@ -28,13 +28,11 @@ def without_test(opened: Opened, excluded: Dataset | None) -> NDArray[np.int64]:
         gone = len(indices) - len(kept)
         logger.info(f"excluded: {gone} of {len(indices)} images, by content, near copy or group of {excluded.name}")
         indices = kept
-    if len(indices) < 4:
-        apart = "" if excluded is None else f" after the exclusion of {excluded.name}"
-        raise DataError(
-            f"{len(indices)} images are left to pretrain on{apart}, {len(parts.test)} are the test part",
-            expected="at least 4",
-            fix=Change("data") if excluded is None else (Change("exclude"), Change("data")),
-        )
+    apart = "" if excluded is None else f" after the exclusion of {excluded.name}"
+    few = too_few(len(indices), len(parts.test), apart)
+    if few is not None:
+        fixes = few.fixes if excluded is None else (Change("exclude"), *few.fixes)
+        raise DataError(few.found, expected=few.expected, fix=fixes)
     return indices
 
 

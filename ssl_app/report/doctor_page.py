@@ -71,7 +71,8 @@ class DoctorReport:
             tag("span", tag("strong", "Refused: "), words) if refuses else words for words, refuses in self.sentences
         ]
         rows = [[tag("code", typed), why] for typed, why in self.settings]
-        box = [tag("p", head, class_="outcome"), bullets(lines), paragraph("To go on, type"), command(self.next)]
+        box = [tag("p", head, class_="outcome"), bullets(lines)]
+        box += [paragraph("To go on, type"), command(self.next)] if self.next else []
         suggested = table([Column("setting", number=False), Column("why", number=False)], rows)
         return [tag("div", *box, class_="verdict"), suggested]
 

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from ssl_app.data import splits
 from ssl_app.data.class_maps import ClassMaps
 from ssl_app.data.class_maps import read as read_maps
-from ssl_app.data.dataset import Dataset
+from ssl_app.data.dataset import Dataset, changed
 from ssl_app.data.intensity import measure
 from ssl_app.data.opened import Opened, open_data
 from ssl_app.data.overlap import Overlap, count_overlap, near_in_train
@@ -54,14 +55,18 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     start = planned.initialization
     opened = open_data(planned.data, planned.pixels)
     _refuse_unlabeled(opened.dataset, planned)
-    if planned.inherited and start.settings.get("data_hash") not in (None, opened.dataset.hash):
-        logger.info(f"note: {opened.dataset.name} is not as it was when {start.name} was trained on it")
+    before = start.settings.get("data_state") if planned.inherited else None
+    if before is not None and (what := changed(before, opened.dataset.state)) is not None:
+        logger.info(f"note: {opened.dataset.name} has {what} than when {start.name} was trained on it")
     parts = _parts(opened, planned, config)
     everything = parts.train  # before the images without a label are left out
-    if not parts.cross_validated and (near := near_in_train(opened.dataset, everything, parts.test)) is not None:
+    labeled = opened.dataset.labeled
+    tested = parts.test[labeled[parts.test]]
+    if parts.leakage:  # by the split that was given, of labeled and unlabeled images
+        parts = replace(parts, leakage=splits.leakage_of(opened.dataset, replace(parts, test=tested)))
+    if not parts.cross_validated and (near := near_in_train(opened.dataset, everything, tested)) is not None:
         logger.warning(f"warning: {near}")
         parts = replace(parts, leakage=(*parts.leakage, near))
-    labeled = opened.dataset.labeled
     kept = {name: getattr(parts, name)[labeled[getattr(parts, name)]] for name in ("train", "val", "test")}
     opened = replace(opened, parts=replace(parts, **kept))
     _check(opened, planned, config)
@@ -155,7 +160,7 @@ def _check(opened: Opened, planned: Planned, config: TransferConfig) -> None:
     """Raise DataError where a class is missing on a side, or nothing is left to select on."""
     start = planned.initialization
     try:
-        splits.check_classes(opened.dataset, opened.parts)
+        splits.check_classes(opened.dataset, opened.parts, planned.data.columns.unlabeled)
     except DataError as error:
         if start.seen is None:
             raise
@@ -182,18 +187,19 @@ def hold_out(dataset: Dataset, parts: Parts, seed: int) -> Parts:
 
 def _evaluated_on_train(dataset: Dataset, parts: Parts, seed: int) -> Parts:
     """A fifth of the training part in the place of test, by the first seed that gives both sides every class."""
-    absent = None
+    absent: list[tuple[str, str, NDArray[np.int64]]] = []
     for tried in range(seed, seed + splits.SEEDS_TRIED):
         found = hold_out(dataset, replace(parts, val=parts.val[:0]), tried)
         found = replace(found, val=found.val[:0], test=found.val, how=f"{found.how} for evaluation")
         absent = splits.absent(dataset, found)
-        if absent is None:
+        if not absent:
             return found
-    assert absent is not None
+    name, _, images = absent[0]
+    one = f"one {dataset.columns.group or 'picture'}"
     raise DataError(
-        f"class '{absent[0]}' has too few images in the training part to train on some and evaluate on others: "
-        f"{len(absent[2])}, or all of one group",
-        fix=(Fix("add images of that class"), Fix("leave it out")),
+        f"class '{name}' has too few images in the training part to train on some and evaluate on others: "
+        f"{len(images)}, or all of {one}",
+        fix=(Fix("add images of that class"), Set("unlabeled", quote(name))),
     )
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -286,11 +287,16 @@ def _folds(opened: Opened, seed: int, draw: int) -> list[tuple[NDArray[np.int64]
     units = [dataset.units[index] for index in labeled]
     found = splits.folds(dataset.labels[labeled], units, FOLDS, mix(seed, draw) % 2**32)
     if found is None:
-        name, count = splits.fewest(dataset, labeled)
+        of_class = splits.units_of_classes(dataset)
+        scarce = min(range(len(of_class)), key=lambda label: len(of_class[label]))
+        name, count = dataset.classes[scarce], int(splits.label_counts(dataset, labeled)[scarce])
+        group = dataset.columns.group if dataset.groups is not None else None
+        few = "" if count == 1 or len(of_class[scarce]) > 1 else f", all of one {group or 'picture'}"
+        more = "label more of that class" if group is None else f"give it images of another {group}"
         raise DataError(
-            f"class '{name}' has {count} labeled image{'s' * (count > 1)}, or all of one group: none to train on and "
+            f"class '{name}' has {count} labeled image{'s' * (count > 1)}{few}: none to train on and "
             "others to test on",
-            fix=(Fix("label more of that class"), Fix("leave it out")),
+            fix=(Set("unlabeled", quote(name)), Fix(more)),
         )
     return [(labeled[fit], labeled[held]) for fit, held in found]
 

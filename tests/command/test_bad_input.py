@@ -128,9 +128,9 @@ def test_groups_that_leave_a_class_out_of_the_test_set(refuse_beside, trained) -
     error = refuse_beside("finetune", "--init", "p", "--data", manifest("g.csv", rows), "--group", "patient", *SHORT)
     assert error in (
         "class 'class1' has no test image: its only patient falls into the training part; "
-        "give a split column, or give more images of that class",
+        "give it images of another patient",
         "class 'class1' has no training image: its only patient falls into the test part; "
-        "give a split column, or give more images of that class",
+        "give it images of another patient",
     )
 
 

@@ -65,8 +65,10 @@ def test_labels_that_do_not_fit_are_a_finding(content: str, sentence: str, ssl: 
     data = folder(tmp_path / "scans")
     (tmp_path / "labels.csv").write_text(content)
     result = ssl("doctor", data, "--labels", tmp_path / "labels.csv", "--json").result
-    assert [one["refused"] for one in result["findings"]] == [True]
+    assert [one["refused"] for one in result["findings"]] == [True, False]  # the table first; a copy among the images
     assert sentence in result["findings"][0]["sentence"]
+    assert result["images"] == 12
+    assert " cannot be opened" not in ssl("doctor", data, "--labels", tmp_path / "labels.csv").out
 
 
 def test_clusters_are_labels_too(ssl: Callable, tmp_path: Path) -> None:
@@ -176,3 +178,85 @@ def test_a_cleaned_manifest_takes_odd_names_as_they_are(ssl: Callable, tmp_path:
         assert set(source.labels or ()) == {"=class\t1", "'two'; rm"}
         for i, key in enumerate(source.keys):
             assert np.array_equal(source.read(i)[..., 0], images[key.rpartition("/")[2]])
+
+
+def test_settings_are_suggested_with_each_other_and_labels_are_of_the_finetune(ssl: Callable, tmp_path: Path) -> None:
+    data = folder(tmp_path / "scans")
+    named = ["dent"] * 5 + ["crack"] * 3 + ["Crack"] * 3 + ["unknown"]
+    labels = table(tmp_path / "labels.csv", [(f"{n}.png", label) for n, label in enumerate(named)])
+    result = ssl("doctor", data, "--labels", labels, "--json").result
+    assert "--per-class 4" in result["suggested"]  # of 5 and 6 images, not of the 1 that is unknown
+    pretrain, finetune = result["next"].split(", then ")
+    assert not {"--labels", "--unlabeled", "--one-spelling", "--per-class"} & set(pretrain.split())
+    assert finetune == f"ssl-app finetune --labels {labels} --unlabeled unknown --one-spelling --per-class 4"
+
+
+def test_too_few_images_are_said_as_the_pretraining_says_it(
+    ssl: Callable, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = folder(tmp_path / "three", 3)
+    result = ssl("doctor", data, "--json").result
+    refused = [one["sentence"] for one in result["findings"] if one["refused"]]
+    error = ssl("pretrain", "--data", data, "--method", "rotnet", "--out", tmp_path / "runs", *tiny).error
+    assert refused == [error]
+    assert " left to pretrain on, " in error
+    assert result["next"] == ""
+    assert "next:" not in ssl("doctor", data, "--page", tmp_path / "a.html").out
+
+
+# classes that a split puts on one side
+
+
+def scarce(root: Path, seed: int = 0) -> Path:
+    """Thirty pictures in lots, one class of which is of one lot."""
+    (root / "scans").mkdir(parents=True)
+    rows = ["path,label,Los"]
+    for number, image in enumerate(np.random.default_rng(seed).integers(0, 250, (30, 14, 14, 1)).astype("uint8")):
+        cv2.imwrite(str(root / "scans" / f"{number}.png"), image)
+        rows.append(f"scans/{number}.png,{'rare' if number < 3 else 'ab'[number % 2]},{number // 3}")
+    (root / "list.csv").write_text("\n".join(rows))
+    return root / "list.csv"
+
+
+def test_a_class_on_one_side_is_said_before_anything_is_trained(
+    ssl: Callable, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = scarce(tmp_path)
+    cure = "part; type --unlabeled rare, or give it images of another Los"
+    said = [one["sentence"] for one in ssl("doctor", data, "--group", "Los", "--json").result["findings"]]
+    sentence = next(one for one in said if "class 'rare' has no " in one)
+    assert sentence.endswith(cure)
+    assert "its only Los falls into the " in sentence
+    again = ssl("doctor", data, "--group", "Los", "--unlabeled", "rare", "--json").result
+    assert not any("has no t" in one["sentence"] for one in again["findings"])
+    words = ("pretrain", "--data", data, "--method", "rotnet", "--epochs", 1, "--batch-size", 8, "--image-size", 16)
+    answer = ssl(*words, "--group", "Los", "--out", tmp_path / "runs", "--name", "p", *tiny)
+    assert answer.code == 0, answer.err
+    assert answer.err.count(f"warning: {sentence}") == 1
+    found = ssl("finetune", "--init", "p", "--per-class", 2, "--steps", 2, "--out", tmp_path / "runs", *tiny)
+    assert found.error == sentence
+
+
+# formats
+
+
+def test_transparency_that_is_dropped_is_said(ssl: Callable, tmp_path: Path) -> None:
+    data = folder(tmp_path / "scans", 6)
+    said = " ".join(one["sentence"] for one in ssl("doctor", data, "--json").result["findings"])
+    assert "transparency" not in said
+    for name in ("x.png", "y.webp"):
+        cv2.imwrite(str(data / name), np.random.default_rng(3).integers(0, 250, (14, 14, 4)).astype("uint8"))
+    found = ssl("doctor", data, "--json").result["findings"]
+    assert [one["sentence"] for one in found if one["kind"] == "transparency"] == [
+        "2 images have transparency (x.png the first): it is dropped, and pixels under it are seen in their color"
+    ]
+
+
+def test_formats_are_counted_by_files_whatever_is_in_their_names(ssl: Callable, tmp_path: Path) -> None:
+    data = folder(tmp_path / "Lot #3", 6)
+    (data / "0.png").rename(data / "Prüfung#12.png")
+    cv2.imwritemulti(str(data / "stack#1.tif"), list(pictures(3)))
+    np.savez(tmp_path / "a.npz", images=pictures(5))
+    assert ssl("doctor", data, "--json").result["formats"] == {".png": 6, ".tif": 1}
+    assert ssl("doctor", tmp_path / "a.npz", "--json").result["formats"] == {".npz": 1}
+    assert ssl("doctor", "digits", "--json").result["formats"] == {}

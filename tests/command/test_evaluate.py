@@ -140,7 +140,7 @@ def test_every_layer_is_one_line(ssl, tiny, trained, faint) -> None:
         for found, kind in zip(re.findall(number, line), ("knn", "linear"), strict=True):
             wanted = [one[kind][key] for key in ("balanced_accuracy", "low", "high", "accuracy")]
             assert [float(text) for text in found] == pytest.approx(wanted, abs=5.1e-4)
-    assert "[bootstrap over test patients]" in answer.err
+    assert "[bootstrap over test groups (patient)]" in answer.err
     for kind, name in (("knn", "kNN"), ("linear", "linear probe")):
         held_out = {layer: one[kind]["held_out"] for layer, one in result["probe"].items()}
         best = result["best"][kind]

@@ -165,7 +165,7 @@ def test_one_image_a_patient_and_none_of_the_test_part(suggest, manifest, listed
         "18 patients, one image each"
     )
     assert answer.result["groups"] == 18
-    assert answer.result["sentence"].startswith("18 of 18 patients of 54 unlabeled training images suggested")
+    assert answer.result["sentence"].startswith("18 of 18 groups (patient) of 54 unlabeled training images suggested")
     more = read(suggest("p", "--data", data, "--group", "patient", "--count", 20).result["suggested"])
     assert len({row["group"] for row in more}) == 18, "two patients twice, when all have given one"
 

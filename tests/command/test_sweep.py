@@ -116,7 +116,9 @@ def test_of_plain_weights_it_is_said_that_their_images_are_not_known(
     assert answer.result["overlap"] == {one: None, "theirs": "what theirs was trained on is not known"}
     assert "remark: theirs: what theirs was trained on is not known" in answer.err
     assert ssl("export", one, "--output", exported.with_suffix(".pt"), "--out", place.out).error == (
-        f"{exported.with_suffix('.json')} exists already; remove it, or type another --output"
+        f"{exported.with_suffix('.json')} exists already, and the pixels and classes of "
+        f"{exported.with_suffix('.pt')} would go there; type --output {tmp_path / 'theirs-2.pt'}, or remove "
+        f"{exported.with_suffix('.json')}"
     )
 
 
@@ -395,7 +397,7 @@ def test_a_sweep_that_is_refused_leaves_its_name_free(place: Place, one: str, tm
     table.write_text("\n".join(["path,label", *(f"{path},{path.parent.name}" for path in paths)]))
     words = ["sweep", "--init", one, "--data", table, "--strategy", "two-stage", *SHORT, "--name", "rare"]
     assert place.type(*words).error.startswith(
-        "class 'class2' has 1 labeled image, or all of one group: none to train"
+        "class 'class2' has 1 labeled image: none to train on and others to test on; type --unlabeled class2, or "
     )
     assert not (place.out / "rare").exists()
 

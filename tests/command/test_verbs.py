@@ -660,10 +660,17 @@ def test_a_run_reads_the_same_set_from_anywhere(ssl, tiny, images, tmp_path, mon
     assert answer.code == 0, answer.err
     assert answer.result["settings"]["data"] is None
     assert f"data: {here / 'scans'}, as in p" in answer.err
+    names = sorted(path.relative_to(here / "scans").as_posix() for path in (here / "scans").rglob("*.png"))
+    table = "".join(f"{name},{name[5] if number % 3 else 'none'}\n" for number, name in enumerate(names))
+    (tmp_path / "labels.csv").write_text(f"path,label\n{table}")
+    for more in (("--labels", tmp_path / "labels.csv", "--unlabeled", "none"), ("--unlabeled", "class2")):
+        relabeled = ssl("finetune", "--init", "p", *words, *more)  # other labels of the same images
+        assert relabeled.code == 0, relabeled.err
+        assert "was trained on it" not in relabeled.err
     shutil.rmtree(here / "scans")
     images(here / "scans", per_class=21)
     changed = ssl("finetune", "--init", "p", *words)
-    assert f"note: {here / 'scans'} is not as it was when p was trained on it" in changed.err
+    assert f"note: {here / 'scans'} has other images than when p was trained on it" in changed.err
     cheap = ("--strategy", "feature-extraction", "--baseline", "none", "--draws", 1, "--jobs", 1, "--name", "s")
     swept = ssl("sweep", "--data", "scans", "--init", "p", *cheap, *words)
     assert swept.code == 0, swept.err

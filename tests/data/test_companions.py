@@ -20,6 +20,11 @@ MASKS = {
     "Pascal's folders": ["JPEGImages/a.jpg", "SegmentationClass/a.png"],
     "a folder below the images": ["c/x.png", "c/seg/x_seg.png"],
 }
+MASKS["a short word beside many others, with the picture of the bare name"] = [
+    "flag.png",
+    *[f"flag-{a}{b}.png" for a in "acgit" for b in "mrs"],
+    "flag-gt.png",
+]
 THUMBNAILS = {
     "a folder below the images": ["c/x.jpg", "c/thumbs/x.jpg"],
     "a word after the name": ["x.jpg", "x_thumb.jpg"],
@@ -31,6 +36,7 @@ NEITHER = {
     "faces with and without masks": ["with_mask/1.png", "without_mask/1.png", "worn_badly/1.png"],
     "a mask whose image is not there": ["a/x.png", "a/y_mask.png"],
     "a name that goes on": ["x.png", "xmask.png", "mask.png"],
+    "one of many of the same name": [f"flag-{a}{b}.png" for a in "acgit" for b in "mnrt"],
     "a class of segments": ["seg/1.png", "whole/1.png", "seg/2.png"],
 }
 

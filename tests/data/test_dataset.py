@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-from ssl_app.data.dataset import Dataset, in_class_order, open_dataset
+from ssl_app.data.dataset import Dataset, changed, in_class_order, open_dataset
 from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.data.summary import labeled_digest
@@ -47,6 +47,25 @@ def test_the_hash_is_of_pictures_labels_and_groups_and_not_of_names(tmp_path: Pa
         hashes.append(opened(str(tmp_path / "m.csv"), tmp_path / "cache").hash)
     assert len(set(hashes[:3])) == 3
     assert hashes[3] == hashes[0]
+
+
+def test_a_set_has_changed_by_its_images_its_groups_or_its_split_and_not_by_its_labels(tmp_path: Path) -> None:
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8), number, np.uint8))
+
+    def state(*rows: str) -> dict[str, str]:
+        (tmp_path / "m.csv").write_text("\n".join(["path,label,group,split", *rows]))
+        return opened(str(tmp_path / "m.csv"), tmp_path / "cache").state
+
+    before = state("0.png,a,p,", "1.png,b,p,", "2.png,b,q,")
+    assert changed(before, before) is None
+    assert changed(before, state("2.png,,q,train", "0.png,c,p,train", "1.png,,p,train")) is None  # order and labels
+    assert changed(before, state("0.png,a,p,", "1.png,b,p,", "3.png,b,q,")) == "other images"
+    assert changed(before, state("0.png,a,p,", "1.png,b,p,")) == "other images"
+    assert changed(before, state("0.png,a,p,", "1.png,b,q,", "2.png,b,q,")) == "other groups"
+    assert changed(before, state("0.png,a,p,", "1.png,b,p,", "2.png,b,q,test")) == "another given split"
+    both = state("0.png,a,p,", "1.png,b,q,", "2.png,b,q,test")
+    assert changed(before, both) == "other groups and another given split"
 
 
 def test_digits_are_one_call(tmp_path: Path) -> None:

@@ -1,13 +1,20 @@
 """A table of labels names images by their paths, or the file whose slices, frames or pages they are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ssl_app.data.label_tables import read_labels
+from ssl_app.data.members import file_of
+from ssl_app.data.opened import labeled_by
+from ssl_app.data.sources.base import Columns
+from ssl_app.data.sources.manifest import separator
 from ssl_app.errors import DataError
+from tests import toys
 
 KEYS = ("a.nii.gz#0", "a.nii.gz#1", "b.nii.gz#0", "c#1.png", "d.png")
+REAL = ("c#1.png", "Lot #3/d.png", "#.png", "d.png", "#3")  # files, each of one image
 
 
 def test_a_file_labels_all_its_images_and_an_image_beats_its_file(tmp_path: Path) -> None:
@@ -23,3 +30,48 @@ def test_a_table_that_names_no_image_shows_how_they_are_named(tmp_path: Path) ->
     table.write_text("path,label\nscan.nii,x\n")
     with pytest.raises(DataError, match=r"its first path is 'scan\.nii', theirs 'a\.nii\.gz#0'"):
         read_labels(table).of(KEYS)
+
+
+def test_the_name_of_a_file_is_not_cut_at_its_mark() -> None:
+    assert [file_of(key) for key in KEYS[:2]] == ["a.nii.gz", "a.nii.gz"]
+    assert [file_of(key) for key in REAL] == list(REAL)
+
+
+def test_bare_names_that_are_each_of_one_image_are_taken(tmp_path: Path) -> None:
+    table, keys = tmp_path / "labels.csv", ["Lot 1/a.png", "Lot 2/b.png", "Lot 2/v.tif#0", "Lot 2/v.tif#1"]
+    table.write_text("path,label\nb.png,x\na.png,y\nv.tif,z\ngone.png,x\n")
+    labels, said = read_labels(table).by_names(keys)
+    assert labels.of(keys) == [["y", "x", "z", "z"]]
+    assert labels.unmatched(keys) == ["gone.png"]
+    assert str(said) == f"3 bare names of files are taken for the one image of that name in a folder ({table})"
+    whole, nothing = read_labels(table).by_names(["a.png", "Lot 2/b.png"])  # one is a path already
+    assert nothing is None
+    assert whole.of(["a.png", "Lot 2/b.png"]) == [["y", None]]
+
+
+def test_a_bare_name_of_two_images_shows_the_path_of_one_of_these(tmp_path: Path) -> None:
+    table, keys = tmp_path / "labels.csv", ["Lot 0/scan.png", "Lot 1/b.png", "Lot 2/b.png"]
+    table.write_text("path,label\nb.png,x\n")
+    labels, said = read_labels(table).by_names(keys)
+    assert said is None
+    with pytest.raises(DataError, match=r"is 'b\.png', theirs 'Lot 1/b\.png'; .*write 'Lot 1/b\.png' there"):
+        labels.of(keys)
+
+
+def test_a_separator_is_known_by_the_header_whatever_its_names(tmp_path: Path) -> None:
+    for header, found in (("Datei;Los", ";"), ("Datei", ","), ("a\tb\tc", "\t"), ("path;a,b", ";"), ("a,b", ",")):
+        (tmp_path / "a.csv").write_text(header + "\n")
+        assert separator(tmp_path / "a.csv") == found
+
+
+def test_rows_of_images_that_cannot_be_read_are_said_to_be_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = replace(toys.dataset([None] * 3), unreadable=(("broken.png", "cut"), ("cut.png", "cut")))
+    table = tmp_path / "labels.csv"
+    rows = "".join(f"{key},{label}\n" for key, label in zip(dataset.keys, "aba", strict=True))
+    table.write_text(f"path,label\n{rows}broken.png,a\ncut.png,b\ngone.png,b\n")
+    with caplog.at_level("INFO"):
+        labeled_by(dataset, table, Columns())
+    assert f"note: in {table} 2 rows name images that could not be read, the first is 'broken.png'" in caplog.messages
+    assert f"note: 1 of 6 rows of {table} name no image, the first is 'gone.png'" in caplog.messages

@@ -12,14 +12,18 @@ from ssl_app.data.overlap import Overlap, count_overlap, exclude, seen
 from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.splits import (
     Parts,
+    absent,
     check_budgets,
     check_classes,
     draw,
     folds,
     hashed,
     hold_out_units,
+    leakage_of,
     limited,
+    one_sided,
     split,
+    too_few,
     write_draw,
 )
 from ssl_app.errors import DataError
@@ -124,13 +128,15 @@ def test_every_class_must_be_on_both_sides() -> None:
     dataset = toys.dataset(labels, groups)
     parts = Parts(np.array([*range(10, 43)]), np.array([], np.int64), np.arange(10), "", seed=0)
     message = refusal(dataset, parts)
-    start = "class 'virus' has no test image: its 3 patients all fall into the training part; type split_seed "
+    start = (
+        "class 'virus' has no test image: its 3 groups (patient) all fall into the training part; type split_seed "
+    )
     assert message.startswith(start)
     seed = int(message.removeprefix(start).split(",")[0])
     check_classes(dataset, split(dataset, seed=seed))
     given = replace(parts, seed=None)
     assert refusal(replace(dataset, columns=Columns(split="split")), given) == (
-        "class 'virus' has no test image in column split; type split none"
+        "class 'virus' has no test image in column split; type split none, or unlabeled virus"
     )
 
 
@@ -139,8 +145,32 @@ def test_a_class_in_one_group_cannot_be_tested() -> None:
     parts = Parts(np.arange(10, 41), np.array([], np.int64), np.arange(10), "", seed=0)
     assert refusal(dataset, parts) == (
         "class 'c' has no test image: its only patient falls into the training part; "
-        "give a split column, or give more images of that class"
+        "type unlabeled c, or give it images of another patient"
     )
+    assert str(one_sided(dataset, parts, ["none", "two words"])).split("; ")[1] == (
+        "type unlabeled 'none,two words,c', or give it images of another patient"
+    )
+    alone = toys.dataset(["a", "b"] * 20 + ["c", "d"])
+    assert str(one_sided(alone, replace(parts, train=np.arange(10, 42)))) == (
+        "2 classes have no test or no training image; class 'c' has no test image: its only image falls into the "
+        "training part; type unlabeled c,d, or give each of them more images"
+    )
+    two = toys.dataset(["a"] * 20 + ["c"], [f"p{i}" for i in range(21)])
+    assert str(one_sided(two, replace(parts, train=np.arange(10, 21)))).endswith(
+        "training part; give it images of another patient"  # without it one class would be left
+    )
+
+
+@pytest.mark.parametrize("groups", [None, [f"p{i // 3}" for i in range(120)]])
+def test_the_seed_that_is_named_is_the_first_that_works(groups: list[str] | None) -> None:
+    dataset = toys.dataset(["a", "b"] * 57 + ["c"] * 6, groups)
+    works = [not absent(dataset, split(dataset, seed=seed)) for seed in range(40)]
+    for seed in range(11):
+        notice = one_sided(dataset, split(dataset, seed=seed))
+        if not works[seed]:
+            assert f"type split_seed {works.index(True, seed)}, or unlabeled " in str(notice)
+        else:
+            assert notice is None
 
 
 def test_fewer_than_two_classes_are_refused() -> None:
@@ -313,9 +343,9 @@ def test_leaks_count_copies_and_groups_once_each() -> None:
 
 def test_nothing_seen_says_nothing() -> None:
     assert Overlap(0, 0, 400).sentence() is None
-    assert Overlap(0, 0, 400, "patient", False).sentence() == "which patients pretraining saw is not known"
+    assert Overlap(0, 0, 400, "patient", False).sentence() == "which groups (patient) pretraining saw is not known"
     assert Overlap(1, 0, 9, "lot", False).sentence() == (
-        "1 of 9 test images is an exact copy of pretraining images; which lots pretraining saw is not known"
+        "1 of 9 test images is an exact copy of pretraining images; which groups (lot) pretraining saw is not known"
     )
 
 
@@ -428,3 +458,20 @@ def test_folds_differ_by_seed(size: int) -> None:
     units = [f"p{i // size}" for i in range(40)]
     one, other = (folds(np.array([0, 1] * 20), units, 5, seed) for seed in (0, 1))
     assert [held.tolist() for _, held in one] != [held.tolist() for _, held in other]
+
+
+def test_too_few_images_are_counted_in_words() -> None:
+    assert str(too_few(1, 2)) == (
+        "1 image is left to pretrain on, 2 are the test part; expected at least 4; type another data"
+    )
+    assert str(too_few(2, 1, " after a")).startswith("2 images are left to pretrain on after a, 1 is the test part")
+    assert too_few(4, 0) is None
+
+
+def test_copies_are_counted_among_the_images_that_are_tested() -> None:
+    labels = ["a", "b", None, "a", "b", None]
+    dataset = toys.dataset(labels, None, ["train"] * 3 + ["test"] * 3, [1, 2, 3, 1, 5, 3])
+    parts = split(dataset, allow_leak=True)
+    assert parts.leakage == ("2 of 3 test images have an exact copy in train",)
+    tested = replace(parts, test=parts.test[dataset.labeled[parts.test]])
+    assert leakage_of(dataset, tested) == ("1 of 2 test images have an exact copy in train",)

@@ -1,6 +1,7 @@
 """JPEG, GIF, BMP, WebP and all PNG and PNM of up to eight bits: Pillow says what a file holds."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,15 @@ def decode_pillow(content: bytes, limit: Limit) -> NDArray[Any]:
         image.load()
         array = unpacked(image)
         return turned(array, image.getexif().get(TAG, 1))
+
+
+def has_alpha(path: Path) -> bool:
+    """Whether a file has an alpha channel or a transparent color, by its header; False where it cannot be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.mode in {"RGBA", "LA", "La", "RGBa", "PA"} or "transparency" in image.info
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def unpacked(image: Image.Image) -> NDArray[Any]:

@@ -66,6 +66,7 @@ class Arrays(Source):
             self.keys = tuple(map(str, range(sum(counts))))
             self.splits = splits_from(data, texts(data, "split", pieces, len(self.keys)))
             split_name = names["split"]
+        self.file_names = (self.path.name,) * len(self.keys)
         self.labels = texts(data, "label", pieces, len(self.keys))
         self.groups = texts(data, "group", pieces, len(self.keys))
         for kind in ("label", "group"):

@@ -72,6 +72,7 @@ class Source(ABC):
     last_resort: ClassVar[bool] = False  # tried after the others
     name: str  # as typed
     keys: tuple[str, ...]  # (N,) unique and stable: path below the root, or member name
+    file_names: tuple[str, ...] | None = None  # (N,) of the files that the images lie in; None: their keys are these
     labels: tuple[str | None, ...] | None = None  # class names; None = unlabeled
     groups: tuple[str | None, ...] | None = None
     splits: tuple[str | None, ...] | None = None  # "train", "val" or "test"

@@ -21,6 +21,7 @@ class Digits(Source):
         images, labels = load_digits().images, load_digits().target
         self.images = np.rint(images * 255 / 16).astype(np.uint8)[..., None]  # (1797, 8, 8, 1), from 0..16
         self.keys = tuple(f"{i:04d}" for i in range(len(images)))
+        self.file_names = ()
         if columns.label != UNUSED:
             self.labels = tuple(str(label) for label in labels)
             self.columns = Columns(label="digit")

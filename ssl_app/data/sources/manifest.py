@@ -154,10 +154,13 @@ def refuse_workbook(path: Path) -> None:
 
 
 def separator(path: Path) -> str:
-    """Tab for .tsv; of .csv the comma, or what cuts a path out of its header: tab, or some countries' semicolon."""
+    """Tab for .tsv; of .csv the comma, or what cuts a path out of its header, or else the most columns: tab, or some
+    countries' semicolon.
+    """
     if path.suffix.lower() == ".tsv":
         return "\t"
-    return max(",", ";", "\t", key=lambda between: PATH in names_of(path, between))  # the first of equals
+    names = {between: names_of(path, between) for between in (",", ";", "\t")}
+    return max(names, key=lambda between: (PATH in names[between], len(names[between])))  # the first of equals
 
 
 def names_of(path: Path, between: str) -> list[str]:

@@ -22,7 +22,7 @@ from ssl_app.data.images import Unreadable, decode
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns, Source, file_stamp, in_order
 from ssl_app.data.sources.manifest import PATH
 from ssl_app.data.survey import survey
-from ssl_app.errors import DataError, Fix, Notice, nearest
+from ssl_app.errors import DataError, Fix, Notice, Set, nearest
 
 T = TypeVar("T")
 ENDING = ".parquet"
@@ -61,6 +61,7 @@ class Parquet(Source):
         if not keys:
             raise DataError(f"{data} holds no rows")
         self.keys = tuple(keys)
+        self.file_names = tuple(key.rpartition("#")[0] for key in keys)
         self.labels, self.groups = (
             tuple(values[kind]) if chosen[kind] is not None else None for kind in ("label", "group")
         )
@@ -77,7 +78,8 @@ class Parquet(Source):
             )
         )
         if chosen["label"] is None and columns.label is None and others:
-            self.notes += (Notice(f"{data} has no column label; its other columns: {', '.join(others)}"),)
+            only = f"{data} has no column label; its other columns: {', '.join(others)}"
+            self.notes += (Notice(only, fixes=(Set("label", "COLUMN to name one of them"),)),)
 
     def worth(self, names: list[str], schema: pa.Schema) -> dict[str, list[str]]:
         """The values of columns that may be groups or a split: short texts and whole numbers."""
