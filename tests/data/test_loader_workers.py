@@ -62,7 +62,14 @@ def test_workers_end_with_their_parent_that_was_killed() -> None:
     parent.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stop_of_the_whole_group_is_the_parents(number: int) -> None:
     parent, workers = started("wait")
     assert len(workers) == 2
