@@ -8,6 +8,7 @@ import pytest
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from ssl_app.data.label_tables import read_labels
 from ssl_app.report.suggested import Row, Suggestion, write_page, write_table
@@ -114,7 +115,7 @@ def test_a_picture_is_enlarged_and_named_there(browser: Chrome, page: Path) -> N
     assert browser.execute_script(seen) == ["scans/2.png", ""]
     type_in(Keys.ESCAPE)
     assert browser.execute_script(seen) is None
-    assert browser.execute_script(focus) == "Enlarge image 3"
+    WebDriverWait(browser, 20).until(lambda _: browser.execute_script(focus) == "Enlarge image 3")  # after an event
     assert browser.execute_script(PROGRESS) == "2 of 5 images named as 2 classes"
     type_in(Keys.ENTER)
     assert browser.execute_script(seen) == ["scans/2.png", ""], "without a mouse, too"
