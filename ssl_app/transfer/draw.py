@@ -39,6 +39,10 @@ CHECKS = 10  # how often a separate validation set is evaluated in a stage
 class Kept(Protocol):
     """What is computed once for an untrained backbone and a set, whatever the draw."""
 
+    def take(self, layers: Sequence[str | None]) -> None:
+        """Compute what several layers will be asked for together, which takes one pass over the images."""
+        ...
+
     def features_of(self, layer: str | None) -> NDArray[np.float32]:
         """Features of every image of the set, (M, d)."""
         ...

@@ -5,7 +5,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,16 +110,27 @@ class TrialSetup:
             np.savez(file, weight=head.weight, bias=head.bias, strength=head.strength, how=head.how)
         return head
 
+    def take(self, layers: Sequence[str | None]) -> None:
+        """Compute what is missing of the features of several layers, and of their graphs', in one pass each."""
+        for corners in (False, True):
+            paths = {layer: self.features_file(layer, corners) for layer in layers}
+            self._write({layer: path for layer, path in paths.items() if not path.is_file()}, corners)
+
     def _features(self, layer: str | None, corners: bool) -> NDArray[np.float32]:
         """(M, d) memory-mapped."""
         path = self.features_file(layer, corners)
         if not path.is_file():
+            self._write({layer: path}, corners)
+        kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
+        return kept
+
+    def _write(self, paths: Mapping[str | None, Path], corners: bool) -> None:
+        """Features of these layers, in one pass over every image of the set."""
+        if paths:
             dataset = self.dataset
             backbone, _ = self.initialization.load(dataset.images.shape[-1], dataset.image_size, self.config.seed)
             every = self.rows(np.arange(len(dataset.keys)))
-            frozen.write({layer: path}, backbone, every, self.hardware, self.mirrors, corners)
-        kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
-        return kept
+            frozen.write(paths, backbone, every, self.hardware, self.mirrors, corners)
 
     def _digest(self, layer: str | None) -> str:
         """Of all that features depend on."""

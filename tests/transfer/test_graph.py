@@ -73,3 +73,19 @@ def test_features_of_the_center_are_not_those_of_the_graph(classifier: Classifie
     assert len(list(tmp_path.rglob("*.npy"))) == 2
     rows = toys.rows(setup.dataset.images, SIDE)
     np.testing.assert_allclose(center, pooled_features(classifier, rows, toys.CPU, mirrored=True), atol=1e-5)
+
+
+def test_layers_that_are_taken_together_take_one_pass(classifier: Classifier, tmp_path: Path) -> None:
+    setup, layers = a_setup(classifier, toys.images(COUNT, SIDE + 4), tmp_path), [None, "stage3+stage4"]
+    seen: list[int] = []
+    classifier.backbone.body.register_forward_pre_hook(
+        lambda module, inputs: seen.append(len(inputs[0])) if len(inputs[0]) > 1 else None
+    )
+    setup.take(layers)
+    passes = sum(seen)
+    assert passes == COUNT * 2 * (1 + 5), "an image and its mirror image, of the center and of five crops"
+    for layer in layers:
+        setup.features_of(layer)
+        setup.graph_of(layer, np.sort(INDICES), NEAR)
+    setup.take(layers)
+    assert sum(seen) == passes

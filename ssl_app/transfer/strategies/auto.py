@@ -136,6 +136,8 @@ def _frozen(classifier: Classifier, draw: Draw, several: bool) -> list[Classifie
     layers: list[str | None] = [classifier.layer]
     if classifier.layer is None and len(classifier.backbone.layers) > 1:
         layers.append(JOINED.join(classifier.backbone.layers[-2:]))
+    if draw.kept is not None:
+        draw.kept.take(layers)
     found = []
     for layer in layers:
         for spread in (False, True) if several else (True,):
