@@ -13,6 +13,8 @@ from ssl_app.environment import prepare_environment
 
 prepare_environment()
 
+os.fsync = lambda descriptor: None  # nobody cuts the power of a test, and a disk takes milliseconds to be sure
+
 
 @pytest.fixture
 def messages() -> Iterator[list[str]]:

@@ -1,7 +1,6 @@
 """How far two partitions of the same images agree, and how pure clusters are; a cluster's name may be anything."""
 
-import warnings
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +43,12 @@ class Agreement:
 def agree(clusters: ArrayLike, labels: ArrayLike) -> Agreement:
     """Agreement of clusters with known classes. (N,), (N,)."""
     one, other = _pair(clusters, labels)
-    found = ami(one, other)
+    found, score = ami(one, other), nmi(one, other)
     random = np.random.default_rng(0)
-    shared = _shared(one, other)
-    shuffled = (_shared(one, random.permutation(other)) for _ in range(SHUFFLED))
+    shuffled = (nmi(one, random.permutation(other)) for _ in range(SHUFFLED))
     largest = np.unique(other, return_counts=True)[1].max() / other.size
-    by_chance = found < LEAST or any(shared <= value for value in shuffled)
-    return Agreement(other.size, nmi(one, other), found, purity(one, other).overall, float(largest), by_chance)
+    by_chance = found < LEAST or any(score <= value for value in shuffled)
+    return Agreement(other.size, score, found, purity(one, other).overall, float(largest), by_chance)
 
 
 def nmi(a: ArrayLike, b: ArrayLike) -> float:
@@ -61,9 +59,11 @@ def nmi(a: ArrayLike, b: ArrayLike) -> float:
     from 0 where clusters are small: two random partitions of 5,000 images into 1,000 clusters have .75. `ami`
     takes chance away.
     """
-    from sklearn.metrics import normalized_mutual_info_score
-
-    return min(1.0, _scored(normalized_mutual_info_score, a, b, average_method="geometric"))
+    rows, columns, cells = _table(a, b)
+    ours, theirs = _entropy(rows), _entropy(columns)
+    if min(len(rows), len(columns)) == 1:
+        return float(len(rows) == len(columns))
+    return min(1.0, max(0.0, ours + theirs - _entropy(cells)) / math.sqrt(ours * theirs))
 
 
 def ami(a: ArrayLike, b: ArrayLike) -> float:
@@ -73,15 +73,12 @@ def ami(a: ArrayLike, b: ArrayLike) -> float:
     as in `nmi`. Below 0 is worse than chance. Its value is that of scikit-learn, whose chance goes through all
     pairs of clusters: 165 s for 3,000 clusters against 3,000 on 1.28 million images, 9 s here.
     """
-    from scipy.stats import entropy
-
-    one, other = _pair(a, b)
-    rows, columns = (np.unique(each, return_counts=True)[1] for each in (one, other))
-    if min(len(rows), len(columns)) == 1 or len(rows) == len(columns) == one.size:
+    rows, columns, cells = _table(a, b)
+    if min(len(rows), len(columns)) == 1 or len(rows) == len(columns) == rows.sum():
         return float(len(rows) == len(columns))  # chance leaves nothing to share: 0 / 0
+    ours, theirs = _entropy(rows), _entropy(columns)
     chance = _by_chance(rows, columns)
-    most = (entropy(rows) + entropy(columns)) / 2
-    return float((_shared(one, other) - chance) / (most - chance))
+    return (ours + theirs - _entropy(cells) - chance) / ((ours + theirs) / 2 - chance)
 
 
 def ari(a: ArrayLike, b: ArrayLike) -> float:
@@ -89,9 +86,11 @@ def ari(a: ArrayLike, b: ArrayLike) -> float:
 
     Hubert and Arabie (1985), scikit-learn's value. Large clusters weigh most, as they hold most pairs.
     """
-    from sklearn.metrics import adjusted_rand_score
-
-    return _scored(adjusted_rand_score, a, b)
+    rows, columns, cells = (float((sizes * (sizes - 1) // 2).sum()) for sizes in _table(a, b))
+    total = np.asarray(a).size
+    chance = rows * columns / max(1, total * (total - 1) // 2)
+    most = (rows + columns) / 2
+    return 1.0 if most == chance else (cells - chance) / (most - chance)  # single clusters, or all images apart
 
 
 def nmi_by_chance(a: ArrayLike, b: ArrayLike, seed: int) -> float:
@@ -119,7 +118,6 @@ def purity(clusters: ArrayLike, labels: ArrayLike) -> Purity:
     one, other = _pair(clusters, labels)
     names, row = np.unique(one, return_inverse=True)
     classes, column = np.unique(other, return_inverse=True)
-    # the cells that are there, not the whole table: that of 100,000 clusters by 100,000 fits nowhere
     cell, count = np.unique(row.astype(np.int64) * len(classes) + column, return_counts=True)
     row, column = cell // len(classes), cell % len(classes)
     order = np.lexsort((column, -count, row))  # a cluster's largest cell comes first
@@ -128,19 +126,22 @@ def purity(clusters: ArrayLike, labels: ArrayLike) -> Purity:
     return Purity(float(count[first].sum() / sizes.sum()), names, sizes, count[first] / sizes, classes[column[first]])
 
 
-def _shared(a: ArrayLike, b: ArrayLike) -> float:
-    """Mutual information in nats."""
-    from sklearn.metrics import mutual_info_score
+def _table(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Images in each cluster of one partition, of the other, and in each pair that shares some.
 
-    return _scored(mutual_info_score, a, b)
-
-
-def _scored(score: Callable[..., float], a: ArrayLike, b: ArrayLike, **options: str) -> float:
+    (N,), (N,) -> (K,), (L,), (P,).
+    """
     one, other = _pair(a, b)
-    with warnings.catch_warnings():
-        # many clusters of few images are no regression by mistake
-        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%")
-        return float(score(one, other, **options))
+    _, row, rows = np.unique(one, return_inverse=True, return_counts=True)
+    _, column, columns = np.unique(other, return_inverse=True, return_counts=True)
+    # the cells that are there, not the whole table: that of 100,000 clusters by 100,000 fits nowhere
+    return rows, columns, np.unique(row.astype(np.int64) * len(columns) + column, return_counts=True)[1]
+
+
+def _entropy(sizes: NDArray[np.int64]) -> float:
+    """Entropy in nats of clusters of these sizes, to the bit the same in any order. (K,)."""
+    share = np.sort(sizes) / sizes.sum()
+    return float(-(share * np.log(share)).sum())
 
 
 def _pair(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
