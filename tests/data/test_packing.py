@@ -20,7 +20,6 @@ from ssl_app.data.sources.base import Columns, open_source
 from ssl_app.data.spec import PixelSpec
 from ssl_app.data.store import allocate
 from ssl_app.errors import DataError, UserError
-from ssl_app.runs import sync
 
 rng = np.random.default_rng(0)
 
