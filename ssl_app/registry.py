@@ -16,7 +16,7 @@ def names(package: str) -> list[str]:
     """Public names of a package's entries, sorted: names("pretext") -> ["rotnet", ...]."""
     folder = ROOT / package.replace(".", "/")
     files = [path.stem for path in folder.glob("*.py")]
-    return sorted(stem.replace("_", "-") for stem in files if stem not in {"__init__", "base"})
+    return sorted(stem.replace("_", "-") for stem in files if stem != "base" and not stem.startswith("_"))
 
 
 def describe(package: str, name: str) -> str:

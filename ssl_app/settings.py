@@ -131,7 +131,22 @@ class PixelSettings:
 
 
 @dataclass(frozen=True)
-class PretrainSettings(RunSettings, PixelSettings, DataSettings):
+class ClusterSettings:
+    """Where trials, or pretrainings of several seeds, run other than on this machine."""
+
+    ray: str = option(
+        NO_RAY,
+        "run trials, or the pretrainings of --seeds, on a Ray cluster: auto finds the one that runs on this machine; "
+        "HOST:PORT; needs the extra ray",
+        metavar="none|auto|ADDRESS",
+    )
+    gpu_share: float = option(
+        1.0, "share of a GPU that a trial, or a pretraining, takes on a Ray cluster", at_least=0.01, at_most=1
+    )
+
+
+@dataclass(frozen=True)
+class PretrainSettings(ClusterSettings, RunSettings, PixelSettings, DataSettings):
     """Settings of a pretraining; the method's own join them."""
 
     method: str | None = option(
@@ -266,16 +281,10 @@ class StageTwoSettings(RunSettings, TransferSettings, PixelSettings, DataSetting
 
 
 @dataclass(frozen=True)
-class WorkerSettings:
+class WorkerSettings(ClusterSettings):
     """What runs the trials of a sweep."""
 
     jobs: int | None = option(None, "trials at a time; default: one a core, up to 8; one on a GPU", at_least=1)
-    ray: str = option(
-        NO_RAY,
-        "run trials on a Ray cluster: auto finds the one that runs on this machine; HOST:PORT; needs the extra ray",
-        metavar="none|auto|ADDRESS",
-    )
-    gpu_share: float = option(1.0, "share of a GPU that a trial takes on a Ray cluster", at_least=0.01, at_most=1)
 
 
 @dataclass(frozen=True)

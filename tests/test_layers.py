@@ -111,7 +111,7 @@ def test_some_packages_have_their_place() -> None:
     places = {
         "mlflow": ("tracking",),
         "albumentations": ("data/boxes.py", "data/operations.py", "data/transforms.py", "pretext/"),
-        "ray": ("transfer/ray_workers.py",),
+        "ray": ("training/ray_cluster.py", "transfer/ray_workers.py"),
     }
     for package, homes in places.items():
         users = [p for p in files() if any(n.split(".")[0] == package for n in imports(p))]

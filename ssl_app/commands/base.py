@@ -12,6 +12,7 @@ from ssl_app import config, locks, runs
 from ssl_app.errors import Fix, Run, RunError, Set, SettingsError, Unset, UserError
 from ssl_app.settings import (
     NO_RAY,
+    ClusterSettings,
     DataSettings,
     FileSettings,
     PixelSettings,
@@ -114,10 +115,7 @@ def workers_of(settings: WorkerSettings, hardware: "Hardware", threads: int | No
     from ssl_app.transfer.workers import LocalWorkers
 
     if settings.ray == NO_RAY:
-        if settings.gpu_share != 1:
-            raise SettingsError(
-                f"--gpu-share {settings.gpu_share:g} is of trials on a Ray cluster", fix=Set("ray", "auto")
-            )
+        refuse_gpu_share(settings)
         yield LocalWorkers(jobs_at_once(settings.jobs, threads, hardware))
         return
     if settings.jobs is not None:
@@ -129,6 +127,12 @@ def workers_of(settings: WorkerSettings, hardware: "Hardware", threads: int | No
 
     with connected(settings.ray, hardware, settings.gpu_share) as workers:
         yield workers
+
+
+def refuse_gpu_share(settings: ClusterSettings) -> None:
+    """Raise SettingsError where a share of a GPU is named, and no cluster."""
+    if settings.gpu_share != 1:
+        raise SettingsError(f"--gpu-share {settings.gpu_share:g} is of a Ray cluster", fix=Set("ray", "auto"))
 
 
 def jobs_at_once(jobs: int | None, threads: int | None, hardware: "Hardware") -> int:

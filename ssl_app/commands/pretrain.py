@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_app import config, console, registry, runs
 from ssl_app.commands import RecordedRun, RunSpec, record
-from ssl_app.commands.base import DIGITS, data_of, hardware_of, out_flag, pixels_of
+from ssl_app.commands.base import DIGITS, data_of, hardware_of, out_flag, pixels_of, refuse_gpu_share
 from ssl_app.errors import CheckpointError, RunError, Set, SettingsError, UserError
 from ssl_app.locks import locked
 from ssl_app.runs import Result
-from ssl_app.settings import COLOR_CHANNELS, COLOR_METHOD, GRAY_METHOD, PretrainSettings
+from ssl_app.settings import COLOR_CHANNELS, COLOR_METHOD, GRAY_METHOD, NO_RAY, PretrainSettings
 
 if TYPE_CHECKING:
     from ssl_app.data.spec import DataSpec, PixelSpec
     from ssl_app.pretraining.inputs import PretrainSpec
     from ssl_app.pretraining.run import Pretraining
     from ssl_app.training.distributed import SingleProcess
+    from ssl_app.training.hardware import Hardware
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +38,21 @@ ssl-app pretrain --data all.csv --group patient --exclude labeled.csv
 ssl-app pretrain --method sela --help
 ssl-app pretrain --data scans/ --augment strong --show-views
 ssl-app pretrain --data scans/ --seeds 3 --name scans
+ssl-app pretrain --data scans/ --seeds 3 --name scans --ray auto
 ssl-app pretrain --resume pretrain-20261121-101500
 torchrun --nproc-per-node 2 -m ssl_app pretrain --data scans/
 """
 
-FREE = ("any_threads", "threads", "workers", "save_every", "tracking_uri", "device")  # may differ when a run goes on
+FREE = (
+    "any_threads",
+    "threads",
+    "workers",
+    "save_every",
+    "tracking_uri",
+    "device",
+    "ray",
+    "gpu_share",
+)  # may differ when a run goes on
 
 EVERY_VERB = {"recipe", "json", "help"}  # flags that are no settings
 
@@ -90,17 +101,20 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
 
     With several seeds it makes one run for each, unless `several` is off; the result is that of the first.
     """
-    from ssl_app.pretraining.run import TRAINING, Pretraining
+    from ssl_app.pretraining.run import TRAINING
     from ssl_app.training.distributed import processes
-    from ssl_app.training.initialization import BACKBONE
 
     if settings.show_views:
         return _show_views(settings, own)
+    if settings.ray == NO_RAY:
+        refuse_gpu_share(settings)
     again = _restarted(settings)
     if again is not None:
         settings, own = again, None
-    if several and _seeds(settings) > 1:
-        return _every_seed(settings, own)
+    if several and (settings.ray != NO_RAY or _seeds(settings) > 1):
+        from ssl_app.commands._seeds import every_seed
+
+        return every_seed(settings, own, _seeds(settings))
     started = time.monotonic()
     _refuse_two_lengths(settings)
     resumed: Path | None = None
@@ -117,10 +131,7 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
         if not leader:
             console.hide_messages()
         logger.info(hardware.sentence())
-        work = group.run_in_all(lambda: Pretraining.prepare(_spec(settings, own, group), hardware, group))
-        settings = _resolved(settings, work)
-        stored = config.as_json(settings) | {"method_settings": config.as_json(work.inputs.spec.config)}
-        about = RunSpec("pretrain", settings.out, settings.name, stored, settings.tracking_uri, TRAINING)
+        work, about = prepared(settings, own, hardware, group)
         if resumed is not None and leader:
             runs.clear_half_made(resumed)
         recorded = record(about, resumed, started) if leader else _unrecorded(about, started)
@@ -130,22 +141,45 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
             logger.info(f"run {folder}")
             if leader:
                 _keep_launch(folder)
-                _keep_about(work, folder)
-                one.read(work.inputs.dataset, {"unlabeled": work.inputs.train, "validation": work.inputs.validation})
+                begin(one, work)
             with _resumable(folder, settings.out):
-                one.more = work.train(folder, _checkpointing(settings, folder), one.tracked, stored)
-            one.more["labeled"] = int(work.inputs.dataset.labeled.sum())
-            warning = one.more["warning"]
-            one.more["warning"] = None if warning is None else warning.sentence(config.flag)
-            if leader:
-                one.keep_model(folder / BACKBONE, "unlabeled")
-                one.note = _note(settings, work, one.more)
+                one.more = work.train(folder, _checkpointing(settings, folder), one.tracked, about.settings)
+            complete(one, work, leader)
         if leader:
             (folder / TRAINING).unlink(missing_ok=True)  # not before: a kill in between would train all over
             finetune = f"ssl-app finetune {_labels(work)}{out_flag(settings.out)}"
             logger.info(f"done: {one.more['checkpoint']}; now type {finetune}")
         group.barrier()
     return replace(one.result(), run=folder)
+
+
+def prepared(
+    settings: Settings, own: Any, hardware: "Hardware", group: "SingleProcess"
+) -> tuple["Pretraining", RunSpec]:
+    """A pretraining before its first step, and what its run is recorded as. Raises UserError."""
+    from ssl_app.pretraining.run import TRAINING, Pretraining
+
+    work = group.run_in_all(lambda: Pretraining.prepare(_spec(settings, own, group), hardware, group))
+    stored = config.as_json(_resolved(settings, work)) | {"method_settings": config.as_json(work.inputs.spec.config)}
+    return work, RunSpec("pretrain", settings.out, settings.name, stored, settings.tracking_uri, TRAINING)
+
+
+def begin(one: RecordedRun, work: "Pretraining") -> None:
+    """Write what the data and the machine are."""
+    _keep_about(work, one.folder)
+    one.read(work.inputs.dataset, {"unlabeled": work.inputs.train, "validation": work.inputs.validation})
+
+
+def complete(one: RecordedRun, work: "Pretraining", leader: bool = True) -> None:
+    """Add to a trained run what is said of it, and its network to the tracking."""
+    from ssl_app.training.initialization import BACKBONE
+
+    one.more["labeled"] = int(work.inputs.dataset.labeled.sum())
+    warning = one.more["warning"]
+    one.more["warning"] = None if warning is None else warning.sentence(config.flag)
+    if leader:
+        one.keep_model(one.folder / BACKBONE, "unlabeled")
+        one.note = _note(work, one.more)
 
 
 def ensured(requested: Settings) -> dict[str, Any]:
@@ -236,75 +270,7 @@ def _seeds(settings: Settings) -> int:
     """How many pretrainings are to be made: as many as were asked for now, or when the run was started."""
     if settings.resume is None:
         return settings.seeds
-    return max(settings.seeds, _stored(runs.find_run(settings.out, settings.resume))[0].seeds)
-
-
-def _every_seed(given: Settings, own: Any) -> Result:
-    """A pretraining and those of its further seeds: what of them is missing, or was stopped."""
-    from ssl_app.pretraining.run import TRAINING
-    from ssl_app.transfer.replicates import name_of
-
-    seeds = _seeds(given)
-    if given.resume is None:
-        for seed in range(given.seed + 1, given.seed + seeds):  # refused now, not when the first has had its time
-            runs.prepare(given.out, given.name and name_of(given.name, seed, given.seed), "pretrain")
-        first = run(given, own, several=False)
-    else:
-        folder = runs.find_run(given.out, given.resume)
-        with locked(folder):
-            content = runs.read_json(folder / runs.SETTINGS)
-            runs.write_json(folder / runs.SETTINGS, content | {"settings": content["settings"] | {"seeds": seeds}})
-        first = _result(folder) if runs.finished(folder) else run(given, several=False)
-    saved, own = _stored(first.run)
-    for one in _replicates(first.run, replace(saved, out=first.run.parent, seeds=seeds, resume=None)):
-        assert one.name is not None
-        begun = one.out / one.name
-        if runs.finished(begun):
-            continue
-        if (begun / TRAINING).is_file():
-            run(replace(given, out=one.out, resume=one.name), several=False)
-            continue
-        if begun.is_dir():
-            with locked(begun):
-                shutil.rmtree(begun, ignore_errors=True)  # killed before its first checkpoint
-        kept = {name: getattr(given, name) for name in FREE if getattr(given, name) != getattr(Settings(), name)}
-        run(replace(one, **kept), own, several=False)
-    labels = "" if first.more.get("labeled") else " --labels FILE"
-    sweep = f"ssl-app sweep --init {quote(first.run.name)}{labels}{out_flag(given.out)}"
-    logger.info(f"done: {seeds} pretrainings that differ in their seed; now type {sweep}")
-    return first
-
-
-def _result(folder: Path) -> Result:
-    """What a finished run left."""
-    content = runs.read_result(folder)
-    more = {name: value for name, value in content.items() if name not in ("verb", "run", "seconds", "settings")}
-    return Result(content["verb"], folder, content["seconds"], content["settings"], more)
-
-
-def _replicates(folder: Path, settings: Settings) -> list[Settings]:
-    """The settings of a pretraining's further seeds. Raises RunError where another run has the name of one."""
-    from ssl_app.transfer.replicates import name_of
-
-    first = settings.seed
-    settings = replace(settings, budget=None)  # of the length that the first was given by it: of one kind with it
-    found = []
-    for seed in range(first + 1, first + settings.seeds):
-        one = replace(settings, seed=seed, seeds=1, name=name_of(folder.name, seed, first))
-        assert one.name is not None
-        taken = folder.parent / one.name / runs.SETTINGS
-        if taken.is_file():
-            content = runs.read_json(taken)
-            theirs, ours = content["settings"], config.as_json(one)
-            unlike = [
-                name
-                for name in ("method", "data", "backbone", "image_size", "epochs", "seed")
-                if ours[name] is not None and theirs.get(name) != ours[name]
-            ]
-            if content["verb"] != "pretrain" or unlike:
-                raise RunError(f"run {taken.parent} is no pretraining of {folder.name} with seed {seed}; remove it")
-        found.append(one)
-    return found
+    return max(settings.seeds, stored_settings(runs.find_run(settings.out, settings.resume))[0].seeds)
 
 
 def _show_views(settings: Settings, own: Any) -> Result:
@@ -411,13 +377,12 @@ def _keep_about(work: "Pretraining", folder: Path) -> None:
     write_machine(folder, work.hardware)
 
 
-def _note(settings: Settings, work: "Pretraining", more: Mapping[str, Any]) -> str:
+def _note(work: "Pretraining", more: Mapping[str, Any]) -> str:
     """What came of it, for its page in MLflow."""
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in more["final"].items() if isinstance(value, float))
-    length = "1 epoch" if settings.epochs == 1 else f"{settings.epochs} epochs"
-    lines = [
-        f"**{settings.method}** on {len(work.inputs.train):,} unlabeled images, {length}. At the end: {numbers}."
-    ]
+    epochs, name = work.plan.epochs, work.inputs.spec.name
+    length = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    lines = [f"**{name}** on {len(work.inputs.train):,} unlabeled images, {length}. At the end: {numbers}."]
     if more["warning"] is not None:
         lines.append(f"**Warning**: {more['warning']}")
     return "\n\n".join(lines)
@@ -473,7 +438,7 @@ def _resumable(folder: Path, out: Path) -> Iterator[None]:
         raise RunError(f"the disk is full ({where}); free some space and type {go_on}") from error
 
 
-def _stored(folder: Path) -> tuple[Settings, Any]:
+def stored_settings(folder: Path) -> tuple[Settings, Any]:
     """The settings that a pretraining was started with, and its method's. Raises RunError for another verb's run."""
     content = runs.read_json(folder / runs.SETTINGS)
     if content["verb"] != "pretrain":
@@ -487,7 +452,7 @@ def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
     """The settings of the run to go on with. A flag that says otherwise is refused, not dropped."""
     assert given.resume is not None
     folder = runs.find_run(given.out, given.resume)
-    saved, own = _stored(folder)
+    saved, own = stored_settings(folder)
     default = Settings()
     for field in fields(Settings):
         requested = getattr(given, field.name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ssl_app import processor
+from ssl_app import environment, processor
 from ssl_app.errors import Set, SettingsError
 from ssl_app.training.memory import keep_freed_memory
 
@@ -100,6 +100,13 @@ def bf16_units() -> str | None:
     """What this CPU computes bf16 with, where it has anything."""
     named = (("amx_bf16", "the CPU has AMX"), ("avx512_bf16", "the CPU has AVX-512 bf16"))
     return next((name for flag, name in named if flag in processor.features()), None)
+
+
+def prepare_process(threads: int) -> None:
+    """Let a further process compute as every other does."""
+    environment.prepare_environment()
+    torch.set_num_threads(threads)
+    keep_freed_memory()
 
 
 @contextmanager

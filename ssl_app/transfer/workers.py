@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssl_app import environment, runs
+from ssl_app import runs
 from ssl_app.errors import Fix, RunError, Set
 from ssl_app.processes import follow_parent, followers_start
+from ssl_app.training.hardware import prepare_process
 from ssl_app.training.loop import Diverged
-from ssl_app.training.memory import keep_freed_memory
 from ssl_app.training.signals import Stopped
 from ssl_app.transfer import kept_predictions, trial
 from ssl_app.transfer.trial import Job, TrialSetup
@@ -188,13 +188,6 @@ def _enter(setups: dict[str, TrialSetup], threads: int) -> None:
     follow_parent()
     prepare_process(threads)
     HERE.update(setups)
-
-
-def prepare_process(threads: int) -> None:
-    """Let a process that is to run trials compute as every other does."""
-    environment.prepare_environment()
-    torch.set_num_threads(threads)
-    keep_freed_memory()
 
 
 def _run_here(one: PlannedTrial, place: Place) -> dict[str, Any]:

@@ -1,16 +1,26 @@
 """Trials on a Ray cluster: the same table to the bit, and a killed node costs its running trials only."""
 
+import io
 import json
+import pickle
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from ssl_app.errors import RunError
+from ssl_app.training import ray_cluster
+from ssl_app.training.hardware import Hardware
+from ssl_app.training.ray_cluster import Call, _Receiver, _Sender
 from ssl_app.transfer import ray_workers
+from ssl_app.transfer.replicates import with_replicates
 from ssl_app.transfer.workers import finish
 
 SLOW_STRATEGY = """
@@ -47,7 +57,7 @@ def kept(result: dict[str, Any]) -> dict[str, Any]:
             "--jobs 2 is of this machine, and a Ray cluster runs as many trials as it has room for; "
             "leave --jobs out, or leave --ray out",
         ),
-        (["--gpu-share", 0.5], "--gpu-share 0.5 is of trials on a Ray cluster; type --ray auto"),
+        (["--gpu-share", 0.5], "--gpu-share 0.5 is of a Ray cluster; type --ray auto"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(words: list[object], said: str, trained, ssl, tiny) -> None:
@@ -87,6 +97,106 @@ def test_a_sweep_goes_on_from_a_cluster_to_this_machine_and_back(
     assert asked == [0, 1]
     assert ssl("sweep", "--resume", "stub", "--draws", 3, *where).code == 0, "without the flag it runs here"
     assert asked == [0, 1]
+
+
+class StubCluster:
+    """One node, this process: what is sent to it and what comes back is pickled as by Ray."""
+
+    at_once = 2
+
+    def __init__(self, hardware: Hardware) -> None:
+        self.hardware = hardware
+        self.asked: list[str] = []
+
+    def pack(self, value: object) -> Any:
+        file = io.BytesIO()
+        sender = _Sender(file)
+        sender.dump(value)
+        return SimpleNamespace(
+            unpacked=lambda: _Receiver(io.BytesIO(file.getvalue()), [*sender.arrays.values()]).load()
+        )
+
+    def run(self, calls: Sequence[Call], lost: str) -> Iterator[tuple[Call, Any]]:
+        for one in reversed(calls):
+            self.asked.append(one.name)
+            yield one, pickle.loads(pickle.dumps(one.function(*one.arguments)))
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> list[StubCluster]:
+    """The clusters that were connected to."""
+    found: list[StubCluster] = []
+
+    @contextmanager
+    def connected(address: str, hardware: Hardware, gpu_share: float) -> Iterator[StubCluster]:
+        found.append(StubCluster(hardware))
+        yield found[-1]
+
+    monkeypatch.setattr(ray_cluster, "connected", connected)
+    return found
+
+
+def same_pretrainings(one: Path, other: Path, names: Sequence[str]) -> None:
+    for name in names:
+        ours, theirs = (load_file(out / name / "backbone.safetensors") for out in (one, other))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+        left = [{path.name for path in (out / name).iterdir()} for out in (one, other)]
+        assert left[0] == left[1]
+        results: list[dict[str, Any]] = [json.loads((out / name / "result.json").read_text()) for out in (one, other)]
+        for one_result in results:
+            del one_result["final"]["images_per_second"]
+        for key in ("verb", "chance", "warning", "unreadable", "labeled", "final"):
+            assert results[0][key] == results[1][key]
+        assert results[0]["checkpoint"] == str(one / name / "backbone.safetensors")
+
+
+def test_pretrainings_on_a_cluster_are_those_of_this_machine(stub, ssl, tiny, images, tmp_path: Path) -> None:
+    data = images(tmp_path / "scans", per_class=20)
+    words = ["pretrain", "--data", data, "--epochs", 2, "--batch-size", 8, "--name", "s", *tiny]
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert ssl(*words, "--seeds", 3, "--out", here).code == 0
+    answer = ssl(*words, "--seeds", 2, "--out", there, "--ray", "auto", "--json")
+    assert answer.code == 0, answer.err
+    assert Path(answer.result["run"]) == there / "s"
+    assert stub[0].asked == ["pretraining s-seed1", "pretraining s"]
+    assert answer.err.rstrip().endswith(
+        f"2 pretrainings that differ in their seed; now type ssl-app sweep --init s --out {there}"
+    )
+    grown = ssl("pretrain", "--resume", "s", "--seeds", 3, "--out", there, "--ray", "auto", *tiny)
+    assert grown.code == 0, grown.err
+    assert stub[1].asked == ["pretraining s-seed2"]
+    same_pretrainings(here, there, ("s", "s-seed1", "s-seed2"))
+
+
+def test_a_cluster_that_stops_keeps_what_has_come_back(
+    stub, ssl, tiny, images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = images(tmp_path / "scans", per_class=20), tmp_path / "o"
+    run = StubCluster.run
+
+    def broken(self: StubCluster, calls: Sequence[Call], lost: str) -> Iterator[tuple[Call, Any]]:
+        yield next(run(self, calls, lost))
+        raise RunError(f"{calls[0].name} was killed 4 times; {lost}")
+
+    words = ["--epochs", 1, "--batch-size", 8, "--seeds", 3, "--out", out, *tiny, "--ray", "auto"]
+    with monkeypatch.context() as patch:
+        patch.setattr(StubCluster, "run", broken)
+        error = ssl("pretrain", "--data", data, "--name", "s", *words).error
+    assert error == "pretraining s was killed 4 times; the finished pretrainings are kept"
+    assert [(out / name / "result.json").is_file() for name in ("s", "s-seed1", "s-seed2")] == [False, False, True]
+    answer = ssl("pretrain", "--resume", "s", "--out", out, "--ray", "auto", *tiny)
+    assert answer.code == 0, answer.err
+    assert stub[1].asked == ["pretraining s-seed1", "pretraining s"]
+    assert with_replicates(out, "s") == ["s", "s-seed1", "s-seed2"]
+
+
+def test_one_pretraining_may_run_on_a_cluster(stub, ssl, tiny, images, tmp_path: Path) -> None:
+    data, out = images(tmp_path / "scans", per_class=20), tmp_path / "o"
+    answer = ssl("pretrain", "--data", data, "--epochs", 1, "--batch-size", 8, "--ray", "auto", "--out", out, *tiny)
+    assert answer.code == 0, answer.err
+    (run,) = out.glob("pretrain-*")
+    assert answer.err.rstrip().endswith(f"now type ssl-app finetune --init {run.name} --out {out}")
 
 
 @pytest.fixture
@@ -145,3 +255,21 @@ def test_two_nodes_give_the_table_of_two_jobs_and_a_killed_node_costs_its_runnin
     again = ssl(*words, "--name", "ray", "--jobs", 2)
     assert "12 trials, 0 to do" in again.err
     assert kept(again.result) == kept(local)
+
+
+@pytest.mark.slow
+def test_a_killed_node_costs_its_running_pretraining_only(cluster, ssl, tiny, images, tmp_path: Path) -> None:
+    data = images(tmp_path / "scans", per_class=20)
+    words = ["pretrain", "--data", data, "--batch-size", 8, "--epochs", 40, "--seeds", 3, "--name", "s", *tiny]
+    words += ["--threads", 1]
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert ssl(*words, "--out", here).code == 0
+    (node,) = cluster.worker_nodes
+    killer = threading.Timer(8, lambda: cluster.remove_node(node, allow_graceful=False))
+    killer.start()
+    try:
+        answer = ssl(*words, "--out", there, "--ray", cluster.address)
+    finally:
+        killer.join()
+    assert answer.code == 0, answer.err
+    same_pretrainings(here, there, ("s", "s-seed1", "s-seed2"))

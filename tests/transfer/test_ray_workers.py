@@ -10,7 +10,8 @@ import torch
 
 from ssl_app.errors import RunError, SettingsError
 from ssl_app.training.hardware import Hardware, choose
-from ssl_app.transfer.ray_workers import _Receiver, _Sender, connected
+from ssl_app.training.ray_cluster import _Receiver, _Sender
+from ssl_app.transfer.ray_workers import connected
 from ssl_app.transfer.trial import Job
 from ssl_app.transfer.workers import Finished, Place, PlannedTrial, read_trial
 
