@@ -64,16 +64,16 @@ def _train(packed: Packed) -> Trained:
     inputs, plan, hardware, stored = sent
     work = Pretraining.of(inputs, hardware, SingleProcess())
     work = Pretraining(work.inputs, work.task, plan, hardware, work.group)
-    told = _Told()
+    recorder = _Recorder()
     with TemporaryDirectory() as place:
         folder = Path(place)
-        more = work.train(folder, Checkpointing(folder / TRAINING), told, stored)
+        more = work.train(folder, Checkpointing(folder / TRAINING), recorder, stored)
         files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != TRAINING}
-    return Trained(files, told.pictures, told.epochs, more, time.monotonic() - began)
+    return Trained(files, recorder.pictures, recorder.epochs, more, time.monotonic() - began)
 
 
 @dataclass
-class _Told(NowhereRun):
+class _Recorder(NowhereRun):
     """Notes what tracking is told, to be told again where the run is recorded."""
 
     epochs: list[tuple[Mapping[str, float], int, float | None]] = field(default_factory=list)
