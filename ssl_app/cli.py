@@ -210,7 +210,12 @@ def _usage(error: click.UsageError) -> str:
     """Click's refusal of a command line in our words, with what to type; its own differ from version to version."""
     path = error.ctx.command_path if error.ctx else "ssl-app"
     if isinstance(error, click.NoSuchOption):
-        known = [] if error.ctx is None else [flag for p in error.ctx.command.params for flag in p.opts]
+        params = [] if error.ctx is None else error.ctx.command.params
+        for one in params:
+            if isinstance(one, click.Argument) and one.name == error.option_name.lstrip("-"):
+                name = one.human_readable_name.strip("[]")
+                return f"{path} takes {name} without a flag; type {path} {name}"
+        known = [flag for p in params for flag in p.opts]
         near = nearest(error.option_name, known)
         cure = near if "did you mean" in near else f"; type {path} --help for those it has"
         return f"{path} has no flag {error.option_name}{cure}"

@@ -253,6 +253,11 @@ class Mistakes:
             raise self.errors[0] if len(self.errors) == 1 else SeveralErrors(self.errors)
 
 
+def count_of(count: int, noun: str) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The near-miss clause of a message: `; did you mean 'rotnet'?`, or all that is known where nothing is near."""
     candidates = sorted(known)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ssl_app import tables
-from ssl_app.data.sources.manifest import read_table, values
+from ssl_app.data.sources.manifest import read_table
+from ssl_app.data.table_columns import values
 
 # what a class or a file may be called, and what a spreadsheet makes of it
 COMPUTED = [

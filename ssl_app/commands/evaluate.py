@@ -23,7 +23,7 @@ from ssl_app.commands.base import (
     transfer_config,
 )
 from ssl_app.config import option
-from ssl_app.errors import CheckpointError, SettingsError
+from ssl_app.errors import CheckpointError, SettingsError, count_of
 from ssl_app.runs import Result
 from ssl_app.settings import DataSettings, PixelSettings, RunSettings
 
@@ -279,7 +279,7 @@ def _drawn(
     files = learned.draw(replace(subject, clusters=clusters, predictor=predictor), one.folder / "pictures")
     for path in files:
         one.tracked.artifact(path)
-    logger.info(f"pictures: {one.folder / 'pictures'}, {len(files)} files")
+    logger.info(f"pictures: {one.folder / 'pictures'}, {count_of(len(files), 'file')}")
     return [str(path) for path in files]
 
 

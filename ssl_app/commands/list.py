@@ -11,7 +11,7 @@ from typing import Any
 from ssl_app import config, runs
 from ssl_app.commands import state_of
 from ssl_app.config import option
-from ssl_app.errors import RunError
+from ssl_app.errors import RunError, count_of
 from ssl_app.locks import owner_of
 from ssl_app.runs import Result
 
@@ -154,12 +154,12 @@ def _best_layer(result: Mapping[str, Any]) -> str | None:
 FIGURES: dict[str, Callable[[Mapping[str, Any]], str | None]] = {
     "pretrain": _pretrain,
     "finetune": _finetune,
-    "sweep": lambda result: result["outcome"] or f"{len(result['trials'])} trials",
+    "sweep": lambda result: result["outcome"] or count_of(len(result["trials"]), "trial"),
     "fit": lambda result: result["outcome"] or _finetune(result),
     "compare": lambda result: ", ".join(result["wanted"]),
     "evaluate": _best_layer,
-    "predict": lambda result: f"{result['n']:,} images",
-    "suggest": lambda result: f"{result['n']:,} images",
+    "predict": lambda result: count_of(result["n"], "image"),
+    "suggest": lambda result: count_of(result["n"], "image"),
 }
 
 

@@ -16,7 +16,7 @@ from ssl_app import config, runs
 from ssl_app.commands import RunSpec, record
 from ssl_app.commands.base import cache_of, names_of
 from ssl_app.config import option
-from ssl_app.errors import DataError, SettingsError
+from ssl_app.errors import DataError, SettingsError, count_of
 from ssl_app.runs import Result
 from ssl_app.settings import MAX_IMAGE_MB, FileSettings
 
@@ -105,14 +105,14 @@ def run(settings: Settings) -> Result:
         one.more |= _scored(dataset, found, trained.classes)
     if not one.more["calibrated"]:
         logger.info("the probabilities are not calibrated: they may be too high, or too low")
-    logger.info(f"{len(dataset.keys)} images classified: {path}")
+    logger.info(f"{count_of(len(dataset.keys), 'image')} classified: {path}")
     return one.result()
 
 
 def _abstained(threshold: float, trained: "TrainedClassifier", blank: "NDArray[np.bool_]") -> dict[str, Any]:
     """How many labels are left blank, here and among the classifier's test images. -> for result.json."""
     counts = {"threshold": threshold, "blank": int(blank.sum()), "share": float(blank.mean())}
-    logger.info(f"{blank.sum()} of {len(blank)} labels left blank, of a probability below {threshold:g}")
+    logger.info(f"{blank.sum()} of {count_of(len(blank), 'label')} left blank, of a probability below {threshold:g}")
     known = next((one for one in trained.abstention if math.isclose(one.threshold, threshold)), None)
     if known is None:
         logger.info("what that does to the accuracy is unknown: the run was made by an earlier version")
@@ -140,5 +140,7 @@ def _scored(dataset: "Dataset", found: "NDArray[np.float64]", classes: tuple[str
         return {}
     labels = np.array([classes.index(dataset.classes[label]) for label in dataset.labels[known]])
     test = classification(found[known], labels, classes)
-    logger.info(f"against the {len(known)} labels of the data: balanced accuracy {test['balanced_accuracy']:.3f}")
+    logger.info(
+        f"against the {count_of(len(known), 'label')} of the data: balanced accuracy {test['balanced_accuracy']:.3f}"
+    )
     return {"test": test}

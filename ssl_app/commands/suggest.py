@@ -119,7 +119,7 @@ def run(settings: Settings) -> Result:
 
 def _planned(settings: Settings) -> "tuple[Initialization, Planned, Source]":
     """What to take features with, and what of. Raises UserError for all mistakes that can be seen before packing."""
-    from ssl_app.data.label_tables import read_labels
+    from ssl_app.data.label_tables import read_table_of_labels
     from ssl_app.data.sources.base import open_source
 
     mistakes = Mistakes()
@@ -130,7 +130,7 @@ def _planned(settings: Settings) -> "tuple[Initialization, Planned, Source]":
         found.append(_initialization(settings))
     with mistakes.collected():
         if settings.labels not in (None, UNKNOWN):
-            read_labels(Path(str(settings.labels)))
+            read_table_of_labels(Path(str(settings.labels)))
     with mistakes.collected():
         if settings.data is not None:
             open_source(settings.data, columns_of(settings))

@@ -25,7 +25,7 @@ from ssl_app.commands.base import (
     workers_of,
 )
 from ssl_app.commands.finetune import refuse_unused_maps, strategy_of
-from ssl_app.errors import RunError, SettingsError
+from ssl_app.errors import RunError, SettingsError, count_of
 from ssl_app.runs import Result
 from ssl_app.settings import NO_RAY, USUAL_DRAWS, USUAL_SIZES, SweepSettings
 
@@ -92,7 +92,7 @@ def _swept(
 ) -> Result:
     from ssl_app.transfer.sweep import Sweep
 
-    logger.info(f"{hardware.sentence()}; {workers.at_once} trials at a time")
+    logger.info(f"{hardware.sentence()}; {count_of(workers.at_once, 'trial')} at a time")
     sweep = Sweep.prepare(_spec(settings), hardware)
     about = RunSpec("sweep", settings.out, settings.name, config.as_json(settings), settings.tracking_uri)
     with record(about, sweep.folder, started) as one:
@@ -227,7 +227,9 @@ def _cost(sweep: "Sweep", choosing: list["PlannedTrial"], workers: int) -> "Swee
     done = sweep.done(every)
     missing = [one for one in every if one.key not in done]
     trials = len(every) - len(choosing)
-    logger.info(f"run {sweep.folder}: {trials} trials, {sum(one not in choosing for one in missing)} to do")
+    logger.info(
+        f"run {sweep.folder}: {count_of(trials, 'trial')}, {sum(one not in choosing for one in missing)} to do"
+    )
     if not missing:
         return None
     cost = SweepCost.measured(next(iter(sweep.setups.values())), missing, workers)

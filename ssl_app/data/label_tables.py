@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from ssl_app.data.dataset import in_class_order
 from ssl_app.data.members import file_of
 from ssl_app.data.sources.base import Columns, Source, name_classes
-from ssl_app.data.sources.manifest import KINDS, PATH, paths, read_table, values
+from ssl_app.data.sources.manifest import KINDS, paths, read_table
+from ssl_app.data.table_columns import LABEL, PATH, label_column, path_column, taken, values
 from ssl_app.errors import DataError, Fix, Notice
 
-LABEL = "label"
 CLUSTERS = re.compile(r"cluster(_\d+)?")
 
 
@@ -46,45 +48,66 @@ class LabelFile:
         row = self.rows.get(key)
         return self.rows.get(file_of(key)) if row is None else row
 
-    def by_names(self, keys: Sequence[str]) -> "tuple[LabelFile, Notice | None]":
-        """The table with whole paths where it has bare names of files, and a line on that.
+    def by_names(self, keys: Sequence[str]) -> "tuple[LabelFile, list[Notice]]":
+        """The table with whole paths where it has bare names of files, perhaps without their ending; a line on that.
 
         As it is where one of its paths is that of an image, or where a name is that of two files.
         """
         if any(self.row_of(key) is not None for key in keys) or any("/" in row for row in self.rows):
-            return self, None
-        files: dict[str, set[str]] = {}
-        for file in map(file_of, keys):
-            files.setdefault(name_of(file), set()).add(file)
-        met = {row: files[row] for row in self.rows if row in files}
-        if not met or any(len(several) > 1 for several in met.values()):
-            return self, None
-        rows = {next(iter(met[row])) if row in met else row: place for row, place in self.rows.items()}
-        what = "1 bare name of a file is" if len(met) == 1 else f"{len(met)} bare names of files are"
-        return replace(self, rows=rows), Notice(
-            f"{what} taken for the one image of that name in a folder ({self.path})"
-        )
+            return self, []
+        for part, ending in ((name_of, ""), (stem_of, " (without ending)")):
+            files: dict[str, set[str]] = {}
+            for file in map(file_of, keys):
+                files.setdefault(part(file), set()).add(file)
+            met = {row: files[row] for row in self.rows if row in files}
+            if met and all(len(several) == 1 for several in met.values()):
+                rows = {next(iter(met[row])) if row in met else row: place for row, place in self.rows.items()}
+                what = (
+                    f"1 bare name of a file{ending} is"
+                    if len(met) == 1
+                    else f"{len(met)} bare names of files{ending} are"
+                )
+                sentence = f"{what} taken for the one image of that name in a folder ({self.path})"
+                return replace(self, rows=rows), [Notice(sentence)]
+        return self, []
 
     def unmatched(self, keys: Sequence[str]) -> list[str]:
         """Paths that are none of these images, nor their files."""
         return sorted(self.rows.keys() - set(keys) - set(map(file_of, keys)))
 
 
-def read_labels(path: Path) -> LabelFile:
-    """Read a .csv, .tsv or .parquet; its column label, or else its clusters. Raises DataError."""
+def read_table_of_labels(path: Path) -> pd.DataFrame:
+    """A .csv, .tsv or .parquet as text. Raises DataError."""
     if path.suffix.lower() not in KINDS or not path.is_file():
         found = "it is not a file" if not path.is_file() else "it is no table"
         raise DataError(
             f"the labels {path}: {found}", expected="a .csv, .tsv or .parquet with path and label, or cluster"
         )
-    table = read_table(path)
-    names = [LABEL] if LABEL in table.columns else [name for name in table.columns if CLUSTERS.fullmatch(name)]
-    if PATH not in table.columns or not names:
+    return read_table(path)
+
+
+def read_labels(path: Path, keys: Sequence[str]) -> tuple[LabelFile, list[Notice]]:
+    """The labels of a table for a set of these images: its column label, or else its clusters.
+
+    Columns of other names are taken where it is clear which they are, with a line on that. Raises DataError.
+    """
+    table = read_table_of_labels(path)
+    files = {file_of(key) for key in keys}
+    known = {*keys, *files, *map(name_of, files), *map(stem_of, files)}
+    paths_in = path_column(table, known.__contains__)
+    others = [name for name in table.columns if name != paths_in]
+    clusters = [name for name in others if CLUSTERS.fullmatch(name)]
+    one = LABEL if LABEL in others else None if clusters else label_column(others)
+    if paths_in is None or not (one or clusters):
         raise DataError(
-            f"{path} has the columns {', '.join(table.columns)}; expected path and label, or path and cluster"
+            f"{path} has the columns {', '.join(table.columns)}",
+            expected="path and label, or path and cluster",
+            fix=Fix("rename its columns"),
         )
-    rows = {key: row for row, key in enumerate(paths(str(path), path.resolve().parent, values(table, PATH)))}
-    return LabelFile(path, rows, {name: values(table, name) for name in names})
+    rows = {key: row for row, key in enumerate(paths(str(path), path.resolve().parent, values(table, paths_in)))}
+    names = clusters if one is None else [one]
+    found, bare = LabelFile(path, rows, {name: values(table, name) for name in names}).by_names(keys)
+    return found, [*taken(path, paths_in, PATH), *([] if one is None else taken(path, one, LABEL)), *bare]
 
 
 def name_of(key: str) -> str:
@@ -92,10 +115,16 @@ def name_of(key: str) -> str:
     return key.rpartition("/")[2]
 
 
+def stem_of(key: str) -> str:
+    """The name of a file without its folders and its ending."""
+    name = name_of(key)
+    return name.rpartition(".")[0] or name
+
+
 def relabel(source: Source, path: Path, columns: Columns) -> None:
     """Give a source the labels of a table in place of its own, which were not read. Raises DataError."""
-    table, bare = read_labels(path).by_names(source.keys)
-    source.notes += () if bare is None else (bare,)
+    table, notes = read_labels(path, source.keys)
+    source.notes += tuple(notes)
     column = next(iter(table.columns))
     source.labels = tuple(table.of(source.keys)[0])
     source.columns = replace(source.columns, label=column)

@@ -14,7 +14,7 @@ from ssl_app.data.packing import first_image
 from ssl_app.data.sources.base import Columns, Source, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import Parts, group_overlap, split
-from ssl_app.errors import DataError, Fix, Notice, Run, UserError, together
+from ssl_app.errors import DataError, Fix, Notice, Run, UserError, count_of, together
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ def open_data(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -
     describe(dataset)
     parts = split(dataset, fraction=spec.test_fraction, seed=spec.split_seed, allow_leak=spec.allow_leak)
     size = "x".join(map(str, dataset.images.shape[1:]))
-    logger.info(f"data: {dataset.name}, {len(dataset.keys)} images packed as {size} {dataset.images.dtype}")
+    logger.info(
+        f"data: {dataset.name}, {count_of(len(dataset.keys), 'image')} packed as {size} {dataset.images.dtype}"
+    )
     logger.info(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")
     if spec.labels is not None:
         dataset = with_labels(dataset, spec.labels, spec.columns)
@@ -76,8 +78,8 @@ def labeled_by(dataset: Dataset, path: Path, columns: Columns) -> tuple[Dataset,
     Labels may be few, or none at all. Raises DataError.
     """
     unread = [key for key, _ in dataset.unreadable]
-    table, bare = read_labels(path).by_names([*dataset.keys, *unread])
-    log_notes([] if bare is None else [bare])
+    table, notes = read_labels(path, [*dataset.keys, *unread])
+    log_notes(notes)
     column = next(iter(table.columns))
     named = class_names.without(table.of(dataset.keys)[0], columns.unlabeled, columns.one_spelling)
     classes, numbers = numbered(named)

@@ -48,7 +48,7 @@ class FromLabels(Pretext[FromLabelsConfig]):
                 "from-labels has nothing to learn", fix=Set("labels", "FILE, such as ssl-app label writes")
             )
         self.teacher_file = config.labels
-        table, bare = read_labels(config.labels).by_names(data.keys)
+        table, notes = read_labels(config.labels, data.keys)
         read = [numbered(column) for column in table.of(data.keys)]
         columns = [(classes, numbers) for classes, numbers in read if len(classes) > 1]  # one says nothing
         if not columns:
@@ -62,7 +62,7 @@ class FromLabels(Pretext[FromLabelsConfig]):
         heads = f"{len(columns)} labelings" if len(columns) > 1 else f"{len(columns[0][0])} labels"
         self.notes = (
             Notice(f"{heads} of {known} of {data.images} images, from {config.labels}"),
-            *([bare] if bare else []),
+            *notes,
         )
 
     def loss(self, batch: Batch, player: str) -> tuple[Tensor, Metrics]:

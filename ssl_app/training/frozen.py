@@ -15,6 +15,7 @@ from torch import Tensor
 from ssl_app import runs
 from ssl_app.data.loading import ImageRows
 from ssl_app.data.store import Store
+from ssl_app.errors import count_of
 from ssl_app.models.backbones import Backbone
 from ssl_app.models.heads import build_head
 from ssl_app.training.hardware import Hardware
@@ -103,8 +104,8 @@ class FrozenBackbone:
             level = logging.DEBUG if turn else logging.INFO  # said once
             logger.log(
                 level,
-                f"features: {len(missing)} layer{'s' * (len(missing) != 1)} of {len(rows.indices):,} images in one "
-                f"pass, {4e-9 * numbers * len(rows.indices):.2g} GB to keep in {self.folder / FOLDER}",
+                f"features: {count_of(len(missing), 'layer')} of {count_of(len(rows.indices), 'image')} in one pass, "
+                f" {4e-9 * numbers * len(rows.indices):.2g} GB to keep in {self.folder / FOLDER}",
             )
             write(missing, self.backbone, rows, self.hardware, turn=turn)
         return {layer: np.load(path, mmap_mode="r") for layer, path in paths.items()}

@@ -9,7 +9,7 @@ pretraining each: 15 epochs in full, .634 by label propagation at 8 labels per c
 from dataclasses import dataclass, replace
 
 from ssl_app.data.batch import half
-from ssl_app.errors import Set, SettingsError
+from ssl_app.errors import Set, SettingsError, count_of
 from ssl_app.models.backbones import Backbone
 
 FULL_STEPS = 30  # of full size at the end, after which .9^30 = 4 % of the batch-norm statistics are from before
@@ -56,7 +56,11 @@ class Resizing:
         """The same, but off where so many steps leave too few of full size, unless the user chose it."""
         if self.chosen or not self.share or steps - round(self.share * steps) >= FULL_STEPS:
             return self
-        return replace(self, share=0.0, reason=f"{steps:,} steps are too few to begin at half the side")
+        return replace(
+            self,
+            share=0.0,
+            reason=f"{count_of(steps, 'step')} {'is' if steps == 1 else 'are'} too few to begin at half the side",
+        )
 
     def sentence(self, image_size: int) -> str:
         """`resolution: 32 px for the first 92 % of the steps, then 64 px (why)`."""

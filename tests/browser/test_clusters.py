@@ -183,8 +183,8 @@ def test_a_download_is_the_table(open_page: Page, page: str, tmp_path: Path) -> 
         text = file.read()
     assert text == open_page.run("return namesCsv()")
     assert rows(text)[0]["label"] == "Zelle, groß"
-    labels = read_labels(path).of(["scans/a/000.png", "scans/b/039.png", ODD])
-    assert labels == [["Zelle, groß", "Zelle, groß", None]], "as --labels takes it"
+    keys = ["scans/a/000.png", "scans/b/039.png", ODD]
+    assert read_labels(path, keys)[0].of(keys) == [["Zelle, groß", "Zelle, groß", None]], "as --labels takes it"
 
     # and the way back, through the file field
     open_page.run("localStorage.clear()")
@@ -347,7 +347,8 @@ def test_a_misfit_is_moved_and_the_table_says_so(open_page: Page, page: str, tmp
     assert by_path["scans/a/058.png"] == ("", "owl")
     (tmp_path / "names.csv").write_text(text, encoding="utf-8")
     keys = [f"scans/{'ab'[i % 2]}/{i:03d}.png" for i in (2, 3, 4, 5, 58)]
-    assert read_labels(tmp_path / "names.csv").of(keys) == [["cat", "dog", None, None, "owl"]], "--labels takes it"
+    found = read_labels(tmp_path / "names.csv", keys)[0].of(keys)
+    assert found == [["cat", "dog", None, None, "owl"]], "--labels takes it"
 
     open_page.load(page)  # the browser has kept them
     assert open_page.run(PROGRESS) == moved

@@ -69,7 +69,7 @@ def test_names_go_into_the_table_and_come_back(browser: Chrome, page: Path, tmp_
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.1)
     keys = ["scans/0.png", "scans/1.png", "scans/2.png", ODD, "scans/8.png", "test/9.png"]
-    assert read_labels(path).of(keys) == [["cat", '<img src=x>, "ü"', None, "cat", "cat", 'a "dog", brown']]
+    assert read_labels(path, keys)[0].of(keys) == [["cat", '<img src=x>, "ü"', None, "cat", "cat", 'a "dog", brown']]
 
     browser.execute_script("localStorage.clear()")
     browser.get(page.as_uri())

@@ -62,7 +62,10 @@ def test_a_column_that_says_nothing_is_left_out(tmp_path: Path) -> None:
         ("path,cluster\nz.png,1\n", r"names none of 4 images: its first path is 'z\.png', theirs 'a\.png'; expected"),
         ("path,cluster\na.png,1\nd.png,1\n", "holds one label only; expected two or more"),
         ("path,cluster\na.png,1\n./a.png,2\n", r"lists \./a\.png twice \(rows 2 and 3\); remove one of them"),
-        ("path,kind\na.png,1\n", "has the columns path, kind; expected path and label, or path and cluster"),
+        (
+            "path,kind,age\na.png,1,2\n",
+            "has the columns path, kind, age; expected path and label, or path and cluster",
+        ),
     ],
 )
 def test_a_file_that_is_no_use_has_its_line(tmp_path: Path, text: str, sentence: str) -> None:

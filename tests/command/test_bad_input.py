@@ -371,6 +371,8 @@ def test_two_inits_of_one_name(refuse_beside, trained) -> None:
     ("words", "sentence"),
     [
         (["pretain"], "no verb is named 'pretain'; did you mean 'pretrain'?"),
+        (["doctor", "--data", "scans"], "ssl-app doctor takes DATA without a flag; type ssl-app doctor DATA"),
+        (["suggest", "--run", "x"], "ssl-app suggest takes RUN without a flag; type ssl-app suggest RUN"),
         (["pretrain", "--epoch", "3"], "ssl-app pretrain has no flag --epoch; did you mean '--epochs'?"),
         (
             ["pretrain", "--zzz"],

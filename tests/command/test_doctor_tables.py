@@ -56,7 +56,7 @@ def test_labels_of_a_table_are_looked_at_in_place_of_the_datas_own(ssl: Callable
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("path,klass\n0.png,a\n", "has the columns path, klass; expected path and label, or path and cluster"),
+        ("path,age,sex\n0.png,a,b\n", "has the columns path, age, sex; expected path and label, or path and cluster"),
         ("path,label\nother/0.png,a\n", "names none of 12 images: its first path is 'other/0.png', theirs '0.png'"),
         ("", "cannot be read as a table"),
     ],

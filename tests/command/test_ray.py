@@ -91,7 +91,7 @@ def test_a_sweep_goes_on_from_a_cluster_to_this_machine_and_back(
     answer = ssl(*words, "--ray", "head:6379")
     assert "; 3 trials at a time" in answer.err
     again = ssl(*words, "--jobs", 1)
-    assert "1 trials, 0 to do" in again.err
+    assert "1 trial, 0 to do" in again.err
     assert kept(again.result) == kept(answer.result)
     assert ssl("sweep", "--resume", "stub", "--draws", 2, "--ray", "head:6379", *where).code == 0
     assert asked == [0, 1]

@@ -219,7 +219,7 @@ def test_a_sweep_killed_before_its_identity_was_written_goes_on(place: Place, on
         (run / name).unlink()
     shutil.rmtree(run / "trials")
     again = place.type(*words)
-    assert "1 trials, 1 to do" in again.err
+    assert "1 trial, 1 to do" in again.err
     assert without_seconds(again.result["trials"]) == without_seconds(first["trials"])
     shutil.copy(run / "sweep.json", run / "kept.json")
     older = json.loads((run / "sweep.json").read_text())

@@ -20,7 +20,7 @@ REAL = ("c#1.png", "Lot #3/d.png", "#.png", "d.png", "#3")  # files, each of one
 def test_a_file_labels_all_its_images_and_an_image_beats_its_file(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("path,label\na.nii.gz,x\na.nii.gz#1,y\nc#1.png,z\nother.nii,x\n")
-    labels = read_labels(table)
+    labels = read_labels(table, KEYS)[0]
     assert labels.of(KEYS) == [["x", "y", None, "z", None]]
     assert labels.unmatched(KEYS) == ["other.nii"]
 
@@ -29,7 +29,7 @@ def test_a_table_that_names_no_image_shows_how_they_are_named(tmp_path: Path) ->
     table = tmp_path / "labels.csv"
     table.write_text("path,label\nscan.nii,x\n")
     with pytest.raises(DataError, match=r"its first path is 'scan\.nii', theirs 'a\.nii\.gz#0'"):
-        read_labels(table).of(KEYS)
+        read_labels(table, KEYS)[0].of(KEYS)
 
 
 def test_the_name_of_a_file_is_not_cut_at_its_mark() -> None:
@@ -40,20 +40,21 @@ def test_the_name_of_a_file_is_not_cut_at_its_mark() -> None:
 def test_bare_names_that_are_each_of_one_image_are_taken(tmp_path: Path) -> None:
     table, keys = tmp_path / "labels.csv", ["Lot 1/a.png", "Lot 2/b.png", "Lot 2/v.tif#0", "Lot 2/v.tif#1"]
     table.write_text("path,label\nb.png,x\na.png,y\nv.tif,z\ngone.png,x\n")
-    labels, said = read_labels(table).by_names(keys)
+    labels, notes = read_labels(table, keys)
     assert labels.of(keys) == [["y", "x", "z", "z"]]
     assert labels.unmatched(keys) == ["gone.png"]
-    assert str(said) == f"3 bare names of files are taken for the one image of that name in a folder ({table})"
-    whole, nothing = read_labels(table).by_names(["a.png", "Lot 2/b.png"])  # one is a path already
-    assert nothing is None
+    (bare,) = map(str, notes)
+    assert bare == f"3 bare names of files are taken for the one image of that name in a folder ({table})"
+    whole, nothing = read_labels(table, ["a.png", "Lot 2/b.png"])  # one is a path already
+    assert nothing == []
     assert whole.of(["a.png", "Lot 2/b.png"]) == [["y", None]]
 
 
 def test_a_bare_name_of_two_images_shows_the_path_of_one_of_these(tmp_path: Path) -> None:
     table, keys = tmp_path / "labels.csv", ["Lot 0/scan.png", "Lot 1/b.png", "Lot 2/b.png"]
     table.write_text("path,label\nb.png,x\n")
-    labels, said = read_labels(table).by_names(keys)
-    assert said is None
+    labels, notes = read_labels(table, keys)
+    assert notes == []
     with pytest.raises(DataError, match=r"is 'b\.png', theirs 'Lot 1/b\.png'; .*write 'Lot 1/b\.png' there"):
         labels.of(keys)
 
@@ -75,3 +76,39 @@ def test_rows_of_images_that_cannot_be_read_are_said_to_be_so(
         labeled_by(dataset, table, Columns())
     assert f"note: in {table} 2 rows name images that could not be read, the first is 'broken.png'" in caplog.messages
     assert f"note: 1 of 6 rows of {table} name no image, the first is 'gone.png'" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("filename,class\nlot/a.png,x\nlot/b.png,y\n", {"path": "filename", "label": "class"}),
+        ("dx,file\nx,lot/a.png\ny,lot/b.png\n", {"path": "file", "label": "dx"}),
+        ("age,Path,Label\n30,lot/a.png,x\n40,lot/b.png,y\n", {"path": "Path", "label": "Label"}),
+        ("id,label,age\na,x,3\nb,y,4\n", {"path": "id"}),  # names without ending
+        ("path,species\na.png,x\nb.png,y\n", {"label": "species"}),
+    ],
+)
+def test_columns_of_other_names_are_taken_where_it_is_clear_which_they_are(text, columns, tmp_path: Path) -> None:
+    table, keys = tmp_path / "labels.csv", ["lot/a.png", "lot/b.png", "lot/c.png"]
+    table.write_text(text)
+    found, notes = read_labels(table, keys)
+    assert found.of(keys) == [["x", "y", None]]
+    taken = [str(note) for note in notes if "is taken for it" in str(note)]
+    assert taken == [
+        f"{table} has no column {name}; its column {column} is taken for it" for name, column in columns.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,mask,label\nlot/a.png,lot/b.png,x\nlot/b.png,lot/a.png,x\n",  # both name images
+        "file,label\nelsewhere/a.png,x\nlot/z.png,y\n",  # no column does
+        "path,age,sex\nlot/a.png,3,f\nlot/b.png,4,m\n",  # which of them holds classes?
+        "path,class,category\nlot/a.png,3,f\nlot/b.png,4,m\n",
+    ],
+)
+def test_columns_that_are_not_clear_are_refused(text: str, tmp_path: Path) -> None:
+    (table := tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=r"expected path and label, or path and cluster; rename its columns"):
+        read_labels(table, ["lot/a.png", "lot/b.png"])

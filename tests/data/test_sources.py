@@ -224,7 +224,7 @@ def test_columns_can_be_named_and_switched_off(tmp_path: Path) -> None:
             "file,label\n1.png,a\n",
             NONE,
             "{m} has no column 'path' with the images' paths; its columns: file, label; call the one that holds them "
-            "path",
+            "path, or type labels {m} with the folder of the images as the data",
         ),
         ("path,label,label\n1.png,a,b\n", NONE, "{m} has 2 columns named label; rename or remove all but one"),
         ("path\nx\\1.png\n", NONE, "{m} row 2 has the path x\\1.png; expected / between folders: replace every \\"),

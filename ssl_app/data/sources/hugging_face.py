@@ -13,8 +13,9 @@ import pandas as pd
 
 from ssl_app.data.files import file_kinds
 from ssl_app.data.sources.base import SPLITS, Columns
-from ssl_app.data.sources.manifest import PATH, Manifest, read_table
+from ssl_app.data.sources.manifest import Manifest, read_table
 from ssl_app.data.survey import IMAGES, first_of, survey
+from ssl_app.data.table_columns import PATH
 from ssl_app.errors import DataError, Fix, Notice
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

@@ -20,13 +20,12 @@ from ssl_app.data.files import kind_for, looks
 from ssl_app.data.members import MARK, Listed, Look, Members, several_notice
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns
 from ssl_app.data.survey import left_after, omitted, patterns_of
+from ssl_app.data.table_columns import PATH, path_column, taken, values
 from ssl_app.errors import DataError, Fix, Mistakes, Notice, Set, nearest
-from ssl_app.tables import plain
 
 KINDS = (".csv", ".tsv", ".parquet")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # https://, s3://, gs://
 BOOKS = {b"PK\x03\x04": "an Excel workbook or another ZIP archive", b"\xd0\xcf\x11\xe0": "an old Excel workbook"}
-PATH = "path"  # relative to the folder of the manifest, or absolute
 
 
 class Manifest(Members):
@@ -37,12 +36,18 @@ class Manifest(Members):
     def __init__(self, data: str, columns: Columns) -> None:
         self.name = data
         table = read_table(Path(data))
-        if PATH not in table.columns:
+        root = Path(data).resolve().parent
+        column = path_column(table, lambda cell: is_file(root / cell))
+        if column is None:
             raise DataError(
-                f"{data} has no column 'path' with the images' paths; its columns: {', '.join(table.columns)}; "
-                f"call the one that holds them path"
+                f"{data} has no column 'path' with the images' paths; its columns: {', '.join(table.columns)}",
+                fix=(
+                    Fix("call the one that holds them path"),
+                    Set("labels", f"{data} with the folder of the images as the data"),
+                ),
             )
-        self.fill(table, columns, Path(data).resolve().parent)
+        self.notes += tuple(taken(data, column, PATH))
+        self.fill(table.rename(columns={column: PATH}), columns, root)
 
     def fill(self, table: pd.DataFrame, columns: Columns, root: Path) -> None:
         """Make the images of a table with the column path those of the source; paths begin at root."""
@@ -89,6 +94,14 @@ class Manifest(Members):
     def accepts(cls, data: str) -> bool:
         """Whether it is a file with the ending of a table."""
         return Path(data).suffix.lower() in KINDS and Path(data).is_file()
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file lies there; none where a path cannot be one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a NUL byte
+        return False
 
 
 def named(root: Path, keys: Sequence[str]) -> Iterator[Listed]:
@@ -174,11 +187,6 @@ def refuse_twice(path: Path, between: str) -> None:
     for name, count in Counter(names_of(path, between)).items():
         if name and count > 1:
             raise DataError(f"{path} has {count} columns named {name}; rename or remove all but one")
-
-
-def values(table: pd.DataFrame, column: str) -> list[str]:
-    """One column as stripped text, without the mark that keeps a spreadsheet from computing it."""
-    return [plain(str(value).strip()) for value in table[column].tolist()]
 
 
 def of_rows(table: pd.DataFrame, column: str | None) -> tuple[str | None, ...] | None:

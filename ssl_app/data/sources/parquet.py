@@ -20,8 +20,8 @@ from ssl_app.data import unused_columns
 from ssl_app.data.files import file_kinds
 from ssl_app.data.images import Unreadable, decode
 from ssl_app.data.sources.base import SPLITS, UNUSED, Columns, Source, file_stamp, in_order
-from ssl_app.data.sources.manifest import PATH
 from ssl_app.data.survey import survey
+from ssl_app.data.table_columns import PATH
 from ssl_app.errors import DataError, Fix, Notice, Set, nearest
 
 T = TypeVar("T")
