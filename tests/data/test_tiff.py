@@ -240,3 +240,27 @@ def test_what_is_not_understood_says_why(tags: dict[int, tuple[int, ...]], reaso
     with pytest.raises(Unreadable) as raised:
         decode(with_tags(write(NOISE, Form(rows=64)), tags), "a.tif")
     assert str(raised.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "text"),
+    [("float32", -9999.0, "-9999"), ("float64", -1.5, "-1.5 \0"), ("float32", np.float32(-3.4e38), "-3.4e+38")],
+)
+def test_real_values_that_the_file_calls_nodata_hold_nothing(dtype: str, value: float, text: str) -> None:
+    pixels = np.arange(12, dtype=dtype).reshape(3, 4)
+    pixels[1, 2] = value
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, extratags=[(42113, "s", 0, text, True)])
+    found = decode(file.getvalue(), "a.tif")
+    assert np.isnan(found[1, 2, 0])
+    assert np.isnan(found).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text"), [("uint16", "0"), ("float32", "none"), ("float32", "nan"), ("float32", "1e999")]
+)
+def test_a_value_that_none_of_the_pixels_can_have_changes_nothing(dtype: str, text: str) -> None:
+    pixels = np.arange(12, dtype=dtype).reshape(3, 4)
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, extratags=[(42113, "s", 0, text, True)])
+    assert np.array_equal(decode(file.getvalue(), "a.tif")[..., 0], pixels)

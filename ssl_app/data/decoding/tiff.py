@@ -24,6 +24,7 @@ from ssl_app.data.decoding.tiff_samples import stored_samples
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEG_STREAM, JPEG_LENGTH = 513, 514
+GDAL_NODATA = 42113  # a number as text: the value of pixels that hold nothing
 
 # it logs, on stderr, what is wrong with a file; we raise a reason, or do without that tag
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
@@ -43,7 +44,20 @@ def decode_tiff(content: bytes, limit: Limit) -> NDArray[Any]:
                 array = colored(stored_samples(content, page, layout), page, layout)
             else:
                 array = stacked(content, series, layout, count, limit)
-        return turned(array, page.tags.valueof(TAG, default=1))
+        return turned(without_nodata(array, page), page.tags.valueof(TAG, default=1))
+
+
+def without_nodata(array: NDArray[Any], page: Any) -> NDArray[Any]:
+    """Real values with nan where the file says that a pixel holds nothing; integers, which have no nan, as they are."""
+    try:
+        value = float(str(page.tags.valueof(GDAL_NODATA, default="nan")).strip("\0 "))
+    except ValueError:
+        return array
+    if array.dtype.kind != "f" or not np.isfinite(value):
+        return array
+    with np.errstate(over="ignore"):  # a value that this type cannot hold is none of its pixels
+        missing = array == array.dtype.type(value)
+    return np.where(missing, array.dtype.type("nan"), array) if missing.any() else array
 
 
 def count_pages(series: Any, page: Any) -> int:
