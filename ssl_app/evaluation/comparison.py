@@ -114,9 +114,9 @@ def answer(tested: Answered, pretrainings: Sequence[str], around: verdict.Around
     comparisons, table = _comparisons(tested), tested.variants
     scratch = tested.scratch
     strategy = strategy_of(table, pretrainings)
-    variants = [(init, strategy) for init in pretrainings if (init, strategy) in table]
-    if scratch is None or not variants:
-        missing = SCRATCH if scratch is None else f"{' or '.join(verdict.STRATEGIES)} from a pretraining"
+    variants = [(init, strategy) for init in pretrainings if strategy is not None and (init, strategy) in table]
+    if scratch is None or strategy is None or not variants:
+        missing = SCRATCH if scratch is None else f"{' or '.join(verdict.STRATEGIES[:2])} from a pretraining"
         return Answer(comparisons, None, [], None, [f"No verdict: the sweep holds no {missing}."], None)
     per_class = verdict.nearest_budget(sorted(table[variants[0]]))
     saved = {budget: _saved(tested, variants, budget) for budget in table[variants[0]]}
@@ -145,10 +145,9 @@ def answer(tested: Answered, pretrainings: Sequence[str], around: verdict.Around
     )
 
 
-def strategy_of(variants: Iterable[Variant], pretrainings: Sequence[str]) -> str:
-    """The strategy that the verdict is about: the first of its own that a sweep has from these pretrainings."""
-    had = {strategy for init, strategy in variants if init in pretrainings}
-    return next((strategy for strategy in verdict.STRATEGIES if strategy in had), verdict.STRATEGIES[0])
+def strategy_of(variants: Iterable[Variant], pretrainings: Sequence[str]) -> str | None:
+    """The strategy that the verdict is about, of those that a sweep has from these pretrainings."""
+    return verdict.strategy_among({strategy for init, strategy in variants if init in pretrainings})
 
 
 def _saved(tested: Answered, variants: Sequence[Variant], per_class: int) -> LabelsSaved:
@@ -165,9 +164,9 @@ def _saved(tested: Answered, variants: Sequence[Variant], per_class: int) -> Lab
 
 
 def _comparisons(tested: Answered) -> list[dict[str, Any]]:
-    """Paired differences over draws: each variant minus scratch, auto or two-stage minus each other of its init."""
+    """Paired differences over draws: each variant minus scratch, the verdict's minus each other of its init."""
     found, table, scratch = [], tested.variants, tested.scratch
-    main = strategy_of(table, [init for init, _ in table])
+    main = strategy_of(table, [init for init, _ in table if init != SCRATCH])
     for init, strategy in table:
         if scratch is not None and (init, strategy) != scratch:
             found += _pairs(tested, (init, strategy), scratch)
@@ -215,7 +214,7 @@ def claim_lines(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
     """For people: the verdict's strategy against scratch with twice the labels, a line a budget."""
     lines = []
     had = {one["strategy"] for one in comparisons if one["init"] != SCRATCH}
-    main = next((strategy for strategy in verdict.STRATEGIES if strategy in had), None)
+    main = verdict.strategy_among(had)
     of_main = [one for one in comparisons if one["init"] != SCRATCH and one["strategy"] == main]
     for one in of_main:
         if "per_class" in one["against"] and one["low"] is not None:

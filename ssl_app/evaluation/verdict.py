@@ -4,6 +4,7 @@ Outcomes: helped (the whole interval above zero), hurt (below), no difference th
 difference shown (the rest), which names the gain that is still possible and what would settle it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,11 @@ from ssl_app.evaluation.difference import Difference
 from ssl_app.evaluation.intervals import Interval
 from ssl_app.evaluation.labels_saved import LabelsSaved
 
-STRATEGIES = ("auto", "two-stage")  # the first that a sweep has, against scratch trained fully: balanced accuracy
+# the first that a sweep has, against scratch trained fully: balanced accuracy
+STRATEGIES = (
+    "auto", "two-stage", "label-propagation", "fixmatch", "self-training", "full-fine-tuning", "feature-extraction",
+)  # fmt: skip
+ON_LABELS = ("two-stage", "full-fine-tuning", "feature-extraction")  # those that see labeled images only
 PER_CLASS = 32  # or the nearest budget
 MARGIN = 0.01  # a smaller difference does not matter, or as much as the test images can show, but never more than
 WIDEST_MARGIN = 0.03
@@ -68,8 +73,8 @@ class Evidence:
 
     @property
     def head(self) -> str:
-        """The outcome, and of what: `auto` uses unlabeled images after pretraining too."""
-        what = "Pretraining" if self.strategy == "two-stage" else "Unlabeled images"
+        """The outcome, and of what: most strategies use unlabeled images after pretraining too."""
+        what = "Pretraining" if self.strategy in ON_LABELS else "Unlabeled images"
         return HEADS[self.outcome].format(what=what)
 
     @property
@@ -116,6 +121,11 @@ def settling(evidence: Evidence) -> Settling:
     several = range(pretrainings + 1, MOST_PRETRAININGS + 1) if pretrainings > 1 else ()
     more = (n for n in several if difference.shown_by(n, draws) <= gain)
     return Settling(gain, next(more_draws, None), next(more, None))
+
+
+def strategy_among(swept: Collection[str]) -> str | None:
+    """The strategy that a verdict is about, of those swept from pretrainings: by the order above, or the only one."""
+    return next((name for name in STRATEGIES if name in swept), next(iter(swept)) if len(swept) == 1 else None)
 
 
 def lines(evidence: Evidence, around: Around) -> tuple[list[str], str, list[Run]]:

@@ -28,7 +28,7 @@ class Findings:
         """The verdict's variant, from each pretraining; without one the first variant there is."""
         table = self.tested.variants
         strategy = strategy_of(table, self.pooled)
-        found = [(init, strategy) for init in self.pooled if (init, strategy) in table]
+        found = [(init, strategy) for init in self.pooled if strategy is not None and (init, strategy) in table]
         others = [variant for variant in table if variant[0] != SCRATCH]
         return found or others[:1] or list(table)[:1]
 

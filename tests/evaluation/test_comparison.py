@@ -68,6 +68,32 @@ def test_a_sweep_without_scratch_has_no_verdict() -> None:
     assert found.outcome is None
 
 
+@pytest.mark.parametrize(
+    ("swept", "main", "what"),
+    [
+        (["feature-extraction", "two-stage", "auto"], "auto", "Unlabeled images"),
+        (["label-propagation", "two-stage"], "two-stage", "Pretraining"),
+        (["feature-extraction", "label-propagation"], "label-propagation", "Unlabeled images"),
+        (["feature-extraction"], "feature-extraction", "Pretraining"),
+        (["mine:Own"], "mine:Own", "Unlabeled images"),
+        (["mine:Own", "mine:Other"], None, ""),
+    ],
+)
+def test_the_strategy_of_the_verdict_is_fixed_whatever_the_scores(
+    swept: list[str], main: str | None, what: str
+) -> None:
+    trials = {key: value for key, value in SCORES.items() if key[0] == "scratch"}
+    trials |= {
+        ("run", name, per_class): SCORES["run", "two-stage", per_class] for name in swept for per_class in (8, 16)
+    }
+    found = answered(trials)
+    if main is None:
+        assert found.verdict == ["No verdict: the sweep holds no auto or two-stage from a pretraining."]
+        return
+    assert f"({main} from run)" in found.verdict[0]
+    assert found.verdict[0].startswith((what, "No difference"))
+
+
 def test_the_table_has_a_row_a_variant_and_a_column_a_budget() -> None:
     lines = comparison.table_lines(with_scores(SCORES).curves([]))
     assert lines[0].split() == ["balanced", "accuracy,", "%", "8/class", "16/class"]
