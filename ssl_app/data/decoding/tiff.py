@@ -48,7 +48,7 @@ def decode_tiff(content: bytes, limit: Limit) -> NDArray[Any]:
 
 
 def without_nodata(array: NDArray[Any], page: Any) -> NDArray[Any]:
-    """Real values with nan where the file says that a pixel holds nothing; integers, which have no nan, as they are."""
+    """Real values, with nan where the file says that a pixel holds nothing; integers have no nan, and stay."""
     try:
         value = float(str(page.tags.valueof(GDAL_NODATA, default="nan")).strip("\0 "))
     except ValueError:
