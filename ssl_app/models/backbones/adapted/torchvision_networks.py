@@ -23,6 +23,8 @@ def names() -> list[str]:
 
 def build(name: str, channels: int, image_size: int) -> tuple[nn.Module, dict[str, str]]:
     """The network with random weights, and its named layers. AlexNet and VGG pool to a grid that their map has."""
+    import torchvision
+
     if name in ("googlenet", "inception_v3"):  # without the side classifiers, which are heads too
         network = torchvision.models.get_model(name, weights=None, aux_logits=False, init_weights=True)
     else:
