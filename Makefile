@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= ssl-runs
 export OMP_WAIT_POLICY ?= PASSIVE
+# an image may forbid to write bytecode: every process of the tests would compile what it imports
+unexport PYTHONDONTWRITEBYTECODE
 # a process takes about a gigabyte; in the order of the tree long files do not come last
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

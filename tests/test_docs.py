@@ -159,7 +159,7 @@ def test_the_example_method_and_backbone_train(tmp_path: Path, capsys: pytest.Ca
     assert 0 < result["final"]["accuracy"] <= 1
 
 
-@pytest.mark.usefixtures("documented")
+@pytest.mark.usefixtures("documented", "narrow")
 def test_the_example_strategy_trains_with_unlabeled_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +170,7 @@ def test_the_example_strategy_trains_with_unlabeled_images(
     assert result["unlabeled_used"] > 0
 
 
+@pytest.mark.usefixtures("narrow")
 def test_the_example_source_is_found_by_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Imports point down: the layers of docs/design.md, held over the syntax trees."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,12 @@ HEAVY = {
 }
 
 
+@cache
 def files() -> list[Path]:
     return sorted(ROOT.rglob("*.py"))
 
 
+@cache
 def imports(path: Path, top_only: bool = False) -> set[str]:
     """Dotted names that a file imports; `top_only` leaves out those inside functions and TYPE_CHECKING."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import ssl_app
@@ -19,22 +20,31 @@ CALLED_BY_OTHERS = {
 }
 
 
-def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def functions(path: Path) -> list[tuple[str, Function]]:
     """Every function of a file with its dotted name; constructors that a dataclass writes are not among them."""
 
-    def within(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    def within(node: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
         for child in ast.iter_child_nodes(node):
             name = prefix
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if isinstance(child, Function | ast.ClassDef):
                 name = f"{prefix}.{child.name}" if prefix else child.name
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            if isinstance(child, Function):
                 yield name, child
             yield from within(child, name)
 
-    yield from within(ast.parse(path.read_text(encoding="utf-8")), "")
+    return list(within(tree(path), ""))
 
 
-def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[str]:
+def parameters(function: Function | ast.Lambda) -> list[str]:
     """Names of the parameters, keyword-only ones too, without self and cls."""
     every = function.args
     names = [one.arg for one in (*every.posonlyargs, *every.args, *every.kwonlyargs)]
@@ -43,7 +53,7 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) ->
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """Every string of a file, docstrings and pieces of f-strings too, with its line."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
 

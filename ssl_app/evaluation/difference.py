@@ -45,8 +45,8 @@ class ScoredPart:
     def influence(self, right: ArrayLike) -> Floats:
         """How far each group moves balanced accuracy, or a difference of two. (..., N) -> (..., G); sums to 0."""
         values = np.asarray(right, dtype=np.float64)
-        _, members, counts = np.unique(self.labels, return_inverse=True, return_counts=True)
-        recall = np.stack([values[..., members == k].mean(-1) for k in range(len(counts))], -1)  # (..., K)
+        members, classes = self._classes
+        recall = np.stack([values[..., mask].mean(-1) for mask, _ in classes], -1)  # (..., K)
         of_images = (values - recall[..., members]) * self._weights  # (..., N)
         found = np.zeros((*values.shape[:-1], int(self.members.max()) + 1))
         np.add.at(np.moveaxis(found, -1, 0), self.members, np.moveaxis(of_images, -1, 0))
@@ -58,8 +58,8 @@ class ScoredPart:
         One image of a class shows none, three show too little. As if one more group of each class had been tested,
         with the variance of the class, or that of all images, or that of the class with half an image beside.
         """
-        classes = [difference[self.labels == one] for one in np.unique(self.labels)]
-        groups = [len(np.unique(self.members[self.labels == one])) for one in np.unique(self.labels)]
+        classes = [difference[mask] for mask, _ in self._classes[1]]
+        groups = [groups for _, groups in self._classes[1]]
         shown = [float(values.var()) for values in classes]
         pooled = sum(len(values) * one for values, one in zip(classes, shown, strict=True)) / len(difference)
         found = 0.0
@@ -71,8 +71,16 @@ class ScoredPart:
 
     @cached_property
     def _weights(self) -> Floats:
-        _, members, counts = np.unique(self.labels, return_inverse=True, return_counts=True)
+        members, classes = self._classes
+        counts = np.array([mask.sum() for mask, _ in classes])
         return np.asarray(1 / (len(counts) * counts[members]))
+
+    @cached_property
+    def _classes(self) -> tuple[NDArray[np.intp], list[tuple[NDArray[np.bool_], int]]]:
+        """The class of each image by number, (N,), and of each class its images, (N,), and its number of groups."""
+        names, members = np.unique(self.labels, return_inverse=True)
+        masks = [members == k for k in range(len(names))]
+        return members, [(mask, len(np.unique(self.members[mask]))) for mask in masks]
 
 
 @dataclass(frozen=True, eq=False)

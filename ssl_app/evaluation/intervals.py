@@ -247,6 +247,6 @@ def _studentized_range(level: float, rows: int, freedom: int) -> float:
 
 
 def _quantile(degrees: float, level: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, a hundred times faster
 
-    return float(t.ppf((1 + level) / 2, degrees))
+    return float(stdtrit(degrees, (1 + level) / 2))

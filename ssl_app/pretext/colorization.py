@@ -236,7 +236,7 @@ def convolutions_of_images(backbone: Backbone) -> list[nn.Conv2d]:
     leaves = [m for m in backbone.modules() if not list(m.children()) and not isinstance(m, nn.Identity)]
     hooks = [backbone.register_forward_pre_hook(begin), *(m.register_forward_pre_hook(use) for m in leaves)]
     try:
-        backbone.shape()
+        backbone.dry_run()
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,5 +1,6 @@
 """Trials in several processes: the same figures as in one, and a process that is killed."""
 
+import multiprocessing
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from ssl_app.training.hardware import choose
+from tests import forked
 
 SWEEP = ("--per-class", 2, "--draws", 2, "--steps", 2, "--batch-size", 8, "--evaluate-on", "test")
 Sweep = Callable[..., Any]
@@ -17,6 +19,13 @@ Sweep = Callable[..., Any]
 @pytest.fixture(scope="module")
 def narrow_networks() -> None:
     """As wide as the further processes make them."""
+
+
+@pytest.fixture
+def preloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers come from a server that has imported torch; the slow test starts them as a sweep does."""
+    context = forked.context()
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
 
 
 @pytest.fixture
@@ -29,6 +38,7 @@ def trials_of(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [{k: v for k, v in trial.items() if k != "seconds"} for trial in result["trials"]]
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_the_number_of_jobs_changes_no_metric(sweep: Sweep) -> None:
     words = ["--strategy", "auto,two-stage"]
     one, two = (sweep(*words, "--jobs", jobs, "--name", f"jobs-{jobs}").result for jobs in (1, 2))
@@ -37,6 +47,7 @@ def test_the_number_of_jobs_changes_no_metric(sweep: Sweep) -> None:
     assert two["verdict"].replace("--resume jobs-2", "--resume jobs-1") == one["verdict"]
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_a_killed_trial_costs_one_line(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "killed_strategies.py").write_text(
         "import os, signal\n"

@@ -1,11 +1,8 @@
 """Self-labeling from argv: pretrain, label, learn the labels, name them; and what is refused."""
 
 import csv
-import os
 import shlex
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +10,9 @@ import pytest
 from safetensors.torch import load_file
 
 from ssl_app.pretraining.labeler import labeling_methods
+from tests import forked
 from tests.toys import NARROW
 
-ROOT = Path(__file__).parents[2]
 WORDS = ["--epochs", 2, "--batch-size", 16, "--clusters", 4]
 
 
@@ -156,11 +153,9 @@ def test_a_kill_amid_a_relabeling_changes_nothing(place: tuple[Path, Path], ssl,
     data, out = place
     words = ["pretrain", "--data", data, "--method", "sela", "--heads", 2, *WORDS, "--relabels", 8, "--out", out]
     words = [str(word) for word in [*words, *tiny, "--save-every", 0]]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *words, "--name", "killed"], env=environment, capture_output=True, text=True
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = forked.start(KILLED, *words, "--name", "killed")
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     again = ssl("pretrain", "--resume", "killed", "--out", out)
     assert again.code == 0, again.err
     assert ssl(*words, "--name", "undisturbed").code == 0

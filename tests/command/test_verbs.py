@@ -655,7 +655,7 @@ def test_a_run_reads_the_same_set_from_anywhere(ssl, tiny, images, tmp_path, mon
     pretrain = ("pretrain", "--data", "scans", "--epochs", 1, "--batch-size", 8, "--out", out, *tiny)
     assert ssl(*pretrain, "--name", "p").code == 0
     monkeypatch.chdir(there)
-    words = ("--per-class", 2, "--steps", 2, "--out", out, "--json", *tiny)
+    words = ("--strategy", "feature-extraction", "--per-class", 2, "--steps", 2, "--out", out, "--json", *tiny)
     answer = ssl("finetune", "--init", "p", *words)
     assert answer.code == 0, answer.err
     assert answer.result["settings"]["data"] is None
@@ -671,7 +671,7 @@ def test_a_run_reads_the_same_set_from_anywhere(ssl, tiny, images, tmp_path, mon
     images(here / "scans", per_class=21)
     changed = ssl("finetune", "--init", "p", *words)
     assert f"note: {here / 'scans'} has other images than when p was trained on it" in changed.err
-    cheap = ("--strategy", "feature-extraction", "--baseline", "none", "--draws", 1, "--jobs", 1, "--name", "s")
+    cheap = ("--baseline", "none", "--draws", 1, "--jobs", 1, "--name", "s")
     swept = ssl("sweep", "--data", "scans", "--init", "p", *cheap, *words)
     assert swept.code == 0, swept.err
     monkeypatch.chdir(here)

@@ -1,11 +1,9 @@
 """What each of two processes does for test_processes.py; one process does the same to be compared with.
 
-python processes_worker.py FOLDER PIECES CASE...: process RANK of WORLD_SIZE (as torchrun sets them)
-writes FOLDER/CASE-RANK.pt. PIECES is the number of micro-batches of a step over all processes.
+Process RANK of WORLD_SIZE (as torchrun sets them) writes FOLDER/CASE-RANK.pt.
 """
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,7 +242,7 @@ CASES: dict[str, Callable[[Work], dict[str, object]]] = {
 
 
 def compute(folder: Path, pieces: int, *cases: str) -> None:
-    """What each case gives, a file a case and process."""
+    """What each case gives, a file a case and process; `pieces` micro-batches are a step over all processes."""
     torch.set_num_threads(1)
     work = Work(folder, pieces)
     with mock.patch.object(small_resnet, "WIDTHS", toys.NARROW):
@@ -253,5 +251,9 @@ def compute(folder: Path, pieces: int, *cases: str) -> None:
     work.group.close()
 
 
-if __name__ == "__main__":
-    compute(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+def compute_as(rank: int, world: int, port: int, folder: Path, pieces: int, *cases: str) -> None:
+    """The same in a process that torchrun would have started; test_torchrun.py has it start some."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")}
+    os.environ |= {name: str(world) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
+    compute(folder, pieces, *cases)

@@ -1,17 +1,14 @@
 """Several processes train as one does: the same parameters, labels and metrics, and the same bits after a stop."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import socket
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests import forked
 from tests.contract import processes_worker
 
-ROOT = Path(__file__).parents[2]
 BOTH = [
     "rotnet",
     "gan",
@@ -27,21 +24,27 @@ Found = dict[str, dict[str, object]]
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
-    """Both runs at once: two processes under torchrun, and this one, which accumulates the same micro-batches."""
+    """Both runs at once: two processes as torchrun sets them up, and this one, which accumulates micro-batches."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("one", "two")}
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = subprocess.Popen(
-        [*torchrun, processes_worker.__file__, str(folders["two"]), "2", *BOTH, *ROWS, *ALONE],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [
+        forked.context().Process(
+            target=processes_worker.compute_as, args=(rank, 2, port, folders["two"], 2, *BOTH, *ROWS, *ALONE)
+        )
+        for rank in (0, 1)
+    ]
     try:
+        for process in both:
+            process.start()
         processes_worker.compute(folders["one"], 2, *BOTH, *ROWS)
-        text = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, text
+        for process in both:
+            process.join(300)
+        assert [process.exitcode for process in both] == [0, 0]
     finally:
-        process.terminate()  # torchrun ends its processes
-        process.communicate()
+        for process in both:
+            process.kill()
     return {
         name: {path.stem: torch.load(path, weights_only=True) for path in folder.glob("*.pt")}
         for name, folder in folders.items()

@@ -1,5 +1,6 @@
 import sys
 import types
+from functools import cache
 
 import pytest
 import torch
@@ -9,12 +10,20 @@ from torch import nn
 from ssl_app.errors import SettingsError
 from ssl_app.models.backbones import Backbone, Network, PreferredOptimizer, build, core, variant
 
+built = cache(build)  # for what changes nothing of a network: to draw VGG's weights takes a second
 
-@pytest.mark.parametrize("channels", [1, 3, 5])
-@pytest.mark.parametrize("name", core())
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        pytest.param(name, n, marks=[pytest.mark.slow] * (name == "vgg16_bn" and n > 1))
+        for name in core()
+        for n in (1, 3, 5)
+    ],
+)
 def test_every_core_backbone_works_with_any_channels(name, channels):
     size = 64 if name == "alexnet" else 32
-    backbone = build(name, channels, size).eval()
+    backbone = built(name, channels, size).eval()
     images = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
     features = backbone(images)
     assert features.shape == (2, *backbone.shape())
@@ -36,7 +45,7 @@ def test_every_core_backbone_works_with_any_channels(name, channels):
 )
 def test_layers_are_named_in_order_and_shrink(name, layers):
     size = 32 if name == "vgg16_bn" else 64
-    backbone = build(name, 1, size)
+    backbone = built(name, 1, size)
     assert backbone.layers == layers
     shapes = [backbone.shape(layer) for layer in layers]
     sides = [shape[1] for shape in shapes]

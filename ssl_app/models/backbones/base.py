@@ -140,6 +140,7 @@ class Backbone(nn.Module):
         own = {layer: layer for layer in body.layers} if isinstance(body, Network) else {}
         self._layers = own if layers is None else dict(layers)
         self._smallest = body.smallest_image if isinstance(body, Network) else None
+        self._shapes: dict[tuple[int, str | None], torch.Size] = {}  # what dry runs have found
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -246,9 +247,9 @@ class Backbone(nn.Module):
     def shape(self, layer: str | None = None) -> tuple[int, ...]:
         """Shape of one image's features, (D,) or (D, h, w).
 
-        Found by a dry run that leaves modes, batch-norm statistics and random state as they were.
+        Found by a dry run, once.
         """
-        shape = tuple(self._dry_run(self.image_size, layer).shape[1:])
+        shape = tuple(self._dry_run(self.image_size, layer)[1:])
         if len(shape) not in (1, 3):
             raise SettingsError(
                 f"layer '{layer or 'pooled'}' of {self.name} gives {shape} for an image;"
@@ -262,7 +263,7 @@ class Backbone(nn.Module):
         if isinstance(self.body, Network) and self.body.map_layer is not None:
             return self.body.map_layer
         for layer in reversed(self.layers):
-            if len(self._dry_run(self.image_size, layer).shape) == 4:
+            if len(self._dry_run(self.image_size, layer)) == 4:
                 return layer
         raise SettingsError(f"{self.name} has no named layer that gives a map", fix=Change("backbone"))
 
@@ -290,8 +291,8 @@ class Backbone(nn.Module):
         if isinstance(self.body, TokenNetwork) or (self._smallest is not None and side < self._smallest):
             return False
         try:
-            seen = self._dry_run(side, self.map_layer()).shape[-1] >= FEWEST_PLACES
-            return seen and tuple(self._dry_run(side).shape[1:]) == self.shape()
+            seen = self._dry_run(side, self.map_layer())[-1] >= FEWEST_PLACES
+            return seen and tuple(self._dry_run(side)[1:]) == self.shape()
         except (RuntimeError, ValueError, SettingsError):  # maps that shrink to nothing, or no map
             return False
 
@@ -306,7 +307,7 @@ class Backbone(nn.Module):
         """What is wrong with a body that computes no images of any size, in torch's words."""
         shape = (1, self.channels, self.image_size, self.image_size)
         try:
-            found = f"gives {tuple(self._dry_run(self.image_size).shape)}"
+            found = f"gives {tuple(self._dry_run(self.image_size))}"
         except (RuntimeError, ValueError) as error:
             found = f"raises {type(error).__name__}: {' '.join(str(error).split())}"
         return SettingsError(f"{self.name} {found}, given images {shape}", fix=Fix("fix it"))
@@ -321,11 +322,22 @@ class Backbone(nn.Module):
 
     def _takes(self, side: int) -> bool:
         try:
-            return math.prod(self._dry_run(side).shape) > 0
+            return math.prod(self._dry_run(side)) > 0
         except (RuntimeError, ValueError):  # what torch raises where a map shrinks to nothing
             return False
 
-    def _dry_run(self, side: int, layer: str | None = None) -> Tensor:
+    def _dry_run(self, side: int, layer: str | None = None) -> torch.Size:
+        """Shape of the features of one image, with the batch; a network is run once for each side and layer."""
+        if (side, layer) not in self._shapes:
+            self._shapes[side, layer] = self.dry_run(side, layer).shape
+        return self._shapes[side, layer]
+
+    def dry_run(self, side: int | None = None, layer: str | None = None) -> Tensor:
+        """Features of one black image, by default of the side that it was built for, for who looks at the modules.
+
+        Modes, batch-norm statistics and random state stay as they were.
+        """
+        side = side or self.image_size
         modes = [(module, module.training) for module in self.modules()]
         like = next(self.parameters(), torch.empty(0))
         on_gpu = [like.device] if like.device.type == "cuda" else []

@@ -1,6 +1,8 @@
-"""Torchvision's convolutional classifiers, without classifier: one file for many names."""
+"""Torchvision's convolutional classifiers, without classifier: one file for many names.
 
-import torchvision
+Torchvision is imported where a network of it is asked for: with it comes torch's compiler, seconds of a start.
+"""
+
 from torch import nn
 
 from ssl_app.models.backbones.adapted import adapt, layers_of
@@ -13,12 +15,16 @@ ONE_SIZE = ("vit_", "swin_", "maxvit")  # transformers: one image size, or maps 
 
 def names() -> list[str]:
     """The names, as torchvision spells them."""
+    import torchvision
+
     theirs = torchvision.models.list_models(module=torchvision.models)
     return [name for name in theirs if not name.startswith(ONE_SIZE)]
 
 
 def build(name: str, channels: int, image_size: int) -> tuple[nn.Module, dict[str, str]]:
     """The network with random weights, and its named layers. AlexNet and VGG pool to a grid that their map has."""
+    import torchvision
+
     if name in ("googlenet", "inception_v3"):  # without the side classifiers, which are heads too
         network = torchvision.models.get_model(name, weights=None, aux_logits=False, init_weights=True)
     else:
