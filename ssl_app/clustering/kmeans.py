@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 BLOCK = 1 << 20  # scores computed at a time: with the centroids they stay in two cores' caches
 BLOCK_GPU = 1 << 27
 ROWS = 256  # at least, of a chunk: the centroids are read once for all of them
+COPIED = 2**25  # numbers of a chunk of points in bf16, beyond which it holds no more rows than that
 LANES = 64  # columns that torch takes the minimum of at a time
 PIECE = 1024  # members summed in f32; the sums of pieces are added in f64
 MANY, HUGE = 2**15, 2**20  # points from which on the first iterations, and nearly all of them, go over some points
@@ -222,7 +223,7 @@ class _Search:
         self.columns = LANES * max(1, round(padded**0.5 / LANES))
         self.groups = -(-padded // self.columns)
         size = self.groups * self.columns
-        self.rows = min(count, max(ROWS, cloud.step * width // size))
+        self.rows = min(count, max(ROWS, min(cloud.step * width // size, COPIED // width)))
         dtype = torch.bfloat16 if fast else torch.float32
         self.scores = self.points.new_empty(self.rows, size, dtype=dtype)
         self.minima = self.points.new_empty(self.rows, self.columns, dtype=dtype)

@@ -17,6 +17,7 @@ from ssl_app.evaluation import knn, linear_probe, retrieval
 from ssl_app.evaluation.intervals import Interval, bootstrap_balanced_accuracy, bootstrap_means, jackknife
 from ssl_app.evaluation.metrics import classification
 from ssl_app.evaluation.partition import agreement_scores, partition
+from ssl_app.training.memory import give_back_memory
 
 KINDS = {"knn": "kNN", "linear": "linear probe"}
 KEPT = ("n", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
@@ -52,12 +53,19 @@ def measure(train: Features, test: Features, truth: Truth, how: Protocol) -> dic
     probe's; `retrieval` and `clusters` stand beside their chance.
     """
     linear, per_class = _linear(train, test, truth, how)
+    give_back_memory()  # each of these copies the layer's features, in pieces of its own
+    neighbors = _neighbors(train, test, truth, how)
+    give_back_memory()
+    found = _retrieval(test, truth, how)
+    give_back_memory()
+    clusters = [_clusters(train, test, k, truth, how) for k in how.clusters]
+    give_back_memory()
     return {
         "features": int(train.shape[1]),
-        "knn": _neighbors(train, test, truth, how),
+        "knn": neighbors,
         "linear": linear,
-        "retrieval": _retrieval(test, truth, how),
-        "clusters": [_clusters(train, test, k, truth, how) for k in how.clusters],
+        "retrieval": found,
+        "clusters": clusters,
         "per_class": per_class,
     }
 

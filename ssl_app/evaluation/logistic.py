@@ -373,7 +373,8 @@ def _blocks(
     total = w.sum()
     center = (w.T @ x)[0] / total
     x -= center
-    scale = float(((w[:, 0] * torch.linalg.vector_norm(x, dim=1).square()).double().sum() / total).sqrt()) or 1.0
+    norms = torch.cat([torch.linalg.vector_norm(part, dim=1) for part in x.split(COPIED)])  # of all: as large as x
+    scale = float(((w[:, 0] * norms.square()).double().sum() / total).sqrt()) or 1.0
     x /= scale
     axes: Floats | None = None  # the identity would be 134 MB for 4,096 features
     if x.shape[1] <= TURNED:

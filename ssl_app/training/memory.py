@@ -1,4 +1,7 @@
-"""Memory that is freed stays with the process, on Linux with glibc: a training asks for the same sizes each step."""
+"""Memory that is freed stays with the process, on Linux with glibc: a training asks for the same sizes each step.
+
+What asks for other sizes each time gives it back in between.
+"""
 
 import ctypes
 import sys
@@ -21,3 +24,10 @@ def keep_freed_memory() -> bool:
     if mallopt is None:  # another C library
         return False
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, 2**31 - 1) and mallopt(TOP_PAD, EXTRA))
+
+
+def give_back_memory() -> None:
+    """Give memory that has been freed back to the system, where the C library can: else pieces of it pile up."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
