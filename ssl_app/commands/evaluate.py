@@ -302,7 +302,7 @@ def _header(setup: "TrialSetup", overlap: str | None) -> str:
     dataset, count = setup.dataset, len(setup.opened.parts.test)
     unit = "images" if dataset.groups is None else f"groups ({dataset.columns.group})"
     seen = f"; {overlap}" if overlap else ""
-    return f"balanced accuracy [bootstrap over test {unit}] and accuracy, n = {count} test images{seen}"
+    return f"balanced accuracy [95 % interval over test {unit}] and accuracy, n = {count} test images{seen}"
 
 
 def _retrieval_header(setup: "TrialSetup", found: Measures) -> str:

@@ -156,7 +156,7 @@ def run(settings: Settings, own: Any = None) -> Result:
         outcome = trial.run(setup, job)
         logger.info(outcome.how)
         calibration = calibrate(setup, job, outcome, settings.calibrate, cache_of(settings.out))
-        outcome, calibrated = _calibrated(outcome, calibration)
+        outcome, calibrated = _calibrated(outcome, calibration, _judged(settings))
         one.more = _written(settings, setup, outcome, one)
         one.more |= {"init": init, "calibration": calibrated}
         sentence = _sentence(settings, setup, one.more)
@@ -169,7 +169,7 @@ def run(settings: Settings, own: Any = None) -> Result:
     return one.result()
 
 
-def _calibrated(outcome: "Outcome", calibration: "Calibration") -> tuple["Outcome", dict[str, Any]]:
+def _calibrated(outcome: "Outcome", calibration: "Calibration", judged: str) -> tuple["Outcome", dict[str, Any]]:
     """The outcome with calibrated probabilities, and what result.json says of them."""
     from ssl_app.evaluation.calibration import calibration as measured
     from ssl_app.evaluation.temperature import tempered
@@ -179,7 +179,7 @@ def _calibrated(outcome: "Outcome", calibration: "Calibration") -> tuple["Outcom
     if calibration.temperature is None:
         more = "; --calibrate folds does that" if calibration.costly else ""
         logger.info(
-            f"probabilities are not calibrated ({calibration.how}{more}), test calibration error {before:.3f}"
+            f"probabilities are not calibrated ({calibration.how}{more}), {judged} calibration error {before:.3f}"
         )
         return outcome, about | {"error": before, "error_before": before}
     outcome.predictor.temperature = calibration.temperature
@@ -187,7 +187,7 @@ def _calibrated(outcome: "Outcome", calibration: "Calibration") -> tuple["Outcom
     after = measured(found, outcome.labels).ece
     logger.info(
         f"probabilities are calibrated: temperature {calibration.temperature:.2f}, {calibration.how}; "
-        f"test calibration error {after:.3f}, before {before:.3f}"
+        f"{judged} calibration error {after:.3f}, before {before:.3f}"
     )
     return replace(outcome, probabilities=found), about | {"error": after, "error_before": before}
 
@@ -195,7 +195,7 @@ def _calibrated(outcome: "Outcome", calibration: "Calibration") -> tuple["Outcom
 def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: RecordedRun) -> dict[str, Any]:
     """Files and metrics of a trial. -> what result.json adds."""
     from ssl_app.evaluation.abstention import curve
-    from ssl_app.evaluation.intervals import bootstrap_balanced_accuracy
+    from ssl_app.evaluation.intervals import balanced_accuracy_interval
     from ssl_app.report import plots
     from ssl_app.transfer.predictions import write_test_predictions
     from ssl_app.transfer.setup import overlap_sentence
@@ -204,7 +204,7 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
     dataset, folder = setup.dataset, one.folder
     groups = None if dataset.groups is None else [dataset.groups[index] for index in outcome.indices]
     predicted = outcome.probabilities.argmax(1)
-    interval = bootstrap_balanced_accuracy(outcome.labels, predicted, groups, seed=settings.seed)
+    interval = balanced_accuracy_interval(outcome.labels, predicted, groups)
     test = dict(outcome.test) | {"low": interval.low, "high": interval.high}
     covered = curve(outcome.probabilities, outcome.labels, groups)
     write_classifier(folder / CLASSIFIER, setup, outcome.predictor, outcome.labels_seen, covered)
@@ -226,14 +226,20 @@ def _written(settings: Settings, setup: "TrialSetup", outcome: "Outcome", one: R
         "validation": "separate" if outcome.validation_used else "within",
         "how": outcome.how,
         "warnings": list(outcome.warnings),
-        "overlap": overlap_sentence(setup),
+        "overlap": overlap_sentence(setup, of_test=settings.evaluate_on == "test"),
         "unreadable": list(dataset.unreadable),
         "checkpoint": str(folder / CLASSIFIER),
     }
 
 
+def _judged(settings: Settings) -> str:
+    """What kind of images a classifier is evaluated on."""
+    return "held-out training" if settings.evaluate_on == "validation" else "test"
+
+
 def _sentence(settings: Settings, setup: "TrialSetup", more: Mapping[str, Any]) -> str:
     test, overlap, dataset = more["test"], more["overlap"], setup.dataset
+    judged = _judged(settings)
     interval = f" [{test['low']:.3f}, {test['high']:.3f}]" if test["low"] is not None else ""
     unit = "images" if dataset.groups is None else f"groups ({dataset.columns.group})"
     separate = "; selected on separate labels beside the draw" if more["validation"] == "separate" else ""
@@ -245,6 +251,7 @@ def _sentence(settings: Settings, setup: "TrialSetup", more: Mapping[str, Any]) 
         unlabeled += f", targets by a teacher with {teacher} labels outside the draw"
     return (
         f"{settings.strategy} on {more['labels_used']} labels{unlabeled}: balanced accuracy "
-        f"{test['balanced_accuracy']:.3f}{interval} (bootstrap over test {unit}), accuracy {test['accuracy']:.3f}, "
-        f"macro F1 {test['macro_f1']:.3f}, n = {test['n']} test images{separate}{'; ' + overlap if overlap else ''}"
+        f"{test['balanced_accuracy']:.3f}{interval} (over {judged} {unit}), accuracy {test['accuracy']:.3f}, "
+        f"macro F1 {test['macro_f1']:.3f}, n = {test['n']} {judged} images{separate}"
+        f"{'; ' + overlap if overlap else ''}"
     )

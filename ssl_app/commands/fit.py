@@ -7,17 +7,19 @@ goes on where it was stopped.
 """
 
 import logging
+import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_app import config, runs
+from ssl_app import config, console, runs, tables
 from ssl_app.commands import RunSpec, finetune, pretrain, record, sweep
 from ssl_app.commands.base import hardware_of, jobs_at_once, out_flag, planned_of, transfer_config
 from ssl_app.config import option
 from ssl_app.errors import Run, RunError
+from ssl_app.locks import locked
 from ssl_app.runs import Result
 from ssl_app.settings import (
     COLOR_METHOD,
@@ -31,6 +33,7 @@ from ssl_app.settings import (
 )
 
 if TYPE_CHECKING:
+    from ssl_app.transfer.setup import Tested
     from ssl_app.transfer.sweep_cost import SweepCost
     from ssl_app.transfer.trial import TrialSetup
 
@@ -104,8 +107,9 @@ def run(settings: Settings) -> Result:
         steps = [_pretraining(settings, name, f"{PRETRAINING * seconds:.0f}s")]
         pretrained = _done(steps[0], pretrain, 1, settings.out)
         left = max(seconds - pretrained["training_seconds"], 0.2 * seconds)
-        steps += _transfer(settings, name, left)
-        tuned = _done(steps[1], finetune, 2, settings.out)
+        further, labels = _transfer(settings, name, left)
+        steps += further
+        tuned = _done(steps[1], finetune, 2, settings.out, labels)
         swept = sweep.run(_said(steps[2], 3).settings(SweepSettings)).more
         one.more = {
             "commands": [step.command() for step in steps],
@@ -117,9 +121,10 @@ def run(settings: Settings) -> Result:
             "runs": [dict(step.typed)["name"] for step in steps],
         }
     spent = duration(time.monotonic() - started)
-    logger.info(
-        f"done after {spent}: {tuned['checkpoint']}, balanced accuracy {tuned['test']['balanced_accuracy']:.3f}"
-    )
+    test = tuned["test"]
+    interval = "" if test["low"] is None else f" [{test['low']:.3f}, {test['high']:.3f}]"
+    score = f"balanced accuracy {test['balanced_accuracy']:.3f}{interval}, n = {test['n']} test images"
+    logger.info(f"done after {spent}: {tuned['checkpoint']}, {score}")
     logger.info(f"to use it, type ssl-app predict {name}-finetune --data NEW{out_flag(settings.out)}")
     return one.result()
 
@@ -132,12 +137,12 @@ def _pretraining(settings: Settings, name: str, budget: str) -> Step:
     return Step("pretrain", (*_common(settings, PretrainSettings, ("labels", "name")), *chosen, *own))
 
 
-def _transfer(settings: Settings, name: str, seconds: float) -> list[Step]:
-    """The classifier on all labels, and the largest sweep that the rest of the time allows."""
+def _transfer(settings: Settings, name: str, seconds: float) -> tuple[list[Step], dict[str, str]]:
+    """The classifier on all labels, and the largest sweep that the rest of the time allows; labels by image."""
     common = _common(settings, SweepSettings, ("name", "image_size", "channels", "intensity"))
     init = ("init", f"{name}-pretrain")
     strategy = ("strategy", STRATEGY)
-    size, draws, steps = _fitting(settings, name, seconds)
+    size, draws, steps, labels = _fitting(settings, name, seconds)
     alone = (pair for pair in common if pair[0] != "jobs")
     shorter = () if steps is None else (("steps", steps),)
     sizes = ",".join(str(one) for one in USUAL_SIZES if one <= size)
@@ -145,32 +150,41 @@ def _transfer(settings: Settings, name: str, seconds: float) -> list[Step]:
     return [
         Step("finetune", (*alone, init, strategy, *shorter, ("name", f"{name}-finetune"))),
         Step("sweep", (*common, init, strategy, *own)),
-    ]
+    ], labels
 
 
-def _fitting(settings: Settings, name: str, seconds: float) -> tuple[int, int, int | None]:
-    """Labels per class and draws of the largest sweep that fits; the classifier's steps where the usual do not."""
+def _fitting(settings: Settings, name: str, seconds: float) -> tuple[int, int, int | None, dict[str, str]]:
+    """Labels per class and draws of the largest sweep that fits; the classifier's steps where the usual do not.
+
+    And its labels, by image.
+    """
     from ssl_app.checkpoints import SCRATCH
     from ssl_app.data import splits
     from ssl_app.training.history import duration
+    from ssl_app.transfer.sweep import folds_of, smallest
     from ssl_app.transfer.sweep_cost import SweepCost
     from ssl_app.transfer.trial import Job
     from ssl_app.transfer.workers import PlannedTrial
 
-    setup = _setup(settings, f"{name}-pretrain")
-    train = setup.opened.parts.train
-    most = splits.fewest(setup.dataset, train)[1]
+    init = f"{name}-pretrain"
+    setup = _setup(settings, init, "auto")  # as the sweep will have it: few labels are tested fold by fold
+    with console.muted():
+        alone = _setup(settings, init, "test") if setup.opened.parts.cross_validated else setup
+    folds = folds_of(setup.opened, settings.seed, 0)
+    train = alone.opened.parts.train
+    most = splits.fewest(setup.dataset, smallest(setup.dataset, folds))[1]
     sizes = [size for size in USUAL_SIZES if size <= max(1, most // 2)] or [1]  # draws of all labels are all alike
     workers = jobs_at_once(settings.jobs, settings.threads, hardware_of(settings, threads=1))
     trials = []
     for size in sizes:
-        drawn = splits.draw(setup.dataset, train, size, seed=settings.seed, draw=0)
-        trials += [
-            PlannedTrial(f"{init} {size}", init, size, Job(strategy, drawn, 0))
-            for init, strategy in ((name, STRATEGY), (SCRATCH, "full-fine-tuning"))
-        ]
+        for number, (part, tested) in enumerate(folds):
+            drawn = splits.draw(setup.dataset, part, size, seed=settings.seed, draw=0)
+            trials += [
+                PlannedTrial(f"{start} f{number} {size}", start, size, Job(strategy, drawn, 0, tested=tested))
+                for start, strategy in ((name, STRATEGY), (SCRATCH, "full-fine-tuning"))
+            ]
     cost = SweepCost.measured(setup, trials, workers)
-    everything = splits.draw(setup.dataset, train, None, seed=settings.seed, draw=0)
+    everything = splits.draw(alone.dataset, train, None, seed=settings.seed, draw=0)
     last = PlannedTrial("all", name, most, Job(STRATEGY, everything, 0))
     cost.plan([last])
     usual, most_time = cost.predicted["all"], CLASSIFIER * seconds
@@ -182,7 +196,8 @@ def _fitting(settings: Settings, name: str, seconds: float) -> tuple[int, int, i
     size, draws = _largest(sizes, cost, left)
     shown = f"{draws} draws of up to {size} labels per class"
     logger.info(f"sweep: {shown} (about {duration(_spent(size, cost) * draws)} of {duration(max(0, left))} left)")
-    return size, draws, steps
+    named = {alone.dataset.keys[row]: alone.dataset.classes[alone.dataset.labels[row]] for row in everything}
+    return size, draws, steps, named
 
 
 def _largest(sizes: list[int], cost: "SweepCost", seconds: float) -> tuple[int, int]:
@@ -200,8 +215,8 @@ def _spent(size: int, cost: "SweepCost") -> float:
     return sum(every) / cost.workers
 
 
-def _setup(settings: Settings, init: str) -> "TrialSetup":
-    """The labeled set as the pretraining wants it."""
+def _setup(settings: Settings, init: str, tested: "Tested") -> "TrialSetup":
+    """The labeled set as the pretraining wants it, and what of it is evaluated."""
     from ssl_app.training.hardware import same_threads
     from ssl_app.training.initialization import load_initialization
     from ssl_app.transfer.setup import prepare
@@ -211,29 +226,50 @@ def _setup(settings: Settings, init: str) -> "TrialSetup":
     with same_threads():
         start = load_initialization(init, settings.out, settings.backbone)
         hardware = hardware_of(settings, threads=1)
-        return prepare(planned_of(sweeping, start, "test"), transfer_config(sweeping, start, "within", 0), hardware)
+        return prepare(planned_of(sweeping, start, tested), transfer_config(sweeping, start, "within", 0), hardware)
 
 
 def _refuse_few_labels(settings: Settings) -> None:
     """Raise UserError now for what would be wrong with the labels after the pretraining."""
-    from ssl_app import console
-
     with console.muted():
-        _setup(settings, "none")
+        _setup(settings, "none", "test")
 
 
-def _done(step: Step, verb: Any, number: int, out: Path) -> dict[str, Any]:
-    """result.json of a step: as it is, gone on with, or new."""
+def _done(step: Step, verb: Any, number: int, out: Path, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """result.json of a step: as it is, gone on with, or new. Of a classifier `labels` are those of its images."""
     _said(step, number)
     name = str(dict(step.typed)["name"])
     if (out / name / runs.SETTINGS).is_file() and runs.read_json(out / name / runs.SETTINGS)["verb"] != step.verb:
         raise RunError(f"run {out / name} is of another verb; remove it, or type another --name")
-    if runs.finished(out / name):
-        found: dict[str, Any] = runs.read_result(out / name)
-        return found
     if verb is pretrain:
         return pretrain.ensured(step.settings(PretrainSettings))
-    return dict(verb.run(step.settings(verb.Settings)).to_json())
+    requested = step.settings(verb.Settings)
+    if runs.finished(out / name):
+        _refuse_another(out / name, config.as_json(requested), labels or {})
+        found: dict[str, Any] = runs.read_result(out / name)
+        return found
+    if (out / name).is_dir():
+        with locked(out / name):
+            shutil.rmtree(out / name)  # killed in its middle, and a classifier has no checkpoint to go on from
+    return dict(verb.run(requested).to_json())
+
+
+def _refuse_another(folder: Path, requested: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    """Raise RunError where a finished classifier is of other settings or labels.
+
+    How long it trained was settled by the time that was left.
+    """
+    kept = runs.read_json(folder / runs.SETTINGS)["settings"]
+    alike = [key for key in requested if key not in (*APART, "steps", "precision")]
+    unlike = [key for key in alike if requested[key] is not None and kept.get(key) != requested[key]]
+    if unlike:
+        raise RunError(f"run {folder} is of other settings ({', '.join(unlike)}); remove it, or type another --name")
+    drawn = {path: label for path, label, *_ in tables.read(folder / "draw.csv")[1]}
+    changed = sum(drawn.get(key) != labels.get(key) for key in {*drawn, *labels})
+    if changed:
+        raise RunError(
+            f"run {folder} was trained on other labels ({changed} changed); remove it, or type another --name"
+        )
 
 
 def _said(step: Step, number: int) -> Step:

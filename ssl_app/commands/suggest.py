@@ -46,7 +46,8 @@ logger = logging.getLogger(__name__)
 
 # what a command on the same images and split needs
 SAME = (
-    "data", "label", "group", "split", "axis", "split_seed", "test_fraction", "backbone", "image_size", "channels",
+    "data", "label", "group", "split", "axis", "split_seed", "test_fraction", "allow_leak", "backbone", "image_size",
+    "channels", "intensity", "nodata", "fit", "omit", "unlabeled", "one_spelling", "max_unreadable", "max_image_mb",
 )  # fmt: skip
 EXAMPLES = """
 ssl-app suggest --count 20
@@ -309,7 +310,8 @@ def _sentence(facts: dict[str, Any], dataset: "Dataset") -> str:
 
 def _next(verb: str, settings: Settings, start: "Initialization", table: Path) -> str:
     """The command that takes the filled-in table, on the same data and split."""
-    given = {name: getattr(settings, name) for name in SAME if getattr(settings, name) is not None}
+    default = type(settings)()
+    given = {name: getattr(settings, name) for name in SAME if getattr(settings, name) != getattr(default, name)}
     init = settings.run if settings.run != NEWEST else start.name
     typed = {"init": init} | given | {"labels": table}
     pairs = [*typed.items(), *names_typed(vars(settings)).items()]

@@ -53,7 +53,7 @@ ssl-app sweep --init run-a --init resnet18.pth --backbone resnet18 --data labele
 # what another command on the same images needs
 DATA = (
     "data", "labels", "label", "group", "split", "axis", "split_seed", "test_fraction", "allow_leak", "image_size",
-    "channels", "omit", "unlabeled", "one_spelling", "fit",
+    "channels", "intensity", "nodata", "fit", "omit", "unlabeled", "one_spelling", "max_unreadable", "max_image_mb",
 )  # fmt: skip
 METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 
@@ -292,7 +292,7 @@ def _answered(
     verdict = "\n".join(lines) if part_of is None else f"That of the comparison {part_of}."
     for line in [*comparison.table_lines(tested.curves(sweep.pooled())), *comparison.claim_lines(answer.comparisons)]:
         logger.info(line)
-    alone = comparison.alone_line(answer.comparisons, nearest_budget(list(settings.per_class)))
+    alone = comparison.alone_line(tested, sweep.pooled(), nearest_budget(list(settings.per_class)))
     if alone is not None:
         logger.info(alone)
     for line in comparison.saved_lines(answer.labels_saved_by_budget):
@@ -441,6 +441,7 @@ def _write_report(
         "strategy",
         "per_class",
         "draw",
+        *(["fold"] if any("fold" in one for one in trials) else []),
         "labels_used",
         "unlabeled_used",
         "teacher_labels",

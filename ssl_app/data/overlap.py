@@ -137,6 +137,21 @@ def near_in_train(dataset: Dataset, train: Indices, test: Indices) -> str | None
     return f"{count} of {every} test images {have} a near copy in train ({one} of {other})"
 
 
+def near_among(dataset: Dataset, rows: Indices) -> str | None:
+    """How many images have a near copy of another unit among them, which folds may part, with an example."""
+    if dataset.looks is None or len(rows) < 2:
+        return None
+    unit = np.unique(np.array(dataset.units)[rows], return_inverse=True)[1]
+    pairs = near_between(dataset.looks[rows], dataset.looks[rows])
+    pairs = pairs[unit[pairs[:, 0]] != unit[pairs[:, 1]]]
+    if not len(pairs):
+        return None
+    one, other = (dataset.keys[rows[place]] for place in pairs[0])
+    count = len(np.unique(pairs))
+    have = "has" if count == 1 else "have"
+    return f"{count} of {len(rows)} images {have} a near copy that may be in another fold ({one} of {other})"
+
+
 def exclude(dataset: Dataset, indices: Indices, other: Seen) -> Indices:
     """The indices without images, near copies of them, and groups, that the other set holds."""
     found = met(dataset, indices, other)

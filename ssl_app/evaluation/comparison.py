@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_app.checkpoints import SCRATCH
-from ssl_app.errors import Run
+from ssl_app.errors import Run, count_of
 from ssl_app.evaluation import verdict
 from ssl_app.evaluation.difference import Difference, ScoredPart
 from ssl_app.evaluation.intervals import Interval
@@ -270,16 +270,29 @@ def name_of(variant: Variant) -> str:
     return SCRATCH if variant == (SCRATCH, BASELINE) else f"{strategy} from {init}"
 
 
-def alone_line(comparisons: Sequence[Mapping[str, Any]], per_class: int) -> str | None:
-    """For people: what pretraining alone was worth where the verdict is about more, two-stage minus scratch."""
-    had = {one["strategy"] for one in comparisons}
-    rows = (one for one in comparisons if one["strategy"] == "two-stage" and one["per_class"] == per_class)
-    plain = (one for one in rows if one["against"] == {"init": SCRATCH, "strategy": BASELINE})
-    one = next(plain, None)
-    if one is None or one["low"] is None or verdict.STRATEGIES[0] not in had:
+def alone_line(tested: Answered, pretrainings: Sequence[str], per_class: int) -> str | None:
+    """For people: what pretraining alone was worth where the verdict is about more, two-stage minus scratch.
+
+    Over the pretrainings that the verdict pools. None without an interval, or where the verdict is about two-stage.
+    """
+    table, scratch = tested.variants, tested.scratch
+    variants = [(init, "two-stage") for init in pretrainings if per_class in table.get((init, "two-stage"), {})]
+    if scratch is None or not variants or strategy_of(table, pretrainings) != verdict.STRATEGIES[0]:
         return None
-    points = f"{100 * one['mean']:+.1f} points [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
-    return f"pretraining alone (two-stage from {one['init']} minus scratch) at {per_class} per class: {points}"
+    draws = table[scratch].get(per_class, [])
+    if not draws or any(table[variant][per_class] != draws for variant in variants):
+        return None
+    ours = np.stack([tested.answers(variant, per_class, draws) for variant in variants])
+    found = tested.difference(ours, tested.answers(scratch, per_class, draws), per_class).interval
+    if found.low is None or found.high is None:
+        return None
+    points = f"{100 * found.mean:+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    whose = variants[0][0] if len(variants) == 1 else f"{len(variants)} pretrainings"
+    images = len(tested.part.labels)
+    return (
+        f"pretraining alone (two-stage from {whose} minus scratch) at {per_class} per class: {points}, "
+        f"{count_of(len(draws), 'draw')}, {count_of(images, 'image')}"
+    )
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

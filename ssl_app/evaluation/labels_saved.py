@@ -55,6 +55,8 @@ def labels_saved(
         low -= 1
     while high < len(tried) - 1 and (alike[high + 1] or (same > high and alike[same])):
         high += 1
+    if any(alike):  # a budget beyond a gap in which draws happen to agree is as much alike
+        low, high = min(low, alike.index(True)), max(high, len(alike) - 1 - alike[::-1].index(True))
     factors = 2**tried / per_class
     bound = "at least" if means[level] > 0 and level == len(tried) - 1 else None
     bound = "at most" if means[level] < 0 and level == 0 else bound

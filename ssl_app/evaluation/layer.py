@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ssl_app.clustering.agreement import nmi_by_chance
 from ssl_app.evaluation import knn, linear_probe, retrieval
-from ssl_app.evaluation.intervals import Interval, bootstrap_balanced_accuracy, bootstrap_means, jackknife
+from ssl_app.evaluation.intervals import Interval, balanced_accuracy_interval, bootstrap_means, jackknife
 from ssl_app.evaluation.metrics import classification
 from ssl_app.evaluation.partition import agreement_scores, partition
 from ssl_app.training.memory import give_back_memory
@@ -157,7 +157,7 @@ def _clusters(train: Features, test: Features, k: int, truth: Truth, how: Protoc
 
 def _tested(scores: NDArray[np.float64], truth: Truth, how: Protocol) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     numbers = classification(scores, truth.test, truth.classes)
-    interval = bootstrap_balanced_accuracy(truth.test, scores.argmax(1), truth.groups, seed=how.seed)
+    interval = balanced_accuracy_interval(truth.test, scores.argmax(1), truth.groups)
     kept = {key: numbers[key] for key in KEPT if key in numbers}
     return kept | {"low": interval.low, "high": interval.high}, cast(list[dict[str, Any]], numbers["per_class"])
 

@@ -373,7 +373,8 @@ def _blocks(
     total = w.sum()
     center = (w.T @ x)[0] / total
     x -= center
-    norms = torch.cat([torch.linalg.vector_norm(part, dim=1) for part in x.split(COPIED)])  # of all: as large as x
+    parts = [slice(at, at + COPIED) for at in range(0, len(x), COPIED)]  # the norms of all take as much memory as x
+    norms = torch.cat([torch.linalg.vector_norm(x[part], dim=1) for part in parts])
     scale = float(((w[:, 0] * norms.square()).double().sum() / total).sqrt()) or 1.0
     x /= scale
     axes: Floats | None = None  # the identity would be 134 MB for 4,096 features

@@ -221,7 +221,8 @@ def _next(e: Evidence, around: Around) -> tuple[str, list[Run]]:
         if len(e.pretrainings) == 1 and around.replicable:
             why = "To see whether other pretrainings help too"
             return why, [_replicate(around, USUAL_PRETRAININGS), _sweep(around)]
-        return "To use it", [Run("finetune", (init, ("per_class", e.per_class), *around.again))]
+        strategy = () if e.strategy == STRATEGIES[0] else (("strategy", e.strategy),)
+        return "To use it", [Run("finetune", (init, *strategy, ("per_class", e.per_class), *around.again))]
     return "To look for a method that suits these images", [Run("compare", around.compared)]
 
 

@@ -15,7 +15,7 @@ from ssl_app.data.class_maps import read as read_maps
 from ssl_app.data.dataset import Dataset, changed
 from ssl_app.data.intensity import measure
 from ssl_app.data.opened import Opened, open_data
-from ssl_app.data.overlap import Overlap, count_overlap, near_in_train
+from ssl_app.data.overlap import Overlap, count_overlap, near_among, near_in_train
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import Parts
 from ssl_app.errors import DataError, Fix, Run, Set, Unset
@@ -64,7 +64,12 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     tested = parts.test[labeled[parts.test]]
     if parts.leakage:  # by the split that was given, of labeled and unlabeled images
         parts = replace(parts, leakage=splits.leakage_of(opened.dataset, replace(parts, test=tested)))
-    if not parts.cross_validated and (near := near_in_train(opened.dataset, everything, tested)) is not None:
+    near = (
+        near_among(opened.dataset, tested)
+        if parts.cross_validated
+        else near_in_train(opened.dataset, everything, tested)
+    )
+    if near is not None:
         logger.warning(f"warning: {near}")
         parts = replace(parts, leakage=(*parts.leakage, near))
     kept = {name: getattr(parts, name)[labeled[getattr(parts, name)]] for name in ("train", "val", "test")}
@@ -210,9 +215,12 @@ def overlap_of(setup: TrialSetup) -> Overlap | None:
     return count_overlap(setup.initialization.seen, setup.dataset, setup.opened.parts.test)
 
 
-def overlap_sentence(setup: TrialSetup) -> str | None:
-    """What the test part has in common with the training part, and with the images that the weights come from."""
-    return "; ".join([*setup.opened.parts.leakage, *seen_clauses(setup)]) or None
+def overlap_sentence(setup: TrialSetup, of_test: bool = True) -> str | None:
+    """What the test part has in common with the training part, and with the images that the weights come from.
+
+    Without `of_test` what is evaluated on is of the training part, which pretraining sees as a matter of course.
+    """
+    return "; ".join([*setup.opened.parts.leakage, *(seen_clauses(setup) if of_test else [])]) or None
 
 
 def seen_clauses(setup: TrialSetup) -> list[str]:

@@ -78,9 +78,9 @@ class Sweep:
         """Open everything, find or make the folder, save the draws. RunError where another sweep lies there."""
         setups = open_setups(spec, hardware)
         opened = next(iter(setups.values())).opened  # the same for all of them
-        folds = [_folds(opened, spec.config.seed, draw) for draw in range(spec.draws)]
+        folds = [folds_of(opened, spec.config.seed, draw) for draw in range(spec.draws)]
         budgets = sorted({*spec.per_class, *spec.baseline_per_class})
-        splits.check_budgets(opened.dataset, _smallest(opened.dataset, folds[0]), budgets)
+        splits.check_budgets(opened.dataset, smallest(opened.dataset, folds[0]), budgets)
         identity = identify(spec, setups)
         place = place_of(spec, identity)
         drawn: dict[tuple[int, int], list[Fold]] = {}
@@ -103,7 +103,7 @@ class Sweep:
         opened = next(iter(self.setups.values())).opened
         return int(
             splits.label_counts(
-                opened.dataset, _smallest(opened.dataset, _folds(opened, self.spec.config.seed, 0))
+                opened.dataset, smallest(opened.dataset, folds_of(opened, self.spec.config.seed, 0))
             ).max()
         )
 
@@ -275,7 +275,7 @@ def refuse_unlike(one: TrialSetup, other: TrialSetup) -> None:
         )
 
 
-def _folds(opened: Opened, seed: int, draw: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64] | None]]:
+def folds_of(opened: Opened, seed: int, draw: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64] | None]]:
     """(train, tested) indices: the training part and the test part as they are, or folds of all labeled images.
 
     Raises DataError where a class cannot be trained on and tested.
@@ -301,6 +301,6 @@ def _folds(opened: Opened, seed: int, draw: int) -> list[tuple[NDArray[np.int64]
     return [(labeled[fit], labeled[held]) for fit, held in found]
 
 
-def _smallest(dataset: Dataset, folds: Sequence[tuple[NDArray[np.int64], object]]) -> NDArray[np.int64]:
+def smallest(dataset: Dataset, folds: Sequence[tuple[NDArray[np.int64], object]]) -> NDArray[np.int64]:
     """The training part, or that of the fold whose largest class has the fewest labels."""
     return min((train for train, _ in folds), key=lambda train: int(splits.label_counts(dataset, train).max()))

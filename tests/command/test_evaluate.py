@@ -117,7 +117,7 @@ def test_the_pooled_output_is_measured_on_the_data_of_the_pretraining(ssl, tiny,
     for line in (
         f"data: {trained.data}, as in p (--data says otherwise)",
         "p with the labels of 57 training images",
-        "balanced accuracy [bootstrap over test images] and accuracy, n = 15 test images\n",
+        "balanced accuracy [95 % interval over test images] and accuracy, n = 15 test images\n",
     ):
         assert line in answer.err
 
@@ -140,7 +140,7 @@ def test_every_layer_is_one_line(ssl, tiny, trained, faint) -> None:
         for found, kind in zip(re.findall(number, line), ("knn", "linear"), strict=True):
             wanted = [one[kind][key] for key in ("balanced_accuracy", "low", "high", "accuracy")]
             assert [float(text) for text in found] == pytest.approx(wanted, abs=5.1e-4)
-    assert "[bootstrap over test groups (patient)]" in answer.err
+    assert "[95 % interval over test groups (patient)]" in answer.err
     for kind, name in (("knn", "kNN"), ("linear", "linear probe")):
         held_out = {layer: one[kind]["held_out"] for layer, one in result["probe"].items()}
         best = result["best"][kind]

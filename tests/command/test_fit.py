@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ssl_app import tables
 from ssl_app.commands import fit
+from ssl_app.errors import RunError
 from ssl_app.transfer import draw
 from ssl_app.transfer.sweep_cost import SweepCost
 
@@ -53,6 +55,30 @@ def test_the_same_again_does_nothing_twice(fitted, ssl) -> None:
     assert changed in ([], ["f-sweep"]), "a sweep says again what it found"
     other = ssl(*[word if word != "4s" else "9s" for word in words])
     assert other.error == f"run {out / 'f'} was started with other settings; type those, or another --name"
+
+
+@pytest.mark.slow
+def test_a_step_of_other_settings_or_labels_is_not_taken_for_its_own(fitted) -> None:
+    out, *_ = fitted
+    folder = out / "f-finetune"
+    kept = json.loads((folder / "settings.json").read_text())["settings"]
+    labels = {row[0]: row[1] for row in tables.read(folder / "draw.csv")[1]}
+    fit._refuse_another(folder, kept, labels)
+    with pytest.raises(RunError, match=r"f-finetune is of other settings \(strategy\); remove it, or"):
+        fit._refuse_another(folder, kept | {"strategy": "two-stage"}, labels)
+    first = next(iter(labels))
+    with pytest.raises(RunError, match=r"f-finetune was trained on other labels \(2 changed\); remove it"):
+        fit._refuse_another(folder, kept, labels | {first: "other", "new.png": labels[first]})
+
+
+@pytest.mark.slow
+def test_a_classifier_that_was_killed_is_trained_anew(fitted, ssl) -> None:
+    out, words, _ = fitted
+    (out / "f-finetune" / "result.json").unlink()
+    (out / "f" / "result.json").unlink()
+    again = ssl(*words)
+    assert again.code == 0, again.err
+    assert (out / "f-finetune" / "result.json").is_file()
 
 
 def test_without_labels_it_ends_before_anything_is_trained(ssl, tiny, images, tmp_path: Path) -> None:

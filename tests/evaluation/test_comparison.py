@@ -198,10 +198,13 @@ def test_where_auto_was_swept_the_verdict_is_about_it_and_pretraining_alone_has_
         "Unlabeled images helped, for this pretraining: 76.0 % balanced accuracy at 16 "
     )
     assert "(auto from run), scratch 59.5: +16.5 points [" in found.verdict[0]
-    line = comparison.alone_line(found.comparisons, 16)
+    line = comparison.alone_line(with_scores(SCORES | auto), ["run"], 16)
     assert line is not None
     assert line.startswith("pretraining alone (two-stage from run minus scratch) at 16 per class: +11.5 points [")
-    assert comparison.alone_line(answered(SCORES).comparisons, 16) is None, "then the verdict says it"
+    assert line.endswith("], 2 draws, 1,000 images")
+    from_scratch = {("scratch", "two-stage", 16): [0.1, 0.2]}
+    assert comparison.alone_line(with_scores(SCORES | auto | from_scratch), ["run"], 16) == line
+    assert comparison.alone_line(with_scores(SCORES), ["run"], 16) is None, "then the verdict says it"
     against = {("auto", one["against"]["strategy"]) for one in found.comparisons if one["strategy"] == "auto"}
     assert against == {("auto", name) for name in ("full-fine-tuning", "two-stage", "feature-extraction")}
 

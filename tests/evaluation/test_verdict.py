@@ -73,7 +73,7 @@ WORDS = {
         "Pretraining helped: 87.2 % balanced accuracy at 32 labels per class (two-stage from 3 pretrainings), "
         "scratch 84.1: +3.1 points [+2.0, +4.2], 3 draws, 1,066 test images.",
         "Scratch needs 2.1 times the labels for this score [1.4, 3.0].",
-        "To use it, type ssl-app finetune --init rotnet --per-class 32.",
+        "To use it, type ssl-app finetune --init rotnet --strategy two-stage --per-class 32.",
     ],
     ("HELPED", 3, "beyond"): [
         "Pretraining helped: 87.2 % balanced accuracy at 32 labels per class (two-stage from 3 pretrainings), "
@@ -187,7 +187,7 @@ def test_helped_with_labels_saved_beyond_the_budgets() -> None:
         "To see how many labels scratch needs, type ssl-app sweep --resume sweep-1a2b --baseline-per-class 256.",
     ]
     assert said(evidence(three(HELPED), saved=wider))[2] == (
-        "To use it, type ssl-app finetune --init rotnet --per-class 32."
+        "To use it, type ssl-app finetune --init rotnet --strategy two-stage --per-class 32."
     ), "no class has more labels"
 
 
@@ -244,7 +244,7 @@ def test_one_draw_shows_nothing() -> None:
 
 def test_weights_of_another_tool_are_not_made_again() -> None:
     assert said(evidence(HELPED), replace(AROUND, replicable=False))[2] == (
-        "To use it, type ssl-app finetune --init rotnet --per-class 32."
+        "To use it, type ssl-app finetune --init rotnet --strategy two-stage --per-class 32."
     )
 
 
