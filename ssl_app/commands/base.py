@@ -1,7 +1,7 @@
 """From the settings that verbs share to what the packages below take: data, pixels, initialization, hardware."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -64,15 +64,32 @@ def names_typed(settings: Mapping[str, Any]) -> dict[str, str | None]:
     return typed | ({"one_spelling": None} if one_spelling else {})
 
 
+def typed_flags(settings: Any, names: Sequence[str]) -> dict[str, str | None]:
+    """Settings that are not left to their defaults, for a command to type; None: a flag without a value."""
+    default, typed = type(settings)(), names_typed(vars(settings))
+    for name in names:
+        value = getattr(settings, name)
+        if name not in typed and name not in NAMES and value != getattr(default, name):
+            typed[name] = None if value is True else f"{value:g}" if isinstance(value, float) else str(value)
+    return typed
+
+
+NAMES = ("omit", "unlabeled", "one_spelling")  # which `names_typed` has
+
+
 def data_of(settings: DataSettings, out: Path, labels: Path | None = None, data: str | None = None) -> "DataSpec":
-    """What the data settings name; `data` replaces theirs."""
+    """What the data settings name; `data` replaces theirs. With a table of labels --label is one of its columns."""
+    from ssl_app.data.sources.base import UNUSED
     from ssl_app.data.spec import DataSpec
 
+    columns = columns_of(settings)
+    in_table = None if labels is None or columns.label == UNUSED else columns.label
     return DataSpec(
         data or settings.data or DIGITS,
         cache_of(out),
-        columns_of(settings),
+        columns if in_table is None else replace(columns, label=None),
         labels,
+        in_table,
         settings.test_fraction or TEST_FRACTION,
         settings.split_seed or 0,
         settings.max_unreadable,

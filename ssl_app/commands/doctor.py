@@ -15,7 +15,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from ssl_app import config
-from ssl_app.commands.base import TEST_FRACTION, cache_of, columns_of
+from ssl_app.commands.base import TEST_FRACTION, cache_of, columns_of, typed_flags
 from ssl_app.config import option
 from ssl_app.errors import Mistakes, SettingsError, SeveralErrors, UserError
 from ssl_app.runs import OUT, Result, write_bytes
@@ -193,24 +193,37 @@ def _suggested(found: "Checkup") -> list[tuple[str, str]]:
 
 def _next(settings: Settings, flags: Sequence[str], cleaned: bool, fitting: bool = True) -> str:
     """The pretraining to type: with the columns given and the settings suggested, but those of stage two."""
-    given = {name: getattr(settings, name) for name in ("label", "group", "split")}
-    if cleaned:  # the manifest has columns of these names
-        given = {"data": settings.clean}
+    suggested_too = {one.split()[0] for one in flags}
+    given = typed_flags(settings, GIVEN)
+    if cleaned:  # the manifest has columns of these names, and what was left out is not in it
+        kept = {name: value for name, value in given.items() if name in OF_PIXELS}
+        given = {"data": str(settings.clean), **kept}
         flags = [one for one in flags if one.split()[0] not in CLEANED]
+    given = {name: value for name, value in given.items() if config.flag(name) not in suggested_too}
     if settings.labels is not None and not cleaned and fitting:  # which are of stage two, with all that is about them
         about = [one for one in flags if one.split()[0] in OF_LABELS]
         flags = [one for one in flags if one not in about]
-        given.pop("label")
+        about += [_flag(name, given.pop(name)) for name in ("unlabeled", "one_spelling") if name in given]
+        given.pop("label", None)
         labels = " ".join(["--labels", quote(str(settings.labels)), *about])
         then = f", then ssl-app finetune {labels}"
     else:
         then = ""
-    typed = " ".join(f"{config.flag(name)} {quote(str(value))}" for name, value in given.items() if value)
+    typed = " ".join(_flag(name, value) for name, value in given.items())
     suggested = " ".join(one for one in flags if not one.startswith("--per-class"))
     data = "" if cleaned else f"--data {quote(str(settings.data))}"
     return " ".join(part for part in ("ssl-app pretrain", data, typed, suggested) if part) + then
 
 
+def _flag(name: str, value: str | None) -> str:
+    return config.flag(name) if value is None else f"{config.flag(name)} {quote(value)}"
+
+
+OF_PIXELS = ("image_size", "channels", "intensity", "fit", "nodata")
+GIVEN = (
+    "label", "group", "split", "axis", "test_fraction", "split_seed", "max_unreadable", "allow_leak", "max_image_mb",
+    *OF_PIXELS,
+)  # fmt: skip
 OF_LABELS = ("--per-class", "--unlabeled", "--one-spelling")
 CLEANED = ("--split", "--unlabeled", "--one-spelling", "--max-unreadable", "--group")
 

@@ -18,11 +18,11 @@ from ssl_app.commands import RunSpec, record
 from ssl_app.commands.base import (
     columns_of,
     hardware_of,
-    names_typed,
     out_flag,
     planned_of,
     run_in_place_of_init,
     stage_two_of,
+    typed_flags,
 )
 from ssl_app.config import option
 from ssl_app.errors import Change, CheckpointError, DataError, Fix, Mistakes, Run, RunError, Set
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 # what a command on the same images and split needs
 SAME = (
     "data", "label", "group", "split", "axis", "split_seed", "test_fraction", "allow_leak", "backbone", "image_size",
-    "channels", "intensity", "nodata", "fit", "omit", "unlabeled", "one_spelling", "max_unreadable", "max_image_mb",
+    "channels", "intensity", "nodata", "fit", "max_unreadable", "max_image_mb",
 )  # fmt: skip
 EXAMPLES = """
 ssl-app suggest --count 20
@@ -134,11 +134,17 @@ def _planned(settings: Settings) -> "tuple[Initialization, Planned, Source]":
             read_table_of_labels(Path(str(settings.labels)))
     with mistakes.collected():
         if settings.data is not None:
-            open_source(settings.data, columns_of(settings))
+            open_source(settings.data, columns_of(_without_labels(settings)))
     mistakes.refuse()
     with run_in_place_of_init():
-        planned = planned_of(replace(stage_two_of(settings), labels=None), found[0], "test")
+        planned = planned_of(stage_two_of(_without_labels(settings)), found[0], "test")
     return found[0], planned, open_source(planned.data.data, planned.data.columns, planned.data.max_image_mb)
+
+
+def _without_labels(settings: Settings) -> Settings:
+    """What the data are without a table of labels, of which --label is a column where there is one."""
+    table = settings.labels not in (None, UNKNOWN)
+    return replace(settings, labels=None, label=None if table else settings.label)
 
 
 def _initialization(settings: Settings) -> "Initialization":
@@ -170,7 +176,7 @@ def _open(settings: Settings, planned: "Planned", source: "Source") -> "Opened":
     if settings.labels == UNKNOWN:
         dataset = replace(dataset, classes=(), labeled=np.zeros_like(dataset.labeled))
     elif settings.labels is not None:
-        dataset, _ = labeled_by(dataset, Path(settings.labels), columns_of(settings))
+        dataset, _ = labeled_by(dataset, Path(settings.labels), columns_of(settings), settings.label)
     return replace(opened, dataset=dataset)
 
 
@@ -310,11 +316,8 @@ def _sentence(facts: dict[str, Any], dataset: "Dataset") -> str:
 
 def _next(verb: str, settings: Settings, start: "Initialization", table: Path) -> str:
     """The command that takes the filled-in table, on the same data and split."""
-    default = type(settings)()
-    given = {name: getattr(settings, name) for name in SAME if getattr(settings, name) != getattr(default, name)}
     init = settings.run if settings.run != NEWEST else start.name
-    typed = {"init": init} | given | {"labels": table}
-    pairs = [*typed.items(), *names_typed(vars(settings)).items()]
+    pairs = [("init", init), *typed_flags(settings, SAME).items(), ("labels", str(table))]
     flags = " ".join(
         f"{config.flag(name)} {quote(str(value))}" if value is not None else config.flag(name)
         for name, value in pairs

@@ -12,7 +12,7 @@ from ssl_app.data.members import file_of
 from ssl_app.data.sources.base import Columns, Source, name_classes
 from ssl_app.data.sources.manifest import KINDS, paths, read_table
 from ssl_app.data.table_columns import LABEL, PATH, label_column, path_column, taken, values
-from ssl_app.errors import DataError, Fix, Notice
+from ssl_app.errors import DataError, Fix, Notice, Set
 
 CLUSTERS = re.compile(r"cluster(_\d+)?")
 
@@ -86,28 +86,32 @@ def read_table_of_labels(path: Path) -> pd.DataFrame:
     return read_table(path)
 
 
-def read_labels(path: Path, keys: Sequence[str]) -> tuple[LabelFile, list[Notice]]:
-    """The labels of a table for a set of these images: its column label, or else its clusters.
+def read_labels(path: Path, keys: Sequence[str], label: str | None = None) -> tuple[LabelFile, list[Notice]]:
+    """The labels of a table for a set of these images: its column `label`, as named, or else its clusters.
 
     Columns of other names are taken where it is clear which they are, with a line on that. Raises DataError.
     """
     table = read_table_of_labels(path)
     files = {file_of(key) for key in keys}
-    known = {*keys, *files, *map(name_of, files), *map(stem_of, files)}
-    paths_in = path_column(table, known.__contains__)
+    known = [{*keys, *files}, set(map(name_of, files)), set(map(stem_of, files))]
+    paths_in = path_column(table, *(names.__contains__ for names in known))
     others = [name for name in table.columns if name != paths_in]
     clusters = [name for name in others if CLUSTERS.fullmatch(name)]
-    one = LABEL if LABEL in others else None if clusters else label_column(others)
+    usual = LABEL if LABEL in others else None if clusters else label_column(others)
+    one = label if label in others else usual
     if paths_in is None or not (one or clusters):
         raise DataError(
             f"{path} has the columns {', '.join(table.columns)}",
             expected="path and label, or path and cluster",
-            fix=Fix("rename its columns"),
+            fix=Fix("rename its columns")
+            if paths_in is None or len(others) < 2
+            else (Fix("rename its columns"), Set("label", "COLUMN to name one of them")),
         )
     rows = {key: row for row, key in enumerate(paths(str(path), path.resolve().parent, values(table, paths_in)))}
     names = clusters if one is None else [one]
     found, bare = LabelFile(path, rows, {name: values(table, name) for name in names}).by_names(keys)
-    return found, [*taken(path, paths_in, PATH), *([] if one is None else taken(path, one, LABEL)), *bare]
+    other = taken(path, one, label or LABEL) if one is not None and one != label else []
+    return found, [*taken(path, paths_in, PATH), *other, *bare]
 
 
 def name_of(key: str) -> str:
@@ -123,7 +127,7 @@ def stem_of(key: str) -> str:
 
 def relabel(source: Source, path: Path, columns: Columns) -> None:
     """Give a source the labels of a table in place of its own, which were not read. Raises DataError."""
-    table, notes = read_labels(path, source.keys)
+    table, notes = read_labels(path, source.keys, columns.label)
     source.notes += tuple(notes)
     column = next(iter(table.columns))
     source.labels = tuple(table.of(source.keys)[0])

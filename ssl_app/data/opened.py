@@ -42,7 +42,7 @@ def open_data(spec: DataSpec, pixels: PixelSpec, source: Source | None = None) -
     )
     logger.info(f"{parts.how}: {len(parts.train)} train, {len(parts.val)} val, {len(parts.test)} test")
     if spec.labels is not None:
-        dataset = with_labels(dataset, spec.labels, spec.columns)
+        dataset = with_labels(dataset, spec.labels, spec.columns, spec.label)
     return Opened(dataset, parts)
 
 
@@ -57,9 +57,9 @@ def open_images(spec: DataSpec, pixels: PixelSpec, source: Source | None = None)
         raise together([error, *([] if further is None else [further])]) from error
 
 
-def with_labels(dataset: Dataset, path: Path, columns: Columns) -> Dataset:
+def with_labels(dataset: Dataset, path: Path, columns: Columns, label: str | None = None) -> Dataset:
     """The set with the labels of a table instead of its own. Raises DataError unless it has two classes or more."""
-    relabeled, column = labeled_by(dataset, path, columns)
+    relabeled, column = labeled_by(dataset, path, columns, label)
     logger.info("the test uses the labels of the table, too")
     classes = relabeled.classes
     if len(classes) < 2:
@@ -72,13 +72,13 @@ def with_labels(dataset: Dataset, path: Path, columns: Columns) -> Dataset:
     return relabeled
 
 
-def labeled_by(dataset: Dataset, path: Path, columns: Columns) -> tuple[Dataset, str]:
+def labeled_by(dataset: Dataset, path: Path, columns: Columns, label: str | None = None) -> tuple[Dataset, str]:
     """The set with the labels of a table, and the column they stand in; images that it does not name have none.
 
     Labels may be few, or none at all. Raises DataError.
     """
     unread = [key for key, _ in dataset.unreadable]
-    table, notes = read_labels(path, [*dataset.keys, *unread])
+    table, notes = read_labels(path, [*dataset.keys, *unread], label)
     log_notes(notes)
     column = next(iter(table.columns))
     named = class_names.without(table.of(dataset.keys)[0], columns.unlabeled, columns.one_spelling)

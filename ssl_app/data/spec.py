@@ -15,6 +15,7 @@ class DataSpec:
     cache: Path  # folder of decoded images
     columns: Columns = Columns()
     labels: Path | None = None  # table that replaces the labels of the data
+    label: str | None = None  # its column; None: as `label_tables` finds it
     test_fraction: float = 0.2
     split_seed: int = 0
     max_unreadable: int = 0

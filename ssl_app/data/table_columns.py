@@ -18,13 +18,22 @@ def values(table: pd.DataFrame, column: str) -> list[str]:
     return [plain(str(value).strip()) for value in table[column].tolist()]
 
 
-def path_column(table: pd.DataFrame, known: Callable[[str], bool]) -> str | None:
-    """`path`, or else the one column most of whose values name images (`known`); None where there is no such one."""
+def path_column(table: pd.DataFrame, *known: Callable[[str], bool]) -> str | None:
+    """`path`, or else the one column most of whose values name images; None where there is no such one.
+
+    Of several ways to name an image, the surest first, the first counts by which a column does. A class 0 may be
+    called as the file 0.png is: what says the same of many rows names no images.
+    """
     if PATH in table.columns:
         return PATH
     some = table.iloc[:: max(1, len(table) // ROWS)]
-    found = [name for name in table.columns if _share(values(some, name), known) > MOST]
-    return found[0] if len(found) == 1 else None
+    cells = {name: values(some, name) for name in table.columns}
+    cells = {name: found for name, found in cells.items() if len(set(found)) > MOST * len(found)}
+    for way in known:
+        found = [name for name, its in cells.items() if _share(its, way) > MOST]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def label_column(columns: Sequence[str]) -> str | None:

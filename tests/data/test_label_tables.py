@@ -99,6 +99,25 @@ def test_columns_of_other_names_are_taken_where_it_is_clear_which_they_are(text,
     ]
 
 
+def test_classes_that_are_called_as_files_are_no_paths(tmp_path: Path) -> None:
+    table, keys = tmp_path / "labels.csv", [f"pix/{i}.png" for i in range(20)]
+    table.write_text("file_path,target\n" + "".join(f"pix/{i}.png,{i % 2}\n" for i in range(20)))
+    assert read_labels(table, keys)[0].of(keys) == [[str(i % 2) for i in range(20)]]
+    table.write_text("number,target\n" + "".join(f"{i},{i % 2}\n" for i in range(20)))
+    assert read_labels(table, keys)[0].of(keys) == [[str(i % 2) for i in range(20)]]
+    table.write_text("target,file\n" + "".join(f"{i},{i}.png\n" for i in range(20)))
+    assert read_labels(table, keys)[0].of(keys) == [[str(i) for i in range(20)]], "a name of a file is surer"
+
+
+def test_the_column_of_the_labels_may_be_named(tmp_path: Path) -> None:
+    table, keys = tmp_path / "labels.csv", ["lot/a.png", "lot/b.png"]
+    table.write_text("path,label,sex\nlot/a.png,x,f\nlot/b.png,y,m\n")
+    assert read_labels(table, keys, "sex")[0].of(keys) == [["f", "m"]]
+    found, notes = read_labels(table, keys, "kind")
+    assert found.of(keys) == [["x", "y"]]
+    assert list(map(str, notes)) == [f"{table} has no column kind; its column label is taken for it"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -110,5 +129,8 @@ def test_columns_of_other_names_are_taken_where_it_is_clear_which_they_are(text,
 )
 def test_columns_that_are_not_clear_are_refused(text: str, tmp_path: Path) -> None:
     (table := tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(DataError, match=r"expected path and label, or path and cluster; rename its columns"):
+    with pytest.raises(
+        DataError,
+        match=r"expected path and label, or path and cluster; rename its columns",
+    ):
         read_labels(table, ["lot/a.png", "lot/b.png"])
