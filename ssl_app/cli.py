@@ -23,6 +23,7 @@ MACHINE = (
     errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENODEV,
     errno.ENXIO, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOMEM,
 )  # fmt: skip
+ADVISING = ("doctor",)  # verbs that name flags of others
 EPILOG = """\b
 Two commands on built-in data:
   ssl-app pretrain
@@ -72,6 +73,8 @@ class Verb(click.Command):
         known = {field.name for kind in (self.module.Settings, joined) if kind for field in config.fields(kind)}
         if path is not None:
             config.refuse_unknown(recipe, known, path)
+        if self.name not in ADVISING:
+            config.flag.known = frozenset(known)
         settings = config.build(self.module.Settings, given, recipe)
         extra = () if joined is None else (config.build(joined, given, recipe),)
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -173,6 +176,8 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         number = signals.received()
         code = _refused(error) if number is None else _say_stopped(signals.Stopped(number))
+    finally:
+        config.flag.known = None
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from ssl_app.errors import SettingsError, nearest
+from ssl_app.errors import SettingsError, dashed, nearest
 
 T = TypeVar("T")
 Values = dict[str, Any]
@@ -50,9 +50,17 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def flag(name: str) -> str:
-    """How a setting is typed: `image_size` -> `--image-size`."""
-    return f"--{name.replace('_', '-')}"
+class Typed:
+    """How a setting is typed, `image_size` -> `--image-size`, and which ones the verb that runs has."""
+
+    known: frozenset[str] | None = None  # None: any
+
+    def __call__(self, name: str) -> str:
+        """The flag."""
+        return dashed(name)
+
+
+flag = Typed()
 
 
 @dataclasses.dataclass(frozen=True)

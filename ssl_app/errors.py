@@ -21,6 +21,11 @@ from shlex import quote
 Flag = Callable[[str], str]  # how a setting is typed: `image_size` -> `--image-size`
 
 
+def dashed(name: str) -> str:
+    """How a setting is typed in a shell: with two dashes, and dashes in place of underscores."""
+    return f"--{name.replace('_', '-')}"
+
+
 @dataclass(frozen=True)
 class Fix:
     """One way to fix a mistake, in plain words."""
@@ -30,6 +35,10 @@ class Fix:
     def text(self, flag: Flag) -> str:
         """What to do, as a clause without a capital."""
         return self.words
+
+    def settings_named(self) -> frozenset[str]:
+        """Settings of the running verb that it names: to a verb without them it is no fix."""
+        return frozenset()
 
 
 SINGULAR = {"them": "it", "their": "its", "rows": "row"}
@@ -57,6 +66,10 @@ class Set(Fix):
         typed = [f"{flag(name)} {name.upper() if value is None else value}" for name, value in pairs]
         return f"type {' '.join(typed)}"
 
+    def settings_named(self) -> frozenset[str]:
+        """All of the pairs."""
+        return frozenset([self.words, *(name for name, _ in self.also)])
+
 
 @dataclass(frozen=True)
 class Switch(Fix):
@@ -65,6 +78,10 @@ class Switch(Fix):
     def text(self, flag: Flag) -> str:
         """Type the flag alone."""
         return f"type {flag(self.words)}"
+
+    def settings_named(self) -> frozenset[str]:
+        """The one."""
+        return frozenset([self.words])
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,10 @@ class Change(Fix):
         """Type another value for the flag."""
         return f"type {self.which} {flag(self.words)}"
 
+    def settings_named(self) -> frozenset[str]:
+        """The one."""
+        return frozenset([self.words])
+
 
 @dataclass(frozen=True)
 class Unset(Fix):
@@ -86,6 +107,10 @@ class Unset(Fix):
     def text(self, flag: Flag) -> str:
         """Leave the flag out."""
         return f"leave {flag(self.words)} out"
+
+    def settings_named(self) -> frozenset[str]:
+        """The one."""
+        return frozenset([self.words])
 
 
 @dataclass(frozen=True)
@@ -96,8 +121,8 @@ class Run(Fix):
     settings: tuple[tuple[str, object], ...] = ()
 
     def text(self, flag: Flag) -> str:
-        """Type another command."""
-        return f"type {self.command(flag)}"
+        """Type another command, with dashes wherever it is shown: it is typed in a shell."""
+        return f"type {self.command(dashed)}"
 
     def command(self, flag: Flag) -> str:
         """The command alone."""
@@ -129,8 +154,10 @@ class Notice:
         parts = [self.found]
         if self.expected:
             parts.append(f"expected {self.expected}")
-        if self.fixes:
-            clauses = [fix.text(flag) for fix in self.fixes]
+        known: frozenset[str] | None = getattr(flag, "known", None)
+        fixes = [fix for fix in self.fixes if known is None or fix.settings_named() <= known]
+        if fixes:
+            clauses = [fix.text(flag) for fix in fixes]
             further = [f", or {_again(clause, before)}" for before, clause in itertools.pairwise(clauses)]
             parts.append(clauses[0] + "".join(further))
         return "; ".join(parts)

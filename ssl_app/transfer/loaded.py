@@ -13,7 +13,7 @@ from ssl_app.data.given import Picture, pack_given, pictures
 from ssl_app.data.intensity import PixelScaling
 from ssl_app.data.loading import ImageRows, every_row
 from ssl_app.data.spec import PixelSpec
-from ssl_app.errors import CheckpointError, Run, RunError
+from ssl_app.errors import CheckpointError, DataError, Run, RunError
 from ssl_app.models.backbones import Backbone
 from ssl_app.training.ensemble import Ensemble
 from ssl_app.training.hardware import Hardware, choose
@@ -76,8 +76,12 @@ class LoadedRun(nn.Module):
         return probabilities(self.predictor, self._rows(images), self.hardware)
 
     def _rows(self, images: Picture | Sequence[Picture]) -> ImageRows:
-        packed = pack_given(pictures(images, self.pixels.channels), self.pixels)
-        return every_row(packed, self.scaling, self.pixels.size, "what is given")
+        try:
+            packed = pack_given(pictures(images, self.pixels.channels), self.pixels)
+            return every_row(packed, self.scaling, self.pixels.size, "what is given")
+        except DataError as error:  # what the network takes was settled when it was trained
+            left = [fix for fix in error.fixes if not fix.settings_named() and not isinstance(fix, Run)]
+            raise DataError(error.found, expected=error.expected, fix=left) from error
 
 
 def load_run(

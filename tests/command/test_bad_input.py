@@ -648,3 +648,14 @@ def test_another_split_seed_wants_another_pretraining(ssl, tiny, tmp_path: Path,
     assert error.startswith("class 'b' has no ")
     assert " part; type --split-seed " in error
     assert error.endswith(" (and pretrain with the same: p has seen what is test then), or give a split column")
+
+
+def test_a_verb_names_no_flag_that_it_does_not_have(ssl, tiny, trained, images, tmp_path: Path) -> None:
+    """What a network takes was settled when it was trained: predict has no --channels, and no --fit."""
+    words = ["finetune", "--init", "p", "--per-class", 2, "--steps", 2, "--out", trained.out, *tiny]
+    assert ssl(*words, "--name", "to-predict").code == 0
+    np.save(tmp_path / "bands.npy", np.random.default_rng(0).integers(0, 255, (3, 16, 64, 5), dtype=np.uint8))
+    answer = ssl("predict", "to-predict", "--data", tmp_path / "bands.npy", "--out", trained.out)
+    assert "has 5 channels, 1 are requested" in answer.error
+    assert "--channels" not in answer.err
+    assert "--fit" not in answer.err

@@ -175,7 +175,7 @@ def test_a_teacher_with_a_head_on_a_grid_is_refused(relabel, finetune, mapped) -
     before = runs_in(mapped.out)
     assert relabel("--teacher", "grid").error == (
         "the head on layer stage3 has weights for each of 4x4 places, and gives no class maps; expected a head "
-        "on the mean over all places; leave --layer out"
+        "on the mean over all places"
     )
     assert runs_in(mapped.out) == before
 

@@ -346,7 +346,7 @@ def test_a_file_without_a_window_is_refused_where_windows_are_requested(tmp_path
         pack(opened(tmp_path), PixelSpec(5, intensity="file-window"), tmp_path / "cache")
     assert str(raised.value) == (
         "1 of 2 images have no window in their file, first b; give DICOM files that have one, or type ssl-app "
-        "pretrain intensity range"
+        "pretrain --intensity range"
     )
 
 

@@ -93,7 +93,7 @@ def test_another_depth_than_was_measured_is_refused() -> None:
         pixels.refuse_other_depth(np.dtype(np.uint8), "new.csv")
     assert str(raised.value) == (
         "new.csv holds uint8 images, the network was trained on uint16 scaled from 0 to 40000; "
-        "give images of that depth, or type ssl-app pretrain intensity dtype"
+        "give images of that depth, or type ssl-app pretrain --intensity dtype"
     )
     measure(images, [0, 1, 2], "dtype", 0).refuse_other_depth(np.dtype(np.uint8), "new.csv")
     old = pixels.to_json()
