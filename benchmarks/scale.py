@@ -194,14 +194,12 @@ def open_part(place: Path, count: int, threads: int) -> dict[str, float]:
 def prepared(place: Path, threads: int, method: str, own: object):
     """A pretraining, before its first step."""
     from ssl_app.commands import pretrain
-    from ssl_app.pretraining.run import Pretraining
     from ssl_app.training.distributed import SingleProcess
     from ssl_app.training.hardware import choose
 
     settings = pretrain.Settings(method=method, data=source_of(place), out=place,
         epochs=1, steps_per_epoch=STEPS, image_size=SIDE, seed=0)  # fmt: skip
-    spec = pretrain._spec(settings, pretrain.method_of(method), own)
-    return Pretraining.prepare(spec, choose("cpu", "auto", threads), SingleProcess())
+    return pretrain.prepared(settings, own, choose("cpu", "auto", threads), SingleProcess())[0]
 
 
 def epoch_part(place: Path, count: int, threads: int) -> dict[str, float]:

@@ -147,8 +147,7 @@ def run(settings: Settings, own: Any = None, several: bool = True) -> Result:
             complete(one, work, leader)
         if leader:
             (folder / TRAINING).unlink(missing_ok=True)  # not before: a kill in between would train all over
-            finetune = f"ssl-app finetune {_labels(work)}{out_flag(settings.out)}"
-            logger.info(f"done: {one.more['checkpoint']}; now type {finetune}")
+            logger.info(f"done: {one.more['checkpoint']}; {_following(work, settings.out)}")
         group.barrier()
     return replace(one.result(), run=folder)
 
@@ -402,6 +401,13 @@ def _unrecorded(spec: RunSpec, started: float) -> Iterator[RecordedRun]:
 
     tracker = Nowhere()
     yield RecordedRun(spec, spec.out, tracker.start("", spec.out, {}), tracker, started)
+
+
+def _following(work: "Pretraining", out: Path) -> str:
+    """What to type next: a finetune, or what its labels lack."""
+    if work.inputs.lacking is not None:
+        return f"before a finetune: {work.inputs.lacking.sentence(config.flag)}"
+    return f"now type ssl-app finetune {_labels(work)}{out_flag(out)}"
 
 
 def _labels(work: "Pretraining") -> str:

@@ -16,6 +16,7 @@ from ssl_app.data.dataset import described
 from ssl_app.data.decoding.pillow import has_alpha
 from ssl_app.data.images import Unreadable
 from ssl_app.data.members import Members
+from ssl_app.data.nodata import nothing
 from ssl_app.data.prints import SIDE, Pairs, near_pairs, prints, thumbnail
 from ssl_app.data.reduction import CROP, MUCH, STRETCH, Cut, Reduced, reduce
 from ssl_app.data.sources.base import Source, origin
@@ -300,6 +301,7 @@ class _Pixels:
     """What the pixels of a set have in common, image by image."""
 
     form: Form
+    nodata: float | None = None  # what the user says that holds nothing
     cut: Cut = field(default_factory=Cut)
     filled: list[str] = field(default_factory=list)
     far: dict[float, list[str]] = field(default_factory=dict)
@@ -325,7 +327,9 @@ class _Pixels:
             Finding(kind, Notice(words, fixes=tuple(Set(*one) for one in more)), 1) for kind, (words, more) in seen
         ]
         if self.filled:
-            what = f"{len(self.filled)} images (the first is {self.filled[0]}) have pixels that are not finite"
+            what = (
+                f"{len(self.filled)} images (the first is {self.filled[0]}) have pixels that {nothing(self.nodata)}"
+            )
             found.append(Finding("not finite", Notice(f"{what}: they take the image's mean"), len(self.filled)))
         for value, keys in sorted(self.far.items(), key=lambda one: -len(one[1]))[:1]:
             what = f"{len(keys)} images (the first is {keys[0]}) hold many pixels of {value:.9g}, far from all others"
@@ -360,7 +364,7 @@ def alpha_findings(source: Source, rows: Sequence[int]) -> list[Finding]:
 def examine(source: Source, pixels: PixelSpec, progress: Progress = lambda items, total: items) -> Checkup:
     """Look at every image of a source once. Nothing in them raises; a source that is empty has no images."""
     depth = SCALED if pixels.intensity == "dtype" else STRICT
-    common = _Pixels(Form(pixels.channels, depth))
+    common = _Pixels(Form(pixels.channels, depth), pixels.nodata)
     rows: list[int] = []
     content: list[int] = []
     thumbs: list[NDArray[np.int8]] = []

@@ -74,8 +74,7 @@ class Survey:
         """(sentence, value to type) of each finding, for the cache's index."""
         found: list[tuple[str, str | None]] = []
         if self.filled:
-            what = "are not finite" if nodata is None else f"are {nodata:.9g} or not finite"
-            found.append((f"{images(self.filled)} pixels that {what}: they take the image's mean", None))
+            found.append((f"{images(self.filled)} pixels that {nothing(nodata)}: they take the image's mean", None))
         if self.far:
             value, keys = max(self.far.items(), key=lambda item: len(item[1]))
             found.append((f"{images(keys)} many pixels of {value}, far from all other values", value))
@@ -88,6 +87,12 @@ def notices(found: list[tuple[str, str | None]]) -> tuple[Notice, ...]:
         Notice(sentence, fixes=() if value is None else (Set("nodata", f"{value} if it means no pixel"),))
         for sentence, value in found
     )
+
+
+def nothing(nodata: float | None) -> str:
+    """What pixels are that hold nothing. Real values that a TIFF calls nodata are nan when they have been read."""
+    value = "" if nodata is None else f"are {nodata:.9g}, "
+    return f"{value}{'' if value else 'are '}not finite, or nodata by their file"
 
 
 def images(keys: list[str]) -> str:

@@ -65,13 +65,14 @@ class Inputs:
     backbone: Backbone
     monitor: KnnMonitor | None
     notes: Sequence[Notice]
+    lacking: Notice | None = None  # what a finetune on this split of these labels would refuse
 
     @classmethod
     def gather(cls, spec: PretrainSpec, group: SingleProcess) -> "Inputs":
         """Open the data and the weights. Raises DataError or SettingsError where the method cannot use them."""
         opened = _open(spec, group)
         dataset, size, method = opened.dataset, spec.pixels.size, spec.method
-        _warn_of_classes(opened, spec)
+        lacking = _lacking(opened, spec)
         channels = int(dataset.images.shape[-1])
         excluded = None if spec.exclude is None else open_excluded(spec.exclude, spec.pixels, opened)
         seen = without_test(opened, excluded)
@@ -91,7 +92,7 @@ class Inputs:
         scaling.refuse_other_depth(dataset.images.dtype, dataset.name, dataset.value_units)
         packed = replace(spec.pixels, channels=channels, pack_side=int(dataset.images.shape[1]))
         monitor = None if spec.probe is None else KnnMonitor.open(spec.probe, packed, scaling)
-        return cls(spec, dataset, train, validation, scaling, backbone, monitor, notes)
+        return cls(spec, dataset, train, validation, scaling, backbone, monitor, notes, lacking)
 
     @property
     def monitored(self) -> NDArray[np.int64]:
@@ -130,13 +131,14 @@ def _open(spec: PretrainSpec, group: SingleProcess) -> Opened:
     return group.leader_first(lambda: open_data(spec.data, spec.pixels))
 
 
-def _warn_of_classes(opened: Opened, spec: PretrainSpec) -> None:
-    """Say now what a finetune with these labels and this split would refuse after the pretraining."""
+def _lacking(opened: Opened, spec: PretrainSpec) -> Notice | None:
+    """What a finetune with these labels and this split would refuse after the pretraining, which is said now."""
     if len(opened.dataset.classes) < 2:
-        return
+        return None
     notice = one_sided(opened.dataset, opened.parts, spec.data.columns.unlabeled)
     if notice is not None:
         logger.warning(notice.prefixed("warning: "))
+    return notice
 
 
 def _scaling(spec: PretrainSpec, dataset: Dataset, seen: NDArray[np.int64]) -> PixelScaling:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ssl_app import checkpoints, config, locks, registry, runs
 from ssl_app.data.intensity import PixelScaling
-from ssl_app.errors import RunError
+from ssl_app.errors import Run, RunError
 from ssl_app.models import backbones
 from ssl_app.pretext.base import Pretext, SelfLabeling, TrainingSet
 from ssl_app.training.initialization import BACKBONE
@@ -47,6 +47,7 @@ def load_labeler(run: Path) -> Labeler:
         raise RunError(
             f"run {run} was pretrained by {meta['method']}, which makes no clusters",
             expected=" or ".join(labeling_methods()),
+            fix=Run("pretrain", (("method", labeling_methods()[-1]),)),
         )
     own = config.from_json(method.Config, meta["settings"]["method_settings"])
     backbone = backbones.build(meta["backbone"], meta["channels"], meta["image_size"])
