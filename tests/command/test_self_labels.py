@@ -118,7 +118,7 @@ def test_what_makes_no_clusters_is_refused(place: tuple[Path, Path], trained, tm
     data, out = place
     assert ssl("label", "p", "--out", trained.out).error == (
         f"run {trained.out / 'p'} was pretrained by rotnet, which makes no clusters; "
-        f"expected {' or '.join(labeling_methods())}"
+        f"expected {' or '.join(labeling_methods())}; type ssl-app pretrain --method sela"
     )
     words = ["pretrain", "--data", data, "--method", "sela", "--out", tmp_path]
     assert ssl(*words, "--clusters", 100).error == "57 images cannot fill 100 clusters; type --clusters 5"
