@@ -97,8 +97,8 @@ def test_a_pack_says_what_it_found_and_what_to_type_also_from_the_cache(tmp_path
         assert found.images.max() == 65535
     cured = packed(tmp_path / "set", tmp_path / "cache", nodata=65535)
     assert [str(note) for note in cured.notes] == [
-        "2 images (the first is 1.tif) hold pixels that are 65535, not finite, or nodata by their file: they take the "
-        "image's mean"
+        "2 images (the first is 1.tif) hold pixels that are 65535, not finite, or nodata by their file: they "
+        "take the image's mean"
     ]
     assert 900 <= cured.images.min() <= cured.images.max() < 1300
 
