@@ -99,6 +99,19 @@ def test_near_copies_of_the_training_part_are_a_warning(pretrained: Path, ssl, t
     assert answer.result["overlap"] == sentence
 
 
+def test_near_copies_that_folds_may_part_are_a_warning_and_in_the_verdict(
+    pretrained: Path, ssl, tiny, tmp_path: Path
+) -> None:
+    data = labeled(tmp_path / "set", darker, ".png", copies=0, train=2)
+    words = ["sweep", "--init", "p", "--data", data, "--per-class", 2, "--draws", 2, "--steps", 2, "--jobs", 1]
+    words += ["--strategy", "feature-extraction", "--split", "none", "--name", "folds", *tiny, "--json"]
+    answer = ssl(*words, "--evaluate-on", "folds", "--out", pretrained / "runs")
+    assert answer.code == 0, answer.err
+    sentence = "4 of 40 images have a near copy that may be in another fold (18.png of 38.png)"
+    assert f"warning: {sentence}" in answer.err
+    assert f"({sentence})" in answer.result["verdict"]
+
+
 def test_doctor_finds_mirrored_and_turned_copies_by_the_features_of_a_run(
     pretrained: Path, ssl: Callable, tmp_path: Path
 ) -> None:
