@@ -312,6 +312,9 @@ def test_few_labels_are_tested_fold_by_fold(place: Place, one: str) -> None:
         some = [t for t in trials if (t["draw"], t["per_class"], t["init"]) == (number, 8, one)]
         assert sum(trial["n"] for trial in some) == 27, "every image is tested once"
     run = Path(answer.result["run"])
+    with (run / "trials.csv").open() as file:
+        rows = [(row["init"], row["per_class"], row["draw"], row["fold"]) for row in csv.DictReader(file)]
+    assert len(rows) == len(set(rows)) == 20, "each fold is a row of its own"
     for number in range(5):
         with (run / "draws" / f"k8_d0_f{number}.csv").open() as file:
             drawn = {row["path"] for row in csv.DictReader(file)}

@@ -678,3 +678,24 @@ def test_a_run_reads_the_same_set_from_anywhere(ssl, tiny, images, tmp_path, mon
     again = ssl("sweep", "--resume", "s", "--out", out, "--json", *tiny)
     assert again.code == 0, again.err
     assert again.result["settings"]["data"] == str(there / "scans")
+
+
+def test_images_that_are_held_out_of_training_are_not_called_test_images(trained, ssl, tiny) -> None:
+    words = [
+        "--init",
+        "p",
+        "--per-class",
+        2,
+        "--steps",
+        2,
+        "--evaluate-on",
+        "validation",
+        "--out",
+        trained.out,
+        *tiny,
+    ]
+    answer = ssl("finetune", *words)
+    assert answer.code == 0, answer.err
+    assert " held-out training images" in answer.err
+    assert "(over held-out training images)" in answer.err
+    assert "copies of pretraining images" not in answer.err, "they are of the training part, as a matter of course"
