@@ -31,6 +31,7 @@ MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
 PART = re.compile(rf"(?:(?:images?|imgs?|data)[ _-])?({'|'.join(SPLITS)})(?:[ _-]?(?:images?|imgs?|set|data|split))?")
 TABLES_OF_IMAGES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of Hugging Face; a kind of its own
 SHOWN = 5  # classes named in a remark
+MANY_FOLDERS, FEW_EACH = 12, 8  # folders, of so few images on average, that are hardly classes
 HEAD = 512  # bytes that tell a kind
 IMAGES = "image"
 HIDDEN = "hidden or of the system"
@@ -294,6 +295,14 @@ def arrangement(
     if len(classes) == 1:
         return splits, None, [Notice(f"unlabeled: all images lie in one folder, {classes[0]}")]
     remarks = [Notice(f"{len(classes)} sub-folders taken as classes: {shown(classes)}")]
+    each = len(folders) / len(classes)
+    if len(classes) >= MANY_FOLDERS and each < FEW_EACH:
+        what = f"{len(classes)} folders of {each:.1f} images each may be patients or lots, not classes"
+        cures = (
+            Fix("list path, label and patient in a manifest"),
+            Set("label", "none where they are no classes"),
+        )
+        remarks.append(Notice(what, fixes=cures))
     like = [name for name in classes if split_of(name) is not None]
     if splits is None and len({split_of(name) for name in like}) > 1:
         others = shown([name for name in classes if name not in like])

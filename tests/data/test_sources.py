@@ -65,6 +65,17 @@ def png(number: int) -> bytes:
 # folders
 
 
+@pytest.mark.parametrize(
+    ("folders", "each", "doubted"), [(20, 3, True), (12, 7, True), (11, 3, False), (20, 8, False)]
+)
+def test_many_folders_of_few_images_may_be_patients(tmp_path: Path, folders: int, each: int, doubted: bool) -> None:
+    for folder in range(folders):
+        for number in range(each):
+            write(tmp_path / f"PAT-{folder:03d}" / f"{number}.png", number)
+    found = [note for note in notes_of(opened(tmp_path)) if "may be patients or lots, not classes" in note]
+    assert bool(found) == doubted
+
+
 def test_sub_folders_are_classes_at_any_depth_and_of_mixed_formats(tmp_path: Path) -> None:
     for number, name in enumerate(["a/1.png", "a/deep/2.bmp", "b/3.TIF"]):
         write(tmp_path / name, number)
