@@ -454,7 +454,8 @@ def _write_report(
     tables.write(sweep.folder / "trials.csv", columns, ([one.get(name) for name in columns] for one in trials))
     series = tested.curves(sweep.pooled())
     data = "/".join(Path(next(iter(sweep.setups.values())).dataset.name).parts[-2:])  # the figure may be shown around
-    part = f"on {_judged(settings, next(iter(sweep.setups.values())).opened.parts)}"
+    judged = _judged(settings, next(iter(sweep.setups.values())).opened.parts)
+    part = f"on {judged.partition(' (')[0]}"  # what they have in common with others is no label of an axis
     plots.label_efficiency(sweep.folder / "label-efficiency.png", series, data, f"balanced accuracy {part}")
     files = ["trials.csv", "label-efficiency.png", "draws"]
     saved = [LabelsSaved(**row) for row in one.more["labels_saved_by_budget"]]
