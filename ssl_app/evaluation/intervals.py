@@ -135,8 +135,8 @@ def balanced_accuracy_interval(
     Says how far other test images would move the number, not another training. Wilson's limits (1927) of each
     class's recall, which hold where a class has few images or all are right; the mean of recalls by their distances
     (MOVER: Zou and Donner, 2008). Images of a group count as `_effective` says. n counts groups; one group gives no
-    interval. Simulated coverage of 95 %: 89 to 99 % with 5 to 150 images or groups of a class and recalls of .6 to
-    .97, where a percentile bootstrap has 39 to 92 %.
+    interval. Simulated coverage of 95 %: 88 to 100 % with 5 to 150 images or groups of a class and recalls of .6 to
+    .97; of 18 images in three classes a percentile bootstrap covers 80 % at .9 and 39 % at .97.
     """
     truth = np.asarray(labels, dtype=np.int64)
     right = truth == np.asarray(predictions)
