@@ -17,6 +17,7 @@ from ssl_app.data import class_names
 from ssl_app.data.checkup import Checkup
 from ssl_app.data.images import Unreadable
 from ssl_app.data.members import MARK, Members
+from ssl_app.data.nodata import filled
 from ssl_app.errors import Change, DataError, Fix
 from ssl_app.runs import write_bytes
 
@@ -99,6 +100,8 @@ def write_images(folder: Path, found: Checkup, kept: NDArray[np.int64]) -> Mappi
     try:
         for row, array in found.source.each(lambda array: array):
             if row in wanted and not isinstance(array, Unreadable):
+                if isinstance(array, np.ma.MaskedArray):  # no file of ours says which pixels hold nothing
+                    array = filled(array, None)[0]
                 name, content = encoded(array)
                 write_bytes(folder / f"{row:07d}{name}", content)
                 listed[row] = f"{folder.name}/{row:07d}{name}"

@@ -3,8 +3,9 @@
 The named rules, the same in every format and under every compression (data/decoding has a file a format): turns
 (EXIF, TIFF) are applied; a palette, CMYK and YCbCr become RGB; white is the largest value; alpha is dropped and not
 multiplied in; gamma and color profiles are not applied; fewer than eight bits are spread over 0 to 255; int16 becomes
-float32; wider integers become uint16 where they fit and float32 elsewhere; pixels that are not finite stay so until
-an image is packed; further samples and the pages of a TIFF are bands; of an animation the first picture is taken.
+float32; wider integers become uint16 where they fit and float32 elsewhere; pixels that are not finite stay so, and
+masked ones (`numpy.ma`, of a TIFF with GDAL's tag) stay masked, until an image is packed; further samples and the
+pages of a TIFF are bands; of an animation the first picture is taken.
 Damage that a format can show (checksums, sizes) makes an image unreadable.
 """
 
@@ -144,7 +145,10 @@ def standard(array: NDArray[Any]) -> NDArray[Any]:
         array = array[..., None]
     if array.ndim != 3 or min(array.shape) < 1:
         raise Unreadable(f"an array of shape {array.shape}; expected (H, W) or (H, W, C) of one pixel or more")
-    return np.ascontiguousarray(standard_depth(array))
+    found = standard_depth(array)
+    if isinstance(found, np.ma.MaskedArray):  # whose mask numpy's own functions lose
+        return np.ma.MaskedArray(np.ascontiguousarray(found.data), np.ascontiguousarray(np.ma.getmaskarray(found)))
+    return np.ascontiguousarray(found)
 
 
 def standard_depth(array: NDArray[Any]) -> NDArray[Any]:

@@ -17,12 +17,16 @@ MOST_SAMPLED = 1_000_000  # values that are looked at in one image
 
 
 def filled(array: NDArray[Any], nodata: float | None) -> tuple[NDArray[Any], int]:
-    """(H, W, C) with the mean of a channel where a value is nodata or not finite; and the number of these values.
+    """(H, W, C) with the mean of a channel where a value is nodata, masked or not finite; and how many of these are.
 
     Raises Unreadable where nothing else is left.
     """
     real = array.dtype.kind == "f"
+    masked = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
+    array = np.asarray(array)
     missing = ~np.isfinite(array) if real else None
+    if masked is not None:
+        missing = masked if missing is None else missing | masked
     if nodata is not None:
         same = array == (np.float32(nodata) if real else nodata)
         missing = same if missing is None else missing | same
@@ -90,7 +94,7 @@ def notices(found: list[tuple[str, str | None]]) -> tuple[Notice, ...]:
 
 
 def nothing(nodata: float | None) -> str:
-    """What pixels are that hold nothing. Real values that a TIFF calls nodata are nan when they have been read."""
+    """What pixels are that hold nothing. What a TIFF calls nodata is nan or masked when it has been read."""
     value = "" if nodata is None else f"are {nodata:.9g}, "
     return f"{value}{'' if value else 'are '}not finite, or nodata by their file"
 

@@ -34,7 +34,7 @@ from ssl_app.runs import DISK_FULL, draft_path, name_the_disk, sync, write_bytes
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-FORMAT = 3  # of the cache: a new number makes every entry anew
+FORMAT = 4  # of the cache: a new number makes every entry anew
 TEMPORARY = "packing"
 LOOKED_AT = 5000  # images more of a set that cannot be one, for what else is wrong
 SECONDS_BETWEEN_LINES = 10.0

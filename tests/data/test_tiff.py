@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from ssl_app.data.images import Unreadable, decode
+from ssl_app.data.nodata import filled
 from tests.tiffs import Form, assembled, variants, write
 
 COMPRESSIONS = ["none", "lzw", "packbits", "deflate", "lzma"]
@@ -257,7 +259,60 @@ def test_real_values_that_the_file_calls_nodata_hold_nothing(dtype: str, value: 
 
 
 @pytest.mark.parametrize(
-    ("dtype", "text"), [("uint16", "0"), ("float32", "none"), ("float32", "nan"), ("float32", "1e999")]
+    ("dtype", "text"), [("uint8", "0"), ("uint16", "7"), ("int16", "-9999"), ("int32", "-9999"), ("uint32", "0")]
+)
+@pytest.mark.parametrize("bands", [1, 4])
+def test_integers_that_the_file_calls_nodata_hold_nothing(dtype: str, text: str, bands: int) -> None:
+    pixels = np.arange(1, 1 + 12 * bands).astype(dtype).reshape(3, 4, bands)
+    pixels[pixels == int(text)] += 1
+    pixels[1, 2] = int(text)
+    file = io.BytesIO()
+    layout = {"planarconfig": "contig", "extrasamples": [0] * (bands - 1)} if bands > 1 else {}
+    tags = [(42113, "s", 0, text, True)]
+    held = pixels if bands > 1 else pixels[..., 0]
+    tifffile.imwrite(file, held, photometric="minisblack", **layout, extratags=tags)
+    found, count = filled(decode(file.getvalue(), "a.tif"), None)
+    rest = np.delete(pixels.reshape(12, bands), 6, axis=0)
+    assert count == bands
+    assert found.dtype == {"uint8": "u1", "int16": "f4"}.get(dtype, "u2")  # a hole makes no integer a real number
+    assert np.abs(found[1, 2] - rest.mean(axis=0, dtype=np.float64)).max() <= 0.5
+    assert np.array_equal(np.delete(found.reshape(12, bands), 6, axis=0), rest)
+
+
+def test_the_holes_of_a_picture_turn_with_it() -> None:
+    pixels = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, extratags=[(42113, "s", 0, "0", True), (274, "H", 1, 3, True)])  # by half a turn
+    assert np.argwhere(np.ma.getmaskarray(decode(file.getvalue(), "a.tif"))).tolist() == [[2, 3, 0]]
+
+
+def test_a_picture_of_several_pages_keeps_its_holes(tmp_path: Path) -> None:
+    pages = np.arange(1, 25, dtype=np.uint16).reshape(2, 3, 4)
+    pages[1, 0, 0] = 0
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", extratags=[(42113, "s", 0, "0", True)])
+    found = decode(tmp_path / "a.tif", "a.tif")
+    assert found.shape == (3, 4, 2)
+    assert np.argwhere(np.ma.getmaskarray(found)).tolist() == [[0, 0, 1]]
+
+
+@pytest.mark.parametrize(("photometric", "held"), [(0, False), (1, True), (3, False)])
+def test_an_index_of_a_palette_or_a_value_turned_over_is_no_hole(photometric: int, held: bool) -> None:
+    pixels = np.array([[[0], [100], [155]]], dtype=np.uint8)
+    form = Form(photometric, colors=tuple(257 * i for i in range(256)) * 3 if photometric == 3 else ())
+    found = decode(with_tags(write(pixels, form), {42113: (100,)}), "a.tif")
+    assert isinstance(found, np.ma.MaskedArray) == held
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text"),
+    [
+        ("uint16", "99"),
+        ("uint8", "-9999"),
+        ("uint16", "none"),
+        ("float32", "none"),
+        ("float32", "nan"),
+        ("float32", "1e999"),
+    ],
 )
 def test_a_value_that_none_of_the_pixels_can_have_changes_nothing(dtype: str, text: str) -> None:
     pixels = np.arange(12, dtype=dtype).reshape(3, 4)

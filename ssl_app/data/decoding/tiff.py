@@ -19,7 +19,7 @@ from ssl_app.data.decoding.orientation import TAG, turned
 from ssl_app.data.decoding.pillow import decode_pillow
 from ssl_app.data.decoding.tiff_codecs import CUT, OLD_JPEG
 from ssl_app.data.decoding.tiff_color import colored
-from ssl_app.data.decoding.tiff_layout import BLACK_IS_ZERO, PALETTE, Layout, layout_of
+from ssl_app.data.decoding.tiff_layout import BLACK_IS_ZERO, PALETTE, RGB, Layout, layout_of
 from ssl_app.data.decoding.tiff_samples import stored_samples
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -31,31 +31,40 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
 
 
 def decode_tiff(content: bytes, limit: Limit) -> NDArray[Any]:
-    """(H, W, C) in the file's own type, turned. Raises Unreadable, and TooLarge by the tags alone."""
+    """(H, W, C) in the file's own type, turned; integers that hold nothing are masked (`numpy.ma`), reals are nan.
+
+    Raises Unreadable, and TooLarge by the tags alone.
+    """
     with tifffile.TiffFile(io.BytesIO(content), _multifile=False) as file:  # OME-XML may name any file to open
         page = file.pages[0].aspage()
         if int(page.compression) == OLD_JPEG:
-            array = old_jpeg(content, page, limit)
+            array, as_stored = old_jpeg(content, page, limit), False
         else:
             layout = layout_of(page, limit)
+            as_stored = layout.photometric in (BLACK_IS_ZERO, RGB) and not (layout.kind == "u" and layout.bits < 8)
             series = file.series[0]
             count = count_pages(series, page)
             if count == 1:
                 array = colored(stored_samples(content, page, layout), page, layout)
             else:
                 array = stacked(content, series, layout, count, limit)
-        return turned(without_nodata(array, page), page.tags.valueof(TAG, default=1))
+        if as_stored or array.dtype.kind == "f":
+            array = without_nodata(array, page)
+        return turned(array, page.tags.valueof(TAG, default=1))
 
 
 def without_nodata(array: NDArray[Any], page: Any) -> NDArray[Any]:
-    """Real values, with nan where the file says that a pixel holds nothing; integers have no nan, and stay."""
+    """Real values with nan, and integers masked, where the file says that a value holds nothing."""
     try:
         value = float(str(page.tags.valueof(GDAL_NODATA, default="nan")).strip("\0 "))
     except ValueError:
         return array
-    if array.dtype.kind != "f" or not np.isfinite(value):
+    if not np.isfinite(value):
         return array
-    with np.errstate(over="ignore"):  # a value that this type cannot hold is none of its pixels
+    if array.dtype.kind != "f":
+        missing = array == value  # never, of a value that this type cannot hold
+        return np.ma.MaskedArray(array, missing) if missing.any() else array
+    with np.errstate(over="ignore"):
         missing = array == array.dtype.type(value)
     return np.where(missing, array.dtype.type("nan"), array) if missing.any() else array
 

@@ -6,7 +6,7 @@ folder of pictures, and where a manifest lists them, TIFF files are read by the 
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +71,16 @@ class Tiff(Files):
             def read(name: str) -> NDArray[Any]:
                 picture = found[int(name)]
                 bands = [picture.band(file, page, path.name, max_image_mb) for page in picture.pages]
-                return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=-1)
+                return bands[0] if len(bands) == 1 else joined(bands)
 
             yield read
+
+
+def joined(bands: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """(H, W, C) of single bands; what is masked stays masked."""
+    masked = any(isinstance(band, np.ma.MaskedArray) for band in bands)
+    found: NDArray[Any] = (np.ma.concatenate if masked else np.concatenate)(bands, axis=-1)
+    return found
 
 
 @dataclass(frozen=True)
