@@ -46,12 +46,14 @@ class Parts:
 def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0, allow_leak: bool = False) -> Parts:
     """The split given with the data, or one by hash: whole groups, exact copies together.
 
-    By hash, an image's side depends on its unit (group, or content) and the seed alone: not on
-    labels and not on the other images, but for those that join units by being copies.
+    Where others have labels and no image marked test has one, these are left out of all parts. By hash, an image's
+    side depends on its unit (group, or content) and the seed alone: not on labels and not on the other images, but
+    for those that join units by being copies.
     Raises DataError where a given split cuts a group or parts copies, unless leakage is allowed.
     """
     if dataset.splits is not None and (parts := given(dataset, allow_leak)) is not None:
         return parts
+    aside = unlabeled_test(dataset)
     units = dataset.units
     drawn = {unit: share(seed, unit) < fraction for unit in set(units)}
     test = np.array([drawn[unit] for unit in units], dtype=bool)
@@ -59,19 +61,21 @@ def split(dataset: Dataset, *, fraction: float = 0.2, seed: int = 0, allow_leak:
         way, what = "by image content (no group column)", "images"
     else:
         way, what = f"by {dataset.columns.group} ({dataset.columns.group_origin})", "groups"
-    how = f"split {way}, {100 * fraction:g} % of {what}, seed {seed}"
-    return Parts(np.flatnonzero(~test), np.array([], np.int64), np.flatnonzero(test), how, seed, fraction)
+    how = f"split {way}, {100 * fraction:g} % of {what}, seed {seed}{left_out(dataset, aside)}"
+    train, test = ~test & ~aside, test & ~aside
+    return Parts(np.flatnonzero(train), np.array([], np.int64), np.flatnonzero(test), how, seed, fraction)
 
 
 def given(dataset: Dataset, allow_leak: bool = False) -> Parts | None:
     """The split of the data themselves; None where it marks nothing to test on. Raises DataError, see `split`."""
     assert dataset.splits is not None
-    marks = np.array([mark or "train" for mark in dataset.splits])
+    marks, aside = marks_of(dataset), unlabeled_test(dataset)
     source = origin(str(dataset.columns.split))
-    test_mark = "test" if (marks == "test").any() else "val"
-    if not (marks == test_mark).any():
+    test_mark = "test" if (marks[~aside] == "test").any() else "val"
+    tested = marks == test_mark
+    if not (dataset.labeled[tested] if aside.any() else tested).any():
         return None
-    train, test = np.flatnonzero(marks == "train"), np.flatnonzero(marks == test_mark)
+    train, test = np.flatnonzero(marks == "train"), np.flatnonzero(tested)
     val = np.flatnonzero(marks == "val") if test_mark == "test" else np.array([], np.int64)
     if not len(train):
         raise DataError(f"{source} marks no image as train", fix=NEW_SPLIT)
@@ -84,9 +88,38 @@ def given(dataset: Dataset, allow_leak: bool = False) -> Parts | None:
             fix=(Set("split", f"none to split by {by}"), Switch("allow_leak")),
         )
     clauses = [f"{share} have {what}" for share, what in leakage]
-    remarks = [f"its {len(test)} val images are the test set"] if test_mark == "val" else []
-    how = "; ".join([f"split as given by {source}", *remarks, *clauses])
+    remarks = (
+        ["its only val image is the test set" if len(test) == 1 else f"its {len(test)} val images are the test set"]
+        if test_mark == "val"
+        else []
+    )
+    how = "; ".join([f"split as given by {source}", *remarks, *clauses]) + left_out(dataset, aside)
     return Parts(train, val, test, how, leakage=tuple(clauses))
+
+
+def marks_of(dataset: Dataset) -> NDArray[np.str_]:
+    """The part of every image by the data's own split, (N,); train where they mark none."""
+    return np.array(
+        ["train"] * len(dataset.keys) if dataset.splits is None else [m or "train" for m in dataset.splits]
+    )
+
+
+def unlabeled_test(dataset: Dataset) -> NDArray[np.bool_]:
+    """Which images are marked test, (N,), where others have labels and none of these has; else none of them."""
+    marked: NDArray[np.bool_] = marks_of(dataset) == "test"
+    if dataset.labeled[marked].any() or not dataset.labeled.any():
+        return np.zeros_like(marked)
+    return marked
+
+
+def left_out(dataset: Dataset, aside: NDArray[np.bool_]) -> str:
+    """A clause on the images of `unlabeled_test`."""
+    count, source = int(aside.sum()), origin(str(dataset.columns.split))
+    if count == 0:
+        return ""
+    if count == 1:
+        return f"; 1 image marked test by {source} has no label, and is left out"
+    return f"; {count} images marked test by {source} have no label, and are left out"
 
 
 def leakage_between(dataset: Dataset, others: Indices, test: Indices, named: str) -> list[tuple[str, str]]:
@@ -116,6 +149,10 @@ def group_overlap(source: Source) -> DataError | None:
         return None
     marks = [mark or "train" for mark in source.splits]
     held = "test" if "test" in marks else "val"
+    if source.labels is not None and not any(
+        label for label, mark in zip(source.labels, marks, strict=True) if mark == held
+    ):
+        return None  # there is nothing to test on
     met = {group for group, mark in zip(source.groups, marks, strict=True) if mark != held}
     tested = [group for group, mark in zip(source.groups, marks, strict=True) if mark == held]
     beside = sum(group is not None and group in met for group in tested)

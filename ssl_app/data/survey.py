@@ -278,13 +278,16 @@ def split_of(folder: str) -> str | None:
 
 def arrangement(
     folders: list[tuple[str, ...]],
-) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, list[Notice]]:
+) -> tuple[tuple[str, ...] | None, tuple[str | None, ...] | None, list[Notice]]:
     """Splits, labels and remarks from the folders of every image below the root."""
     splits: tuple[str, ...] | None = None
     parts = [split_of(path[0]) if path else None for path in folders]
     if all(parts):
         splits = tuple(part for part in parts if part is not None)
         folders = [path[1:] for path in folders]
+    everything, remarks = folders, list[Notice]()
+    if splits is not None:
+        folders, remarks = in_classes(splits, folders)
     loose = sum(not path for path in folders)
     classes = sorted({path[0] for path in folders if path})
     if not classes:
@@ -294,7 +297,7 @@ def arrangement(
         return splits, None, [Notice(f"unlabeled: {lie} beside the folders, not in one of them")]
     if len(classes) == 1:
         return splits, None, [Notice(f"unlabeled: all images lie in one folder, {classes[0]}")]
-    remarks = [Notice(f"{len(classes)} sub-folders taken as classes: {shown(classes)}")]
+    remarks.insert(0, Notice(f"{len(classes)} sub-folders taken as classes: {shown(classes)}"))
     each = len(folders) / len(classes)
     if len(classes) >= MANY_FOLDERS and each < FEW_EACH:
         what = f"{len(classes)} folders of {each:.1f} images each may be patients or lots, not classes"
@@ -308,7 +311,30 @@ def arrangement(
         others = shown([name for name in classes if name not in like])
         cures = (Fix(f"move {others} elsewhere"), Set("label", "none"))
         remarks.append(Notice(f"{' and '.join(like)} look like parts of a split, and {others} does not", fixes=cures))
-    return splits, tuple(path[0] for path in folders), remarks
+    labels = {path[0] for path in folders}
+    return splits, tuple(path[0] if path and path[0] in labels else None for path in everything), remarks
+
+
+def in_classes(splits: tuple[str, ...], folders: list[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[Notice]]:
+    """The folders of the parts that have classes, and a remark on the parts that have none.
+
+    A part is without classes, beside others of two classes or more, where its images lie in no folder, or all in one
+    that is no class of another part (`test/images`).
+    """
+    inside = {
+        part: {path[:1] for path, own in zip(folders, splits, strict=True) if own == part} for part in set(splits)
+    }
+    several = {part for part, found in inside.items() if len(found) > 1}
+    known = set().union(*(inside[part] for part in several))
+    without = {part for part in inside.keys() - several if not inside[part] & known}
+    if not several or not without:
+        return folders, []
+    counts = Counter(part for part in splits if part in without)
+    remarks = []
+    for part, count in sorted(counts.items()):
+        lie = "1 image" if count == 1 else f"{count} images"
+        remarks.append(Notice(f"unlabeled: {lie} marked {part} by folder names, in no class"))
+    return [path for path, part in zip(folders, splits, strict=True) if part not in without], remarks
 
 
 def shown(names: list[str]) -> str:
@@ -322,6 +348,9 @@ def empty_classes(found: Survey, labels: Iterable[str | None], below_splits: boo
     paths = [path.split("/") for path in found.folders if path.count("/") == below_splits]
     empty = sorted({path[-1] for path in paths} - known)
     empty = [name for name in empty if not any(f"/{name}/" in f"/{path}" for path in aside)]
+    if empty:  # a folder of images that are in no class is not empty
+        held = found.files.get(str(found.leading), ())
+        empty = sorted(set(empty) - {path.split("/")[below_splits] for path in held if "/" in path})
     if not empty:
         return []
     hold = "sub-folder holds" if len(empty) == 1 else "sub-folders hold"

@@ -98,6 +98,31 @@ def test_top_folders_named_train_and_test_are_a_split(tmp_path: Path) -> None:
     assert opened(tmp_path, Columns(label="none")).labels is None
 
 
+@pytest.mark.parametrize("test", ["test/1.png", "test/images/1.png", "test/test/1.png", "Test set/a b/1.png"])
+def test_a_part_without_classes_beside_parts_that_have_them_is_unlabeled(test: str, tmp_path: Path) -> None:
+    for name in ["train/a/1.png", "train/b/1.png", "train/b/2.png", "val/a/1.png", test]:
+        write(tmp_path / name)
+    source = opened(tmp_path)
+    by_key = dict(zip(source.keys, zip(source.splits or (), source.labels or (), strict=True), strict=True))
+    assert by_key == {
+        "train/a/1.png": ("train", "a"), "train/b/1.png": ("train", "b"), "train/b/2.png": ("train", "b"),
+        "val/a/1.png": ("val", "a"), test: ("test", None),
+    }  # fmt: skip
+    assert notes_of(source) == (
+        "2 sub-folders taken as classes: a, b",
+        "unlabeled: 1 image marked test by folder names, in no class",
+    )
+
+
+@pytest.mark.parametrize("loose", ["train/3.png", "test/3.png"])
+def test_images_beside_class_folders_of_their_own_part_leave_the_set_unlabeled(loose: str, tmp_path: Path) -> None:
+    for name in ["train/a/1.png", "train/b/1.png", "test/a/1.png", loose]:
+        write(tmp_path / name)
+    source = opened(tmp_path)
+    assert source.labels is None
+    assert notes_of(source) == ("unlabeled: 1 image lies beside the folders, not in one of them",)
+
+
 def test_a_folder_without_classes_is_unlabeled_and_says_why(tmp_path: Path) -> None:
     write(tmp_path / "flat" / "1.png")
     write(tmp_path / "one" / "all" / "1.png")

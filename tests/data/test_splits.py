@@ -103,6 +103,32 @@ def test_a_given_split_is_used() -> None:
     assert split(toys.dataset(["a"] * 3, None, ["train"] * 3)).seed == 0  # nothing to test on: split by content
 
 
+MARKS = ("train", "test", "train", "train", "test", "val", "train", "train", "train", "train", "train", "train")
+
+
+def test_a_test_part_without_labels_is_left_out_and_others_are_split() -> None:
+    labels = [None if mark == "test" else "ab"[i % 2] for i, mark in enumerate(MARKS)]
+    marked = replace(toys.dataset(labels), splits=MARKS, columns=Columns(label="label", split="split"))
+    for dataset in (replace(marked, labeled=marked.labeled & (np.array(MARKS) != "val")), marked):
+        parts = split(dataset)
+        assert not {1, 4} & {*parts.train.tolist(), *parts.val.tolist(), *parts.test.tolist()}
+        assert parts.how.endswith("; 2 images marked test by column split have no label, and are left out")
+    assert parts.how.startswith("split as given by column split; its only val image is the test set")
+    parts = split(replace(marked, splits=tuple("train" if mark == "val" else mark for mark in MARKS)))
+    alone = split(part(replace(marked, splits=None), [i for i, mark in enumerate(MARKS) if mark != "test"]))
+    kept = np.array([i for i, mark in enumerate(MARKS) if mark != "test"])
+    assert parts.test.tolist() == kept[alone.test].tolist()  # as if they were not there
+    assert parts.train.tolist() == kept[alone.train].tolist()
+
+
+def test_a_test_part_is_used_where_nothing_or_some_of_it_has_labels() -> None:
+    for labels in ([None] * 12, ["ab"[i % 2] if i != 4 else None for i in range(12)]):
+        parts = split(replace(toys.dataset(labels), splits=MARKS, columns=Columns(split="split")))
+        assert parts.test.tolist() == [1, 4]
+        assert parts.val.tolist() == [5]
+        assert parts.how == "split as given by column split"
+
+
 def test_a_given_split_that_cuts_a_group_is_refused() -> None:
     groups: list[str | None] = ["p", "p", "q", "q", None, None]
     dataset = toys.dataset(["a"] * 6, groups, ["train", "test", "val", "test", "train", "test"])
