@@ -443,7 +443,4 @@ def suggestions(found: Checkup) -> list[tuple[str, str, str]]:
         result.append(
             ("per_class", str(few), f"the smallest class has {fewest} images, a fifth of them for the test")
         )
-    if len(found.rows) < 2048:
-        batch = max(8, 2 ** (max(1, len(found.rows) // 8).bit_length() - 1))
-        result.append(("batch_size", str(min(256, batch)), f"{len(found.rows)} images make few steps of an epoch"))
     return result
