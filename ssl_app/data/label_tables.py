@@ -12,7 +12,7 @@ from ssl_app.data.members import file_of
 from ssl_app.data.sources.base import Columns, Source, name_classes
 from ssl_app.data.sources.manifest import KINDS, paths, read_table
 from ssl_app.data.table_columns import LABEL, PATH, label_column, path_column, taken, values
-from ssl_app.errors import DataError, Fix, Notice, Set
+from ssl_app.errors import DataError, Fix, Notice, Set, count_of
 
 CLUSTERS = re.compile(r"cluster(_\d+)?")
 
@@ -48,27 +48,40 @@ class LabelFile:
         row = self.rows.get(key)
         return self.rows.get(file_of(key)) if row is None else row
 
-    def by_names(self, keys: Sequence[str]) -> "tuple[LabelFile, list[Notice]]":
-        """The table with whole paths where it has bare names of files, perhaps without their ending; a line on that.
+    def by_ends(self, keys: Sequence[str], root: Path | None = None) -> "tuple[LabelFile, list[Notice]]":
+        """The table with the data's own paths where it has others of the same files; a line on that.
 
-        As it is where one of its paths is that of an image, or where a name is that of two files.
+        Bare names of files, paths from another folder above or below `root`, where the data lie, and whole ones,
+        perhaps all without their ending: each an end of one file's whole path. As it is where one of its paths is
+        that of an image. Raises DataError for an end that several files have.
         """
-        if any(self.row_of(key) is not None for key in keys) or any("/" in row for row in self.rows):
+        if any(self.row_of(key) is not None for key in keys):
             return self, []
-        for part, ending in ((name_of, ""), (stem_of, " (without ending)")):
-            files: dict[str, set[str]] = {}
-            for file in map(file_of, keys):
-                files.setdefault(part(file), set()).add(file)
-            met = {row: files[row] for row in self.rows if row in files}
-            if met and all(len(several) == 1 for several in met.values()):
-                rows = {next(iter(met[row])) if row in met else row: place for row, place in self.rows.items()}
-                what = (
-                    f"1 bare name of a file{ending} is"
-                    if len(met) == 1
-                    else f"{len(met)} bare names of files{ending} are"
+        files, depths = sorted(set(map(file_of, keys))), {row.count("/") + 1 for row in self.rows}
+        shared: DataError | None = None
+        for ending in ("", " without ending"):
+            ends: dict[str, list[str]] = {}
+            for file in files:
+                whole = (file if root is None else (root / file).as_posix()).split("/")
+                name = [*whole[:-1], stem_of(whole[-1]) if ending else whole[-1]]
+                for depth in depths:
+                    if depth <= len(name):
+                        ends.setdefault("/".join(name[-depth:]), []).append(file)
+            met = {row: ends[row] for row in self.rows if row in ends}
+            several = next(((row, of) for row, of in met.items() if len(of) > 1), None)
+            if several is not None:
+                row, of = several
+                shared = shared or DataError(
+                    f"{self.path} has '{row}', and {len(of)} files are called so, '{of[0]}' the first",
+                    expected="paths as the data list them",
+                    fix=Fix(f"write '{of[0]}' or that of another there"),
                 )
-                sentence = f"{what} taken for the one image of that name in a folder ({self.path})"
-                return replace(self, rows=rows), [Notice(sentence)]
+            elif met:
+                found = {row: of[0] for row, of in met.items()}
+                rows = {found.get(row, row): place for row, place in self.rows.items()}
+                return replace(self, rows=rows), [Notice(f"{_ends(found, ending)} ({self.path})")]
+        if shared is not None:
+            raise shared
         return self, []
 
     def unmatched(self, keys: Sequence[str]) -> list[str]:
@@ -86,15 +99,20 @@ def read_table_of_labels(path: Path) -> pd.DataFrame:
     return read_table(path)
 
 
-def read_labels(path: Path, keys: Sequence[str], label: str | None = None) -> tuple[LabelFile, list[Notice]]:
+def read_labels(
+    path: Path, keys: Sequence[str], label: str | None = None, root: Path | None = None
+) -> tuple[LabelFile, list[Notice]]:
     """The labels of a table for a set of these images: its column `label`, as named, or else its clusters.
 
-    Columns of other names are taken where it is clear which they are, with a line on that. Raises DataError.
+    `root` is the folder that the keys are relative to, if it is known. Columns of other names are taken where it is
+    clear which they are, with a line on that. Raises DataError.
     """
     table = read_table_of_labels(path)
     files = {file_of(key) for key in keys}
-    known = [{*keys, *files}, set(map(name_of, files)), set(map(stem_of, files))]
-    paths_in = path_column(table, *(names.__contains__ for names in known))
+    names, stems = set(map(name_of, files)), {stem_of(name_of(file)) for file in files}
+    paths_in = path_column(
+        table, {*keys, *files}.__contains__, lambda cell: name_of(cell) in names, lambda cell: name_of(cell) in stems
+    )
     others = [name for name in table.columns if name != paths_in]
     clusters = [name for name in others if CLUSTERS.fullmatch(name)]
     usual = LABEL if LABEL in others else None if clusters else label_column(others)
@@ -108,8 +126,8 @@ def read_labels(path: Path, keys: Sequence[str], label: str | None = None) -> tu
             else (Fix("rename its columns"), Set("label", "COLUMN to name one of them")),
         )
     rows = {key: row for row, key in enumerate(paths(str(path), path.resolve().parent, values(table, paths_in)))}
-    names = clusters if one is None else [one]
-    found, bare = LabelFile(path, rows, {name: values(table, name) for name in names}).by_names(keys)
+    held = {name: values(table, name) for name in (clusters if one is None else [one])}
+    found, bare = LabelFile(path, rows, held).by_ends(keys, root)
     other = taken(path, one, label or LABEL) if one is not None and one != label else []
     return found, [*taken(path, paths_in, PATH), *other, *bare]
 
@@ -119,15 +137,32 @@ def name_of(key: str) -> str:
     return key.rpartition("/")[2]
 
 
-def stem_of(key: str) -> str:
-    """The name of a file without its folders and its ending."""
-    name = name_of(key)
+def stem_of(name: str) -> str:
+    """The name of a file without its ending."""
     return name.rpartition(".")[0] or name
+
+
+def root_of(name: str) -> Path | None:
+    """The folder that a set's keys are relative to, absolute: the set's own, or that of its manifest."""
+    place = Path(name).absolute()
+    return place if place.is_dir() else place.parent if place.is_file() else None
+
+
+def _ends(found: dict[str, str], ending: str) -> str:
+    """What was taken for what, in words."""
+    row, file = next(iter(found.items()))
+    are = "is" if len(found) == 1 else "are"
+    if any("/" in row for row in found):
+        alike = f"taken for the one image whose path ends alike{ending}, '{row}' for '{file}'"
+        return f"{count_of(len(found), 'path')} {are} {alike}"
+    names = "1 bare name of a file" if len(found) == 1 else f"{len(found)} bare names of files"
+    names += f" ({ending.strip()})" if ending else ""
+    return f"{names} {are} taken for the one image of that name in a folder"
 
 
 def relabel(source: Source, path: Path, columns: Columns) -> None:
     """Give a source the labels of a table in place of its own, which were not read. Raises DataError."""
-    table, notes = read_labels(path, source.keys, columns.label)
+    table, notes = read_labels(path, source.keys, columns.label, root_of(source.name))
     source.notes += tuple(notes)
     column = next(iter(table.columns))
     source.labels = tuple(table.of(source.keys)[0])

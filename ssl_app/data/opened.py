@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_app.data import class_names, copies
 from ssl_app.data.dataset import Dataset, open_dataset
-from ssl_app.data.label_tables import numbered, read_labels
+from ssl_app.data.label_tables import numbered, read_labels, root_of
 from ssl_app.data.packing import first_image
 from ssl_app.data.sources.base import Columns, Source, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
@@ -78,7 +78,7 @@ def labeled_by(dataset: Dataset, path: Path, columns: Columns, label: str | None
     Labels may be few, or none at all. Raises DataError.
     """
     unread = [key for key, _ in dataset.unreadable]
-    table, notes = read_labels(path, [*dataset.keys, *unread], label)
+    table, notes = read_labels(path, [*dataset.keys, *unread], label, root_of(dataset.name))
     log_notes(notes)
     column = next(iter(table.columns))
     named = class_names.without(table.of(dataset.keys)[0], columns.unlabeled, columns.one_spelling)

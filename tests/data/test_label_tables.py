@@ -50,13 +50,50 @@ def test_bare_names_that_are_each_of_one_image_are_taken(tmp_path: Path) -> None
     assert whole.of(["a.png", "Lot 2/b.png"]) == [["y", None]]
 
 
-def test_a_bare_name_of_two_images_shows_the_path_of_one_of_these(tmp_path: Path) -> None:
+def test_a_bare_name_of_two_images_is_refused_with_the_path_of_one(tmp_path: Path) -> None:
     table, keys = tmp_path / "labels.csv", ["Lot 0/scan.png", "Lot 1/b.png", "Lot 2/b.png"]
     table.write_text("path,label\nb.png,x\n")
-    labels, notes = read_labels(table, keys)
+    with pytest.raises(DataError, match=r"has 'b\.png', and 2 files are called so, 'Lot 1/b\.png' the first; "):
+        read_labels(table, keys)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    ["{root}/{file}", "scans/{file}", "data/scans/{file}", "./data/../data/scans/{file}", "scans/{stem}"],
+)
+@pytest.mark.parametrize("header", ["path,label", "file,class"])
+def test_paths_from_another_folder_are_taken_for_the_images_that_they_lead_to(
+    listed: str, header: str, tmp_path: Path
+) -> None:
+    root, keys = tmp_path / "data" / "scans", ["a/1.png", "a/2.png", "b/1.png", "v.tif#0", "v.tif#1"]
+    files = {"a/1.png": "x", "b/1.png": "y", "v.tif": "z"}
+    rows = [
+        f"{listed.format(root=root, file=file, stem=file.rpartition('.')[0])},{name}" for file, name in files.items()
+    ]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join([header, *rows]))
+    found, notes = read_labels(table, keys, root=root)
+    assert found.of(keys) == [["x", None, "y", "z", "z"]]
+    assert str(notes[-1]).startswith("3 paths are taken for the one image whose path ends alike")
+    assert found.unmatched(keys) == []
+
+
+@pytest.mark.parametrize("listed", ["other/a/1.png", "/elsewhere/scans/a/1.png", "train/1.png"])
+def test_paths_of_other_folders_are_none_of_these_images(listed: str, tmp_path: Path) -> None:
+    table, keys = tmp_path / "labels.csv", ["a/1.png", "b/2.png"]
+    table.write_text(f"path,label\n{listed},x\n")
+    found, notes = read_labels(table, keys, root=tmp_path / "data" / "scans")
     assert notes == []
-    with pytest.raises(DataError, match=r"is 'b\.png', theirs 'Lot 1/b\.png'; .*write 'Lot 1/b\.png' there"):
-        labels.of(keys)
+    with pytest.raises(DataError, match="names none of 2 images"):
+        found.of(keys)
+
+
+def test_a_folder_above_the_data_is_known_whatever_the_data_are(tmp_path: Path) -> None:
+    dataset = replace(toys.dataset(["p", "q"]), keys=("a/1.png", "a/2.png"), name=str(tmp_path / "set" / "m.csv"))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "m.csv").write_text("path\na/1.png\na/2.png\n")
+    (tmp_path / "labels.csv").write_text("path,label\nset/a/2.png,x\nset/a/1.png,y\n")
+    assert labeled_by(dataset, tmp_path / "labels.csv", Columns())[0].labels.tolist() == [1, 0]
 
 
 def test_a_separator_is_known_by_the_header_whatever_its_names(tmp_path: Path) -> None:
