@@ -3,6 +3,7 @@
 import multiprocessing
 import sys
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.forkserver import ensure_running
 
 PRELOADED = ["torch._dynamo", "ssl_app.transfer.workers", "tests.contract.processes_worker"]
 
@@ -11,6 +12,7 @@ def context() -> ForkServerContext:
     """As spawned ones, children know what they are sent alone; one server imports for all of a test process."""
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(PRELOADED)
+    ensure_running()  # now: a server that is started where signals are held up holds them up in all of its children
     return found
 
 
