@@ -136,7 +136,9 @@ def balance(
         if error <= tolerance:
             break
         lost = share < DEAD * r
-        if bool(lost.any()):
+        if bool(lost.any()) and steps.jumped:  # it is the jump that has lost them
+            f = steps.back()
+        elif bool(lost.any()):
             share = torch.where(lost, work.log_domain(f, lost), share.log())
             steps.forget()
             f = f + r.log() - share
@@ -279,10 +281,7 @@ class _Accelerated:
     def next(self, f: Tensor, residual: Tensor, error: float) -> Tensor:
         """The next iterate, from this one and its residual, (K,)."""
         if self.jumped and error > WORSE * self.error:
-            f, residual = self.past[-1]
-            self.forget()
-            self.past = [(f, residual)]
-            return f + residual
+            return self.back()
         self.error = error
         self.past = [*self.past, (f, residual)][-HISTORY:]
         if len(self.past) == 1:
@@ -294,3 +293,10 @@ class _Accelerated:
         gamma: Tensor = torch.linalg.solve(gram, dr.t() @ residual)
         self.jumped = True
         return f + residual - (df + dr) @ gamma
+
+    def back(self) -> Tensor:
+        """The plain step from where the last jump was made, (K,)."""
+        f, residual = self.past[-1]
+        self.forget()
+        self.past = [(f, residual)]
+        return f + residual

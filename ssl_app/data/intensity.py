@@ -182,8 +182,7 @@ def limits(images: NDArray[Any], at: NDArray[np.int64]) -> tuple[float, float]:
         present = np.flatnonzero(counts)
         extremes = float(present[0]), float(present[-1])
     else:
-        step = max(1, len(at) * images[0].size // MOST_VALUES)
-        values = np.concatenate([images[i].ravel()[::step] for i in at])
+        values = outliers.sampled(images, at, MOST_VALUES)
         low, high = (float(value) for value in np.quantile(values, QUANTILES))
         extremes = float(values.min()), float(values.max())
     return apart(*((low, high) if low < high else extremes))

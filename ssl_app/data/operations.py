@@ -7,7 +7,7 @@ batch of 128, on one of 32 faster. What an image is given depends on its seed al
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import albumentations as A
@@ -23,6 +23,7 @@ Image = NDArray[np.float32]  # (H, W, C) in [0, 1]
 Images = NDArray[np.float32]  # (B, H, W, C) in [0, 1]
 Numbers = NDArray[np.float64]  # random ones in [0, 1): (B, n)
 Drawn = Mapping[str, NDArray[Any]]  # parameters in the order of `apply`, a row for each image
+MOST_CHANNELS = 128  # that OpenCV 5 takes at once
 TRIES = 10  # crops that may be too large, before it is the whole image
 
 
@@ -78,8 +79,8 @@ class RandomResizedCrop(Operation):
         """By OpenCV."""
         ((x0, y0, x1, y1),) = parameters
         height, width = self.transform.size
-        view: Image = cv2.resize(image[y0:y1, x0:x1], (width, height), interpolation=self.transform.interpolation)
-        return view.reshape(height, width, -1)
+        how = self.transform.interpolation
+        return in_bands(image[y0:y1, x0:x1], lambda part: cv2.resize(part, (width, height), interpolation=how))
 
 
 class RandomCrop(Operation):
@@ -137,8 +138,8 @@ class PadIfNeeded(Operation):
     def apply(self, image: Image, *parameters: Any) -> Image:
         """By OpenCV, which reflects again and again where the border is wider than the image."""
         top, bottom, left, right = parameters
-        padded: Image = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REFLECT_101)
-        return padded.reshape(*padded.shape[:2], -1)
+        border = cv2.BORDER_REFLECT_101
+        return in_bands(image, lambda part: cv2.copyMakeBorder(part, top, bottom, left, right, border))
 
 
 class HorizontalFlip(Operation):
@@ -146,8 +147,7 @@ class HorizontalFlip(Operation):
 
     def apply(self, image: Image, *parameters: Any) -> Image:
         """By OpenCV, which is faster than strides."""
-        flipped: Image = cv2.flip(image, 1)
-        return flipped.reshape(image.shape)
+        return in_bands(image, lambda part: cv2.flip(part, 1))
 
 
 class VerticalFlip(Operation):
@@ -155,8 +155,7 @@ class VerticalFlip(Operation):
 
     def apply(self, image: Image, *parameters: Any) -> Image:
         """By OpenCV, which is faster than strides."""
-        flipped: Image = cv2.flip(image, 0)
-        return flipped.reshape(image.shape)
+        return in_bands(image, lambda part: cv2.flip(part, 0))
 
 
 class ColorJitter(Operation):
@@ -257,8 +256,7 @@ class GaussianBlur(Operation):
     def apply(self, image: Image, *parameters: Any) -> Image:
         """With albumentations' kernel."""
         kernel = create_gaussian_kernel_1d(*parameters)
-        blurred: Image = cv2.sepFilter2D(image, -1, kernel, kernel)
-        return clipped(blurred.reshape(image.shape))
+        return clipped(in_bands(image, lambda part: cv2.sepFilter2D(part, -1, kernel, kernel)))
 
 
 class GaussNoise(Operation):
@@ -372,6 +370,16 @@ def clipped(image: Image) -> Image:
     """To [0, 1], in place; np.clip takes twice as long on a small image."""
     np.minimum(image, 1, out=image)
     return np.maximum(image, 0, out=image)
+
+
+def in_bands(image: Image, work: Callable[[Image], Image]) -> Image:
+    """work(image), which treats every channel alike, as (H, W, C): of many channels, on some at a time."""
+    if image.shape[2] <= MOST_CHANNELS:
+        found = work(image)
+        return found.reshape(*found.shape[:2], -1)
+    starts = range(0, image.shape[2], MOST_CHANNELS)
+    parts = [np.ascontiguousarray(image[..., start : start + MOST_CHANNELS]) for start in starts]
+    return np.concatenate([in_bands(part, work) for part in parts], axis=2)
 
 
 def gray(image: Image) -> NDArray[np.float32]:

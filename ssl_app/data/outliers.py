@@ -36,9 +36,14 @@ def histogram(images: NDArray[Any], at: NDArray[np.int64]) -> tuple[NDArray[np.f
             counts += np.bincount(images[i].ravel(), minlength=len(counts))
         present = np.flatnonzero(counts)
         return present.astype(np.float64), counts[present]
-    step = max(1, len(at) * images[0].size // MOST_SAMPLED)
-    values, found = np.unique(np.concatenate([images[i].ravel()[::step] for i in at]), return_counts=True)
+    values, found = np.unique(sampled(images, at, MOST_SAMPLED), return_counts=True)
     return values.astype(np.float64), found.astype(np.int64)
+
+
+def sampled(images: NDArray[Any], at: NDArray[np.int64], most: int) -> NDArray[Any]:
+    """About so many numbers of the images at `at` (N, P, P, C), at most twice as many: whole pixels, evenly."""
+    step = max(1, len(at) * images[0].size // most)
+    return np.concatenate([images[i].reshape(-1, images.shape[-1])[::step].ravel() for i in at])
 
 
 def outliers(values: NDArray[np.float64], counts: NDArray[np.int64], low: float, high: float) -> Outliers | None:

@@ -12,6 +12,7 @@ from ssl_app.data.dataset import Dataset
 from ssl_app.data.intensity import PixelScaling, measure
 from ssl_app.data.loading import ImageRows
 from ssl_app.data.opened import Opened, open_data
+from ssl_app.data.reduction import CROP, PAD, STRETCH
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import one_sided
 from ssl_app.data.transforms import center
@@ -122,6 +123,11 @@ def _open(spec: PretrainSpec, group: SingleProcess) -> Opened:
     if needs.keeps_orientation and spec.vertical_flip:
         raise SettingsError(
             f"{spec.name} learns where up is, which a vertical flip changes", fix=Unset("vertical_flip")
+        )
+    if needs.keeps_orientation and spec.pixels.fit == PAD:
+        raise SettingsError(
+            f"{spec.name} learns where up is, which the bars beside images that are not square give away",
+            fix=(Set("fit", CROP), Set("fit", STRETCH)),
         )
     if spec.pixels.size < needs.smallest_image:
         raise SettingsError(

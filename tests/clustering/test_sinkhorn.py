@@ -129,6 +129,24 @@ def test_a_cluster_that_underflows_everywhere_is_filled() -> None:
     torch.testing.assert_close(computed.potential, found.potential, atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("sharpness", [10.0, 25.0])
+@pytest.mark.parametrize("margin", [3.0, 5.0])
+@pytest.mark.parametrize("prior", [None, 1.0])
+def test_confident_clusters_of_other_sizes_than_wanted_are_balanced(
+    sharpness: float, margin: float, prior: float | None
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sizes = 1 / torch.arange(1, 9, dtype=torch.float64)
+    own = torch.multinomial(torch.ones_like(sizes) if prior else sizes, 800, True, generator=generator)
+    z = 0.5 * torch.randn(800, 8, generator=generator, dtype=torch.float64)
+    z[torch.arange(800), own] += margin
+    wanted = sizes / sizes.sum() if prior else torch.full((8,), 1 / 8, dtype=torch.float64)
+    found = balance(Matrix(z.float()), sharpness, prior=wanted, tolerance=5e-3)
+    assert found.iterations < 400
+    q = assignment(z, sharpness, found.potential)
+    assert float((q.mean(0) / wanted - 1).abs().mean()) < 6e-3
+
+
 def test_uniform_scores_stay_uniform_and_a_balanced_labeling_stays() -> None:
     flat = balance(Matrix(torch.zeros(60, 4)), 10.0)
     assert flat.iterations == 1

@@ -632,6 +632,14 @@ def test_colors_that_are_to_be_learned_are_not_changed(refuse) -> None:
 
 
 @pytest.mark.parametrize("method", ["rotnet", "jigsaw", "relative-patch"])
+def test_images_have_no_bars_where_up_is_to_be_learned(method: str, refuse) -> None:
+    assert refuse("pretrain", "--method", method, "--fit", "pad") == (
+        f"{method} learns where up is, which the bars beside images that are not square give away; type --fit crop, "
+        "or --fit stretch"
+    )
+
+
+@pytest.mark.parametrize("method", ["rotnet", "jigsaw", "relative-patch"])
 def test_images_are_not_flipped_vertically_where_up_is_to_be_learned(method: str, refuse) -> None:
     assert refuse("pretrain", "--method", method, "--vertical-flip") == (
         f"{method} learns where up is, which a vertical flip changes; leave --vertical-flip out"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_app.data.intensity import PixelScaling, checked, measure
+from ssl_app.data.outliers import histogram
 from ssl_app.errors import DataError, SettingsError
 from tests import toys
 
@@ -34,6 +35,18 @@ def test_counting_and_sorting_agree() -> None:
     assert abs(counted.high - ordered.high) <= 1
     assert counted.mean == pytest.approx(ordered.mean, abs=0.01)
     assert len(counted.mean) == 3
+
+
+@pytest.mark.parametrize("most", [1000, 2000, 3000, 4000, 10**9])
+def test_of_many_pixels_every_channel_is_sampled_alike(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_app.data.intensity.MOST_VALUES", most)
+    monkeypatch.setattr("ssl_app.data.outliers.MOST_SAMPLED", most)
+    images = rng.random((20, 20, 20, 3), np.float32) * np.float32([1, 10, 100])
+    pixels = measure(images, np.arange(20), "range", 0)
+    assert 97 < pixels.high <= 100
+    values, counts = histogram(images, np.arange(20))
+    assert 0.6 < counts[values < 10].sum() / counts.sum() < 0.75  # two channels, and a tenth of the third
+    assert min(most, images.size) <= counts.sum() <= 2 * most
 
 
 def test_one_hot_pixel_does_not_darken_the_set() -> None:

@@ -183,7 +183,7 @@ def test_a_view_depends_on_seed_and_view_only(channels: int) -> None:
             np.testing.assert_array_equal(alone, together[::7], err_msg=name)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 130])
 def test_our_own_augmentations_need_no_albumentations(channels: int) -> None:
     for augmentation in every_augmentation(Frame(16, 18, channels)).values():
         for pipeline in getattr(augmentation, "by_image", getattr(augmentation, "by_view", [augmentation])):
