@@ -1,11 +1,12 @@
 """How often the intervals hold what they claim, over sweeps simulated whole; makes the figure of docs/statistics.md.
 
-    python benchmarks/coverage.py [SWEEPS] [FIGURE.png]
+    python benchmarks/coverage.py [--sweeps 20000] [--figure FIGURE.png]
 
 Right answers are drawn from a model whose true effects are known (tests/simulated_sweeps.py), with the spreads of our
 measured tables, and given to the product's own functions. 20,000 sweeps take about 25 minutes on two cores.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -107,7 +108,11 @@ def figure(path: Path, rows: list[tuple[str, float, float]]) -> None:
 
 def main() -> None:
     """Print a table."""
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("--sweeps", type=int, default=20_000)
+    reader.add_argument("--figure", type=Path)
+    asked = reader.parse_args()
+    number: int = asked.sweeps
     started, rows = time.monotonic(), []
     print(f"{number} sweeps each; shares in %")
     with ProcessPoolExecutor() as pool:
@@ -135,8 +140,8 @@ def main() -> None:
             (wrong,) = shares(pool, confirmed, world, number=number // 4)
             print(f"  {name}: {100 * wrong:.1f}", flush=True)
     print(f"{time.monotonic() - started:.0f} s")
-    if len(sys.argv) > 2:
-        figure(Path(sys.argv[2]), rows)
+    if asked.figure is not None:
+        figure(asked.figure, rows)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ def record(only: str) -> Iterator[tuple[str, str]]:
     base = ("--out", out, *COMMON)
     pixels = ("--data", data, "--image-size", 32)
     runs: list[tuple[str, tuple[object, ...]]] = []
+    words: tuple[object, ...]
     for method in methods:
         runs.append((method, ("pretrain", *pixels, "--method", method, *LENGTH, *base)))
     for method in ("rotnet", "sela", "deepcluster", "triplet", "gan"):
@@ -168,8 +169,8 @@ def hashes(name: str, run: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(run.rglob("*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
-        kept = [place for place, name in enumerate(header) if name not in NEWER]
-        rows = [[row[place] for place in kept] for row in rows]
+        places = [place for place, name in enumerate(header) if name not in NEWER]
+        rows = [[row[place] for place in places] for row in rows]
         yield f"{name}: {path.relative_to(run)}", digest(json.dumps(rows).encode())
     if (run / "result.json").is_file():
         content = json.loads((run / "result.json").read_text())

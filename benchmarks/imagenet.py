@@ -9,8 +9,8 @@ are BGR from 0 to 255 minus a mean; the first convolution is turned to RGB and s
 variance as torchvision's networks do. The file is a pickle: load it only from where you would install the package.
 """
 
+import argparse
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,11 @@ STD = (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1], RGB
 
 
 def main() -> None:
-    source, target = (Path(word) for word in sys.argv[1:3])
-    with source.open("rb") as file:
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("source", type=Path, help="the package's .pkl")
+    reader.add_argument("target", type=Path, help="a .safetensors to write")
+    asked = reader.parse_args()
+    with asked.source.open("rb") as file:
         given = pickle.load(file)  # of a package, see above
     found = convolution(given["conv1"], "features.0")
     rgb = found["features.0.weight"].flip(1)
@@ -33,8 +36,8 @@ def main() -> None:
     for fire, place in FIRES.items():
         for theirs, part in PARTS.items():
             found |= convolution(given[f"{fire}/{theirs}"], f"features.{place}.{part}")
-    save_file(found, target)
-    print(f"{len(found)} tensors in {target}")
+    save_file(found, asked.target)
+    print(f"{len(found)} tensors in {asked.target}")
 
 
 def convolution(pair: tuple[np.ndarray, np.ndarray], name: str) -> dict[str, Tensor]:

@@ -15,9 +15,11 @@ import argparse
 import copy
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
@@ -25,7 +27,6 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.throughput import processor, turn_about
 from ssl_app import registry
 from ssl_app.data.batch import Batch
 from ssl_app.data.intensity import PixelScaling
@@ -35,6 +36,9 @@ from ssl_app.pretext.base import Pretext, TrainingSet
 from ssl_app.training.hardware import Hardware, bf16_units, choose
 from ssl_app.training.loop import fit
 from ssl_app.training.optimizer import Plan, build_optimizer, freeze
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.throughput import processor, turn_about
 
 BATCH, EPOCHS = 128, 1000  # epochs that SeLa spreads its labelings over
 PEAK_SIDE, PEAK_TRIES = 2048, 5
@@ -149,7 +153,7 @@ class Timing:
                 optimizers[player].zero_grad(set_to_none=True)
                 with self.hardware.autocast():
                     loss, _ = self.task.loss(self.prepared[step % len(self.prepared)], player)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizers[player].step()
             yield step
 

@@ -69,7 +69,7 @@ def again(image: Image, quality: int) -> Image:
     """Saved as JPEG."""
     mode = cv2.IMREAD_GRAYSCALE if image.shape[2] == 1 else cv2.IMREAD_COLOR
     content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(content, mode).reshape(image.shape)
+    return np.asarray(cv2.imdecode(content, mode)).reshape(image.shape)
 
 
 def cropped(image: Image, share: float) -> Image:

@@ -84,7 +84,7 @@ def make_sets(data: str, out: Path) -> None:
     order = generator.permutation(len(source.keys))[: TILES + 4 * (TRAIN + TEST)]
     wanted = set(order.tolist())
     read = {i: image for i, image in source.each(lambda image: image) if i in wanted}
-    images = np.stack([read[i] for i in order])  # (n, 32, 32, 3)
+    images = np.stack([np.asarray(read[i]) for i in order])  # (n, 32, 32, 3)
     labels = np.array([source.labels[i] for i in order])
     test = np.where(np.arange(TILES) < TILES // 8, "test", "train")
     np.savez(out / "tiles.npz", images=images[:TILES], labels=labels[:TILES], split=test)

@@ -32,11 +32,12 @@ from collections.abc import Iterator
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SIDE, CLASSES, CLUSTERS, STEPS, NETWORK, PER_CLASS = 32, 10, 1000, 10, 1024, 8
 PARTS = ("imports", "pack", "open", "epoch", "label", "features", "propagate")
@@ -56,7 +57,7 @@ def main() -> None:
     if asked.part:
         measure(asked.part, asked.folder, asked.images, asked.threads)
         return
-    from throughput import processor
+    from benchmarks.throughput import processor
 
     print(f"{processor()}, {asked.threads} threads, load {os.getloadavg()[0]:.1f}", flush=True)
     for count in map(int, asked.images.split(",")):
@@ -191,7 +192,7 @@ def open_part(place: Path, count: int, threads: int) -> dict[str, float]:
     return {"train": len(opened.parts.train)}
 
 
-def prepared(place: Path, threads: int, method: str, own: object):
+def prepared(place: Path, threads: int, method: str, own: object) -> Any:
     """A pretraining, before its first step."""
     from ssl_app.commands import pretrain
     from ssl_app.training.distributed import SingleProcess
@@ -234,6 +235,8 @@ def label_part(place: Path, count: int, threads: int) -> dict[str, float]:
 class Projection(torch.nn.Module):
     """A fixed projection of the pixels in place of a network, which costs nothing."""
 
+    weight: torch.Tensor
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.features = shape
@@ -248,12 +251,12 @@ class Projection(torch.nn.Module):
         """(D,)."""
         return self.features
 
-    def reduced(self, images: torch.Tensor, pools: dict) -> dict:
+    def reduced(self, images: torch.Tensor, pools: dict[Any, Any]) -> dict[None, torch.Tensor]:
         """Those of the last layer."""
         return {None: self(images)}
 
 
-def seconds_of_network(work) -> float:
+def seconds_of_network(work: Any) -> float:
     """Processor time of an image through the network without gradients."""
     images = torch.randn(NETWORK // 4, 1, SIDE, SIDE)
     backbone = work.task.backbone.eval()
@@ -276,7 +279,8 @@ def features_part(place: Path, count: int, threads: int) -> dict[str, float]:
     work = prepared(place, threads, "rotnet", RotNetConfig())
     network, ready = seconds_of_network(work), time.process_time()
     every = work.inputs.rows(np.arange(len(work.inputs.dataset.keys)))
-    frozen.write({None: features_file(place)}, Projection(work.task.backbone.shape()), every, work.hardware)
+    projection: Any = Projection(work.task.backbone.shape())
+    frozen.write({None: features_file(place)}, projection, every, work.hardware)
     return {"cpu of features": time.process_time() - ready, "cpu of the network": network * count}
 
 

@@ -27,8 +27,8 @@ from torch import Tensor
 from ssl_app.clustering import sinkhorn
 from ssl_app.training.hardware import choose, cores
 
-sys.path.insert(0, str(Path(__file__).parent))
-from throughput import processor
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.throughput import processor
 
 TOLERANCE = 1e-3
 TIMED = 5  # iterations

@@ -1,6 +1,6 @@
 """What a step of the strategies that look at unlabeled images costs, in steps on labeled images alone.
 
-    python benchmarks/strategies.py [IMAGE-SIZE] [ROUNDS]
+    python benchmarks/strategies.py [--side 64] [--rounds 5]
 
 Times stretches of two-stage, self-training and FixMatch in turn, on the same images of noise and one thread, and
 prints the ratio of each pair of stretches: the median, and the range of the middle half. `COST` in
@@ -8,8 +8,8 @@ transfer/semi_supervised.py is from here. Also label propagation on 10, 50 and 2
 seconds and peak memory.
 """
 
+import argparse
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -88,10 +88,13 @@ def propagation() -> None:
 
 
 if __name__ == "__main__":
-    side, rounds = (int(word) for word in (sys.argv[1:] + ["64", "5"][len(sys.argv) - 1 :]))
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("--side", type=int, default=64)
+    reader.add_argument("--rounds", type=int, default=5)
+    asked = reader.parse_args()
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as made:
         torch.set_num_threads(1)
-        step_ratios(setup(side, Path(made)), rounds)
+        step_ratios(setup(asked.side, Path(made)), asked.rounds)
     torch.set_num_threads(threads)
     propagation()

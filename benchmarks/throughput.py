@@ -118,7 +118,7 @@ class LoopTiming:
         self.loader = Loader(rows, preset("light", rows.frame), Batching(BATCH, seed=0, workers=workers))
         self.plan = Plan(rates={"all": 0.01}, epochs=1, batch_size=BATCH)
         self.task = RotNet(build("small-resnet", channels, side), RotNetConfig(), TrainingSet(count, 1))
-        self.task.to(hardware.device, memory_format=hardware.memory_format)
+        self.task.to(hardware.device, memory_format=hardware.memory_format)  # type: ignore[call-overload]
         ready = [
             micro[0].to(hardware.device, hardware.memory_format) for micro in self.loader.epoch(0, min(steps, 4))
         ]
@@ -215,7 +215,7 @@ def features_of(
     settings = Settings(out=out or Path("ssl-runs"), data=data, init=(init,))
     start = load_initialization(init, settings.out, None)
     config = transfer_config(settings, start, "within", 0)
-    made = with_features(prepare(planned_of(settings, start), config, hardware), settings.out / "cache")
+    made = with_features(prepare(planned_of(settings, start, "test"), config, hardware), settings.out / "cache")
     train = made.opened.parts.train
     found = np.asarray(made.features_of(made.config.layer)[train])
     return found, made.dataset.labels[train], f"{found.shape[1]} features of {init} on {made.dataset.name}"

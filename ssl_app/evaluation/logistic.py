@@ -514,6 +514,6 @@ def _numpy(tensor: Tensor) -> Floats:
 
 def _threads(device: torch.device | str | None) -> AbstractContextManager[object]:
     """One thread for f64: its bits must not depend on the cores, and on small products a second one costs time."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+    from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1) if device is None else nullcontext()

@@ -555,6 +555,7 @@ def test_a_sweep_names_a_strategy_once(ssl, tiny, trained) -> None:
 # export
 
 
+@pytest.mark.slow  # test_export.py has a smaller one
 def test_export_loads_into_torchvision_and_gives_the_same_features(ssl, tiny, trained, tmp_path: Path) -> None:
     import torchvision
     from safetensors.torch import load_file

@@ -61,7 +61,10 @@ def test_labels_saved_covers_a_factor_of_two(name: str, pretrainings: int, numbe
 
 
 @pytest.mark.parametrize("number", SIZES)
-@pytest.mark.parametrize(("per_class", "pretrainings", "repeats"), [(4, 1, 3), (4, 1, 5), (4, 3, 5), (8, 1, 5)])
+@pytest.mark.parametrize(
+    ("per_class", "pretrainings", "repeats"),
+    [(4, 3, 5), *(pytest.param(*one, marks=pytest.mark.slow) for one in [(4, 1, 3), (4, 1, 5), (8, 1, 5)])],
+)
 @pytest.mark.parametrize("name", FEW)
 def test_repeated_cross_validation_covers_other_labels_and_other_images(
     name: str, per_class: int, pretrainings: int, repeats: int, number: int
