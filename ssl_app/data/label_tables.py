@@ -78,6 +78,11 @@ class LabelFile:
                 )
             elif met:
                 found = {row: of[0] for row, of in met.items()}
+                if twice := sorted(found.keys() - {file: row for row, file in found.items()}.values()):
+                    raise DataError(
+                        f"{self.path} names {found[twice[0]]} twice, as '{twice[0]}' too",
+                        fix=Fix("remove one of them"),
+                    )
                 rows = {found.get(row, row): place for row, place in self.rows.items()}
                 return replace(self, rows=rows), [Notice(f"{_ends(found, ending)} ({self.path})")]
         if shared is not None:

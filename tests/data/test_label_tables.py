@@ -78,6 +78,12 @@ def test_paths_from_another_folder_are_taken_for_the_images_that_they_lead_to(
     assert found.unmatched(keys) == []
 
 
+def test_two_paths_of_one_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,label\nscans/1.png,x\ndata/scans/1.png,y\n")
+    with pytest.raises(DataError, match=r"names 1.png twice, as 'scans/1.png' too; remove one of"):
+        read_labels(tmp_path / "labels.csv", ["1.png", "2.png"], root=tmp_path / "data" / "scans")
+
+
 @pytest.mark.parametrize("listed", ["other/a/1.png", "/elsewhere/scans/a/1.png", "train/1.png"])
 def test_paths_of_other_folders_are_none_of_these_images(listed: str, tmp_path: Path) -> None:
     table, keys = tmp_path / "labels.csv", ["a/1.png", "b/2.png"]
