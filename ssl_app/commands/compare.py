@@ -20,7 +20,7 @@ from ssl_app import config, console, registry, runs
 from ssl_app.commands import RunSpec, record
 from ssl_app.commands.base import hardware_of, out_flag, planned_of, transfer_config, workers_of
 from ssl_app.config import option
-from ssl_app.errors import DataError, RunError, SettingsError
+from ssl_app.errors import DataError, RunError, SettingsError, count_of
 from ssl_app.runs import Result
 from ssl_app.settings import (
     USUAL_SIZES,
@@ -276,8 +276,8 @@ def _say_cost(settings: Settings, setup: "TrialSetup", methods: int) -> None:
         sweep *= 1 + (again + 1) / (methods + 1)
         more = f", and {again} pretrainings and a sweep to confirm"
     logger.info(
-        f"{methods} methods of {settings.budget}, then {len(trials) * settings.draws} trials{more}: about "
-        f"{duration(trained + sweep + frozen)}, first method in {settings.budget}"
+        f"{count_of(methods, 'method')} of {settings.budget}, then {len(trials) * settings.draws} trials{more}: "
+        f"about {duration(trained + sweep + frozen)}, first method in {settings.budget}"
     )
 
 

@@ -204,7 +204,8 @@ def _next(settings: Settings, flags: Sequence[str], cleaned: bool, fitting: bool
         about = [one for one in flags if one.split()[0] in OF_LABELS]
         flags = [one for one in flags if one not in about]
         about += [_flag(name, given.pop(name)) for name in ("unlabeled", "one_spelling") if name in given]
-        given.pop("label", None)
+        if "label" in given:
+            about.insert(0, _flag("label", given.pop("label")))
         labels = " ".join(["--labels", quote(str(settings.labels)), *about])
         then = f", then ssl-app finetune {labels}"
     else:

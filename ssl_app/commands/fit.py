@@ -134,7 +134,8 @@ def _pretraining(settings: Settings, name: str, budget: str) -> Step:
         (one, getattr(settings, one)) for one in ("backbone", "method") if getattr(settings, one) is not None
     )
     own = (("budget", budget), ("name", f"{name}-pretrain"))
-    return Step("pretrain", (*_common(settings, PretrainSettings, ("labels", "name")), *chosen, *own))
+    in_table = ("label",) if settings.labels is not None else ()  # --label is one of its columns
+    return Step("pretrain", (*_common(settings, PretrainSettings, ("labels", "name", *in_table)), *chosen, *own))
 
 
 def _transfer(settings: Settings, name: str, seconds: float) -> tuple[list[Step], dict[str, str]]:

@@ -102,7 +102,7 @@ def run(settings: Settings) -> Result:
         one.more |= {"calibrated": trained.meta.get("temperature") is not None}
         if settings.abstain is not None:
             one.more |= {"abstained": _abstained(settings.abstain, trained, blank)}
-        one.more |= _scored(dataset, found, trained.classes)
+        one.more |= _scored(dataset, found, trained)
     if not one.more["calibrated"]:
         logger.info("the probabilities are not calibrated: they may be too high, or too low")
     logger.info(f"{count_of(len(dataset.keys), 'image')} classified: {path}")
@@ -125,13 +125,16 @@ def _abstained(threshold: float, trained: "TrainedClassifier", blank: "NDArray[n
     return counts | {"test": asdict(known) | {"blank": known.blank}}
 
 
-def _scored(dataset: "Dataset", found: "NDArray[np.float64]", classes: tuple[str, ...]) -> dict[str, Any]:
-    """Metrics against the labels of the data, where they are of the classifier's classes. -> for result.json."""
+def _scored(dataset: "Dataset", found: "NDArray[np.float64]", trained: "TrainedClassifier") -> dict[str, Any]:
+    """Metrics against the labels of the data, where they are of the classifier's classes. -> for result.json.
+
+    Of images whose labels it was trained on too: those are counted, and the others scored alone.
+    """
     import numpy as np
 
     from ssl_app.evaluation.metrics import classification
 
-    known = np.flatnonzero(dataset.labeled)
+    known, classes = np.flatnonzero(dataset.labeled), trained.classes
     if not len(known):
         return {}
     others = set(dataset.classes) - set(classes)
@@ -143,4 +146,19 @@ def _scored(dataset: "Dataset", found: "NDArray[np.float64]", classes: tuple[str
     logger.info(
         f"against the {count_of(len(known), 'label')} of the data: balanced accuracy {test['balanced_accuracy']:.3f}"
     )
-    return {"test": test}
+    learned = np.isin(dataset.content[known], trained.labeled) if trained.labeled is not None else None
+    if learned is None:
+        logger.info("whether it was trained on some of these labels is not known")
+        return {"test": test, "trained_on": None}
+    count = int(learned.sum())
+    if not count:
+        return {"test": test, "trained_on": 0}
+    if count == len(known):
+        logger.warning("warning: it was trained on all of these labels, and says nothing of other images by them")
+        return {"test": test, "trained_on": count, "test_of_others": None}
+    others_alone = classification(found[known[~learned]], labels[~learned], classes)
+    logger.warning(
+        f"warning: it was trained on {count} of these labels; balanced accuracy on the other {len(known) - count} "
+        f"{others_alone['balanced_accuracy']:.3f}"
+    )
+    return {"test": test, "trained_on": count, "test_of_others": others_alone}

@@ -1,7 +1,7 @@
 """A table of labels that lies apart from the images: path and label, or path and the clusters of `ssl-app label`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from ssl_app.data.members import file_of
 from ssl_app.data.sources.base import Columns, Source, name_classes
 from ssl_app.data.sources.manifest import KINDS, paths, read_table
 from ssl_app.data.table_columns import LABEL, PATH, label_column, path_column, taken, values
+from ssl_app.data.unused_columns import means_group
 from ssl_app.errors import DataError, Fix, Notice, Set, count_of
 
 CLUSTERS = re.compile(r"cluster(_\d+)?")
@@ -87,7 +88,30 @@ class LabelFile:
                 return replace(self, rows=rows), [Notice(f"{_ends(found, ending)} ({self.path})")]
         if shared is not None:
             raise shared
-        return self, []
+        return self._of_folders(files)
+
+    def _of_folders(self, files: Sequence[str]) -> "tuple[LabelFile, list[Notice]]":
+        """The table with a row for each file, where it names the files' folders: patients, scans."""
+        rows: dict[str, int] = {}
+        found = set()
+        for file in files:
+            above = file.split("/")[:-1]
+            named = next((name for name in ("/".join(above), *reversed(above)) if name in self.rows), None)
+            if named is not None:
+                found.add(named)
+                rows[file] = self.rows[named]
+        if not found:
+            return self, []
+        names = "1 row names a folder" if len(found) == 1 else f"{len(found)} rows name folders"
+        its = (
+            f"{names}, and holds for all images in it"
+            if len(found) == 1
+            else f"{names}, and hold for all their images"
+        )
+        rest = {row: place for row, place in self.rows.items() if row not in found}
+        cure = Fix("list all images in a manifest with a column of folders as group")
+        note = Notice(f"{its} ({self.path}); those of one may be in test and train", fixes=(cure,))
+        return replace(self, rows=rest | rows), [note]
 
     def unmatched(self, keys: Sequence[str]) -> list[str]:
         """Paths that are none of these images, nor their files."""
@@ -105,18 +129,24 @@ def read_table_of_labels(path: Path) -> pd.DataFrame:
 
 
 def read_labels(
-    path: Path, keys: Sequence[str], label: str | None = None, root: Path | None = None
+    path: Path, keys: Sequence[str], label: str | None = None, root: Path | None = None, grouped: bool = True
 ) -> tuple[LabelFile, list[Notice]]:
     """The labels of a table for a set of these images: its column `label`, as named, or else its clusters.
 
     `root` is the folder that the keys are relative to, if it is known. Columns of other names are taken where it is
-    clear which they are, with a line on that. Raises DataError.
+    clear which they are, with a line on that, and one on a column of groups where the images have none (`grouped`).
+    Raises DataError.
     """
     table = read_table_of_labels(path)
     files = {file_of(key) for key in keys}
     names, stems = set(map(name_of, files)), {stem_of(name_of(file)) for file in files}
+    folders = {part for file in files for part in file.split("/")[:-1]}
     paths_in = path_column(
-        table, {*keys, *files}.__contains__, lambda cell: name_of(cell) in names, lambda cell: name_of(cell) in stems
+        table,
+        {*keys, *files}.__contains__,
+        lambda cell: name_of(cell) in names,
+        lambda cell: name_of(cell) in stems,
+        folders.__contains__,
     )
     others = [name for name in table.columns if name != paths_in]
     clusters = [name for name in others if CLUSTERS.fullmatch(name)]
@@ -134,7 +164,21 @@ def read_labels(
     held = {name: values(table, name) for name in (clusters if one is None else [one])}
     found, bare = LabelFile(path, rows, held).by_ends(keys, root)
     other = taken(path, one, label or LABEL) if one is not None and one != label else []
-    return found, [*taken(path, paths_in, PATH), *other, *bare]
+    unused = (
+        [] if grouped else groups_unused(path, {name: values(table, name) for name in others if name not in held})
+    )
+    return found, [*taken(path, paths_in, PATH), *other, *bare, *unused]
+
+
+def groups_unused(path: Path, columns: Mapping[str, Sequence[str]]) -> list[Notice]:
+    """A line on a column of a table of labels that says what must not be split, which only a manifest can use."""
+    for column, cells in columns.items():
+        known = [cell for cell in cells if cell]
+        if means_group(column) and 1 < len(set(known)) < len(known):
+            what = f"column {column} of {path} has {len(set(known))} values, and is not used: images of one may be in"
+            cure = Fix(f"list all images in a manifest with that column, as the data with {column} as group")
+            return [Notice(f"{what} test and train", fixes=(cure,))]
+    return []
 
 
 def name_of(key: str) -> str:
@@ -167,7 +211,7 @@ def _ends(found: dict[str, str], ending: str) -> str:
 
 def relabel(source: Source, path: Path, columns: Columns) -> None:
     """Give a source the labels of a table in place of its own, which were not read. Raises DataError."""
-    table, notes = read_labels(path, source.keys, columns.label, root_of(source.name))
+    table, notes = read_labels(path, source.keys, columns.label, root_of(source.name), source.groups is not None)
     source.notes += tuple(notes)
     column = next(iter(table.columns))
     source.labels = tuple(table.of(source.keys)[0])

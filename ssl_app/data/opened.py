@@ -78,7 +78,9 @@ def labeled_by(dataset: Dataset, path: Path, columns: Columns, label: str | None
     Labels may be few, or none at all. Raises DataError.
     """
     unread = [key for key, _ in dataset.unreadable]
-    table, notes = read_labels(path, [*dataset.keys, *unread], label, root_of(dataset.name))
+    table, notes = read_labels(
+        path, [*dataset.keys, *unread], label, root_of(dataset.name), dataset.groups is not None
+    )
     log_notes(notes)
     column = next(iter(table.columns))
     named = class_names.without(table.of(dataset.keys)[0], columns.unlabeled, columns.one_spelling)

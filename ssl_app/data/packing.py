@@ -304,8 +304,11 @@ def first_image(source: Source) -> NDArray[Any]:
 
 def none_readable(source: Source, reasons: list[tuple[str, int]]) -> DataError:
     """Every image and its reason, and megabytes of those too large, as an error."""
+    place = Path(source.name).absolute()
+    missing = place.is_file() and reasons[0][0].endswith("the file is missing")
     return DataError(
         f"none of the {len(reasons)} images in {source.name} can be read, first {reasons[0][0]}",
+        expected=f"paths from {place.parent} on, or whole ones" if missing else None,
         fix=larger(max(needed for _, needed in reasons)),
     )
 

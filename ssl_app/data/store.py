@@ -133,9 +133,15 @@ class Form:
 
     def settle(self) -> list[tuple[str, list[tuple[str, str]]]]:
         """At the end: decide between gray and color. -> sentences, each with settings that decide otherwise."""
-        if self.requested is not None or self.native not in (1, 3) or not self.colors:
-            return []
         colors, gray = len(self.colors), self.count - len(self.colors)
+        if self.requested == 1 and colors:
+            are = f"{colors} of {self.count} images {'is' if colors == 1 else 'are'}"
+            return [(f"{are} in color, and made gray: one channel is wanted", [])]
+        if self.requested == 3 and gray and self.native in (1, 3):
+            are = f"{gray} of {self.count} images {'is' if gray == 1 else 'are'}"
+            return [(f"{are} gray, and repeated: three channels are wanted", [])]
+        if self.requested is not None or self.native not in (1, 3) or not colors:
+            return []
         have = f"1 of {self.count} images has" if colors == 1 else f"{colors} of {self.count} images have"
         if gray and colors <= FEW * self.count:
             self.gray_at_last = True

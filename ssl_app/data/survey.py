@@ -29,9 +29,11 @@ SPLITS = {
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
 # `train_images`, `Training set`, `imgs-val`, `test `
 PART = re.compile(rf"(?:(?:images?|imgs?|data)[ _-])?({'|'.join(SPLITS)})(?:[ _-]?(?:images?|imgs?|set|data|split))?")
+NUMBERED = re.compile(r"(\D*)\d{2,}")
 TABLES_OF_IMAGES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of Hugging Face; a kind of its own
 SHOWN = 5  # classes named in a remark
 MANY_FOLDERS, FEW_EACH = 12, 8  # folders, of so few images on average, that are hardly classes
+NUMBERED_EACH = 50  # where all of them are numbers, or one word with numbers: P001, P002
 HEAD = 512  # bytes that tell a kind
 IMAGES = "image"
 HIDDEN = "hidden or of the system"
@@ -299,7 +301,7 @@ def arrangement(
         return splits, None, [Notice(f"unlabeled: all images lie in one folder, {classes[0]}")]
     remarks.insert(0, Notice(f"{len(classes)} sub-folders taken as classes: {shown(classes)}"))
     each = len(folders) / len(classes)
-    if len(classes) >= MANY_FOLDERS and each < FEW_EACH:
+    if len(classes) >= MANY_FOLDERS and each < (NUMBERED_EACH if numbered(classes) else FEW_EACH):
         what = f"{len(classes)} folders of {each:.1f} images each may be patients or lots, not classes"
         cures = (
             Fix("list path, label and patient in a manifest"),
@@ -313,6 +315,12 @@ def arrangement(
         remarks.append(Notice(f"{' and '.join(like)} look like parts of a split, and {others} does not", fixes=cures))
     labels = {path[0] for path in folders}
     return splits, tuple(path[0] if path and path[0] in labels else None for path in everything), remarks
+
+
+def numbered(names: list[str]) -> bool:
+    """Whether all names are numbers of two digits or more, or one word with such numbers."""
+    found = [NUMBERED.fullmatch(name) for name in names]
+    return None not in found and len({one[1] for one in found if one is not None}) == 1
 
 
 def in_classes(splits: tuple[str, ...], folders: list[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[Notice]]:

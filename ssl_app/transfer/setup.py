@@ -164,6 +164,11 @@ def _parts(opened: Opened, planned: Planned, config: TransferConfig) -> Parts:
 def _check(opened: Opened, planned: Planned, config: TransferConfig) -> None:
     """Raise DataError where a class is missing on a side, or nothing is left to select on."""
     start = planned.initialization
+    if not len(opened.parts.test) and len(opened.parts.train):
+        raise DataError(
+            f"no test image of {opened.dataset.name} has a label, {len(opened.parts.train)} others have",
+            fix=(Run("sweep", (("evaluate_on", "folds"),)), Fix("label images of the test part too")),
+        )
     try:
         splits.check_classes(opened.dataset, opened.parts, planned.data.columns.unlabeled)
     except DataError as error:

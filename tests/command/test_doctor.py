@@ -84,7 +84,7 @@ def test_a_set_with_flags_for_all_of_it_is_trained_on(
 ) -> None:
     """The flags that the block names settle it; what is left is said in lines."""
     words = ("--max-unreadable", 1, "--intensity", "dtype", "--channels", 1, "--unlabeled", "unknown", "--fit", "pad")
-    data = ("--data", troubled, "--one-spelling", "--method", "rotnet", "--epochs", 1, "--batch-size", 8)
+    data = ("--data", troubled, "--one-spelling", "--method", "autoencoder", "--epochs", 1, "--batch-size", 8)
     answer = ssl("pretrain", *data, *words, "--out", tmp_path / "runs", "--name", "p", *tiny)
     assert answer.code == 0, answer.err
     assert "labels of the data: crack 8, ok 11; 1 without a label" in answer.err

@@ -191,6 +191,17 @@ def test_settings_are_suggested_with_each_other_and_labels_are_of_the_finetune(s
     assert finetune == f"ssl-app finetune --labels {labels} --unlabeled unknown --one-spelling --per-class 4"
 
 
+def test_the_column_of_labels_is_of_the_finetune_too(ssl: Callable, tmp_path: Path) -> None:
+    data, labels = folder(tmp_path / "scans"), tmp_path / "labels.csv"
+    rows = [f"{n}.png,{'ab'[n % 2]},{n}" for n in range(12)]
+    labels.write_text("\n".join(["path,kind,age", *rows]))
+    pretrain, finetune = (
+        ssl("doctor", data, "--labels", labels, "--label", "kind", "--json").result["next"].split(", then ")
+    )
+    assert "--label" not in pretrain
+    assert finetune.startswith(f"ssl-app finetune --labels {labels} --label kind ")
+
+
 def test_too_few_images_are_said_as_the_pretraining_says_it(
     ssl: Callable, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:

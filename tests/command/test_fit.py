@@ -88,6 +88,12 @@ def test_without_labels_it_ends_before_anything_is_trained(ssl, tiny, images, tm
     assert not list((tmp_path / "runs").glob("fit-*"))
 
 
+@pytest.mark.parametrize(("labels", "held"), [(None, True), (Path("labels.csv"), False)])
+def test_a_column_of_the_table_of_labels_is_none_of_the_images(labels: Path | None, held: bool) -> None:
+    settings = fit.Settings(data="scans", labels=labels, label="kind")
+    assert ("--label kind" in fit._pretraining(settings, "f", "9s").command()) == held
+
+
 def test_a_budget_that_is_no_time_is_refused(ssl, tmp_path: Path) -> None:
     answer = ssl("fit", "--budget", "soon", "--out", tmp_path)
     assert answer.error == "the budget is 'soon'; expected a time such as 90s, 5m or 1h"

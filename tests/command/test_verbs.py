@@ -407,6 +407,32 @@ def test_predict_on_the_test_images_gives_the_test_metrics(ssl, classified, trai
     assert rows_of(wanted) == predicted
 
 
+def test_labels_outside_the_test_part_alone_cannot_be_tested_once(ssl, classified, trained, tmp_path: Path) -> None:
+    tested = {row["path"] for row in rows_of(Path(classified["run"]) / "test.csv")}
+    keys = sorted(path.relative_to(trained.data).as_posix() for path in trained.data.rglob("*.png"))
+    rows = [f"{key},{key.partition('/')[0]}" for key in keys if key not in tested]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    answer = ssl("finetune", "--init", "p", "--labels", tmp_path / "labels.csv", "--out", trained.out)
+    assert answer.error == (
+        f"no test image of {trained.data} has a label, {len(rows)} others have; type ssl-app sweep --evaluate-on "
+        "folds, or label images of the test part too"
+    )
+
+
+def test_predict_tells_images_apart_whose_labels_were_trained_on(ssl, classified, trained) -> None:
+    words = ["predict", "c", "--out", trained.out, "--threads", 1, "--json"]
+    answer = ssl(*words, "--data", trained.data)
+    drawn = {row["path"] for row in rows_of(Path(classified["run"]) / "draw.csv")}
+    result, table = answer.result, rows_of(Path(answer.result["predictions"]))
+    others = [row for row in table if row["path"] not in drawn]
+    assert result["trained_on"] == len(drawn) == 24
+    right = [row["label"] == row["path"].partition("/")[0] for row in others]
+    assert result["test_of_others"]["accuracy"] == pytest.approx(np.mean(right))
+    score = result["test_of_others"]["balanced_accuracy"]
+    told = f"it was trained on 24 of these labels; balanced accuracy on the other {len(others)} {score:.3f}\n"
+    assert told in answer.err
+
+
 def test_predict_without_labels_and_with_others(ssl, classified, trained, images, tmp_path: Path) -> None:
     shutil.copytree(trained.data / "class1", tmp_path / "new")
     shutil.copy(trained.data / "class0" / "000.png", os.fsdecode(bytes(tmp_path / "new") + b"/R\xf6ntgen.png"))

@@ -84,6 +84,24 @@ def test_two_paths_of_one_file_are_refused(tmp_path: Path) -> None:
         read_labels(tmp_path / "labels.csv", ["1.png", "2.png"], root=tmp_path / "data" / "scans")
 
 
+def test_rows_that_name_folders_hold_for_their_images(tmp_path: Path) -> None:
+    keys = ["P1/a.png", "P1/b.png", "x/P2/c.tif#0", "x/P2/c.tif#1", "x/P3/d.png"]
+    (tmp_path / "labels.csv").write_text("patient_id,diagnosis\nP1,ill\nP2,well\nP9,ill\n")
+    found, notes = read_labels(tmp_path / "labels.csv", keys, grouped=False)
+    assert found.of(keys) == [["ill", "ill", "well", "well", None]]
+    assert found.unmatched(keys) == ["P9"]
+    assert str(notes[-1]).startswith("2 rows name folders, and hold for all their images")
+
+
+def test_a_column_of_groups_in_a_table_of_labels_is_not_used_and_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,label,patient\na.png,x,1\nb.png,y,1\nc.png,y,2\n")
+    keys = ["a.png", "b.png", "c.png"]
+    (note,) = map(str, read_labels(tmp_path / "labels.csv", keys, grouped=False)[1])
+    assert "column patient of" in note
+    assert "has 2 values, and is not used: images of one may be in test and train" in note
+    assert read_labels(tmp_path / "labels.csv", keys)[1] == []
+
+
 @pytest.mark.parametrize("listed", ["other/a/1.png", "/elsewhere/scans/a/1.png", "train/1.png"])
 def test_paths_of_other_folders_are_none_of_these_images(listed: str, tmp_path: Path) -> None:
     table, keys = tmp_path / "labels.csv", ["a/1.png", "b/2.png"]

@@ -355,7 +355,31 @@ def test_a_few_images_in_color_become_gray_with_a_line(tmp_path: Path, gray: tup
     sentence = "1 of 41 images has color (99.png), made gray as the others; type channels 3 to keep their color"
     assert [str(note) for note in found.notes] == [sentence]
     assert np.array_equal(found.images, packed(data, channels=1).images)
-    assert packed(data, channels=3).images.shape == (41, 8, 8, 3)
+    wanted = packed(data, channels=3)
+    assert wanted.images.shape == (41, 8, 8, 3)
+    assert [str(note) for note in wanted.notes] == [
+        "40 of 41 images are gray, and repeated: three channels are wanted"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "sentence"),
+    [
+        (3, 1, "5 of 5 images are in color, and made gray: one channel is wanted"),
+        (1, 3, "5 of 5 images are gray, and repeated: three channels are wanted"),
+        (1, 1, None),
+        (3, 3, None),
+    ],
+)
+def test_channels_that_a_network_wants_and_images_have_not_are_said(
+    own: int, wanted: int, sentence: str | None, tmp_path: Path
+) -> None:
+    data = tmp_path / "d"
+    for number in range(5):
+        save(data / f"{number}.png", noise(8, 8, 3) if own == 3 else noise(8, 8))
+    found = packed(data, channels=wanted)
+    assert found.images.shape[-1] == wanted
+    assert [str(note) for note in found.notes] == ([] if sentence is None else [sentence])
 
 
 def test_a_few_gray_files_among_color_are_repeated_with_a_line(tmp_path: Path) -> None:

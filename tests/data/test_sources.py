@@ -66,12 +66,23 @@ def png(number: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("folders", "each", "doubted"), [(20, 3, True), (12, 7, True), (11, 3, False), (20, 8, False)]
+    ("folders", "each", "name", "doubted"),
+    [
+        (20, 3, "kind {0}x", True),
+        (12, 7, "kind {0}x", True),
+        (11, 3, "PAT-{0:03d}", False),
+        (20, 8, "kind {0}x", False),
+        (20, 8, "PAT-{0:03d}", True),
+        (20, 8, "{0:04d}", True),
+        (12, 50, "PAT-{0:03d}", False),
+    ],
 )
-def test_many_folders_of_few_images_may_be_patients(tmp_path: Path, folders: int, each: int, doubted: bool) -> None:
+def test_many_folders_of_few_images_may_be_patients(
+    tmp_path: Path, folders: int, each: int, name: str, doubted: bool
+) -> None:
     for folder in range(folders):
         for number in range(each):
-            write(tmp_path / f"PAT-{folder:03d}" / f"{number}.png", number)
+            write(tmp_path / name.format(folder) / f"{number}.png", number)
     found = [note for note in notes_of(opened(tmp_path)) if "may be patients or lots, not classes" in note]
     assert bool(found) == doubted
 
