@@ -239,7 +239,7 @@ def test_filters_and_orders(open_page: Page) -> None:
     open_page.until("return document.getElementById('hits').textContent", "scans/a/056.png — cluster 2, Anaphase")
     open_page.find("#hits button").click()
     assert open_page.shown() == [0, 1, 2, 3], "its cluster was hidden: all are shown"
-    assert open_page.run(FOCUS) == "Name of cluster 2"
+    open_page.until(FOCUS, "Name of cluster 2")
     found = open_page.run("return document.querySelector('.aimed .thumb.found img').alt")
     assert found == "scans/a/056.png"
     assert open_page.complaints() == []
@@ -296,7 +296,7 @@ def test_a_click_enlarges_an_image_from_its_file_and_keys_step_and_close(open_pa
     open_page.until(seen, ["scans/a/000.png", 150, 75])
     open_page.press(Keys.ESCAPE)
     assert open_page.run(seen) is None
-    assert open_page.run(FOCUS) == "Enlarge scans/a/000.png"
+    open_page.until(FOCUS, "Enlarge scans/a/000.png")
 
     open_page.run("document.querySelector('.name').focus()")  # and without a mouse
     open_page.press(Keys.ESCAPE + Keys.RIGHT + Keys.ENTER)
@@ -305,7 +305,7 @@ def test_a_click_enlarges_an_image_from_its_file_and_keys_step_and_close(open_pa
     open_page.until(seen, ["scans/a/010.png", 150, 75])
     assert open_page.run(f"{ALTS}.length") == 16, "stepped on, the card shows more"
     open_page.press(Keys.ESCAPE)
-    assert open_page.run(FOCUS) == "Enlarge scans/a/010.png"
+    open_page.until(FOCUS, "Enlarge scans/a/010.png")
     assert open_page.run(ASKED) == [], "nobody is asked"
     assert open_page.complaints() == []
 
@@ -441,11 +441,11 @@ def test_tab_and_enter_go_from_name_to_name(open_page: Page) -> None:
         assert open_page.run(FOCUS) == expected
     open_page.run("document.querySelector('.name').focus()")
     open_page.press(Keys.ESCAPE + Keys.LEFT)
-    assert open_page.run(FOCUS) == "8 more, of 32"
+    open_page.until(FOCUS, "8 more, of 32")
     open_page.press(Keys.RIGHT + Keys.DOWN)
     assert open_page.run("return document.activeElement.dataset.image") == str(open_page.run("return across"))
     open_page.press(Keys.UP + Keys.UP)
-    assert open_page.run(FOCUS) == "Name of cluster 0"
+    open_page.until(FOCUS, "Name of cluster 0")
     assert open_page.complaints() == []
 
 
