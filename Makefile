@@ -6,7 +6,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # an image may forbid to write bytecode: every process of the tests would compile what it imports
 unexport PYTHONDONTWRITEBYTECODE
 # a process takes about a gigabyte; in the order of the tree long files do not come last
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# one more than there are cores: some tests wait
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
+PARALLEL := --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo format check test test-all docker clean
 
