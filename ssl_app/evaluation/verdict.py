@@ -150,6 +150,8 @@ def saved_sentence(saved: LabelsSaved) -> str:
     more = 2 * round(saved.factor * saved.per_class)  # than scratch's last budget, where that is the bound
     if saved.bound == "at least" and saved.factor <= 1:
         return f"Labels saved are not known: scratch would have to be tried with {_labels(more)} or more."
+    if saved.bound == "at most" and saved.factor >= 1:
+        return f"No labels are saved: scratch needs as many for this score, or fewer{saved_range(saved)}."
     factor = f"{saved.bound} {saved.factor:.1f}" if saved.bound else f"{saved.factor:.1f}"
     further = f"; {_labels(more)} for scratch would show more" if saved.bound == "at least" else ""
     return f"Scratch needs {factor} times the labels for this score{saved_range(saved)}{further}."

@@ -210,7 +210,7 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
         meta["channels"],
         PixelScaling.from_json(meta["pixels"]),
         seen,
-        meta["settings"],
+        {key: tuple(value) if isinstance(value, list) else value for key, value in meta["settings"].items()},
         digest_of(tensors),
         meta.get("pack_side"),
         meta.get("ancestry_known", True),

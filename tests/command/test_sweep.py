@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ssl_app.settings import SweepSettings
-from ssl_app.training.initialization import Initialization
+from ssl_app.training.initialization import Initialization, load_initialization
 from ssl_app.transfer import draw, replicates, trial
 from ssl_app.transfer.draw import TransferConfig
 
@@ -392,6 +392,13 @@ def test_what_to_type_next_names_the_data_and_files(place: Place, one: str, ssl,
     if "--init" in following:
         assert f"--init '{exported}'" in following
         assert "--backbone small-resnet" in following
+
+
+def test_settings_left_alone_are_not_typed_again(place: Place, one: str) -> None:
+    """A pretraining's settings come from JSON, which has lists where ours are tuples."""
+    held, usual = load_initialization(one, place.out, None).settings, SweepSettings()
+    files = ("omit", "unlabeled", "one_spelling")
+    assert [held[name] for name in files] == [getattr(usual, name) for name in files]
 
 
 def test_a_sweep_that_is_refused_leaves_its_name_free(place: Place, one: str, tmp_path: Path) -> None:

@@ -191,6 +191,13 @@ def test_helped_with_labels_saved_beyond_the_budgets() -> None:
     ), "no class has more labels"
 
 
+def test_nothing_saved_at_the_lowest_budget_of_scratch() -> None:
+    none = LabelsSaved(1.0, None, 1.2, "at most", 1, None)
+    assert said(evidence(HURT, saved=none, per_class=1))[1] == (
+        "No labels are saved: scratch needs as many for this score, or fewer [1.2 or less]."
+    )
+
+
 def test_the_margin_grows_with_what_the_test_images_can_show_up_to_three_points() -> None:
     assert evidence(SAME).margin == 0.01
     coarse = evidence(difference([0.1, -0.1, 0.0], error=0.008))
