@@ -110,16 +110,17 @@ def test_files_are_found_by_content_and_what_is_no_gray_image_is_counted(tmp_pat
     write_dicom(tmp_path / "capture", np.zeros((4, 4, 3), np.uint8))
     write_dicom(tmp_path / "state", None, "1.2.840.10008.5.1.4.1.1.11.1")
     write_dicom(tmp_path / "mask", np.zeros((4, 4), np.uint8), "1.2.840.10008.5.1.4.1.1.66.4")
+    write_dicom(tmp_path / "map", np.zeros((4, 4), np.uint8), "1.2.840.10008.5.1.4.1.1.66.7")
     (tmp_path / "readme.txt").write_text("x")
     (tmp_path / "a.nii").write_bytes(b"x")
     source = opened(tmp_path)
     assert source.keys == ("IM1", "deep/x.bin")
     assert (
-        "5 DICOM files left out: 1 Comprehensive SR (no pixels), 1 DICOMDIR (an index), 1 Grayscale Softcopy "
-        "Presentation State (no pixels), 1 RGB (color), 1 Segmentation (a mask)"
+        "6 DICOM files left out: 1 Comprehensive SR (no pixels), 1 DICOMDIR (an index), 1 Grayscale Softcopy "
+        "Presentation State (no pixels), 1 Label Map Segmentation (a mask), 1 RGB (color), 1 Segmentation (a mask)"
     ) in notes(source)
     assert (
-        "1 NIfTI file found, not read beside 7 DICOM files; type data with a folder of them alone, or list both in a "
+        "1 NIfTI file found, not read beside 8 DICOM files; type data with a folder of them alone, or list both in a "
         "manifest"
     ) in notes(source)
 

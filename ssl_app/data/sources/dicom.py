@@ -28,6 +28,7 @@ GRAY = ("MONOCHROME1", "MONOCHROME2")
 NO_IMAGES = {
     "1.2.840.10008.1.3.10": "DICOMDIR (an index)",
     "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation (a mask)",
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation (a mask)",
     "1.2.840.10008.5.1.4.1.1.481.2": "RT Dose (no picture)",
 }
 PADDING, PADDING_LIMIT = "PixelPaddingValue", "PixelPaddingRangeLimit"
