@@ -3,7 +3,8 @@
     python benchmarks/suggest.py --run RUN [--run RUN ...] [--data D] [--group COLUMN] [--out ssl-runs]
                                  [--labels 3,6,12,24,48] [--draws 10] [--threads N] [--figure FILE.png]
 
-suggested: TypiClust on the frozen features, with nothing labeled before; one choice for each seed of k-means.
+suggested: those of clustering/coverage.py on the frozen features, with nothing labeled before; one choice, and of
+           more than 5,000 images one for each sample of them.
 balanced:  draws with as many labels of each class, one more of some where the number does not divide.
 random:    draws from all training images, as a person has who labels what comes next.
 
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_app.clustering import label_propagation, typical
+from ssl_app.clustering import coverage, label_propagation
 from ssl_app.commands.base import hardware_of, planned_of, transfer_config
 from ssl_app.console import show_messages
 from ssl_app.environment import prepare_environment
@@ -57,7 +58,9 @@ def main() -> None:
             if size > min(len(one.train) for one in trials):
                 continue
             started = time.perf_counter()
-            each = [[one.score(one.choices()[name](size, seed)) for seed in range(given.draws)] for one in trials]
+            same = name == "suggested" and all(len(one.train) <= coverage.MOST for one in trials)
+            seeds = range(1 if same else given.draws)
+            each = [[one.score(one.choices()[name](size, seed)) for seed in seeds] for one in trials]
             found[name][size] = scores = np.array(each).ravel()
             spread = scores.std(ddof=1) if len(scores) > 1 else float("nan")
             means = " ".join(f"{np.mean(some):.3f}" for some in each)
@@ -98,7 +101,7 @@ class Trial:
 
         def suggested(size: int, seed: int) -> np.ndarray:
             nothing = np.zeros(len(train), dtype=bool)
-            return typical.choose(
+            return coverage.choose(
                 self.features, nothing, size, groups=groups, content=dataset.content[train], seed=seed
             ).indices
 

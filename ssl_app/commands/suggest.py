@@ -1,7 +1,8 @@
-"""Suggest which images to label next: typical ones of clusters without a label (TypiClust).
+"""Suggest which images to label next: those that stand for most others.
 
-RUN is a pretraining, a checkpoint or a weights file; default: the newest finished pretraining in --out. Its frozen
-features of the training part are clustered; the test part is never suggested. The table suggested.csv holds the
+RUN is a pretraining, a checkpoint or a weights file; default: the newest finished pretraining in --out. By its frozen
+features each training image has its nearest ones, and labels spread from one to the other: suggested are the images
+from which they reach all others best. The test part is never suggested. The table suggested.csv holds the
 suggested images first and then those labeled already: once filled in, it is all that finetune --labels needs. The
 page suggested.html shows the pictures, to name them.
 """
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ssl_app.clustering.typical import Chosen
+    from ssl_app.clustering.coverage import Chosen
     from ssl_app.data.dataset import Dataset
     from ssl_app.data.intensity import PixelScaling
     from ssl_app.data.opened import Opened
@@ -224,7 +225,7 @@ def _choose(
     """The images chosen, as places among `rows`, and how pixels were scaled. Raises CheckpointError."""
     import numpy as np
 
-    from ssl_app.clustering import typical
+    from ssl_app.clustering import coverage
     from ssl_app.data.intensity import measure
     from ssl_app.data.loading import ImageRows
     from ssl_app.training.inference import frozen_features
@@ -248,7 +249,7 @@ def _choose(
     features = frozen_features(backbone, None, ImageRows(dataset.images, rows, scaling, dataset.image_size), hardware)
     if not np.isfinite(features).all():
         raise CheckpointError(f"the features of {start.name} are not finite", fix=Set("precision", "fp32"))
-    chosen = typical.choose(
+    chosen = coverage.choose(
         features,
         dataset.labeled[rows],
         settings.count,
@@ -265,13 +266,13 @@ def _suggestion(folder: Path, dataset: "Dataset", rows: "NDArray[np.int64]", cho
 
     from ssl_app.report.suggested import Row, Suggestion
 
-    cluster = dict(zip(rows.tolist(), chosen.clusters.tolist(), strict=True))
+    stands_for = dict(zip(rows[chosen.indices].tolist(), chosen.stands_for.tolist(), strict=True))
     grouped = dataset.grouped()
 
     def row(index: int) -> Row:
         label = dataset.classes[dataset.labels[index]] if dataset.labeled[index] else ""
         group = dataset.groups[index] if dataset.groups is not None and grouped[index] else ""
-        return Row(dataset.keys[index], label, cluster.get(index), group)
+        return Row(dataset.keys[index], label, stands_for.get(index), group)
 
     return Suggestion(
         run=folder.name,
@@ -285,8 +286,6 @@ def _suggestion(folder: Path, dataset: "Dataset", rows: "NDArray[np.int64]", cho
 
 def _facts(opened: "Opened", rows: "NDArray[np.int64]", chosen: "Chosen") -> dict[str, Any]:
     """The numbers of result.json."""
-    import numpy as np
-
     dataset = opened.dataset
     labeled = dataset.labeled[rows]
     units = None if dataset.groups is None else {dataset.units[row] for row in rows[chosen.indices]}
@@ -294,8 +293,7 @@ def _facts(opened: "Opened", rows: "NDArray[np.int64]", chosen: "Chosen") -> dic
         "n": len(chosen.indices),
         "candidates": _unlabeled(dataset, rows),
         "labels_so_far": int(labeled.sum()),
-        "clusters": int(chosen.clusters.max()) + 1,
-        "clusters_labeled": len(np.unique(chosen.clusters[labeled])),
+        "stand_for": int(chosen.stands_for.sum()),
         "groups": None if units is None else len(units),
         "test_left_out": len(opened.parts.test),
         "unreadable": list(dataset.unreadable),
@@ -305,12 +303,10 @@ def _facts(opened: "Opened", rows: "NDArray[np.int64]", chosen: "Chosen") -> dic
 def _sentence(facts: dict[str, Any], dataset: "Dataset") -> str:
     """What was done, in one sentence."""
     group = f" of {facts['groups']} groups ({dataset.columns.group})" if facts["groups"] is not None else ""
-    so_far = (
-        f"{facts['clusters_labeled']} of them labeled so far" if facts["labels_so_far"] else "none labeled so far"
-    )
+    so_far = f"{facts['labels_so_far']} labeled so far" if facts["labels_so_far"] else "none labeled so far"
     return (
-        f"{facts['n']}{group} of {facts['candidates']} unlabeled training images suggested, typical ones of "
-        f"{facts['clusters']} clusters ({so_far}); {facts['test_left_out']} test images left out."
+        f"{facts['n']}{group} of {facts['candidates']} unlabeled training images suggested, which stand for "
+        f"{facts['stand_for']} of them ({so_far}); {facts['test_left_out']} test images left out."
     )
 
 

@@ -42,7 +42,7 @@ class GANConfig:
     )
     original: bool = option(
         False,
-        "DCGAN as published: transposed convolutions, uniform noise, weights from N(0, .02); no r1, no diff-augment",
+        "DCGAN's generator: transposed convolutions, uniform noise, weights from N(0, .02); no r1, no diff-augment",
     )
 
 

@@ -24,7 +24,7 @@ class Row:
 
     path: str
     label: str  # empty where it is not known
-    cluster: int | None  # None where it took no part in the clustering
+    stands_for: int | None  # training images that it is nearest to, of all suggested or labeled; None: not suggested
     group: str  # empty where it has none
 
 
@@ -42,16 +42,18 @@ class Suggestion:
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""
-        return ["path", "label", "cluster", *(["group"] if self.group else [])]
+        return ["path", "label", "stands_for", *(["group"] if self.group else [])]
 
     def cells(self, rows: Sequence[Row]) -> list[list[str]]:
         """The rows as text, a cell a column."""
-        found = [[row.path, row.label, "" if row.cluster is None else str(row.cluster), row.group] for row in rows]
+        found = [
+            [row.path, row.label, "" if row.stands_for is None else str(row.stands_for), row.group] for row in rows
+        ]
         return [cells[: len(self.columns)] for cells in found]
 
 
 def write_table(path: Path, suggestion: Suggestion) -> None:
-    """CSV of path, label, cluster and group: suggested images first, without a label, then those labeled already."""
+    """CSV: path, label, images that it stands for, group; suggested images first, then those labeled already."""
     tables.write(path, suggestion.columns, suggestion.cells([*suggestion.suggested, *suggestion.labeled]))
 
 

@@ -82,20 +82,21 @@ def test_nothing_is_labeled_yet(suggest, trained) -> None:
     answer = suggest("--labels", "none", "--count", 6)
     result = answer.result
     assert set(result) == {
-        "verb", "run", "seconds", "settings", "n", "candidates", "labels_so_far", "clusters", "clusters_labeled",
-        "groups", "test_left_out", "unreadable", "init", "suggested", "page", "sentence",
+        "verb", "run", "seconds", "settings", "n", "candidates", "labels_so_far", "stand_for", "groups",
+        "test_left_out", "unreadable", "init", "suggested", "page", "sentence",
     }  # fmt: skip
-    assert (result["n"], result["labels_so_far"], result["clusters_labeled"]) == (6, 0, 0)
+    assert (result["n"], result["labels_so_far"]) == (6, 0)
+    assert 6 <= result["stand_for"] <= result["candidates"]
     assert result["candidates"] + result["test_left_out"] == 72
     assert (result["init"], result["groups"], result["settings"]["run"]) == ("p", None, "p")
     table = read(result["suggested"])
     assert len(table) == len({row["path"] for row in table}) == 6
-    assert [set(row) for row in table] == [{"path", "label", "cluster"}] * 6
+    assert [set(row) for row in table] == [{"path", "label", "stands_for"}] * 6
     assert {row["label"] for row in table} == {""}
-    assert {int(row["cluster"]) for row in table} <= set(range(result["clusters"]))
+    assert sum(int(row["stands_for"]) for row in table) == result["stand_for"]
     sentence = (
-        f"6 of {result['candidates']} unlabeled training images suggested, typical ones of {result['clusters']} "
-        f"clusters (none labeled so far); {result['test_left_out']} test images left out. A chosen sample is no "
+        f"6 of {result['candidates']} unlabeled training images suggested, which stand for {result['stand_for']} "
+        f"of them (none labeled so far); {result['test_left_out']} test images left out. A chosen sample is no "
         f"random one: intervals over draws (sweep) do not hold for it, those over test images do; and classes may be "
         f"unequal in number."
     )
@@ -120,7 +121,7 @@ def test_the_table_filled_in_is_all_that_finetune_needs(suggest, ssl, tiny, trai
     assert (result["labels_so_far"], result["candidates"], result["test_left_out"]) == (3, 51, 18)
     assert "note: no image of the test part" not in answer.err
     table = read(result["suggested"])
-    assert list(table[0]) == ["path", "label", "cluster", "group"]
+    assert list(table[0]) == ["path", "label", "stands_for", "group"]
     suggested, earlier = table[:9], table[9:]
     assert not {row["label"] for row in suggested} - {""}
     assert {row["path"] for row in earlier} == known
@@ -130,7 +131,8 @@ def test_the_table_filled_in_is_all_that_finetune_needs(suggest, ssl, tiny, trai
     assert {row["path"]: row["group"] for row in table} == {
         row["path"]: str(row["patient"]) for row in listed if row["path"] in {one["path"] for one in table}
     }
-    assert sum(row["cluster"] == "" for row in earlier) == 18, "the test part is in no cluster"
+    assert all(int(row["stands_for"]) >= 1 for row in suggested)
+    assert not any(row["stands_for"] for row in earlier)
 
     command = next(line for line in answer.err.splitlines() if line.startswith("once "))
     typed = command.split(" type ssl-app ")[1].split()

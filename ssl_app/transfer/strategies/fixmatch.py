@@ -1,5 +1,6 @@
-"""FixMatch: what a network says of a weak view, where it is sure, is learned from a strong one (Sohn et al., 2020,
-arXiv:2001.07685), with distribution alignment (Berthelot et al., 2020, arXiv:1911.09785, section 3.1).
+"""FixMatch: what a network is sure of in a weak view, it learns from a strong one (Sohn et al., 2020).
+
+arXiv:2001.07685; with distribution alignment (Berthelot et al., 2020, arXiv:1911.09785, section 3.1).
 """
 
 from dataclasses import dataclass

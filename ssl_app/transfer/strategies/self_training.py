@@ -1,5 +1,6 @@
-"""Self-training: fine-tuning on labels that the unlabeled images were given, by certainty (Iscen et al., 2019,
-arXiv:1904.04717, section 3.3; pseudo-labels: Lee, 2013).
+"""Self-training: fine-tuning on labels that unlabeled images were given, by certainty (Iscen et al., 2019).
+
+arXiv:1904.04717, section 3.3; pseudo-labels: Lee, 2013.
 """
 
 from dataclasses import dataclass
