@@ -196,7 +196,7 @@ def saved_holds(world: World, pretrainings: int, generator: np.random.Generator)
 def folds_hold(world: World, per_class: int, size: tuple[int, int], generator: np.random.Generator) -> bool:
     """Whether the interval of one repeated cross-validation holds the truth; size: pretrainings, repeats."""
     answers = cross_validated(world, per_class, *size, generator)
-    reuse = reuse_of(per_class * len(world.images), len(world.test.labels), FOLDS)
+    reuse = reuse_of([per_class] * len(world.images), np.bincount(world.test.labels).tolist(), FOLDS)
     difference = Difference.between(answers.ours, answers.scratch[0], world.test, reuse)
     return holds(difference.interval, claimed(answers))
 

@@ -167,14 +167,19 @@ def images_component(influence: Floats) -> Component:
     return Component(max(0.0, whole - apart), groups - 1.0)
 
 
-def reuse_of(drawn: int, labeled: int, folds: int = 1) -> float:
+def reuse_of(drawn: Sequence[int], labeled: Sequence[int], folds: int = 1) -> float:
     """How many times the variance of a draw's luck in its labels the mean over draws still has, from the pool.
 
-    Draws come out of the same labels: two of `drawn` out of `labeled` share a part r of them, and with it of their
-    luck. A repeat of cross-validation averages a draw for each fold, so that of the variance S2 that draws or repeats
-    show, S2 x folds x r / (1 - r) is common to all of them (as in Nadeau and Bengio, 2003).
+    Draws come out of the same labels: two of `drawn` out of `labeled` images, each (K,) by class, share a part of
+    them, and with it of their luck. Classes weigh alike in balanced accuracy, and the luck of one falls with its
+    labels: r is the mean of the parts by 1 / drawn. A repeat of cross-validation averages a draw for each fold, so that
+    of the variance S2 that draws or repeats show, S2 x folds x r / (1 - r) is common to all of them (as in Nadeau and
+    Bengio, 2003).
     """
-    shared = min(drawn / labeled, MOST_SHARED if folds == 1 else 1 - 1 / folds)
+    most = MOST_SHARED if folds == 1 else 1 - 1 / folds
+    known = [(own, of) for own, of in zip(drawn, labeled, strict=True) if own]
+    luck = sum(1 / own for own, _ in known)
+    shared = sum(min(own / of, most) / own for own, of in known) / luck if known else most
     return folds * shared / (1 - shared)
 
 

@@ -98,15 +98,18 @@ class SavedSweep:
         """What draws have in common, by labels per class: as it was reported, or as it will be."""
         if self.result is not None:
             return {int(budget): share for budget, share in self.result["labels_shared"].items()}
-        sizes: dict[int, int] = {}
+        classes = [] if self.data is None else self.data["classes"]
+        drawn: dict[int, list[int]] = {}
         folds = 1
         for per_class, _, fold, path in self._draws():
             folds = max(folds, 1 if fold is None else fold + 1)
-            if per_class not in sizes:
-                sizes[per_class] = len(tables.read(path)[1])
+            if per_class not in drawn:
+                header, rows = tables.read(path)
+                labels = [row[header.index("label")] for row in rows]
+                drawn[per_class] = [labels.count(name) for name in classes]
         parts = {} if self.data is None else self.data["parts"]
-        pool = sum(parts.get("training" if folds == 1 else "test", {}).get("per_class", ()))
-        return {per_class: reuse_of(size, max(pool, size), folds) for per_class, size in sizes.items()}
+        pool = parts.get("training" if folds == 1 else "test", {}).get("per_class", ())
+        return {per_class: reuse_of(own, pool, folds) for per_class, own in drawn.items()}
 
     def _draws(self) -> Iterator[tuple[int, int, int | None, Path]]:
         """(labels per class, number, fold, file) of every labeled draw."""

@@ -172,9 +172,10 @@ class Sweep:
             places.setdefault(one.kept_as, []).append((one.key, rows))
         kept_predictions.gather(self.folder, places, labels, groups)
         parts = opened.parts
-        pool = int(opened.dataset.labeled[parts.test if parts.cross_validated else parts.train].sum())
+        pool = splits.label_counts(opened.dataset, parts.test if parts.cross_validated else parts.train).tolist()
         reuse = {
-            per_class: reuse_of(len(folds[0].drawn), pool, len(folds)) for (per_class, _), folds in self.drawn.items()
+            per_class: reuse_of(splits.label_counts(opened.dataset, folds[0].drawn).tolist(), pool, len(folds))
+            for (per_class, _), folds in self.drawn.items()
         }
         about = {(one.init, one.job.strategy, one.per_class, one.job.draw) for one in trials}
         return kept_predictions.answered(self.folder, sorted(about), reuse)

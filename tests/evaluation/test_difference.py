@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssl_app.evaluation.difference import Difference, ScoredPart, images_component
+from ssl_app.evaluation.difference import Difference, ScoredPart, images_component, reuse_of
 from ssl_app.evaluation.intervals import Component, paired_t
 from ssl_app.evaluation.metrics import classification
 
@@ -101,3 +101,27 @@ def test_what_is_added_for_few_images_is_little_for_many() -> None:
         apart = np.repeat(random.integers(-1, 2, (1, 1, 2 * each)), 3, axis=1).astype(np.float64)
         whole = Difference.between(apart, np.zeros((1, 1)), part).images.variance
         assert 1 < whole / images_component(part.influence(apart)).variance < most
+
+
+@pytest.mark.parametrize("labeled", [(520, 520), (1000, 60), (1000, 40)])
+def test_draws_of_a_rare_class_share_more_of_their_luck(labeled: tuple[int, int]) -> None:
+    """A draw's recall of a class is the mean of its labels' worths; the interval is to hold for other labels."""
+    generator, drawn, draws = np.random.default_rng(0), 32, 10
+    test = ScoredPart(np.repeat([0, 1], 50))
+    reuse = reuse_of([drawn, drawn], labeled)
+    held = []
+    for _ in range(300):
+        worths = [generator.normal(0, 0.3, count) for count in labeled]
+        luck = [[generator.choice(of, drawn, replace=False).mean() for of in worths] for _ in range(draws)]
+        right = np.repeat(0.1 + np.array(luck), 50, axis=1)[None]  # (1, D, N)
+        found = Difference.between(right, np.zeros((1, draws, 100)), test, reuse).interval
+        held.append(found.low <= 0.1 <= found.high)
+    assert 0.9 <= np.mean(held) <= 0.99  # .76 and .64 of the last two where all classes are counted together
+
+
+def test_what_draws_share_is_counted_by_class() -> None:
+    assert reuse_of([10, 10], [40, 40]) == pytest.approx(0.25 / 0.75)
+    assert reuse_of([10, 10], [1000, 20]) == pytest.approx(0.255 / 0.745), "the mean of a hundredth and a half"
+    rare = (0.02 / 20 + 0.9 / 5) / (1 / 20 + 1 / 5)
+    assert reuse_of([20, 5], [1000, 5]) == pytest.approx(rare / (1 - rare)), "all of a class: as good as the same"
+    assert reuse_of([16, 16, 0], [20, 20, 0], folds=5) == pytest.approx(5 * 0.8 / 0.2)
