@@ -298,7 +298,8 @@ def _answered(
     for line in comparison.saved_lines(answer.labels_saved_by_budget):
         logger.info(line)
     for name, setup in trained.items():
-        if not setup.initialization.ancestry_known or not seen[name].groups_known:
+        of = setup.initialization
+        if not of.ancestry_known or of.labels_learned or not seen[name].groups_known:
             logger.info(f"remark: {name}: {overlap_sentence(setup)}")
     if outside and part_of is None:
         shown = ", ".join(f"{name} ({reason})" for name, reason in outside.items())
@@ -347,6 +348,7 @@ def _around(settings: Settings, sweep: "Sweep", seen: dict[str, "Overlap"]) -> "
         compared=_typed(replace(merged, data=merged.data or DIGITS), *DATA, "labels"),
         judged=_judged(settings, first.opened.parts),
         overlap=None if worst is None else SeenInPretraining(worst.total, worst.of),
+        learned=max((sweep.setups[name].initialization.labels_learned for name in pooled), default=0),
         rising=length.steps if length is not None and length.rising else None,
         most_labels=sweep.most_labels,
     )

@@ -172,8 +172,8 @@ def reuse_of(drawn: Sequence[int], labeled: Sequence[int], folds: int = 1) -> fl
 
     Draws come out of the same labels: two of `drawn` out of `labeled` images, each (K,) by class, share a part of
     them, and with it of their luck. Classes weigh alike in balanced accuracy, and the luck of one falls with its
-    labels: r is the mean of the parts by 1 / drawn. A repeat of cross-validation averages a draw for each fold, so that
-    of the variance S2 that draws or repeats show, S2 x folds x r / (1 - r) is common to all of them (as in Nadeau and
+    labels: r is the mean of the parts by 1 / drawn. A repeat of cross-validation averages a draw for each fold, so
+    that of the variance S2 that draws or repeats show, S2 x folds x r / (1 - r) is common to all (as in Nadeau and
     Bengio, 2003).
     """
     most = MOST_SHARED if folds == 1 else 1 - 1 / folds

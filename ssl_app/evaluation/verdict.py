@@ -53,6 +53,7 @@ class Around:
     compared: Typed = ()  # and those of a comparison of methods on the same images
     judged: str = "test images"
     overlap: SeenInPretraining | None = None
+    learned: int = 0  # images whose labels are in the pretraining
     rising: int | None = None  # steps at which scratch was still getting better; None: it was not
     most_labels: int = 0  # a class, in the training part
 
@@ -197,6 +198,8 @@ def _remarks(around: Around) -> list[str]:
     if around.overlap is not None and around.overlap.seen:
         share = f"{around.overlap.seen:,} of {around.overlap.test:,} test images (or near copies, or their groups)"
         found.append(f"{share} were seen in pretraining, which may flatter it.")
+    if around.learned:
+        found.append(f"Pretraining has learned the labels of {around.learned:,} images, which scratch has not.")
     return found
 
 

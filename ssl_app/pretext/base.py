@@ -83,6 +83,7 @@ class Pretext(Task, Generic[C]):
         self.notes: tuple[Notice, ...] = ()  # what the user should know before training
         self.fingerprints: Mapping[str, str] = {}  # what a resumed training must find as it was, and its hash
         self.teacher_file: Path | None = None  # a file of another run, whose images count as seen
+        self.labels_learned = 0  # images whose classes are learned, where people gave them
 
     def augmentation(self, frame: Frame) -> Augmentation:
         """The random views that the method trains on, where the user names none."""

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ssl_app.config import option
 from ssl_app.data.batch import Batch
-from ssl_app.data.label_tables import numbered, read_labels
+from ssl_app.data.label_tables import CLUSTERS, numbered, read_labels
 from ssl_app.errors import DataError, Notice, Set, SettingsError
 from ssl_app.models.backbones import Backbone
 from ssl_app.pretext.base import Defaults, Pretext, TrainingSet
@@ -59,6 +59,7 @@ class FromLabels(Pretext[FromLabelsConfig]):
         features = int(torch.Size(backbone.shape()).numel())
         self.heads = nn.ModuleList(nn.Linear(features, len(classes)) for classes, _ in columns)
         known = int(self._known().sum())
+        self.labels_learned = 0 if all(map(CLUSTERS.fullmatch, table.columns)) else known
         heads = f"{len(columns)} labelings" if len(columns) > 1 else f"{len(columns[0][0])} labels"
         self.notes = (
             Notice(f"{heads} of {known} of {data.images} images, from {config.labels}"),

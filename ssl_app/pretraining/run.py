@@ -308,6 +308,7 @@ class Pretraining:
             "image_size": inputs.spec.pixels.size,
             "pack_side": int(dataset.images.shape[1]),
             "ancestry_known": all(ancestor.ancestry_known for ancestor in ancestors),
+            "labels_learned": self.task.labels_learned + sum(one.labels_learned for one in ancestors),
             "method": inputs.spec.name,
             "settings": dict(stored)
             | {

@@ -40,6 +40,7 @@ class Initialization:
     content: str = ""  # hash of the weights, for a sweep's identity
     pack_side: int | None = None  # side that pretraining's images were packed at
     ancestry_known: bool = True  # whether `seen` holds all that the weights have seen
+    labels_learned: int = 0  # images whose classes, given by people, are in the weights
     doubts: tuple[str, ...] = ()  # warnings that the pretraining ended with
     network: str | None = None  # which one of a file that holds several
     members: tuple["Initialization", ...] = ()  # of several pretrainings, the first that is trained on; else none
@@ -214,6 +215,7 @@ def _from_checkpoint(path: Path, backbone: str | None, name: str | None = None) 
         digest_of(tensors),
         meta.get("pack_side"),
         meta.get("ancestry_known", True),
+        meta.get("labels_learned", 0),
         tuple(meta.get("doubts", ())),
         history=meta.get("history", ()),
     )

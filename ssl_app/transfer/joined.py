@@ -42,6 +42,7 @@ def join(starts: list[Initialization]) -> Initialization:
         seen=reduce(merged, known) if len(known) == len(seen) else None,
         content=hashlib.blake2b("".join(start.content for start in starts).encode(), digest_size=8).hexdigest(),
         ancestry_known=all(start.ancestry_known for start in starts),
+        labels_learned=max(start.labels_learned for start in starts),
         doubts=tuple(f"{start.name}: {doubt}" for start in starts for doubt in start.doubts),
         members=tuple(starts),
     )

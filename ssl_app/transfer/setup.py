@@ -225,7 +225,9 @@ def overlap_sentence(setup: TrialSetup, of_test: bool = True) -> str | None:
 
     Without `of_test` what is evaluated on is of the training part, which pretraining sees as a matter of course.
     """
-    return "; ".join([*setup.opened.parts.leakage, *(seen_clauses(setup) if of_test else [])]) or None
+    learned = setup.initialization.labels_learned
+    labels = [f"pretraining has learned the labels of {learned:,} images"] if learned else []
+    return "; ".join([*setup.opened.parts.leakage, *(seen_clauses(setup) if of_test else []), *labels]) or None
 
 
 def seen_clauses(setup: TrialSetup) -> list[str]:

@@ -85,6 +85,26 @@ def test_another_network_learns_the_labels_and_is_transferred(place: tuple[Path,
     assert "exact copies of pretraining images" in finetuned.result["overlap"], "the labels' own network learned them"
 
 
+def test_labels_of_people_that_pretraining_has_learned_are_said(
+    place: tuple[Path, Path], tmp_path: Path, ssl, tiny
+) -> None:
+    data, out = place
+    table = tmp_path / "true.csv"
+    paths = sorted(data.rglob("*.png"))
+    table.write_text("\n".join(["path,label", *(f"{path.relative_to(data)},{path.parent.name}" for path in paths)]))
+    more = ["--epochs", 1, "--batch-size", 16, "--out", out, *tiny]
+    words = ["pretrain", "--method", "from-labels", "--labels", table, "--data", data]
+    assert ssl(*words, "--name", "people", *more).code == 0
+    assert ssl("pretrain", "--init", "people", "--data", data, "--name", "after", *more).code == 0
+    for name in ("people", "after"):
+        words = ["finetune", "--init", name, "--per-class", 2, "--steps", 2, "--out", out, *tiny, "--json"]
+        assert ssl(*words).result["overlap"] == "pretraining has learned the labels of 57 images"
+    words = ["sweep", "--init", "people", "--per-class", "1,2", "--steps", 2, "--draws", 2, "--strategy", "two-stage"]
+    swept = ssl(*words, "--jobs", 1, "--evaluate-on", "test", "--out", out, *tiny, "--json")
+    assert "Pretraining has learned the labels of 57 images, which scratch has not." in swept.result["verdict"]
+    assert "remark: people: pretraining has learned the labels of 57 images" in swept.err
+
+
 def test_names_of_clusters_are_labels_to_train_on(place: tuple[Path, Path], tmp_path: Path, ssl, tiny) -> None:
     data, out = place
     paths = sorted(str(path.relative_to(data)) for path in data.rglob("*.png"))
