@@ -127,7 +127,11 @@ class Run(Fix):
     def command(self, flag: Flag) -> str:
         """The command alone."""
         typed = [
-            flag(name) if value is None or value is True else f"{flag(name)} {quote(listed(value))}"
+            flag(f"no_{name}")
+            if value is False
+            else flag(name)
+            if value is None or value is True
+            else f"{flag(name)} {quote(listed(value))}"
             for name, value in self.settings
         ]
         return " ".join(["ssl-app", self.words, *typed])

@@ -25,9 +25,9 @@ from ssl_app.commands.base import (
     workers_of,
 )
 from ssl_app.commands.finetune import refuse_unused_maps, strategy_of
-from ssl_app.errors import RunError, SettingsError, count_of
+from ssl_app.errors import Change, RunError, Set, SettingsError, count_of
 from ssl_app.runs import Result
-from ssl_app.settings import NO_RAY, USUAL_DRAWS, USUAL_SIZES, SweepSettings
+from ssl_app.settings import NO_RAY, USUAL_DRAWS, USUAL_SIZES, SweepSettings, TransferSettings
 
 if TYPE_CHECKING:
     from ssl_app.data.overlap import Overlap
@@ -55,6 +55,8 @@ DATA = (
     "data", "labels", "label", "group", "split", "axis", "split_seed", "test_fraction", "allow_leak", "image_size",
     "channels", "intensity", "nodata", "fit", "omit", "unlabeled", "one_spelling", "max_unreadable", "max_image_mb",
 )  # fmt: skip
+# how a classifier is trained: one that is recommended is to be the one that was measured
+TRAINED = (*(field.name for field in fields(TransferSettings) if field.name != "backbone"), "relabel")
 METRICS = ("accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "labels_used")
 
 
@@ -184,6 +186,9 @@ def _spec(settings: Settings) -> "SweepSpec":
             logger.info(f"init: {init} with its seeds, {', '.join(several[1:])}")
         names += [name for name in several if name not in names]
     starts = [load_joined(name, settings.out, settings.backbone) for name in names]
+    first = next((start for start in starts if start.pretrained), None)
+    if first is None:
+        _refuse_strategies_of_scratch(settings)
     return SweepSpec(
         planned=[planned_of(settings, start, settings.evaluate_on) for start in starts],
         strategies=settings.strategy,
@@ -193,7 +198,7 @@ def _spec(settings: Settings) -> "SweepSpec":
         baseline=settings.baseline == SCRATCH,
         baseline_strategies=settings.baseline_strategy,
         choose_length=settings.baseline_length == "chosen" and settings.steps is None,
-        config=transfer_config(settings, starts[0], "within", settings.seed),
+        config=transfer_config(settings, first or starts[0], "within", settings.seed),
         out=settings.out,
         name=settings.name,
         settings=config.as_json(settings),
@@ -337,7 +342,7 @@ def _around(settings: Settings, sweep: "Sweep", seen: dict[str, "Overlap"]) -> "
     start = sweep.setups[pooled[0]].initialization if pooled else first.initialization
     init = next((one for one in settings.init if start.name in (Path(one).name, Path(one).stem)), start.name)
     plain = ("backbone",) if start.pretrained and not start.settings else ()
-    again = _typed(settings, *DATA, *plain)
+    again = _typed(settings, *DATA, *TRAINED, *plain)
     theirs = {name: start.settings[name] for name in DATA if start.settings.get(name) is not None}
     merged = replace(settings, **(theirs | dict(again)))
     return Around(
@@ -386,8 +391,7 @@ def _completed(settings: Settings) -> Settings:
     """The settings with the inits and strategies that were left to us."""
     from ssl_app.evaluation.comparison import BASELINE
 
-    usual = USUAL_STRATEGIES if settings.head == "linear" else USUAL_STRATEGIES[1:]  # auto fits linear heads only
-    strategies, further = _named(settings.strategy or usual), _named(settings.baseline_strategy)
+    strategies, further = _named(settings.strategy or _usual(settings)), _named(settings.baseline_strategy)
     if settings.relabel is not None:
         refuse_unused_maps([*strategies, *further])
     if BASELINE in further:
@@ -401,6 +405,24 @@ def _completed(settings: Settings) -> Settings:
     sizes = tuple(sorted(set(settings.per_class or USUAL_SIZES)))
     settings = replace(settings, strategy=strategies, baseline_strategy=further, init=init, per_class=sizes)
     return replace(settings, draws=settings.draws or USUAL_DRAWS)
+
+
+def _usual(settings: Settings) -> tuple[str, ...]:
+    """The strategies where the user names none; auto fits linear heads only."""
+    return USUAL_STRATEGIES if settings.head == "linear" else USUAL_STRATEGIES[1:]
+
+
+def _refuse_strategies_of_scratch(settings: Settings) -> None:
+    """Raise SettingsError where strategies are named and there is no pretraining to try them on."""
+    from ssl_app.evaluation.comparison import BASELINE
+
+    if settings.strategy in (_usual(settings), (BASELINE,)):
+        return
+    others = ",".join(name for name in settings.strategy if name != BASELINE)
+    raise SettingsError(
+        f"there is no pretraining to train by {others} from: scratch is trained by {BASELINE}",
+        fix=(Set("baseline_strategy", f"{others} in the place of --strategy"), Change("init")),
+    )
 
 
 def _named(strategies: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 
+from ssl_app.commands import sweep
+from ssl_app.config import flag
+from ssl_app.errors import Run
 from ssl_app.settings import SweepSettings
 from ssl_app.training.initialization import Initialization, load_initialization
-from ssl_app.transfer import draw, replicates, trial
+from ssl_app.transfer import draw, joined, replicates, trial
 from ssl_app.transfer.draw import TransferConfig
 
 SHORT = ("--steps", 4, "--batch-size", 8, "--per-class", 4)
@@ -399,6 +402,38 @@ def test_settings_left_alone_are_not_typed_again(place: Place, one: str) -> None
     held, usual = load_initialization(one, place.out, None).settings, SweepSettings()
     files = ("omit", "unlabeled", "one_spelling")
     assert [held[name] for name in files] == [getattr(usual, name) for name in files]
+
+
+def test_the_classifier_to_use_is_the_one_that_was_measured() -> None:
+    """What `To use it` adds to finetune: all that says how a classifier is trained."""
+    usual = SweepSettings()
+    for name in sweep.TRAINED:
+        kind = type(getattr(usual, name))
+        other = {bool: False, int: 7, float: 0.5, str: "mlp", type(None): False if name == "mirror" else "x"}[kind]
+        assert (name, other) in sweep._typed(replace(usual, **{name: other}), *sweep.TRAINED)
+    typed = Run("finetune", (("mirror", False), ("head", "mlp"))).command(flag)
+    assert typed == "ssl-app finetune --no-mirror --head mlp"
+
+
+def test_the_optimizer_is_that_of_the_pretrained_network(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"none": Initialization("scratch", "small-resnet"), "vit": Initialization("vit", "vit-tiny", tensors={})}
+    monkeypatch.setattr(joined, "load_joined", lambda name, out, backbone: known[name])
+    usual = SweepSettings(out=place.out, strategy=("two-stage",), per_class=(4,), data="digits")
+    configs = [
+        sweep._spec(replace(usual, init=names)).config for names in (("vit",), ("none", "vit"), ("vit", "none"))
+    ]
+    assert configs[0] == configs[1] == configs[2]
+    assert configs[0] != sweep._spec(replace(usual, init=("none",), strategy=("full-fine-tuning",))).config
+
+
+def test_strategies_without_a_pretraining_are_refused(place: Place) -> None:
+    error = place.type(
+        "sweep", "--init", "none", "--strategy", "fixmatch,two-stage", *SWEPT, "--data", place.data
+    ).error
+    assert error == (
+        "there is no pretraining to train by fixmatch,two-stage from: scratch is trained by full-fine-tuning; type "
+        "--baseline-strategy fixmatch,two-stage in the place of --strategy, or another --init"
+    )
 
 
 def test_a_sweep_that_is_refused_leaves_its_name_free(place: Place, one: str, tmp_path: Path) -> None:
