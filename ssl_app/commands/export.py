@@ -52,7 +52,7 @@ class Settings:
     )
     output: Path | None = option(
         None,
-        "file to write, not there yet, .safetensors, .pt or .onnx; default: export.safetensors, or .onnx, in the run",
+        "file to write, not there yet, .safetensors, .pt or .onnx; default: export.safetensors, or network.onnx, in the run",
         metavar="FILE",
     )
     out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")
@@ -83,7 +83,7 @@ def run(settings: Settings) -> Result:
     if "members" in meta and what == "classifier":
         about["members"] = meta["members"]
     if settings.format == "onnx":
-        path = settings.output or folder / "export.onnx"
+        path = settings.output or folder / "network.onnx"  # its JSON is not that of export.safetensors
         more = _onnx(settings, path, what, about)
     else:
         path = settings.output or folder / "export.safetensors"

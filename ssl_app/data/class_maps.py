@@ -102,8 +102,9 @@ class ClassMaps:
 
     @cached_property
     def digest(self) -> str:
-        """Of where the maps come from, and of which images they are."""
-        state = hashlib.blake2b(json.dumps(dict(self.form.about), sort_keys=True).encode(), digest_size=8)
+        """Of where the maps come from, of their form, and of which images they are."""
+        form = [dict(self.form.about), self.form.k, list(self.form.classes), list(self.cells.shape[2:])]
+        state = hashlib.blake2b(json.dumps(form, sort_keys=True).encode(), digest_size=8)
         state.update(self.index.content.tobytes())
         return state.hexdigest()
 

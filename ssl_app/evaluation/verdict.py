@@ -111,12 +111,21 @@ def nearest_budget(budgets: list[int], wanted: int = PER_CLASS) -> int:
     return min(sorted(budgets), key=lambda budget: max(budget / wanted, wanted / budget))
 
 
+def possible(e: Evidence) -> tuple[float, float] | None:
+    """The losses and the gains that the interval allows, of which no score can be below 0 or above 1."""
+    found = e.difference.interval
+    if found.low is None or found.high is None:
+        return None
+    return max(found.low, -e.scratch), min(found.high, 1 - e.scratch)
+
+
 def settling(evidence: Evidence) -> Settling:
     """What would show the gain that was seen, or half of the one that is still possible, or one that matters."""
     difference = evidence.difference
     pretrainings, draws = difference.table.shape
-    high = difference.interval.high
-    assert high is not None
+    ends = possible(evidence)
+    assert ends is not None
+    high = ends[1]
     gain = max(difference.mean, high / 2, min(high, MARGIN))
     more_draws = (n for n in range(draws + 1, MOST_DRAWS + 1) if difference.shown_by(pretrainings, n) <= gain)
     several = range(pretrainings + 1, MOST_PRETRAININGS + 1) if pretrainings > 1 else ()
@@ -173,22 +182,23 @@ def _open(e: Evidence) -> list[str]:
     """What is still possible where no difference is shown, and what would settle it."""
     if e.outcome == "no difference that matters":
         return [f"Differences up to {_size(e.margin)} do not matter here."]
-    low, high = e.difference.interval.low, e.difference.interval.high
     if e.outcome != "no difference shown":
         return []
-    if low is None or high is None:
+    ends = possible(e)
+    if ends is None:
         return ["One draw gives no interval."]
+    low, high = ends
     if high <= MARGIN:
         return [f"Gains above {_size(high)} are ruled out, losses up to {_size(low)} are not."]
     would = settling(e)
-    possible = f"Gains up to {_size(high)} are still possible"
+    still = f"Gains up to {_size(high)} are still possible"
     ways = [f"{would.draws} draws"] if would.draws else []
     ways += [f"{would.pretrainings} pretrainings"] if would.pretrainings else []
     if ways:
-        return [f"{possible}; {' or '.join(ways)} would show {_points(would.gain)} at this spread."]
+        return [f"{still}; {' or '.join(ways)} would show {_points(would.gain)} at this spread."]
     if e.difference.resolution > would.gain:
-        return [f"{possible}; {e.images:,} images cannot show less than {_size(e.difference.resolution)}."]
-    return [f"{possible}; {MOST_DRAWS} draws would not show {_points(would.gain)} at this spread."]
+        return [f"{still}; {e.images:,} images cannot show less than {_size(e.difference.resolution)}."]
+    return [f"{still}; {MOST_DRAWS} draws would not show {_points(would.gain)} at this spread."]
 
 
 def _remarks(around: Around) -> list[str]:

@@ -118,15 +118,16 @@ def _gap(tested: Answered, findings: Findings) -> Interval | None:
 def _against(findings: Findings, of_class: NDArray[np.bool_]) -> list[object]:
     """Recall of one class, of scratch too where it is there, and the difference."""
     tested, budget = only(findings.tested, of_class), findings.per_class
-    ours = tested.curve(*findings.subject)[budget].interval
+    found = tested.curve(*findings.subject).get(budget)
+    ours = "–" if found is None else percent_with(found.interval)
     if findings.baseline is None:
-        return [percent_with(ours)]
+        return [ours]
     theirs = tested.curve(findings.baseline)[budget].interval
     gap = _gap(tested, findings)
     shown: object = "–"
     if gap is not None:
         shown = tag("span", points_with(gap.mean, gap.low, gap.high), class_=direction(gap.low, gap.high))
-    return [percent_with(ours), percent_with(theirs), shown]
+    return [ours, percent_with(theirs), shown]
 
 
 def only(tested: Answered, chosen: NDArray[np.bool_]) -> Answered:

@@ -32,19 +32,28 @@ class Findings:
         others = [variant for variant in table if variant[0] != SCRATCH]
         return found or others[:1] or list(table)[:1]
 
-    @property
+    @cached_property
     def baseline(self) -> Variant | None:
-        """Scratch, where it is there and not the subject itself."""
+        """Scratch, where it is not the subject itself, and has a draw in common with it."""
         scratch = self.tested.scratch
-        return None if scratch is None or scratch in self.subject else scratch
+        if scratch is None or scratch in self.subject or not self._shared([*self.subject, scratch]):
+            return None
+        return scratch
 
     @cached_property
     def per_class(self) -> int:
         """The budget that the report's details are of: the verdict's, of those that all of these have."""
         several = [*self.subject, *([] if self.baseline is None else [self.baseline])]
-        budgets = [set(self.tested.variants[variant]) for variant in several]
-        shared = set.intersection(*budgets) or budgets[0]
-        return nearest_budget(sorted(shared))
+        return nearest_budget(self._shared(several) or sorted(self.tested.variants[several[0]]))
+
+    def _shared(self, variants: Sequence[Variant]) -> list[int]:
+        """Budgets of which all of these have a draw in common."""
+        tables = [self.tested.variants[variant] for variant in variants]
+        return [
+            budget
+            for budget in sorted(tables[0])
+            if set.intersection(*(set(table.get(budget, ())) for table in tables))
+        ]
 
     @property
     def subject_name(self) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_app import registry
 from ssl_app.evaluation import temperature
 from ssl_app.training.inference import probabilities
 from ssl_app.transfer import trial
@@ -48,6 +49,8 @@ def calibrate(setup: TrialSetup, job: Job, outcome: Outcome, wanted: Wanted, cac
         found = probabilities(outcome.predictor, setup.rows(val), setup.hardware)
         chosen = temperature.fit(found, dataset.labels[val])
         return Calibration(chosen, len(val), f"chosen on {len(val)} separate labels")
+    if _teacher_knows(setup, job):
+        return Calibration(None, 0, "the teacher of the class maps may know the labels of the draw: none is held out")
     folds = trial.draw_of(setup, job, 0).folds()
     if folds is None:
         return Calibration(None, 0, f"{count} labels cannot be folded, none can be held out")
@@ -60,6 +63,14 @@ def calibrate(setup: TrialSetup, job: Job, outcome: Outcome, wanted: Wanted, cac
         parts = list(_held_out(reused, job, outcome, folds))
     chosen = temperature.fit(np.concatenate([found for found, _ in parts]), np.concatenate([own for _, own in parts]))
     return Calibration(chosen, count, f"chosen by {len(folds)} folds of the {count} labels")
+
+
+def _teacher_knows(setup: TrialSetup, job: Job) -> bool:
+    """Whether the targets come from a teacher that has learned labels of the draw, or may have."""
+    if setup.maps is None or not registry.find("transfer.strategies", job.strategy).takes_maps:
+        return False
+    labeled = setup.maps.index.labeled
+    return labeled is None or bool(np.isin(setup.dataset.content[job.drawn], labeled).any())
 
 
 def _held_out(

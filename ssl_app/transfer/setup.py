@@ -91,7 +91,9 @@ def prepare(planned: Planned, config: TransferConfig, hardware: Hardware) -> Tri
     hardware = measured(hardware, backbone, planned.data.cache)
     if start.image_size not in (None, planned.pixels.size):
         logger.info(f"image size: {planned.pixels.size} px, and {start.image_size} px in pretraining")
-    maps = None if planned.maps is None else maps_of(planned.maps, opened, everything)
+    maps = (
+        None if planned.maps is None else maps_of(planned.maps, opened, everything, config.validation == "separate")
+    )
     found = TrialSetup(opened, everything, start, scaling, config, hardware, maps=maps)
     if planned.strict:
         _refuse_overlap(found, planned)
@@ -106,11 +108,11 @@ def _refuse_overlap(setup: TrialSetup, planned: Planned) -> None:
         raise DataError(f"{planned.initialization.name}: {'; '.join(clauses)}", fix=(again, Unset("strict")))
 
 
-def maps_of(path: Path, opened: Opened, training: NDArray[np.int64]) -> ClassMaps:
+def maps_of(path: Path, opened: Opened, training: NDArray[np.int64], separate: bool = False) -> ClassMaps:
     """The class maps of a file, for the classes of the set.
 
     Raises DataError where an image of the training part has none, where they are of other classes, and where their
-    teacher was trained on labels of the test part.
+    teacher was trained on labels of the test part, or of the validation part that selects (`separate`).
     """
     dataset = opened.dataset
     maps = read_maps(path).for_classes(dataset.classes)
@@ -125,13 +127,14 @@ def maps_of(path: Path, opened: Opened, training: NDArray[np.int64]) -> ClassMap
     if labeled is None:
         logger.info(f"note: which labels the teacher of {path} has seen is not known")
         return maps
-    test = dataset.content[opened.parts.test]
-    known = int(np.isin(test, labeled).sum())
-    if known:
-        raise DataError(
-            f"the teacher of {path} was trained on the labels of {known} of {len(test)} test images",
-            fix=Fix("make the maps with a teacher of the same split"),
-        )
+    parts = [("test", opened.parts.test), *([("validation", opened.parts.val)] if separate else [])]
+    for what, rows in parts:
+        known = int(np.isin(dataset.content[rows], labeled).sum())
+        if known:
+            raise DataError(
+                f"the teacher of {path} was trained on the labels of {known} of {len(rows)} {what} images",
+                fix=Fix("make the maps with a teacher of the same split"),
+            )
     return maps
 
 

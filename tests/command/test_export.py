@@ -174,6 +174,15 @@ def test_onnx_gives_what_the_run_gives(what: str, finetuned, ssl, tmp_path: Path
         assert np.abs(found - wanted[:count]).max() <= 1e-4
 
 
+def test_both_formats_of_a_run_keep_their_json(finetuned, ssl) -> None:
+    run = finetuned("resnet18")
+    assert ssl("export", run, "--channels", 3, "--json").code == 0
+    before = (run / "export.json").read_bytes()
+    assert ssl("export", run, "--format", "onnx", "--json").code == 0
+    assert (run / "export.json").read_bytes() == before
+    assert (run / "network.json").is_file()
+
+
 def test_without_onnx_one_line_says_what_to_type(gray, ssl, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert ssl("export", gray, "--format", "onnx").error == (

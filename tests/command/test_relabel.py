@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ssl_app.data import class_maps
+from ssl_app.data.class_maps import read as read_maps
 from ssl_app.training import dense_classifier
 from ssl_app.training.signals import Stopped
 from ssl_app.transfer.trained import load_classifier
@@ -118,6 +119,23 @@ def test_the_relabel_strategy_uses_all_training_images(finetune, mapped) -> None
     alone = finetune("--strategy", "relabel", "--json").result
     assert alone["teacher_labels"] == 0
     assert alone["how"].startswith("labels: 2 steps"), "without maps the draw teaches"
+
+
+def test_a_teacher_that_knows_the_draw_leaves_nothing_to_calibrate_by(finetune, mapped) -> None:
+    for strategy in ("relabel", "label-pooling"):
+        taught = finetune("--relabel", mapped.maps, "--strategy", strategy, "--calibrate", "folds", "--json").result
+        assert taught["calibration"]["temperature"] is None
+        assert taught["calibration"]["how"] == (
+            "the teacher of the class maps may know the labels of the draw: none is held out"
+        )
+    selected = finetune("--relabel", mapped.maps, "--validation", "separate", "--per-class", 3).error
+    assert "was trained on the labels of " in selected
+    assert selected.endswith(" validation images; make the maps with a teacher of the same split")
+
+
+def test_maps_of_another_form_are_other_maps(mapped) -> None:
+    maps = read_maps(mapped.maps)
+    assert replace(maps, form=replace(maps.form, k=1)).digest != maps.digest
 
 
 def test_label_smoothing_is_a_strategy(finetune) -> None:

@@ -191,6 +191,11 @@ def test_helped_with_labels_saved_beyond_the_budgets() -> None:
     ), "no class has more labels"
 
 
+def test_no_gain_is_possible_beyond_all_right() -> None:
+    wide = evidence(difference([-60.0, 5.0, 90.0]), scratch=0.9, ours=0.95)
+    assert said(wide)[1].startswith("Gains up to 10.0 points are still possible; ")
+
+
 def test_nothing_saved_at_the_lowest_budget_of_scratch() -> None:
     none = LabelsSaved(1.0, None, 1.2, "at most", 1, None)
     assert said(evidence(HURT, saved=none, per_class=1))[1] == (
