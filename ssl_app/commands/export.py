@@ -52,7 +52,8 @@ class Settings:
     )
     output: Path | None = option(
         None,
-        "file to write, not there yet, .safetensors, .pt or .onnx; default: export.safetensors, or network.onnx, in the run",
+        "file to write, not there yet, .safetensors, .pt or .onnx; default: in the run, export.safetensors or "
+        "network.onnx",
         metavar="FILE",
     )
     out: Path = option(runs.OUT, "folder of the runs", metavar="DIR")

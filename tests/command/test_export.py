@@ -175,6 +175,8 @@ def test_onnx_gives_what_the_run_gives(what: str, finetuned, ssl, tmp_path: Path
 
 
 def test_both_formats_of_a_run_keep_their_json(finetuned, ssl) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
     run = finetuned("resnet18")
     assert ssl("export", run, "--channels", 3, "--json").code == 0
     before = (run / "export.json").read_bytes()
