@@ -1,14 +1,17 @@
 """A run is a folder: its settings before it starts, its result.json when it has finished."""
 
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +162,7 @@ def _moved_away(folder: Path) -> Iterator[None]:
 
 def draft_path(path: Path) -> Path:
     """Where a file or folder is made before it takes its place; `clear_half_made` finds it after a kill."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    return path.with_name(f".{path.name}.{os.getpid()}-{_place()}{os.urandom(4).hex()}")
 
 
 def sync(path: Path) -> None:
@@ -351,15 +354,40 @@ def new_run(out: Path, name: str | None, verb: str, settings: Mapping[str, Any])
     raise RunError(f"run {out / tries[-1]} was made by another process at this moment", fix=Change("name"))
 
 
-HALF_MADE = re.compile(r"\..+\.(?P<process>\d+)-[0-9a-f]{8}")
+HALF_MADE = re.compile(r"\..+\.(?P<process>\d+)-(?P<place>[0-9a-f]{4})[0-9a-f]{8}")
+DAY = 86_400.0  # seconds
+
+
+@cache
+def _place() -> str:
+    """Where a process number means this process: the machine, since it was started, and its container."""
+    found = [socket.gethostname()]
+    with suppress(OSError):
+        found.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip())
+    with suppress(OSError):
+        found.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.blake2b(" ".join(found).encode(), digest_size=2).hexdigest()
 
 
 def clear_half_made(folder: Path) -> None:
-    """Take away the drafts, lying in a folder or in those of a run, of processes that were killed while writing."""
+    """Take away the drafts, lying in a folder or in those of a run, of processes that were killed while writing.
+
+    Whether a process of another machine, or of another container, still lives is not seen from here: its drafts go
+    when nothing in them has changed for a day.
+    """
     for path in [*folder.glob(".*"), *folder.glob("draws/.*"), *folder.glob("trials/*/.*")]:
         found = HALF_MADE.fullmatch(path.name)
-        if found and not _lives(int(found["process"])):
+        if found and (not _lives(int(found["process"])) if found["place"] == _place() else _old(path)):
             _remove(path)
+
+
+def _old(path: Path) -> bool:
+    """Whether nothing in a draft has changed for a day."""
+    try:
+        newest = max(one.stat().st_mtime for one in (path, *(path.rglob("*") if path.is_dir() else ())))
+    except OSError:  # its owner is at work
+        return False
+    return bool(time.time() - newest > DAY)
 
 
 def _remove(path: Path) -> None:

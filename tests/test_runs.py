@@ -30,12 +30,25 @@ def test_drafts_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> N
     file.touch()
     theirs = []
     for token in ("12345678", "0badcafe"):  # all digits too
-        theirs.append(mine.with_name(re.sub(r"\.\d+-[0-9a-f]{8}$", f".{dead}-{token}", mine.name)))
+        theirs.append(mine.with_name(re.sub(r"\.\d+-(....)[0-9a-f]{8}$", rf".{dead}-\g<1>{token}", mine.name)))
         theirs[-1].mkdir()
     (theirs[0] / "settings.json").touch()
     (tmp_path / ".lock").touch()
     runs.clear_half_made(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([mine.name, file.name, ".lock"])
+
+
+def test_drafts_of_another_machine_stay_for_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes cannot be seen from here: a number that is free here may be a writer there."""
+    with monkeypatch.context() as there:
+        there.setattr(runs, "_place", lambda: "0000")
+        written, left = (runs.draft_path(tmp_path / name) for name in ("features.npy", "old.npy"))
+    written, left = (path.with_name(re.sub(r"\.\d+-", f".{ended()}-", path.name)) for path in (written, left))
+    for path in (written, left):
+        path.touch()
+    os.utime(left, (0, 0))
+    runs.clear_half_made(tmp_path)
+    assert list(tmp_path.iterdir()) == [written]
 
 
 def test_a_run_is_made_while_another_is(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """List the runs in --out, the newest first: state, method, data, headline figure, minutes."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -104,8 +103,9 @@ def _minutes(folder: Path, state: str, started: float, result: Mapping[str, Any]
     """What a run took: in all where that is known, else its last command; never what a clock that was set says."""
     if result:
         trials = sum(float(one.get("seconds", 0)) for one in result.get("trials", ()) if isinstance(one, Mapping))
-        at_a_time = result["settings"].get("jobs") or min(8, os.cpu_count() or 1)
-        seconds = max(float(result["seconds"]), float(result.get("training_seconds") or 0), trials / at_a_time)
+        at_a_time = result.get("at_once") or result["settings"].get("jobs")  # not known of older sweeps
+        seconds = max(float(result["seconds"]), float(result.get("training_seconds") or 0))
+        seconds = max(seconds, trials / at_a_time) if at_a_time else seconds
     elif state == "running":
         owner = owner_of(folder)
         since = owner.since if owner is not None and owner.since else started

@@ -351,7 +351,10 @@ def _usual_method(data: "DataSpec", pixels: "PixelSpec") -> str:
 
 def _resolved(settings: Settings, work: "Pretraining") -> Settings:
     """The settings with what was left to us filled in, as they are saved and logged."""
-    spec = work.inputs.spec
+    from ssl_app.pretext.base import Pretext
+
+    spec, task = work.inputs.spec, work.task
+    plain = type(task).augmentation is Pretext.augmentation  # else its own, which no preset's name stands for
     return replace(
         settings,
         **vars(spec.schedule),
@@ -359,7 +362,7 @@ def _resolved(settings: Settings, work: "Pretraining") -> Settings:
         method=spec.name,
         backbone=spec.initialization.backbone,
         image_size=spec.pixels.size,
-        augment=settings.augment or work.task.defaults.augment,  # type: ignore[arg-type]  # a preset's name
+        augment=settings.augment or (task.defaults.augment if plain else None),  # type: ignore[arg-type]
         precision=work.hardware.precision,  # type: ignore[arg-type]  # bf16 or fp32
     )
 
@@ -460,10 +463,11 @@ def _resumed(given: Settings) -> tuple[Settings, Any, Path]:
     folder = runs.find_run(given.out, given.resume)
     saved, own = stored_settings(folder)
     default = Settings()
+    plain = {name: config.as_json(one) for name, one in (("given", given), ("saved", saved), ("default", default))}
     for field in fields(Settings):
         requested = getattr(given, field.name)
-        allowed = (getattr(default, field.name), getattr(saved, field.name))
-        if field.name not in (*FREE, "resume", "out", "name", "seeds") and requested not in allowed:
+        allowed = (plain["default"][field.name], plain["saved"][field.name])  # paths from another folder are alike
+        if field.name not in (*FREE, "resume", "out", "name", "seeds") and plain["given"][field.name] not in allowed:
             raise SettingsError(
                 f"{config.flag(field.name)} {requested} is not what run {folder.name} was started with "
                 f"({getattr(saved, field.name)}); leave it out, or start a new run"

@@ -105,6 +105,7 @@ def _swept(
         trials = _trials(sweep, workers, one.tracker)
         tested = sweep.answered(sweep.trials(sweep.scratch_lengths()))
         one.more = _answered(settings, sweep, trials, tested, part_of)
+        one.more["at_once"] = workers.at_once
         _say_what_teachers_know(trials)
         pages = one.tracker.save_views(sweep.folder.name)
         one.more["pages"] = {name: f"{ui.ADDRESS}/{path}" for name, path in pages.items()}

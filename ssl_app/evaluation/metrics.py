@@ -61,3 +61,12 @@ def _ratio(above: NDArray[np.int64], below: NDArray[np.int64]) -> NDArray[np.flo
 
 def _plain(value: np.float64) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def in_half(probabilities: NDArray[np.float64]) -> NDArray[np.float16]:
+    """In fp16, with the same class first where rounding would have changed it. (N, K) -> (N, K)."""
+    kept = probabilities.astype(np.float16)
+    first = probabilities.argmax(axis=1)
+    moved = np.flatnonzero(kept.argmax(axis=1) != first)
+    kept[moved, first[moved]] = np.nextafter(kept[moved].max(axis=1), np.float16(np.inf))
+    return kept

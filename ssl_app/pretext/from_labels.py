@@ -22,7 +22,10 @@ class FromLabelsConfig:
     """Settings of from-labels."""
 
     labels: Path | None = option(
-        None, "table of path and cluster, as ssl-app label writes it, or of path and label", metavar="FILE"
+        None,
+        "table of path and cluster, as ssl-app label writes it, or of path and label",
+        metavar="FILE",
+        path="file",
     )
 
 

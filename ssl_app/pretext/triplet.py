@@ -123,7 +123,7 @@ class Triplet(Pretext[TripletConfig]):
             first, second = (warp(view, random_affine(len(view), batch.generator)) for view in (first, second))
         if not self.compared_views:
             self.compared_views = True
-            if torch.equal(first, second):
+            if len(first) > 1 and torch.equal(first, second):  # one may be of one value
                 raise SettingsError(
                     "both views of every image are the same", fix=(Switch("affine"), Change("augment"))
                 )

@@ -64,7 +64,7 @@ class Pretraining:
     def prepare(cls, spec: PretrainSpec, hardware: Hardware, group: SingleProcess) -> "Pretraining":
         """Open the data, build the network, and refuse what cannot work, before anything is trained."""
         inputs = Inputs.gather(spec, group)
-        hardware = measured(hardware, inputs.backbone, spec.data.cache)
+        hardware = group.leader_first(lambda: measured(hardware, inputs.backbone, spec.data.cache))  # all alike
         resizing = resizing_of(spec.schedule, spec.name, spec.method, inputs.backbone)
         if spec.budget is not None and spec.schedule.epochs is None:
             inputs, resizing = cls._within_budget(inputs, resizing, hardware, group)
@@ -187,8 +187,9 @@ class Pretraining:
 
     @property
     def chance(self) -> float | None:
-        """The method's score of a network that knows nothing, at this batch size."""
-        return self.task.chance_at(self.plan.batch_size // self.plan.accumulate // self.group.world)
+        """The score of the validation images by a network that knows nothing, in the batches that they come in."""
+        trained_on, held = self.plan.batch_size // self.plan.accumulate, len(self.inputs.validation)
+        return self.task.chance_at(max(1, min(trained_on, held or trained_on) // self.group.world))
 
     @property
     def _training_rows(self) -> ImageRows:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ssl_app.data.dataset import Dataset
 from ssl_app.data.opened import Opened, open_images
 from ssl_app.data.overlap import exclude, seen
-from ssl_app.data.sources.base import UNUSED, Columns, open_source
+from ssl_app.data.sources.base import UNUSED, open_source
 from ssl_app.data.spec import DataSpec, PixelSpec
 from ssl_app.data.splits import hold_out_units, limited, too_few
 from ssl_app.errors import Change, DataError
@@ -56,10 +56,11 @@ def open_excluded(spec: DataSpec, pixels: PixelSpec, opened: Opened) -> Dataset:
     group = opened.dataset.columns.group
     if opened.dataset.groups is None:
         logger.info(f"excluding by content only: {opened.dataset.name} has no groups (a column of a manifest)")
+    files_alone = replace(spec.columns, label=UNUSED, group=UNUSED, split=UNUSED)
     try:
-        source = open_source(spec.data, Columns(UNUSED, group, UNUSED, spec.columns.axis), spec.max_image_mb)
+        source = open_source(spec.data, replace(files_alone, group=group), spec.max_image_mb)
     except DataError:
-        source = open_source(spec.data, Columns(UNUSED, UNUSED, UNUSED, spec.columns.axis), spec.max_image_mb)
+        source = open_source(spec.data, files_alone, spec.max_image_mb)
         if group is not None:
             logger.info(f"excluding by content only: {spec.data} has no column {group}")
     channels = int(opened.dataset.images.shape[-1])

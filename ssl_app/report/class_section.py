@@ -11,6 +11,7 @@ from ssl_app.evaluation.ablation import difference
 from ssl_app.evaluation.comparison import Answered
 from ssl_app.evaluation.difference import ScoredPart
 from ssl_app.evaluation.intervals import Interval
+from ssl_app.evaluation.metrics import in_half
 from ssl_app.report import classes, embedded
 from ssl_app.report.blocks import (
     Column,
@@ -149,7 +150,7 @@ def of_one(found: OneTest, facts: RunFacts, cache: Path) -> Section | None:
     """One classifier: its figures by class, confusion and mistakes."""
     names = ("test images", "recall, %", "precision, %", "F1, %")
     columns = [Column("class", number=False), *(Column(name) for name in names)]
-    predictions = [found.probabilities.astype(np.float16)]
+    predictions = [in_half(found.probabilities)]
     known = class_names(facts, found.probabilities.shape[1])
     held = classes.matrix(classes.matrix_of(predictions, found.labels, len(known)), known)
     wrong = mistakes(predictions, found.labels, facts, cache)

@@ -75,6 +75,12 @@ def choose(device: str = "auto", precision: str = "auto", threads: int | None = 
         raise unknown
     if place.type == "cuda" and not torch.cuda.is_available():
         raise SettingsError(f"the device is '{name}', and torch finds no GPU here", fix=Set("device", "cpu"))
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise SettingsError(
+            f"the device is '{name}', and torch finds {count} GPU{'s' * (count != 1)} here",
+            fix=Set("device", "cuda:0"),
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     if place.type == "cpu":

@@ -199,8 +199,8 @@ class _Run:
     def end_epoch(self, position: Position, steps: int, hooks: Hooks) -> None:
         """Score, measure, save, and move on to the next epoch. Raises Diverged."""
         self.average_statistics()
-        made = max(1, steps - self.first_step)
-        seconds = (time.monotonic() - self.began) * steps / made
+        made = steps - self.first_step  # 0 where it was stopped after the last step
+        seconds = time.monotonic() - self.began
         metrics = (
             {"epoch": position.epoch + 1.0} | {k: v / steps for k, v in position.sums.items()} | position.reported
         )
@@ -209,7 +209,9 @@ class _Run:
         measured = hooks.measure(position.epoch)
         assert not metrics.keys() & measured.keys(), "a metric of the task goes by the same name"
         metrics |= measured
-        rate = steps * self.plan.batch_size / max(seconds, 1e-9)
+        rate = made * self.plan.batch_size / max(seconds, 1e-9)
+        if not made:
+            rate = position.history[-1]["images_per_second"] if position.history else 0.0
         metrics |= {"images_per_second": rate, "ended": time.time()}
         self._refuse_infinite(metrics)
         position.history.append(metrics)

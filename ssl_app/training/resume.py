@@ -111,8 +111,8 @@ def restore(
                 fix=(Fix("put them back as they were"), Fix("start a new run")),
             )
     for what, here in arithmetic.items():
-        before = meta["arithmetic"][what]
-        if before != here and not checkpointing.any_threads:
+        before = meta["arithmetic"].get(what)  # a GPU's has no threads
+        if before is not None and before != here and not checkpointing.any_threads:
             raise CheckpointError(
                 f"{checkpointing.path} was trained with {what} {before}, here it is {here}: the bits would differ",
                 fix=(Fix(f"install torch {before}") if what == "torch" else Set(what, before), Switch("any_threads")),

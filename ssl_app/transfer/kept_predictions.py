@@ -18,6 +18,7 @@ from ssl_app import runs
 from ssl_app.errors import Fix, RunError
 from ssl_app.evaluation.comparison import Answered, Trial
 from ssl_app.evaluation.difference import ScoredPart
+from ssl_app.evaluation.metrics import in_half
 
 FILE = "predictions.npz"
 OWN = "probabilities.npy"
@@ -28,15 +29,6 @@ Rows = NDArray[np.int64] | None  # places of a fold's images among all; None: it
 def key_of(init: str, strategy: str, per_class: int, draw: int) -> str:
     """The name of a trial, its folder and its predictions."""
     return f"{init}-{strategy}-k{per_class}-d{draw}"
-
-
-def in_half(probabilities: NDArray[np.float64]) -> NDArray[np.float16]:
-    """In fp16, with the same class first where rounding would have changed it. (N, K) -> (N, K)."""
-    kept = probabilities.astype(np.float16)
-    first = probabilities.argmax(axis=1)
-    moved = np.flatnonzero(kept.argmax(axis=1) != first)
-    kept[moved, first[moved]] = np.nextafter(kept[moved].max(axis=1), np.float16(np.inf))
-    return kept
 
 
 def write(folder: Path, key: str, probabilities: NDArray[np.float64]) -> None:

@@ -230,6 +230,12 @@ def test_views_that_are_the_same_are_refused() -> None:
     task_of(affine=True).loss(batch, "main")
 
 
+def test_one_image_of_one_value_refuses_no_set() -> None:
+    """A first slice is often black; pictures are drawn of one image at a time."""
+    black = torch.zeros(1, 1, SIDE, SIDE)
+    task_of().loss(Batch((black, black.clone()), torch.arange(1), None, 5), "main")
+
+
 def test_affine_alters_both_views_each_in_its_own_way() -> None:
     plain, bent = task_of(), task_of(affine=True)
     same = torch.randn(4, 1, SIDE, SIDE)

@@ -1,6 +1,8 @@
 """Near copies of test images, in what pretraining saw and in the training part: reported, refused by --strict."""
 
 import csv
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,3 +151,22 @@ def test_doctor_says_why_features_tell_nothing_and_goes_on(pretrained: Path, ssl
     assert "warning: near copies by features of p are not looked for: " in answer.err
     assert "images    2, and 0" in answer.out
     assert ssl("doctor", tmp_path, "--init", "q", "--out", pretrained / "runs").error.startswith("no run 'q' in ")
+
+
+def test_what_is_left_out_of_the_data_is_left_out_of_what_is_excluded(ssl, tiny, images, tmp_path: Path) -> None:
+    """With --omit none a mask is an image like others, there as here."""
+    data = images(tmp_path / "scans", per_class=6)
+    held = tmp_path / "held"
+    held.mkdir()
+    for path in sorted(data.rglob("*.png"))[:4]:
+        shutil.copy(path, held / f"{path.parent.name}-{path.name}")
+        shutil.copy(path, path.with_stem(f"{path.stem}_mask"))
+    for path in sorted(data.rglob("*_mask.png")):
+        turned = cv2.rotate(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), cv2.ROTATE_90_CLOCKWISE)
+        cv2.imwrite(str(path), turned)
+        cv2.imwrite(str(held / f"{path.parent.name}-{path.name}"), turned)
+    words = ["pretrain", "--data", data, "--exclude", held, "--method", "rotnet", "--epochs", 1, "--batch-size", 8]
+    words += ["--out", tmp_path / "runs", *tiny]
+    first = re.compile(r"excluded: (\d+) of ")
+    every, without = (int(first.search(ssl(*words, *more).err)[1]) for more in (("--omit", "none"), ()))
+    assert (every, without) == (6, 4), "two of the eight are test images"

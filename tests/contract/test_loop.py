@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from ssl_app import checkpoints
 from ssl_app.data.batch import Batch
 from ssl_app.data.loading import Loader
 from ssl_app.errors import CheckpointError
@@ -74,6 +75,27 @@ def test_resuming_under_other_threads_is_refused_unless_asked_for(tmp_path: Path
         fit(task, toys.loader(), plan_for(task), other, checkpointing=Checkpointing(path, resume=True))
     checkpointing = Checkpointing(path, resume=True, any_threads=True)
     assert fit(task, toys.loader(), plan_for(task), other, checkpointing=checkpointing)
+
+
+def test_a_checkpoint_without_threads_goes_on_here(tmp_path: Path) -> None:
+    """A GPU's arithmetic has none."""
+    path = tmp_path / "state.safetensors"
+    train(make("mean"), checkpointing=Checkpointing(path))
+    tensors, meta = checkpoints.read(path)
+    del meta["arithmetic"]["threads"]
+    checkpoints.write(path, tensors, meta)
+    train(make("mean"), checkpointing=Checkpointing(path, resume=True, any_threads=True))
+
+
+def test_images_a_second_are_those_of_steps_that_were_made(tmp_path: Path) -> None:
+    """Of an epoch that was stopped after its last step, the next process makes none."""
+    path, broken = tmp_path / "state.safetensors", make("mean")
+    steps = toys.loader().steps
+    toys.stop_in_step(broken, 2 * steps)
+    with pytest.raises(Stopped):
+        train(broken, checkpointing=Checkpointing(path))
+    history = train(make("mean"), checkpointing=Checkpointing(path, resume=True))
+    assert len({one["images_per_second"] for one in history[:2]}) == 1, "the epoch before says what is known"
 
 
 def test_relabeling_happens_at_fractions_of_an_epoch_and_in_dataset_order() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssl_app.errors import RunError
+from ssl_app.evaluation.metrics import in_half
 from ssl_app.transfer import kept_predictions
 
 
@@ -17,7 +18,7 @@ def probabilities(seed: int = 0, images: int = 200, classes: int = 5) -> np.ndar
 def test_fp16_keeps_the_class_that_is_first() -> None:
     near = np.array([[0.5, 0.50001, 0.1], [0.25, 0.25, 0.5], [0.4, 0.4, 0.2], [0.3, 0.30001, 0.30002]])
     for one in (near, probabilities(images=5000, classes=1000), np.array([[1.0, 1e-9], [1e-9, 1.0]])):
-        kept = kept_predictions.in_half(one)
+        kept = in_half(one)
         assert kept.dtype == np.float16
         assert (kept.argmax(1) == one.argmax(1)).all()
         assert np.abs(kept - one).max() < 1e-3
