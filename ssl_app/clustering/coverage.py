@@ -2,7 +2,7 @@
 
 Facility location (Nemhauser, Wolsey and Fisher, 1978; to choose data: Wei, Iyer and Bilmes, 2015) with the kernel of
 label propagation (Zhou et al., 2004) as the similarity. TypiClust (Hacohen et al., 2022, arXiv:2202.02794), typical
-images of k-means clusters, needs two to three times the labels on our images (docs/results.md).
+images of k-means clusters, needs more labels on most of our sets (docs/results.md).
 """
 
 from collections.abc import Sequence
