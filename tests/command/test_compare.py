@@ -259,7 +259,7 @@ def test_a_rare_class_is_held_out_all_the_same_and_never_costs_the_test_part(
         if not rare:
             rows.append(f"{path.relative_to(tmp_path)},{label},{'test' if tested else 'train'}")
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
-    words = ["sweep", "--init", "none", "--backbone", "small-resnet", "--strategy", "two-stage", "--draws", 1]
+    words = ["sweep", "--init", "none", "--backbone", "small-resnet", "--draws", 1]
     words += [
         "--per-class",
         1,
